@@ -1,0 +1,135 @@
+//! The hardware contract: what a logical-qubit machine offers the kernel.
+//!
+//! The kernel is generic over [`Device`] and knows nothing of how qubits are made. A device holds *spaces*: joint
+//! quantum states that never touch each other. A space runs one program image, once per shot, or takes
+//! instructions one at a time. The kernel *issues* instructions as its schedule allows; the device performs
+//! them so that the outcomes of a shot depend on the program, the seed and the shot number only, never on the
+//! order in which independent instructions were issued.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::{string::String, sync::Arc};
+use qmk_abi::image::{Image, Instr, Op};
+
+/// Names a space of a device. Devices may reuse ids after [`Device::close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpaceId(pub u32);
+
+/// Static description of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineSpec {
+    /// Logical qubits (patches) available to programs.
+    pub logical_qubits: u32,
+    /// Two-qubit operations that can be routed in one epoch.
+    pub routes_per_epoch: u32,
+    /// Magic states the factories deliver per epoch.
+    pub magic_per_epoch: u32,
+    /// Magic states that can be kept in stock.
+    pub magic_buffer: u32,
+    /// What the machine can do beyond the contract.
+    pub features: Features,
+}
+
+/// Optional abilities of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Quantum states can be copied, as only a simulator can.
+    pub snapshot: bool,
+}
+
+/// Cost of one operation in the machine's own units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Logical cycles from issue until the operands are free again. 0: tracked in software.
+    pub cycles: u32,
+    /// Magic states consumed.
+    pub magic: u32,
+    /// Routing channels occupied while it runs.
+    pub routes: u32,
+}
+
+/// How to open a space.
+#[derive(Clone, Debug)]
+pub struct SpaceSpec {
+    /// Program to run; the empty image for interactive use.
+    pub image: Arc<Image>,
+    /// Number of shots; 1 for interactive use.
+    pub shots: u64,
+    /// Seed of all randomness in the space.
+    pub seed: u64,
+    /// Largest number of qubits that may carry live magic at once.
+    pub max_active: u32,
+}
+
+/// How far the device is with a space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceStatus {
+    /// Shots whose outcomes are final.
+    pub shots_done: u64,
+    /// Largest number of active qubits so far.
+    pub peak_active: u32,
+}
+
+/// Why a device refused work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The operation would make more qubits active than the space may have.
+    #[error(
+        "instruction {at} would make {needed} qubits carry live magic at once, the limit is {limit}; \
+         raise the limit or measure magic qubits earlier"
+    )]
+    TooMuchMagic {
+        /// Instruction index.
+        at: u32,
+        /// Active qubits it would need.
+        needed: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// No such space, or the space does not support the call.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl DeviceError {
+    /// Instruction the error is about, if it is about one.
+    pub fn instruction(&self) -> Option<u32> {
+        match self {
+            DeviceError::TooMuchMagic { at, .. } => Some(*at),
+            DeviceError::Refused(_) => None,
+        }
+    }
+}
+
+/// A logical-qubit machine.
+pub trait Device {
+    /// What the machine is.
+    fn spec(&self) -> &MachineSpec;
+
+    /// What an operation costs.
+    fn cost(&self, op: &Op) -> Cost;
+
+    /// Opens a space. The image must have been admitted: registers and events in range, allocated before
+    /// use, events written before they are read.
+    fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError>;
+
+    /// Allows the device to perform instruction `index` of the space's image. Each index is issued exactly once,
+    /// after every instruction it depends on.
+    fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
+
+    /// Works on issued instructions and remaining shots for at most about `budget` elementary steps (one
+    /// instruction of one shot is at least one), so that a caller can stay responsive.
+    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError>;
+
+    /// Value of an event in a finished shot; false if it was never written.
+    fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool;
+
+    /// Performs one instruction at once in an interactive space, growing registers and events as named. Outcomes
+    /// are read with [`Device::outcome`] for shot 0.
+    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError>;
+
+    /// Forgets a space and its outcomes. Unknown ids are ignored.
+    fn close(&mut self, space: SpaceId);
+}

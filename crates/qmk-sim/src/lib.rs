@@ -1,0 +1,22 @@
+//! The simulated logical-qubit machine.
+//!
+//! The state of a space of n qubits is kept as `F U (|φ> ⊗ |0…0>)`: `U` a Clifford stored as its inverse
+//! tableau, `φ` a dense vector over the few *active* virtual qubits that carry magic, every other virtual
+//! qubit *dormant* in |0>, and `F` a Pauli frame. Exact for every circuit, polynomial in n, exponential only
+//! in the number of active qubits.
+//!
+//! [`State`] is the engine for one shot; [`SimDevice`] runs program images on it under the
+//! contract of `qmk-hal`.
+#![forbid(unsafe_code)]
+
+mod cost;
+mod device;
+mod register;
+pub mod rng;
+mod state;
+mod tableau;
+
+pub use device::{SimConfig, SimDevice};
+pub use register::Register;
+pub use state::State;
+pub use tableau::{PauliString, Tableau};

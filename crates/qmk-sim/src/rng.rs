@@ -1,0 +1,66 @@
+//! Counter-based randomness: every draw is a function of (seed, instruction, draw, shot), so outcomes depend neither on
+//! the order of execution nor on the number of threads.
+//!
+//! The generator is Philox-2x64-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11).
+
+/// One block of Philox-2x64 with ten rounds.
+pub fn philox2x64(counter: [u64; 2], key: u64) -> [u64; 2] {
+    let [mut a, mut b] = counter;
+    let mut k = key;
+    for _ in 0..10 {
+        let p = a as u128 * 0xD2B7_4407_B1CE_6E93;
+        a = (p >> 64) as u64 ^ k ^ b;
+        b = p as u64;
+        k = k.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    }
+    [a, b]
+}
+
+/// Where in a program a draw happens. `draw` numbers the draws of one instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Instruction index.
+    pub at: u32,
+    /// Draw within the instruction.
+    pub draw: u32,
+}
+
+/// Source of the draws of one space.
+#[derive(Clone, Copy, Debug)]
+pub struct Random {
+    /// Seed of the space.
+    pub seed: u64,
+}
+
+impl Random {
+    fn block(self, site: Site, kind: u64, index: u64) -> [u64; 2] {
+        philox2x64([index, (site.at as u64) << 32 | (site.draw as u64) << 1 | kind], self.seed)
+    }
+
+    /// Fair coins of shots `64 * block .. 64 * block + 64`, lowest bit first.
+    pub fn coins(self, site: Site, block: u64) -> u64 {
+        self.block(site, 0, block)[0]
+    }
+
+    /// Fair coin of one shot.
+    pub fn coin(self, site: Site, shot: u64) -> bool {
+        self.coins(site, shot / 64) >> (shot % 64) & 1 == 1
+    }
+
+    /// Uniform in [0, 1) with 53 bits.
+    pub fn uniform(self, site: Site, shot: u64) -> f64 {
+        (self.block(site, 1, shot)[0] >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known answers published with Random123 (kat_vectors).
+    #[test]
+    fn known_answers() {
+        assert_eq!(philox2x64([0, 0], 0), [0xca00a0459843d731, 0x66c24222c9a845b5]);
+        assert_eq!(philox2x64([!0, !0], !0), [0x65b021d60cd8310f, 0x4d02f3222f86df20]);
+    }
+}
