@@ -1,0 +1,167 @@
+//! The opcode table.
+
+use qmk_abi::Rights;
+use qmk_abi::image::{Clifford1, Clifford2, Pauli};
+
+/// Shape of an operation: what `lower` and `verify` need to know beyond its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Alloc,
+    Free,
+    Fence,
+    BarRegion,
+    SetPolicy,
+    Pauli(Pauli),
+    Clifford1(Clifford1),
+    T,
+    Tdg,
+    Rotate(Pauli),
+    Clifford2(Clifford2),
+    Toffoli,
+    Ccz,
+    Reset,
+    Measure(Pauli),
+    MeasureAngle,
+    MeasureBell,
+    CondPauli,
+    TeleportCnot,
+    InjectT,
+    OpenChan,
+    UseChan,
+    CloseChan,
+}
+
+macro_rules! opcodes {
+    ($($name:ident = $text:literal $(| $alias:literal)* => $kind:expr,)*) => {
+        /// An operation of a QVM graph.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum Opcode { $($name,)* }
+        impl Opcode {
+            /// Every opcode.
+            pub const ALL: &'static [Opcode] = &[$(Opcode::$name,)*];
+            /// Name in the text forms.
+            pub fn name(self) -> &'static str { match self { $(Opcode::$name => $text,)* } }
+            /// The opcode of this name or alias.
+            pub fn from_name(name: &str) -> Option<Opcode> {
+                match name { $($text $(| $alias)* => Some(Opcode::$name),)* _ => None }
+            }
+            pub(crate) fn kind(self) -> Kind { match self { $(Opcode::$name => $kind,)* } }
+        }
+    };
+}
+opcodes! {
+    AllocLq = "ALLOC_LQ" => Kind::Alloc,
+    FreeLq = "FREE_LQ" => Kind::Free,
+    FenceEpoch = "FENCE_EPOCH" => Kind::Fence,
+    BarRegion = "BAR_REGION" => Kind::BarRegion,
+    SetPolicy = "SET_POLICY" => Kind::SetPolicy,
+    H = "APPLY_H" => Kind::Clifford1(Clifford1::H),
+    S = "APPLY_S" => Kind::Clifford1(Clifford1::S),
+    Sdg = "APPLY_SDG" => Kind::Clifford1(Clifford1::Sdg),
+    X = "APPLY_X" => Kind::Pauli(Pauli::X),
+    Y = "APPLY_Y" => Kind::Pauli(Pauli::Y),
+    Z = "APPLY_Z" => Kind::Pauli(Pauli::Z),
+    Sx = "APPLY_SX" => Kind::Clifford1(Clifford1::Sx),
+    Sxdg = "APPLY_SXDG" => Kind::Clifford1(Clifford1::Sxdg),
+    T = "APPLY_T" => Kind::T,
+    Tdg = "APPLY_TDG" => Kind::Tdg,
+    Rx = "APPLY_RX" => Kind::Rotate(Pauli::X),
+    Ry = "APPLY_RY" => Kind::Rotate(Pauli::Y),
+    Rz = "APPLY_RZ" => Kind::Rotate(Pauli::Z),
+    P = "APPLY_P" => Kind::Rotate(Pauli::Z),
+    Cnot = "APPLY_CNOT" => Kind::Clifford2(Clifford2::Cnot),
+    Cz = "APPLY_CZ" => Kind::Clifford2(Clifford2::Cz),
+    Swap = "APPLY_SWAP" => Kind::Clifford2(Clifford2::Swap),
+    Toffoli = "APPLY_TOFFOLI" | "APPLY_CCX" | "CCX" => Kind::Toffoli,
+    Ccz = "APPLY_CCZ" | "CCZ" => Kind::Ccz,
+    Reset = "RESET" => Kind::Reset,
+    MeasureZ = "MEASURE_Z" => Kind::Measure(Pauli::Z),
+    MeasureX = "MEASURE_X" => Kind::Measure(Pauli::X),
+    MeasureY = "MEASURE_Y" => Kind::Measure(Pauli::Y),
+    MeasureAngle = "MEASURE_ANGLE" => Kind::MeasureAngle,
+    MeasureBell = "MEASURE_BELL" => Kind::MeasureBell,
+    CondPauli = "COND_PAULI" => Kind::CondPauli,
+    TeleportCnot = "TELEPORT_CNOT" => Kind::TeleportCnot,
+    InjectT = "INJECT_T_STATE" => Kind::InjectT,
+    OpenChan = "OPEN_CHAN" => Kind::OpenChan,
+    UseChan = "USE_CHAN" => Kind::UseChan,
+    CloseChan = "CLOSE_CHAN" => Kind::CloseChan,
+}
+
+impl Opcode {
+    /// Smallest and largest number of qubits named.
+    pub(crate) fn qubits(self) -> (usize, usize) {
+        match self.kind() {
+            Kind::Fence | Kind::BarRegion | Kind::SetPolicy | Kind::UseChan | Kind::CloseChan => (0, 0),
+            Kind::Alloc | Kind::Free | Kind::CondPauli => (1, usize::MAX),
+            Kind::Clifford2(_) | Kind::MeasureBell | Kind::TeleportCnot | Kind::OpenChan => (2, 2),
+            Kind::Toffoli | Kind::Ccz => (3, 3),
+            _ => (1, 1),
+        }
+    }
+
+    /// Smallest and largest number of events produced.
+    pub(crate) fn produces(self) -> (usize, usize) {
+        match self.kind() {
+            Kind::Measure(_) | Kind::MeasureAngle => (1, 1),
+            Kind::MeasureBell => (1, 2),
+            _ => (0, 0),
+        }
+    }
+
+    /// Number of channels named.
+    pub(crate) fn channels(self) -> usize {
+        matches!(self.kind(), Kind::OpenChan | Kind::UseChan | Kind::CloseChan) as usize
+    }
+
+    /// Argument names the operation understands; `None` for any.
+    pub(crate) fn args(self) -> Option<&'static [&'static str]> {
+        Some(match self.kind() {
+            Kind::Alloc => &["n", "profile", "space"],
+            Kind::BarRegion => &["tag"],
+            Kind::SetPolicy => return None,
+            Kind::Rotate(_) => &["theta"],
+            Kind::MeasureAngle => &["angle"],
+            Kind::CondPauli => &["mask", "pauli"],
+            Kind::OpenChan => &["fidelity", "type", "opts"],
+            Kind::UseChan => &["semantic"],
+            _ => &[],
+        })
+    }
+
+    /// Whether the operation can be undone by a unitary.
+    pub fn is_unitary(self) -> bool {
+        matches!(
+            self.kind(),
+            Kind::Pauli(_) | Kind::Clifford1(_) | Kind::T | Kind::Tdg | Kind::Rotate(_) | Kind::Clifford2(_)
+                | Kind::Toffoli | Kind::Ccz | Kind::CondPauli | Kind::TeleportCnot
+        )
+    }
+
+    /// Capability classes the operation needs; `clifford_angle` says whether its angle is a multiple of π/2.
+    pub(crate) fn needs(self, clifford_angle: bool) -> Rights {
+        let magic = if clifford_angle { Rights::empty() } else { Rights::MAGIC };
+        match self.kind() {
+            Kind::Alloc => Rights::ALLOC,
+            Kind::Free | Kind::Fence | Kind::BarRegion | Kind::SetPolicy | Kind::UseChan | Kind::CloseChan => {
+                Rights::empty()
+            }
+            Kind::T | Kind::Tdg | Kind::Toffoli | Kind::Ccz => Rights::COMPUTE | Rights::MAGIC,
+            Kind::Rotate(_) => Rights::COMPUTE | magic,
+            Kind::Measure(_) | Kind::MeasureBell => Rights::MEASURE,
+            Kind::MeasureAngle => Rights::MEASURE | magic,
+            Kind::TeleportCnot => Rights::TELEPORT,
+            Kind::InjectT => Rights::MAGIC,
+            Kind::OpenChan => Rights::LINK,
+            _ => Rights::COMPUTE,
+        }
+    }
+}
+
+/// Multiples of π/2 in an angle, 0 to 3, if it is within 1e-9 of one.
+pub(crate) fn quarter_turns(angle: f64) -> Option<u8> {
+    let turns = angle / std::f64::consts::FRAC_PI_2;
+    let whole = turns.round();
+    ((turns - whole).abs() * std::f64::consts::FRAC_PI_2 < 1e-9).then(|| whole.rem_euclid(4.0) as u8)
+}

@@ -1,0 +1,445 @@
+//! The verifier: every finding of a graph, not only the first.
+
+use crate::graph::{Graph, Node};
+use crate::opcode::{Kind, quarter_turns};
+use crate::{Profile, finding, limits};
+use qmk_abi::Rights;
+use qmk_abi::rpc::Finding;
+use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+/// Reports of one graph are cut here.
+const MAX_FINDINGS: usize = 10_000;
+
+/// All findings of a graph. Errors have codes `E-*`, warnings `W-*`.
+pub fn verify(graph: &Graph) -> Vec<Finding> {
+    verify_with(graph, None)
+}
+
+/// As [`verify`]; with `held`, also `E-CAP` for each node that needs a capability not held.
+pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
+    let mut v = Verifier { graph, found: Vec::new() };
+    if graph.nodes.len() > limits::NODES {
+        v.report("E-LIMIT", None, format!("more than {} nodes", limits::NODES));
+        return v.found;
+    }
+    v.declarations();
+    for node in &graph.nodes {
+        v.shape(node);
+        v.capabilities(node, held);
+    }
+    v.linearity();
+    v.channels();
+    v.order();
+    v.found
+}
+
+/// Capability classes the nodes of a graph need.
+pub fn required_caps(graph: &Graph) -> Rights {
+    graph.nodes.iter().fold(Rights::empty(), |r, n| r | needs(n))
+}
+
+fn needs(node: &Node) -> Rights {
+    node.op.needs(angle(node).is_some_and(|a| quarter_turns(a).is_some()))
+}
+
+/// The angle argument of a node, if it has a finite one.
+pub(crate) fn angle(node: &Node) -> Option<f64> {
+    let key = match node.op.kind() {
+        Kind::Rotate(_) => "theta",
+        Kind::MeasureAngle => "angle",
+        _ => return None,
+    };
+    node.args.get(key)?.as_f64().filter(|a| a.is_finite())
+}
+
+/// The Pauli letters of a COND_PAULI.
+pub(crate) fn mask(node: &Node) -> Option<&str> {
+    node.args.get("mask").or_else(|| node.args.get("pauli"))?.as_str()
+}
+
+/// Events that hold a Bell index, by name.
+pub(crate) fn bell_events(graph: &Graph) -> HashSet<&str> {
+    let single = |n: &&Node| n.op.kind() == Kind::MeasureBell && n.produces.len() == 1;
+    graph.nodes.iter().filter(single).map(|n| n.produces[0].as_str()).collect()
+}
+
+/// Endpoints of each channel, by name.
+pub(crate) fn endpoints(graph: &Graph) -> HashMap<&str, &[String]> {
+    let open = graph.nodes.iter().filter(|n| n.op.kind() == Kind::OpenChan);
+    open.filter_map(|n| Some((n.chs.first()?.as_str(), n.vqs.as_slice()))).collect()
+}
+
+/// Events a node reads.
+fn reads<'a>(node: &'a Node) -> Vec<&'a str> {
+    let mut events: Vec<&'a str> = node.inputs.iter().map(String::as_str).collect();
+    if let Some(g) = &node.guard {
+        g.events(&mut |e| events.push(e));
+    }
+    events
+}
+
+/// Dependencies of a graph: successor lists and predecessor counts.
+struct Dependencies {
+    successors: Vec<Vec<u32>>,
+    predecessors: Vec<u32>,
+}
+
+impl Dependencies {
+    fn of(graph: &Graph) -> Self {
+        let n = graph.nodes.len();
+        let mut d = Dependencies { successors: vec![Vec::new(); n], predecessors: vec![0; n] };
+        let ends = endpoints(graph);
+        let mut last: HashMap<&str, usize> = HashMap::new();
+        let mut producer: HashMap<&str, usize> = HashMap::new();
+        for (i, node) in graph.nodes.iter().enumerate() {
+            for e in &node.produces {
+                producer.entry(e).or_insert(i);
+            }
+        }
+        let (mut fence, mut since_fence) = (None, Vec::new());
+        for (i, node) in graph.nodes.iter().enumerate() {
+            // Using a channel acts on its endpoints.
+            let implied = node.chs.iter().filter_map(|c| ends.get(c.as_str())).flat_map(|v| v.iter());
+            for q in node.vqs.iter().chain(implied).chain(&node.chs) {
+                if let Some(before) = last.insert(q, i) {
+                    d.edge(before, i);
+                }
+            }
+            for e in reads(node) {
+                if let Some(&p) = producer.get(e) {
+                    d.edge(p, i);
+                }
+            }
+            if let Some(f) = fence {
+                d.edge(f, i);
+            }
+            if node.op.kind() == Kind::Fence {
+                for before in std::mem::take(&mut since_fence) {
+                    d.edge(before, i);
+                }
+                fence = Some(i);
+            } else {
+                since_fence.push(i);
+            }
+        }
+        d
+    }
+
+    fn edge(&mut self, from: usize, to: usize) {
+        // One node may name a qubit twice, which is a finding of its own.
+        let twice = from == to && self.successors[from].last() == Some(&(to as u32));
+        if !twice {
+            self.successors[from].push(to as u32);
+            self.predecessors[to] += 1;
+        }
+    }
+}
+
+/// Node indices in an order that respects all dependencies, textual where possible; else the nodes left over.
+pub(crate) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<usize>> {
+    let mut d = Dependencies::of(graph);
+    let n = graph.nodes.len();
+    let mut ready: BinaryHeap<_> = (0..n).filter(|&i| d.predecessors[i] == 0).map(Reverse).collect();
+    let mut order = Vec::with_capacity(n);
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(i);
+        for &s in &d.successors[i] {
+            d.predecessors[s as usize] -= 1;
+            if d.predecessors[s as usize] == 0 {
+                ready.push(Reverse(s as usize));
+            }
+        }
+    }
+    if order.len() == n { Ok(order) } else { Err((0..n).filter(|&i| d.predecessors[i] > 0).collect()) }
+}
+
+struct Verifier<'a> {
+    graph: &'a Graph,
+    found: Vec<Finding>,
+}
+
+impl Verifier<'_> {
+    fn report(&mut self, code: &str, node: Option<&Node>, message: impl Into<String>) {
+        if self.found.len() < MAX_FINDINGS {
+            let (id, line) = node.map_or((None, None), |n| (Some(n.id.as_str()), n.line));
+            self.found.push(finding(code, id, line, message));
+        }
+    }
+
+    fn declarations(&mut self) {
+        let graph = self.graph;
+        let r = &graph.resources;
+        let mut declared = HashSet::new();
+        for id in r.vqs.iter().chain(&r.chs).chain(&r.events) {
+            if !declared.insert(id.as_str()) {
+                self.report("E-DUP-ID", None, format!("resource {id} is declared twice"));
+            }
+        }
+        let sets = [&r.vqs, &r.chs, &r.events].map(|l| l.iter().map(String::as_str).collect::<HashSet<_>>());
+        let mut ids = HashSet::new();
+        for node in &graph.nodes {
+            if !ids.insert(node.id.as_str()) {
+                self.report("E-DUP-ID", Some(node), format!("node id {} is used twice", node.id));
+            }
+            let events: Vec<&str> = node.produces.iter().map(String::as_str).chain(reads(node)).collect();
+            let named = [
+                ("qubit", "vqs", node.vqs.iter().map(String::as_str).collect()),
+                ("channel", "chs", node.chs.iter().map(String::as_str).collect()),
+                ("event", "events", events),
+            ];
+            for ((what, list, used), set) in named.into_iter().zip(&sets) {
+                let mut seen = HashSet::new();
+                for id in used.into_iter().filter(|id| !set.contains(id)) {
+                    if seen.insert(id) {
+                        self.report("E-UNDECLARED", Some(node), format!("{what} {id} is not in resources.{list}"));
+                    }
+                }
+            }
+        }
+        for cap in &graph.caps {
+            if Rights::from_class_name(cap).is_none() {
+                self.report("E-CAP", None, format!("{cap} is not a capability; known: {}", known_caps()));
+            }
+        }
+    }
+
+    fn shape(&mut self, node: &Node) {
+        let op = node.op;
+        let name = op.name();
+        let span = |(lo, hi): (usize, usize)| match (lo, hi) {
+            (lo, usize::MAX) => format!("at least {lo}"),
+            (lo, hi) if lo == hi => lo.to_string(),
+            (lo, hi) => format!("{lo} to {hi}"),
+        };
+        let channels = (op.channels(), op.channels());
+        let inputs = if op.kind() == Kind::CondPauli { (node.guard.is_none() as usize, usize::MAX) } else { (0, 0) };
+        let counted = [
+            ("qubits", op.qubits(), node.vqs.len()),
+            ("channels", channels, node.chs.len()),
+            ("inputs", inputs, node.inputs.len()),
+            ("produced events", op.produces(), node.produces.len()),
+        ];
+        for (what, range, have) in counted {
+            if have < range.0 || have > range.1 {
+                self.report("E-ARITY", Some(node), format!("{name} takes {} {what}, not {have}", span(range)));
+            }
+        }
+        if let Some(known) = op.args() {
+            for key in node.args.keys().filter(|k| !known.contains(&k.as_str())) {
+                let known = if known.is_empty() { "it has none".into() } else { format!("known: {}", known.join(", ")) };
+                self.report("E-ARG", Some(node), format!("{name} has no argument {key:?}; {known}"));
+            }
+        }
+        match op.kind() {
+            Kind::Alloc => {
+                match node.args.get("n").map(|n| n.as_u64()) {
+                    None => {}
+                    Some(Some(n)) if n == node.vqs.len() as u64 => {}
+                    Some(Some(n)) => {
+                        self.report("E-ARITY", Some(node), format!("n = {n}, but {} qubits are named", node.vqs.len()));
+                    }
+                    Some(None) => self.report("E-ARG", Some(node), "n must be a whole number"),
+                }
+                match node.args.get("profile") {
+                    None => {}
+                    Some(Value::String(p)) => {
+                        if let Err(e) = Profile::parse(p) {
+                            self.report("E-PROFILE", Some(node), e);
+                        }
+                    }
+                    Some(_) => self.report("E-PROFILE", Some(node), "profile must be a string"),
+                }
+                if node.args.get("space").is_some_and(|s| !s.is_string()) {
+                    self.report("E-ARG", Some(node), "space must be a string");
+                }
+            }
+            Kind::Rotate(_) | Kind::MeasureAngle if angle(node).is_none() => {
+                let key = op.args().map_or("", |a| a[0]);
+                self.report("E-ARG", Some(node), format!("{name} needs a finite number {key} in radians"));
+            }
+            Kind::CondPauli => match mask(node) {
+                None => self.report("E-ARG", Some(node), "COND_PAULI needs mask, one letter of I X Y Z per qubit"),
+                Some(m) if m.chars().any(|c| !"IXYZ".contains(c)) || m.chars().count() != node.vqs.len() => {
+                    self.report("E-ARG", Some(node), format!("mask {m:?} must have one letter of I X Y Z for each of {} qubits", node.vqs.len()));
+                }
+                _ => {}
+            },
+            Kind::BarRegion if node.args.get("tag").is_some_and(|t| !t.is_string()) => {
+                self.report("E-ARG", Some(node), "tag must be a string");
+            }
+            Kind::OpenChan => {
+                let opts = node.args.get("opts");
+                let get = |k: &str| node.args.get(k).or_else(|| opts?.get(k));
+                if get("fidelity").is_some_and(|f| !f.as_f64().is_some_and(|f| (0.0..=1.0).contains(&f))) {
+                    self.report("E-ARG", Some(node), "fidelity must be a number from 0 to 1");
+                }
+                if get("type").is_some_and(|t| !t.is_string()) {
+                    self.report("E-ARG", Some(node), "type must be a string");
+                }
+                if opts.is_some_and(|o| !o.is_object()) {
+                    self.report("E-ARG", Some(node), "opts must be an object");
+                }
+            }
+            Kind::UseChan if !matches!(node.args.get("semantic").and_then(Value::as_str), Some("teleport" | "swap")) => {
+                self.report("E-ARG", Some(node), "USE_CHAN needs semantic, \"teleport\" or \"swap\"");
+            }
+            _ => {}
+        }
+        if matches!(op.kind(), Kind::Alloc | Kind::Free | Kind::Fence | Kind::OpenChan | Kind::CloseChan) && node.guard.is_some() {
+            self.report("E-GUARD", Some(node), format!("{name} cannot be guarded: what exists must not depend on outcomes"));
+        }
+    }
+
+    fn capabilities(&mut self, node: &Node, held: Option<Rights>) {
+        for cap in &node.caps {
+            if Rights::from_class_name(cap).is_none() {
+                self.report("E-CAP", Some(node), format!("{cap} is not a capability; known: {}", known_caps()));
+            } else if !self.graph.caps.is_empty() && !self.graph.caps.contains(cap) {
+                self.report("E-CAP", Some(node), format!("{cap} is not in the graph's caps"));
+            }
+        }
+        if let Some(missing) = held.map(|h| needs(node) - h).filter(|m| !m.is_empty()) {
+            let names = missing.class_names().join(", ");
+            self.report("E-CAP", Some(node), format!("{} needs {names}, which the session does not hold", node.op.name()));
+        }
+    }
+
+    fn linearity(&mut self) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Life {
+            Live,
+            Freed,
+        }
+        let graph = self.graph;
+        let mut life: HashMap<&str, Life> = HashMap::new();
+        let mut fresh: HashSet<&str> = HashSet::new();
+        let mut space: HashMap<&str, &str> = HashMap::new();
+        for node in &graph.nodes {
+            let kind = node.op.kind();
+            let mut seen = HashSet::new();
+            for q in node.vqs.iter().map(String::as_str) {
+                if !seen.insert(q) {
+                    self.report("E-LINEAR", Some(node), format!("qubit {q} is named twice in one node"));
+                    continue;
+                }
+                let now = life.get(q).copied();
+                if kind == Kind::Alloc {
+                    if now.is_some() {
+                        let what = if now == Some(Life::Live) { "is already allocated" } else { "was allocated before; take a new id" };
+                        self.report("E-LINEAR", Some(node), format!("qubit {q} {what}"));
+                    }
+                    life.insert(q, Life::Live);
+                    fresh.insert(q);
+                    space.insert(q, node.args.get("space").and_then(Value::as_str).unwrap_or(""));
+                    continue;
+                }
+                match now {
+                    None => self.report("E-LINEAR", Some(node), format!("qubit {q} is used before it is allocated")),
+                    Some(Life::Freed) => self.report("E-LINEAR", Some(node), format!("qubit {q} is used after it was freed")),
+                    Some(Life::Live) if kind == Kind::Free => {
+                        life.insert(q, Life::Freed);
+                    }
+                    Some(Life::Live) if kind == Kind::InjectT && !fresh.contains(q) => {
+                        self.report("E-LINEAR", Some(node), format!("qubit {q} must be fresh or reset before INJECT_T_STATE"));
+                    }
+                    _ => {}
+                }
+                // A guarded reset may not have happened.
+                if kind == Kind::Reset && node.guard.is_none() {
+                    fresh.insert(q);
+                } else {
+                    fresh.remove(q);
+                }
+            }
+            let spaces: HashSet<&str> = node.vqs.iter().filter_map(|q| space.get(q.as_str()).copied()).collect();
+            let joins = node.vqs.len() > 1 && !matches!(kind, Kind::Alloc | Kind::Free | Kind::CondPauli | Kind::OpenChan);
+            if joins && spaces.len() > 1 {
+                self.report("E-FIREWALL", Some(node), format!("{} joins qubits of different spaces; open a channel between them", node.op.name()));
+            }
+        }
+        let unfreed: Vec<&str> =
+            graph.resources.vqs.iter().map(String::as_str).filter(|q| life.get(q) == Some(&Life::Live)).collect();
+        let last: HashMap<&str, Kind> =
+            graph.nodes.iter().flat_map(|n| n.vqs.iter().map(move |q| (q.as_str(), n.op.kind()))).collect();
+        let unmeasured =
+            |q: &&&str| !matches!(last.get(**q), Some(Kind::Measure(_) | Kind::MeasureAngle | Kind::MeasureBell));
+        let open: Vec<&str> = unfreed.iter().filter(unmeasured).copied().collect();
+        if !open.is_empty() {
+            let shown = open.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+            let more = if open.len() > 8 { format!(" and {} more", open.len() - 8) } else { String::new() };
+            self.report("W-UNFREED", None, format!("neither measured nor freed at the end: {shown}{more}; freed implicitly"));
+        }
+    }
+
+    fn channels(&mut self) {
+        let graph = self.graph;
+        let mut open: HashMap<&str, &Node> = HashMap::new();
+        for node in &graph.nodes {
+            for ch in node.chs.iter().map(String::as_str) {
+                match node.op.kind() {
+                    Kind::OpenChan
+                        if open.insert(ch, node).is_some() => {
+                            self.report("E-LINEAR", Some(node), format!("channel {ch} is already open"));
+                        }
+                    Kind::CloseChan
+                        if open.remove(ch).is_none() => {
+                            self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
+                        }
+                    _ if !open.contains_key(ch) => {
+                        self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut left: Vec<_> = open.into_iter().collect();
+        left.sort_by_key(|(ch, _)| *ch);
+        for (ch, node) in left {
+            self.report("E-LEAK", Some(node), format!("channel {ch} is opened here and never closed"));
+        }
+    }
+
+    fn order(&mut self) {
+        let graph = self.graph;
+        let bell = bell_events(graph);
+        let mut producer: HashMap<&str, usize> = HashMap::new();
+        for (i, node) in graph.nodes.iter().enumerate() {
+            for e in &node.produces {
+                if producer.insert(e, i).is_some() {
+                    self.report("E-GUARD", Some(node), format!("event {e} is produced twice"));
+                }
+            }
+        }
+        for node in &graph.nodes {
+            for e in reads(node) {
+                if !producer.contains_key(e) {
+                    self.report("E-GUARD", Some(node), format!("event {e} is read but never produced"));
+                }
+            }
+            for e in node.inputs.iter().filter(|e| bell.contains(e.as_str())) {
+                self.report("E-ARG", Some(node), format!("event {e} holds a Bell index, not a bit; give MEASURE_BELL two outputs"));
+            }
+        }
+        let Err(cycle) = topological_order(graph) else { return };
+        let members: Vec<&str> = cycle.iter().take(8).map(|&i| graph.nodes[i].id.as_str()).collect();
+        self.report(
+            "E-CYCLE",
+            Some(&graph.nodes[cycle[0]]),
+            format!("nodes wait for each other: {}{}", members.join(", "), if cycle.len() > 8 { ", ..." } else { "" }),
+        );
+        for &i in cycle.iter().take(1000) {
+            let node = &graph.nodes[i];
+            for e in reads(node) {
+                if producer.get(e).is_some_and(|&p| p >= i && cycle.binary_search(&p).is_ok()) {
+                    self.report("E-GUARD", Some(node), format!("event {e} is read before it can be produced"));
+                }
+            }
+        }
+    }
+}
+
+fn known_caps() -> String {
+    Rights::CLASS_NAMES.map(|(n, _)| n).join(", ")
+}

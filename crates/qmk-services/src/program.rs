@@ -1,0 +1,140 @@
+//! From program text to an image, and from outcomes to counts.
+
+use qmk_abi::image::{CondTerm, Op};
+use qmk_abi::rpc::{ErrorCode, Format, RpcError, RunReport};
+use qmk_abi::{Image, Rights};
+use qmk_kernel::hal::Cost;
+use qmk_qvm::{EventBits, Lowered, ParseOptions, Profile, Severity};
+use std::collections::BTreeMap;
+
+/// Profile of qubits whose allocation names none.
+const DEFAULT_PROFILE: &str = "logical:surface_code(d=7)";
+/// One syndrome round, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
+const ROUND_US: f64 = 1.0;
+
+/// A program ready to run, with what is needed to report on it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The image.
+    pub image: Image,
+    /// Events in declared order.
+    pub events: Vec<EventBits>,
+    /// Most qubits live at once.
+    pub peak_qubits: u32,
+    profile: Profile,
+    warnings: Vec<String>,
+}
+
+impl Program {
+    /// Parses, verifies and lowers a program for a session that holds `held`.
+    ///
+    /// # Errors
+    /// `INVALID_GRAPH` with all findings, or `INSUFFICIENT_CAPS`.
+    pub fn build(
+        source: &str,
+        format: Format,
+        params: &BTreeMap<String, String>,
+        profile: Option<&str>,
+        held: Rights,
+    ) -> Result<Program, RpcError> {
+        let options = ParseOptions { params: params.clone(), ..ParseOptions::default() };
+        let graph = qmk_qvm::parse(source, format, &options).map_err(invalid)?;
+        let findings = qmk_qvm::verify(&graph);
+        if findings.iter().any(|f| f.severity == Severity::Error) {
+            return Err(invalid(findings));
+        }
+        // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither.
+        let implied = Rights::COMPUTE | Rights::MEASURE;
+        let names_either = graph.caps.iter().any(|c| Rights::from_class_name(c).is_some_and(|r| implied.contains(r)));
+        let held = if names_either { held } else { held | implied };
+        let required = qmk_qvm::required_caps(&graph);
+        let missing = required - held;
+        if !missing.is_empty() {
+            let names = missing.class_names();
+            let mut e = RpcError::new(
+                ErrorCode::InsufficientCaps,
+                format!("the program needs {}, which the session does not hold", names.join(", ")),
+            );
+            (e.required, e.missing) = (required.class_names(), names);
+            e.findings = qmk_qvm::verify_with(&graph, Some(held));
+            return Err(e);
+        }
+        let Lowered { image, events, profile: named, warnings, .. } = qmk_qvm::lower(&graph).map_err(invalid)?;
+        let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE));
+        let profile = named.map_or(default, Ok).map_err(|e| RpcError::new(ErrorCode::InvalidParams, e))?;
+        let (mut live, mut peak_qubits) = (0u32, 0);
+        for i in &image.code {
+            match i.op {
+                Op::Alloc(_) => live += 1,
+                Op::Free(_) => live = live.saturating_sub(1),
+                _ => {}
+            }
+            peak_qubits = peak_qubits.max(live);
+        }
+        Ok(Program { image, events, peak_qubits, profile, warnings })
+    }
+
+    /// Length of the critical path in epochs: a lower bound for one shot.
+    pub fn critical_path(&self, cost: impl Fn(&Op) -> Cost) -> u64 {
+        let mut qubit = vec![0u64; self.image.qubits as usize];
+        let mut event = vec![0u64; self.image.events as usize];
+        let (mut fence, mut end) = (0, 0);
+        for i in &self.image.code {
+            if i.op == Op::Fence {
+                fence = end;
+            }
+            let mut start = i.op.qubits().map(|q| qubit[q as usize]).fold(fence, u64::max);
+            for term in i.cond.map_or(&[][..], |c| self.image.cond_terms(c)) {
+                if let CondTerm::Event(e) = term {
+                    start = start.max(event[*e as usize]);
+                }
+            }
+            let done = start + cost(&i.op).cycles as u64;
+            i.op.qubits().for_each(|q| qubit[q as usize] = done);
+            i.op.writes().for_each(|e| event[e as usize] = done);
+            end = end.max(done);
+        }
+        end
+    }
+
+    /// The account of a run, apart from its counts.
+    pub(crate) fn report(&self, shots: u64, seed: u64, per_shot: u64) -> RunReport {
+        let mut report = RunReport { shots, seed, ..RunReport::default() };
+        report.events = self.events.iter().map(|e| e.name.clone()).collect();
+        report.epochs.per_shot = per_shot;
+        report.epochs.total = per_shot.saturating_mul(shots);
+        report.logical_time_us = per_shot as f64 * self.profile.distance as f64 * ROUND_US;
+        report.physical_qubits = self.peak_qubits as u64 * self.profile.physical_per_logical();
+        report.warnings = self.warnings.clone();
+        report
+    }
+
+    /// Event values of one shot's packed outcomes.
+    pub(crate) fn values(&self, shot: &[u8]) -> BTreeMap<String, u8> {
+        let bit = |&e: &u32| qmk_abi::syscall::outcome_bit(shot, e) as u8;
+        self.events.iter().map(|e| (e.name.clone(), e.bits.iter().fold(0, |v, b| v << 1 | bit(b)))).collect()
+    }
+}
+
+/// Adds packed outcomes, one chunk per shot, to counts by outcome string.
+pub fn count_outcomes(events: &[EventBits], raw: &BTreeMap<Vec<u8>, u64>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for (shot, n) in raw {
+        let bits = events.iter().flat_map(|e| &e.bits);
+        let key = bits.map(|&b| if qmk_abi::syscall::outcome_bit(shot, b) { '1' } else { '0' }).collect();
+        *counts.entry(key).or_insert(0) += n;
+    }
+    counts
+}
+
+fn invalid(findings: Vec<qmk_qvm::Finding>) -> RpcError {
+    let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+    let first = errors.first().map_or(String::new(), |f| {
+        let node = f.node.as_ref().map_or(String::new(), |n| format!(" at node {n}"));
+        let line = f.line.map_or(String::new(), |l| format!(", line {l}"));
+        format!(": {}{node}{line}: {}", f.code, f.message)
+    });
+    let mut e = RpcError::new(ErrorCode::InvalidGraph, format!("the program has {} errors{first}", errors.len()));
+    e.findings = findings;
+    e
+}
