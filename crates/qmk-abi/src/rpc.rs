@@ -51,6 +51,21 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The session a request names.
+    pub fn session(&self) -> Option<&str> {
+        match self {
+            Request::SessionCreate(_) => None,
+            Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
+            Request::JobSubmit(p) => Some(&p.session_id),
+            Request::JobWait(p) => Some(&p.session_id),
+            Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => {
+                Some(&p.session_id)
+            }
+        }
+    }
+}
+
 /// Reply to a successful [`Request`], variant by variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {

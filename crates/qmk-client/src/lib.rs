@@ -1,1 +1,255 @@
-//! wip
+//! Blocking client for a QMK machine: over its Unix socket, or embedded through the same trait,
+//! [`qmk_abi::rpc::Endpoint`].
+//!
+//! ```no_run
+//! # fn main() -> Result<(), qmk_client::ClientError> {
+//! use qmk_client::{Client, Policy, Program};
+//! let client = Client::connect("/tmp/qmk.sock")?;
+//! let session = client.session(&[])?;
+//! let bell = Program::asm("ALLOC_LQ -> a, b\nAPPLY_H a\nAPPLY_CNOT a, b\nMEASURE_Z a -> x\nMEASURE_Z b -> y");
+//! let result = session.run(&bell, Policy { shots: 100, ..Policy::default() })?;
+//! println!("{:?}", result.report.counts);
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod socket;
+pub mod wire;
+
+pub use qmk_abi::Rights as Cap;
+pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
+
+use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionCreate, SessionRef};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The machine refused the request.
+    #[error("{0}")]
+    Rpc(#[from] RpcError),
+    /// The connection failed.
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    /// The other side does not speak the protocol.
+    #[error("protocol: {0}")]
+    Protocol(String),
+}
+
+impl ClientError {
+    /// The machine's error code, if it was the machine that refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ClientError::Rpc(e) => Some(e.code),
+            _ => None,
+        }
+    }
+}
+
+/// A program text.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Text.
+    pub source: String,
+    /// Its language.
+    pub format: Format,
+}
+
+impl Program {
+    /// QVM assembly.
+    pub fn asm(source: impl Into<String>) -> Self {
+        Program { source: source.into(), format: Format::Asm }
+    }
+
+    /// A QVM graph in JSON.
+    pub fn json(source: impl Into<String>) -> Self {
+        Program { source: source.into(), format: Format::Json }
+    }
+}
+
+/// A connection to a machine.
+#[derive(Clone)]
+pub struct Client {
+    endpoint: Arc<dyn Endpoint>,
+}
+
+impl Client {
+    /// Connects to a server's socket: `PATH` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// If nothing listens there.
+    pub fn connect(path: &str) -> Result<Client, ClientError> {
+        Ok(Client::over(socket::Socket::connect(path.strip_prefix("unix:").unwrap_or(path))?))
+    }
+
+    /// A client of any endpoint, such as a machine in the same process.
+    pub fn over(endpoint: impl Endpoint + 'static) -> Client {
+        Client { endpoint: Arc::new(endpoint) }
+    }
+
+    /// Performs a raw request.
+    ///
+    /// # Errors
+    /// What the machine answers.
+    pub fn call(&self, request: Request) -> Result<Reply, ClientError> {
+        Ok(self.endpoint.call(request)?)
+    }
+
+    /// Opens a session with these capabilities; none means all the tenant has.
+    ///
+    /// # Errors
+    /// If the tenant may not.
+    pub fn session(&self, caps: &[Cap]) -> Result<Session, ClientError> {
+        let requested = caps.iter().flat_map(|c| c.class_names()).collect();
+        self.session_with(SessionCreate { requested, ..SessionCreate::default() })
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// If the tenant may not.
+    pub fn session_with(&self, params: SessionCreate) -> Result<Session, ClientError> {
+        let close_on_drop = !params.detached;
+        match self.call(Request::SessionCreate(params))? {
+            Reply::Session(info) => Ok(Session { client: self.clone(), info, close_on_drop }),
+            other => unexpected(other),
+        }
+    }
+}
+
+fn unexpected<T>(reply: Reply) -> Result<T, ClientError> {
+    Err(ClientError::Protocol(format!("unexpected reply {reply:?}")))
+}
+
+/// An open session; closed when dropped, unless it is detached.
+pub struct Session {
+    client: Client,
+    info: SessionInfo,
+    close_on_drop: bool,
+}
+
+impl Session {
+    /// Id, granted and denied capabilities, quota.
+    pub fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+
+    /// Submits a program.
+    ///
+    /// # Errors
+    /// Findings, missing capabilities, quotas.
+    pub fn submit(&self, program: &Program, policy: Policy) -> Result<Job, ClientError> {
+        let submit = JobSubmit {
+            session_id: self.info.session_id.clone(),
+            source: program.source.clone(),
+            format: program.format,
+            policy,
+        };
+        match self.client.call(Request::JobSubmit(submit))? {
+            Reply::Submitted(s) => {
+                let reference = JobRef { session_id: self.info.session_id.clone(), job_id: s.job_id };
+                Ok(Job { client: self.client.clone(), reference, estimated_epochs: s.estimated_epochs })
+            }
+            other => unexpected(other),
+        }
+    }
+
+    /// Submits a program and waits for its result.
+    ///
+    /// # Errors
+    /// As [`Session::submit`] and [`Job::wait`].
+    pub fn run(&self, program: &Program, policy: Policy) -> Result<JobResult, ClientError> {
+        self.submit(program, policy)?.wait(None)
+    }
+
+    /// Machine inventory and the tenant's usage.
+    ///
+    /// # Errors
+    /// If the session is closed.
+    pub fn resources(&self) -> Result<Resources, ClientError> {
+        match self.client.call(Request::ResourceQuery(SessionRef { session_id: self.info.session_id.clone() }))? {
+            Reply::Resources(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.close_on_drop {
+            // The server closes it with the connection anyway.
+            let _ = self.client.call(Request::SessionClose(SessionRef { session_id: self.info.session_id.clone() }));
+        }
+    }
+}
+
+/// A submitted job.
+pub struct Job {
+    client: Client,
+    reference: JobRef,
+    /// Lower bound on its epochs, all shots.
+    pub estimated_epochs: u64,
+}
+
+impl Job {
+    /// A job of an open session, by id.
+    pub fn attach(client: &Client, reference: JobRef) -> Job {
+        Job { client: client.clone(), reference, estimated_epochs: 0 }
+    }
+
+    /// The ids.
+    pub fn reference(&self) -> &JobRef {
+        &self.reference
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// If the job or session is gone.
+    pub fn status(&self) -> Result<JobStatus, ClientError> {
+        match self.client.call(Request::JobStatus(self.reference.clone()))? {
+            Reply::Status(s) => Ok(s),
+            other => unexpected(other),
+        }
+    }
+
+    /// Waits until it has ended and fetches the result. Waits in slices, so that other threads can use the same
+    /// connection meanwhile.
+    ///
+    /// # Errors
+    /// `TIMEOUT`, or why the job failed.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<JobResult, ClientError> {
+        let start = Instant::now();
+        loop {
+            let left = timeout.map_or(Duration::from_millis(100), |t| t.saturating_sub(start.elapsed()));
+            let slice = left.min(Duration::from_millis(100)).as_millis() as u64;
+            let JobRef { session_id, job_id } = self.reference.clone();
+            match self.client.call(Request::JobWait(JobWait { session_id, job_id, timeout_ms: Some(slice) })) {
+                Ok(_) => return self.result(),
+                Err(e) if e.code() == Some(ErrorCode::Timeout) && timeout.is_none_or(|t| start.elapsed() < t) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The result of a completed job.
+    ///
+    /// # Errors
+    /// If it has not completed.
+    pub fn result(&self) -> Result<JobResult, ClientError> {
+        match self.client.call(Request::JobResult(self.reference.clone()))? {
+            Reply::Result(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+
+    /// Cancels it.
+    ///
+    /// # Errors
+    /// `ALREADY_COMPLETED`.
+    pub fn cancel(&self) -> Result<(), ClientError> {
+        self.client.call(Request::JobCancel(self.reference.clone())).map(drop)
+    }
+}

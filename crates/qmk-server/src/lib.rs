@@ -1,1 +1,110 @@
-//! wip
+//! The QMK daemon: the session protocol over a Unix socket, as JSON-RPC 2.0 or as binary frames.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod json;
+mod split;
+
+pub use connection::Limits;
+
+use qmk_abi::rpc::Endpoint;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Gives each connection an endpoint. Dropping the endpoint tells the machine that the client is gone.
+pub type Connect = Arc<dyn Fn() -> Box<dyn Endpoint> + Send + Sync>;
+
+/// Default socket: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from).join("qmk.sock")
+}
+
+/// A listening server.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    limits: Limits,
+    /// Set to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Binds the socket with mode 0600. A stale socket is replaced, a live one refused.
+    ///
+    /// # Errors
+    /// If the path is taken or cannot be created.
+    pub fn bind(path: &Path, limits: Limits) -> io::Result<Server> {
+        let taken = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {what}", path.display())));
+        if let Ok(meta) = path.symlink_metadata() {
+            if !meta.file_type().is_socket() {
+                return taken("exists and is not a socket");
+            }
+            if UnixStream::connect(path).is_ok() {
+                return taken("another server listens there");
+            }
+            std::fs::remove_file(path)?;
+        }
+        // Bound under another name first, so that no one can connect before the mode is set.
+        let private = path.with_extension(format!("{}.tmp", std::process::id()));
+        _ = std::fs::remove_file(&private);
+        let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let listener = UnixListener::bind(&private).map_err(at)?;
+        std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&private, path).map_err(at)?;
+        listener.set_nonblocking(true)?;
+        Ok(Server { listener, path: path.into(), limits, stop: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Serves until `stop` is set, then lets calls in flight finish for a few seconds.
+    ///
+    /// # Errors
+    /// If accepting fails for good.
+    pub fn run(self, connect: &Connect) -> io::Result<()> {
+        let open = Arc::new(AtomicUsize::new(0));
+        let busy = Arc::new(AtomicUsize::new(0));
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut poll = [rustix::event::PollFd::new(&self.listener, rustix::event::PollFlags::IN)];
+            let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            match rustix::event::poll(&mut poll, Some(&tick)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, or the client left: others may still be served.
+                Err(_) => {
+                    thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+            };
+            let (limits, connect, stop) = (self.limits, connect.clone(), self.stop.clone());
+            let (slot, calls) = (open.clone(), busy.clone());
+            let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
+            let spawned = thread::Builder::new().name("client".into()).spawn(move || {
+                if full {
+                    connection::refuse(&stream, "too many connections");
+                } else {
+                    connection::serve(stream, limits, connect(), &calls, stop);
+                }
+                slot.fetch_sub(1, Ordering::SeqCst);
+            });
+            if spawned.is_err() {
+                open.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        drop(self.listener);
+        _ = std::fs::remove_file(&self.path);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while busy.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}

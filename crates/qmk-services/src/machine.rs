@@ -50,8 +50,11 @@ struct Tenant {
 
 struct Session {
     tenant: String,
-    /// Connection that created it, if the session ends with it.
+    /// Connection that created it, unless detached.
     owner: Option<u64>,
+    /// Used again on that connection, and so bound to its life. A client that opens a connection per call never
+    /// does this, and its session outlives the connection.
+    bound: bool,
     granted: Rights,
     machine: Handle,
     jobs: BTreeMap<u64, Job>,
@@ -255,13 +258,13 @@ impl<D: Device> State<D> {
         }
         let (domain, source) = (self.tenants[&name].domain, self.tenants[&name].machine);
         // The service, not the kernel, knows which graphs imply CAP_COMPUTE and CAP_MEASURE.
-        let rights = granted | Rights::OBJECT - Rights::GRANT | Rights::COMPUTE | Rights::MEASURE;
+        let rights = granted | (Rights::OBJECT - Rights::GRANT) | Rights::COMPUTE | Rights::MEASURE;
         let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None })?;
         let mut id = [0u8; 16];
         getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
         let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
         let owner = (!p.detached).then_some(connection);
-        let session = Session { tenant: name, owner, granted, machine, jobs: BTreeMap::new() };
+        let session = Session { tenant: name, owner, bound: false, granted, machine, jobs: BTreeMap::new() };
         self.sessions.insert(session_id.clone(), session);
         Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
     }
@@ -516,6 +519,11 @@ impl<D: Device + Send + 'static> Connection<D> {
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
+        if let Some(session) = request.session().and_then(|id| MutexGuard::try_map(state(), |s| s.sessions.get_mut(id)).ok())
+        {
+            let mut session = session;
+            session.bound |= session.owner == Some(self.id);
+        }
         match request {
             Request::SessionCreate(p) => state().create_session(p, self.id).map(Reply::Session),
             Request::SessionClose(p) => {
@@ -563,7 +571,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
 impl<D: Device + Send + 'static> Drop for Connection<D> {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        let mine = state.sessions.iter().filter(|(_, s)| s.owner == Some(self.id));
+        let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(self.id));
         for id in mine.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             // It was just listed.
             let _ = state.close_session(&id);

@@ -1,0 +1,81 @@
+//! The `qmk-server` binary.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use qmk_server::{Connect, Limits, Server, default_socket};
+use qmk_services::{Machine, MachineConfig};
+use qmk_sim::{SimConfig, SimDevice};
+use serde::Deserialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Serve a quantum machine to many clients over a Unix socket.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
+                  qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, max_connections, \
+                  max_message_bytes, logical_qubits, max_jobs, max_shots, max_active_qubits"
+)]
+struct Args {
+    /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    socket: Option<PathBuf>,
+    max_connections: Option<usize>,
+    max_message_bytes: Option<usize>,
+    logical_qubits: Option<u32>,
+    max_jobs: Option<u32>,
+    max_shots: Option<u64>,
+    max_active_qubits: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("qmk-server: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), (u8, String)> {
+    let config: Config = match &args.config {
+        None => Config::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| (2, format!("{}: {e}", path.display())))?;
+            toml::from_str(&text).map_err(|e| (2, format!("{}: {e}", path.display())))?
+        }
+    };
+    let path = args.socket.or(config.socket).unwrap_or_else(default_socket);
+    let mut sim = SimConfig::default();
+    sim.logical_qubits = config.logical_qubits.unwrap_or(sim.logical_qubits);
+    let mut services = MachineConfig::default();
+    services.max_jobs = config.max_jobs.unwrap_or(services.max_jobs);
+    services.max_shots = config.max_shots.unwrap_or(services.max_shots);
+    services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
+    let mut limits = Limits::default();
+    limits.connections = config.max_connections.unwrap_or(limits.connections);
+    limits.message_bytes = config.max_message_bytes.unwrap_or(limits.message_bytes);
+
+    let failed = |e: std::io::Error| (4, e.to_string());
+    let machine = Arc::new(Machine::start(SimDevice::new(sim), services));
+    let connect: Connect = Arc::new(move || Box::new(machine.connect()));
+    let server = Server::bind(&path, limits).map_err(failed)?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;
+    }
+    println!("qmk-server listening on unix:{}", path.display());
+    server.run(&connect).map_err(failed)
+}
