@@ -96,8 +96,17 @@ impl Op {
         use Op::*;
         let (n, q) = match *self {
             Fence => (0, [0; 3]),
-            Alloc(q) | Free(q) | Pauli(_, q) | Clifford1(_, q) | T(q) | Tdg(q) | Rotate(_, q, _) | Reset(q)
-            | Measure(_, q, _) | MeasureAngle(_, q, _) | InjectT(q) => (1, [q, 0, 0]),
+            Alloc(q)
+            | Free(q)
+            | Pauli(_, q)
+            | Clifford1(_, q)
+            | T(q)
+            | Tdg(q)
+            | Rotate(_, q, _)
+            | Reset(q)
+            | Measure(_, q, _)
+            | MeasureAngle(_, q, _)
+            | InjectT(q) => (1, [q, 0, 0]),
             Clifford2(_, a, b) | TeleportCnot(a, b) | MeasureBell(a, b, _, _) => (2, [a, b, 0]),
             Ccz(a, b, c) | Toffoli(a, b, c) => (3, [a, b, c]),
         };

@@ -7,8 +7,21 @@ use serde_json::{Map, Value, json};
 
 /// Methods of the contract that this version does not offer.
 const UNAVAILABLE: [&str; 16] = [
-    "q_alloc", "q_apply", "q_measure", "q_release", "q_open_chan", "q_accept_chan", "q_close_chan", "q_chan_status",
-    "q_checkpoint", "q_restore", "q_migrate", "q_get_mapping", "q_replay", "qmk_estimate", "qmk_audit_head",
+    "q_alloc",
+    "q_apply",
+    "q_measure",
+    "q_release",
+    "q_open_chan",
+    "q_accept_chan",
+    "q_close_chan",
+    "q_chan_status",
+    "q_checkpoint",
+    "q_restore",
+    "q_migrate",
+    "q_get_mapping",
+    "q_replay",
+    "qmk_estimate",
+    "qmk_audit_head",
     "qmk_audit_prove",
 ];
 
@@ -54,7 +67,10 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
         "q_get_telemetry" if given.get("job_id").is_some() => Request::Telemetry(params(given)?),
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
         m if UNAVAILABLE.contains(&m) => {
-            return Err(RpcError::new(ErrorCode::MethodNotFound, format!("method {m} is not available on this machine")));
+            return Err(RpcError::new(
+                ErrorCode::MethodNotFound,
+                format!("method {m} is not available on this machine"),
+            ));
         }
         m => {
             let shown: String = m.chars().take(60).collect();
@@ -77,7 +93,10 @@ fn submit(mut given: Value) -> Result<JobSubmit, RpcError> {
         (Some(_), false) => return Err(RpcError::new(ErrorCode::InvalidParams, "params: graph must be an object")),
         (None, true) => {}
         _ => {
-            return Err(RpcError::new(ErrorCode::InvalidParams, "params: give either graph (an object) or source (text) and format"));
+            return Err(RpcError::new(
+                ErrorCode::InvalidParams,
+                "params: give either graph (an object) or source (text) and format",
+            ));
         }
     }
     params(given)

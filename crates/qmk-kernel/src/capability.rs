@@ -79,8 +79,9 @@ impl Space {
     }
 
     pub(crate) fn occupied(&self) -> impl Iterator<Item = (Handle, &Capability)> {
-        self.slots.iter().enumerate().filter_map(|(i, s)| {
-            Some((Handle { slot: i as u32, generation: s.generation }, s.capability.as_ref()?))
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| Some((Handle { slot: i as u32, generation: s.generation }, s.capability.as_ref()?)))
     }
 }

@@ -350,7 +350,9 @@ impl<D: Device> Kernel<D> {
         let mut deleted = 0;
         while let Some(at) = work.pop() {
             children(self, at, &mut work);
-            let Some(c) = self.domains.get_mut(&at.domain).and_then(|d| d.capabilities.remove(at.slot)) else { continue };
+            let Some(c) = self.domains.get_mut(&at.domain).and_then(|d| d.capabilities.remove(at.slot)) else {
+                continue;
+            };
             deleted += 1;
             // Unlink; children were queued and lose their parent with it.
             if let Some(prev) = c.prev.and_then(|p| self.capability_mut(p)) {
@@ -527,7 +529,9 @@ impl<D: Device> Kernel<D> {
 
     fn outcomes(&self, d: u32, handle: Handle, first: u64, count: u32) -> Result<Reply, KernelError> {
         let strand = self.strand(d, handle)?;
-        let (Some(space), true) = (strand.space, first < strand.shots_done()) else { return Err(KernelError::NotReady) };
+        let (Some(space), true) = (strand.space, first < strand.shots_done()) else {
+            return Err(KernelError::NotReady);
+        };
         let events = strand.image.image.events;
         let stride = events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
@@ -557,7 +561,8 @@ impl<D: Device> Kernel<D> {
             Some(space) => space,
             None => {
                 let seed = self.seed ^ (d as u64) << 32;
-                let spec = SpaceSpec { image: Arc::new(Image::default()), shots: 1, seed, max_active: domain.quota.active };
+                let spec =
+                    SpaceSpec { image: Arc::new(Image::default()), shots: 1, seed, max_active: domain.quota.active };
                 *domain.interactive.insert(self.device.open(spec).map_err(device_error)?)
             }
         };

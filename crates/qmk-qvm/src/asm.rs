@@ -16,7 +16,12 @@ use std::collections::{HashMap, HashSet};
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding>> {
     if text.len() > limits::SOURCE_BYTES {
-        return Err(vec![finding("E-LIMIT", None, None, format!("source is longer than {} bytes", limits::SOURCE_BYTES))]);
+        return Err(vec![finding(
+            "E-LIMIT",
+            None,
+            None,
+            format!("source is longer than {} bytes", limits::SOURCE_BYTES),
+        )]);
     }
     let lines = expand(text, options)?;
     let mut a = Assembler::default();
@@ -237,7 +242,9 @@ impl<'a> Cursor<'a> {
     fn operands(&mut self, node: &mut Node) -> Result<(), Problem> {
         loop {
             let (key, quoted) = match (self.tokens.get(self.at), self.tokens.get(self.at + 1)) {
-                (Some(Token::Id(w)), next) if w == "if" && !matches!(next, Some(Token::Sym("=" | ","))) => return Ok(()),
+                (Some(Token::Id(w)), next) if w == "if" && !matches!(next, Some(Token::Sym("=" | ","))) => {
+                    return Ok(());
+                }
                 (Some(Token::Id(k)), Some(Token::Sym("="))) => (k.clone(), false),
                 (Some(Token::Str(k)), Some(Token::Sym("="))) => (k.clone(), true),
                 (Some(Token::Id(id)), _) => {

@@ -45,7 +45,8 @@ pub(crate) fn lex(text: &str) -> Result<Vec<Token>, String> {
             });
             rest = &rest[end..];
         } else {
-            let symbol = SYMBOLS.iter().find(|s| rest.starts_with(**s)).ok_or_else(|| format!("unexpected character {c:?}"))?;
+            let symbol =
+                SYMBOLS.iter().find(|s| rest.starts_with(**s)).ok_or_else(|| format!("unexpected character {c:?}"))?;
             out.push(Token::Sym(symbol));
             rest = &rest[symbol.len()..];
         }
@@ -75,7 +76,8 @@ fn unescape(s: &str) -> Result<String, String> {
     }
     // JSON's escapes, and \' besides.
     let json = format!("\"{}\"", s.replace("\\'", "'").replace('\t', "\\t"));
-    serde_json::from_str(&json).or_else(|_| serde_json::from_str(&json.replace("\\\"", "\"").replace('"', "\\\"")))
+    serde_json::from_str(&json)
+        .or_else(|_| serde_json::from_str(&json.replace("\\\"", "\"").replace('"', "\\\"")))
         .map_err(|_: serde_json::Error| format!("bad escape in string {s:?}"))
 }
 
@@ -284,7 +286,9 @@ impl Evaluator {
                 None => Err(format!("{n} is not defined; define it with .set or .param")),
             },
             Expr::FString(s) => self.interpolate(s, scope).map(Value::Str),
-            Expr::List(items) => items.iter().map(|i| self.run(i, scope, unknown)).collect::<Result<_, _>>().map(Value::List),
+            Expr::List(items) => {
+                items.iter().map(|i| self.run(i, scope, unknown)).collect::<Result<_, _>>().map(Value::List)
+            }
             Expr::Comprehension(item, name, source, filter) => {
                 let source = list(self.run(source, scope, Unknown::Error)?)?;
                 let mut inner = scope.clone();
@@ -293,9 +297,10 @@ impl Evaluator {
                 for v in source {
                     inner.insert(name.clone(), v);
                     if let Some(f) = filter
-                        && !self.run(f, &inner, Unknown::Error)?.truthy() {
-                            continue;
-                        }
+                        && !self.run(f, &inner, Unknown::Error)?.truthy()
+                    {
+                        continue;
+                    }
                     out.push(self.run(item, &inner, Unknown::Error)?);
                 }
                 Ok(Value::List(out))
@@ -335,7 +340,10 @@ impl Evaluator {
                 let l = list(self.run(e, scope, unknown)?)?;
                 let i = self.run(i, scope, Unknown::Error)?.int()?;
                 let at = if i < 0 { i + l.len() as i64 } else { i };
-                usize::try_from(at).ok().and_then(|at| l.get(at).cloned()).ok_or_else(|| format!("index {i} is outside a list of {}", l.len()))
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| l.get(at).cloned())
+                    .ok_or_else(|| format!("index {i} is outside a list of {}", l.len()))
             }
             Expr::Slice(e, a, b) => {
                 let v = self.run(e, scope, unknown)?;
@@ -405,7 +413,9 @@ impl Evaluator {
             }
             ("enumerate", [Value::List(l)]) => {
                 self.step(l.len())?;
-                Ok(Value::List(l.iter().enumerate().map(|(i, v)| Value::List(vec![Value::Int(i as i64), v.clone()])).collect()))
+                Ok(Value::List(
+                    l.iter().enumerate().map(|(i, v)| Value::List(vec![Value::Int(i as i64), v.clone()])).collect(),
+                ))
             }
             ("min" | "max", a) if !a.is_empty() => {
                 let items = if let [Value::List(l)] = a { l.as_slice() } else { a };
@@ -420,9 +430,13 @@ impl Evaluator {
             }
             ("abs", [Value::Float(f)]) => Ok(Value::Float(f.abs())),
             ("abs", [v]) => v.int()?.checked_abs().map(Value::Int).ok_or("overflow".into()),
-            ("int", [Value::Str(s)]) => s.trim().parse().map(Value::Int).map_err(|_| format!("{:?} is not a whole number", clip(s))),
+            ("int", [Value::Str(s)]) => {
+                s.trim().parse().map(Value::Int).map_err(|_| format!("{:?} is not a whole number", clip(s)))
+            }
             ("int", [v]) => Ok(Value::Int(v.number()? as i64)),
-            ("float", [Value::Str(s)]) => s.trim().parse().map(Value::Float).map_err(|_| format!("{:?} is not a number", clip(s))),
+            ("float", [Value::Str(s)]) => {
+                s.trim().parse().map(Value::Float).map_err(|_| format!("{:?} is not a number", clip(s)))
+            }
             ("float", [v]) => Ok(Value::Float(v.number()?)),
             ("str", [v]) => Ok(Value::Str(v.show())),
             ("sqrt", _) => float(f64::sqrt),
@@ -503,7 +517,8 @@ fn binary(op: &str, a: Value, b: Value) -> Result<Value, String> {
                 "*" => Int(x.checked_mul(y).ok_or_else(overflow)?),
                 // Towards minus infinity, as the remainder has the divisor's sign.
                 "//" | "%" if y == 0 => return Err(zero()),
-                "//" => Int(i64::try_from((x as i128 - (x as i128 % y as i128 + y as i128) % y as i128) / y as i128).map_err(|_| overflow())?),
+                "//" => Int(i64::try_from((x as i128 - (x as i128 % y as i128 + y as i128) % y as i128) / y as i128)
+                    .map_err(|_| overflow())?),
                 "%" => Int(((x as i128 % y as i128 + y as i128) % y as i128) as i64),
                 _ if y < 0 => Float((x as f64).powi(y.max(-10_000) as i32)),
                 _ => Int(u32::try_from(y).ok().and_then(|y| x.checked_pow(y)).ok_or_else(overflow)?),
@@ -639,7 +654,9 @@ impl Parser<'_> {
                 self.expect("]")?;
             } else if self.peek(".") {
                 self.at += 1;
-                let Some(Token::Id(name)) = self.tokens.get(self.at).cloned() else { return Err("expected a name after .".into()) };
+                let Some(Token::Id(name)) = self.tokens.get(self.at).cloned() else {
+                    return Err("expected a name after .".into());
+                };
                 self.at += 1;
                 self.expect("(")?;
                 let args = self.list(")")?;
@@ -693,7 +710,9 @@ impl Parser<'_> {
                 }
                 let first = self.expr()?;
                 if self.take("for") {
-                    let Some(Token::Id(name)) = self.tokens.get(self.at).cloned() else { return Err("expected a name after for".into()) };
+                    let Some(Token::Id(name)) = self.tokens.get(self.at).cloned() else {
+                        return Err("expected a name after for".into());
+                    };
                     self.at += 1;
                     self.expect("in")?;
                     let source = self.level(0)?;

@@ -188,9 +188,15 @@ impl Lines<'_> {
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
     if text.len() > limits::SOURCE_BYTES {
-        return Err(vec![finding("E-LIMIT", None, None, format!("source is longer than {} bytes", limits::SOURCE_BYTES))]);
+        return Err(vec![finding(
+            "E-LIMIT",
+            None,
+            None,
+            format!("source is longer than {} bytes", limits::SOURCE_BYTES),
+        )]);
     }
-    let bad_json = |e: serde_json::Error| vec![finding("E-PARSE", None, Some(e.line() as u32), format!("not JSON: {e}"))];
+    let bad_json =
+        |e: serde_json::Error| vec![finding("E-PARSE", None, Some(e.line() as u32), format!("not JSON: {e}"))];
     // The whole text first: what follows may then call every mismatch a matter of schema.
     serde_json::from_str::<&RawValue>(text).map_err(bad_json)?;
     let raw: RawGraph<'_> = serde_json::from_str(text).map_err(|e| {
@@ -208,11 +214,15 @@ pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
         }
         _ => {}
     }
-    for (key, raw, slot) in [("name", raw.name, &mut graph.name), ("description", raw.description, &mut graph.description)] {
+    for (key, raw, slot) in
+        [("name", raw.name, &mut graph.name), ("description", raw.description, &mut graph.description)]
+    {
         match raw.map(|r| (r, value(r))) {
             Some((_, Value::String(s))) => *slot = Some(s),
             None | Some((_, Value::Null)) => {}
-            Some((r, _)) => found.push(finding("E-SCHEMA", None, Some(lines.of(r)), format!("{key:?} must be a string"))),
+            Some((r, _)) => {
+                found.push(finding("E-SCHEMA", None, Some(lines.of(r)), format!("{key:?} must be a string")))
+            }
         }
     }
     match raw.metadata.map(|r| (r, value(r))) {
@@ -290,7 +300,9 @@ fn node(index: usize, v: &Value, line: u32, found: &mut Vec<Finding>) -> Option<
     let id = match m.get("id") {
         Some(Value::String(s)) if is_id(s) => s.clone(),
         other => {
-            let what = other.map_or("has no \"id\"".into(), |o| format!("has id {}, which is not [A-Za-z_][A-Za-z0-9_]*", clip(&o.to_string())));
+            let what = other.map_or("has no \"id\"".into(), |o| {
+                format!("has id {}, which is not [A-Za-z_][A-Za-z0-9_]*", clip(&o.to_string()))
+            });
             found.push(finding("E-SCHEMA", None, Some(line), format!("node {index} {what}")));
             String::new()
         }
@@ -298,7 +310,12 @@ fn node(index: usize, v: &Value, line: u32, found: &mut Vec<Finding>) -> Option<
     let name = (!id.is_empty()).then_some(id.as_str());
     const KEYS: [&str; 9] = ["id", "op", "args", "vqs", "chs", "inputs", "produces", "caps", "guard"];
     for key in m.keys().filter(|k| !KEYS.contains(&k.as_str())) {
-        found.push(finding("E-SCHEMA", name, Some(line), format!("unknown key {:?}; known: {}", clip(key), KEYS.join(", "))));
+        found.push(finding(
+            "E-SCHEMA",
+            name,
+            Some(line),
+            format!("unknown key {:?}; known: {}", clip(key), KEYS.join(", ")),
+        ));
     }
     let op = match m.get("op") {
         Some(Value::String(s)) => Opcode::from_name(s).or_else(|| {
@@ -352,7 +369,9 @@ fn guard(v: &Value, depth: usize) -> Result<Guard, (&'static str, String)> {
         return schema("a guard has \"event\" and \"equals\", or \"type\" and \"conditions\"");
     };
     if items.is_empty() || m.len() != 2 {
-        return schema("\"conditions\" must hold at least one guard, and nothing stands beside \"type\" and \"conditions\"");
+        return schema(
+            "\"conditions\" must hold at least one guard, and nothing stands beside \"type\" and \"conditions\"",
+        );
     }
     let parts = items.iter().map(|g| guard(g, depth + 1)).collect::<Result<Vec<_>, _>>()?;
     match m.get("type").and_then(Value::as_str) {

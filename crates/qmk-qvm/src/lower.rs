@@ -41,7 +41,8 @@ pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(findings);
     }
-    let order = topological_order(graph).map_err(|_| vec![finding("E-CYCLE", None, None, "nodes wait for each other")])?;
+    let order =
+        topological_order(graph).map_err(|_| vec![finding("E-CYCLE", None, None, "nodes wait for each other")])?;
     let bell = bell_events(graph);
     let mut events = Vec::new();
     let mut next = 0u32;
@@ -153,7 +154,9 @@ impl<'a> Lowerer<'a> {
     fn lower_node(&mut self, node: &'a Node) {
         self.cond = self.condition(node);
         let mut q: Vec<u32> = node.vqs.iter().map(|v| self.qubit(v)).collect();
-        if let (Kind::UseChan, Some(ends)) = (node.op.kind(), node.chs.first().and_then(|c| self.endpoints.get(c.as_str()))) {
+        if let (Kind::UseChan, Some(ends)) =
+            (node.op.kind(), node.chs.first().and_then(|c| self.endpoints.get(c.as_str())))
+        {
             let ends: &'a [String] = ends;
             q = ends.iter().map(|v| self.qubit(v)).collect();
         }

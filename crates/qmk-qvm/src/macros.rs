@@ -121,7 +121,11 @@ impl Expander<'_> {
         self.depth += 1;
         if self.depth > limits::DEPTH {
             let line = lines.first().map_or(1, |l| l.line);
-            return Err(Problem("E-LIMIT", line, format!("blocks, macros or includes nested deeper than {}", limits::DEPTH)));
+            return Err(Problem(
+                "E-LIMIT",
+                line,
+                format!("blocks, macros or includes nested deeper than {}", limits::DEPTH),
+            ));
         }
         let mut i = 0;
         while i < lines.len() {
@@ -157,8 +161,9 @@ impl Expander<'_> {
             Some(("for", rest)) => {
                 let end = Self::find_end(lines, i + 1, "for", &["endfor"], *line)?;
                 self.eval.step((end - i) / 8).map_err(|m| Problem("E-LIMIT", *line, m))?;
-                let (name, source) =
-                    rest.split_once(" in ").ok_or_else(|| at(".for needs name in first..last, or name in list".into()))?;
+                let (name, source) = rest
+                    .split_once(" in ")
+                    .ok_or_else(|| at(".for needs name in first..last, or name in list".into()))?;
                 let names: Vec<&str> = name.split(',').map(str::trim).collect();
                 if !names.iter().all(|n| is_id(n)) {
                     return Err(at(format!("{name:?} is not a name")));
@@ -209,7 +214,8 @@ impl Expander<'_> {
                     .strip_suffix(')')
                     .and_then(|r| r.split_once('('))
                     .ok_or_else(|| at(".macro needs NAME(parameters)".into()))?;
-                let params: Vec<String> = params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();
+                let params: Vec<String> =
+                    params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();
                 if !is_id(name.trim()) || !params.iter().all(|p| is_id(p)) {
                     return Err(at(".macro needs NAME(parameters)".into()));
                 }
@@ -268,7 +274,11 @@ impl Expander<'_> {
         }
         let size = path.metadata().map_err(read)?.len();
         if size > limits::SOURCE_BYTES as u64 || !path.is_file() {
-            return Err(Problem("E-LIMIT", line, format!(".include {name:?} is not a file of at most {} bytes", limits::SOURCE_BYTES)));
+            return Err(Problem(
+                "E-LIMIT",
+                line,
+                format!(".include {name:?} is not a file of at most {} bytes", limits::SOURCE_BYTES),
+            ));
         }
         let text = std::fs::read_to_string(&path).map_err(read)?;
         self.eval.step(text.len() / 16).map_err(|m| Problem("E-LIMIT", line, m))?;
@@ -280,22 +290,23 @@ impl Expander<'_> {
     fn line(&mut self, text: &str, line: u32, call: u32) -> Done {
         let at = |m: String| Problem("E-PARSE", line, m);
         if let Some((name, rest)) = text.split_once('(')
-            && let Some(m) = self.macros.get(name.trim()).cloned() {
-                let tokens = lex(rest).map_err(at)?;
-                let args = self.eval.args(&tokens, &self.scope).map_err(at)?;
-                if args.len() != m.params.len() {
-                    return Err(at(format!("{} takes {} arguments, not {}", name.trim(), m.params.len(), args.len())));
-                }
-                let saved: Vec<_> = m.params.iter().map(|p| (p.clone(), self.scope.get(p).cloned())).collect();
-                self.scope.extend(m.params.iter().cloned().zip(args));
-                self.calls += 1;
-                let body: Vec<Source> = m.body.into_iter().map(|s| Source { line, ..s }).collect();
-                self.eval.step(body.len()).map_err(|m| Problem("E-LIMIT", line, m))?;
-                let this = self.calls;
-                self.block(&body, None, this)?;
-                self.restore(saved);
-                return Ok(());
+            && let Some(m) = self.macros.get(name.trim()).cloned()
+        {
+            let tokens = lex(rest).map_err(at)?;
+            let args = self.eval.args(&tokens, &self.scope).map_err(at)?;
+            if args.len() != m.params.len() {
+                return Err(at(format!("{} takes {} arguments, not {}", name.trim(), m.params.len(), args.len())));
             }
+            let saved: Vec<_> = m.params.iter().map(|p| (p.clone(), self.scope.get(p).cloned())).collect();
+            self.scope.extend(m.params.iter().cloned().zip(args));
+            self.calls += 1;
+            let body: Vec<Source> = m.body.into_iter().map(|s| Source { line, ..s }).collect();
+            self.eval.step(body.len()).map_err(|m| Problem("E-LIMIT", line, m))?;
+            let this = self.calls;
+            self.block(&body, None, this)?;
+            self.restore(saved);
+            return Ok(());
+        }
         let text = self.eval.interpolate(text, &self.scope).map_err(at)?;
         self.bytes += text.len() + 64;
         if self.out.len() >= limits::NODES || self.bytes > limits::EXPANDED_BYTES {

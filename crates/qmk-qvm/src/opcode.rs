@@ -134,8 +134,16 @@ impl Opcode {
     pub fn is_unitary(self) -> bool {
         matches!(
             self.kind(),
-            Kind::Pauli(_) | Kind::Clifford1(_) | Kind::T | Kind::Tdg | Kind::Rotate(_) | Kind::Clifford2(_)
-                | Kind::Toffoli | Kind::Ccz | Kind::CondPauli | Kind::TeleportCnot
+            Kind::Pauli(_)
+                | Kind::Clifford1(_)
+                | Kind::T
+                | Kind::Tdg
+                | Kind::Rotate(_)
+                | Kind::Clifford2(_)
+                | Kind::Toffoli
+                | Kind::Ccz
+                | Kind::CondPauli
+                | Kind::TeleportCnot
         )
     }
 

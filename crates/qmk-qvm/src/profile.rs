@@ -14,7 +14,12 @@ pub struct Profile {
 }
 
 const QUBITS: [&str; 6] = [
-    "qubit_gate_ns_e3", "qubit_gate_ns_e4", "qubit_gate_us_e3", "qubit_gate_us_e4", "qubit_maj_ns_e4", "qubit_maj_ns_e6",
+    "qubit_gate_ns_e3",
+    "qubit_gate_ns_e4",
+    "qubit_gate_us_e3",
+    "qubit_gate_us_e4",
+    "qubit_maj_ns_e4",
+    "qubit_maj_ns_e6",
 ];
 
 impl Profile {
@@ -24,9 +29,9 @@ impl Profile {
     /// What is wrong, and what would be right.
     pub fn parse(text: &str) -> Result<Profile, String> {
         let lower = text.trim().to_ascii_lowercase();
-        let (kind, rest) = lower
-            .split_once(':')
-            .ok_or_else(|| format!("profile {text:?} is not logical:<code>(d=<odd>) or azure:<qubit>:<scheme>(d=<odd>)"))?;
+        let (kind, rest) = lower.split_once(':').ok_or_else(|| {
+            format!("profile {text:?} is not logical:<code>(d=<odd>) or azure:<qubit>:<scheme>(d=<odd>)")
+        })?;
         let (qubit, rest) = match kind {
             "logical" => (None, rest),
             "azure" => {
@@ -52,10 +57,12 @@ impl Profile {
         };
         let (mut distance, mut error_rate) = (None, None);
         for arg in args.split(',') {
-            let (key, value) = arg.split_once('=').ok_or_else(|| format!("profile argument {arg:?} is not key=value"))?;
+            let (key, value) =
+                arg.split_once('=').ok_or_else(|| format!("profile argument {arg:?} is not key=value"))?;
             match key.trim() {
                 "d" => {
-                    let d: u32 = value.trim().parse().map_err(|_| format!("distance {value:?} is not a whole number"))?;
+                    let d: u32 =
+                        value.trim().parse().map_err(|_| format!("distance {value:?} is not a whole number"))?;
                     if !(3..=99).contains(&d) || d.is_multiple_of(2) {
                         return Err(format!("distance {d} is not odd and between 3 and 99"));
                     }

@@ -228,7 +228,8 @@ impl Verifier<'_> {
         }
         if let Some(known) = op.args() {
             for key in node.args.keys().filter(|k| !known.contains(&k.as_str())) {
-                let known = if known.is_empty() { "it has none".into() } else { format!("known: {}", known.join(", ")) };
+                let known =
+                    if known.is_empty() { "it has none".into() } else { format!("known: {}", known.join(", ")) };
                 self.report("E-ARG", Some(node), format!("{name} has no argument {key:?}; {known}"));
             }
         }
@@ -262,7 +263,11 @@ impl Verifier<'_> {
             Kind::CondPauli => match mask(node) {
                 None => self.report("E-ARG", Some(node), "COND_PAULI needs mask, one letter of I X Y Z per qubit"),
                 Some(m) if m.chars().any(|c| !"IXYZ".contains(c)) || m.chars().count() != node.vqs.len() => {
-                    self.report("E-ARG", Some(node), format!("mask {m:?} must have one letter of I X Y Z for each of {} qubits", node.vqs.len()));
+                    self.report(
+                        "E-ARG",
+                        Some(node),
+                        format!("mask {m:?} must have one letter of I X Y Z for each of {} qubits", node.vqs.len()),
+                    );
                 }
                 _ => {}
             },
@@ -282,13 +287,21 @@ impl Verifier<'_> {
                     self.report("E-ARG", Some(node), "opts must be an object");
                 }
             }
-            Kind::UseChan if !matches!(node.args.get("semantic").and_then(Value::as_str), Some("teleport" | "swap")) => {
+            Kind::UseChan
+                if !matches!(node.args.get("semantic").and_then(Value::as_str), Some("teleport" | "swap")) =>
+            {
                 self.report("E-ARG", Some(node), "USE_CHAN needs semantic, \"teleport\" or \"swap\"");
             }
             _ => {}
         }
-        if matches!(op.kind(), Kind::Alloc | Kind::Free | Kind::Fence | Kind::OpenChan | Kind::CloseChan) && node.guard.is_some() {
-            self.report("E-GUARD", Some(node), format!("{name} cannot be guarded: what exists must not depend on outcomes"));
+        if matches!(op.kind(), Kind::Alloc | Kind::Free | Kind::Fence | Kind::OpenChan | Kind::CloseChan)
+            && node.guard.is_some()
+        {
+            self.report(
+                "E-GUARD",
+                Some(node),
+                format!("{name} cannot be guarded: what exists must not depend on outcomes"),
+            );
         }
     }
 
@@ -302,7 +315,11 @@ impl Verifier<'_> {
         }
         if let Some(missing) = held.map(|h| needs(node) - h).filter(|m| !m.is_empty()) {
             let names = missing.class_names().join(", ");
-            self.report("E-CAP", Some(node), format!("{} needs {names}, which the session does not hold", node.op.name()));
+            self.report(
+                "E-CAP",
+                Some(node),
+                format!("{} needs {names}, which the session does not hold", node.op.name()),
+            );
         }
     }
 
@@ -327,7 +344,11 @@ impl Verifier<'_> {
                 let now = life.get(q).copied();
                 if kind == Kind::Alloc {
                     if now.is_some() {
-                        let what = if now == Some(Life::Live) { "is already allocated" } else { "was allocated before; take a new id" };
+                        let what = if now == Some(Life::Live) {
+                            "is already allocated"
+                        } else {
+                            "was allocated before; take a new id"
+                        };
                         self.report("E-LINEAR", Some(node), format!("qubit {q} {what}"));
                     }
                     life.insert(q, Life::Live);
@@ -337,12 +358,18 @@ impl Verifier<'_> {
                 }
                 match now {
                     None => self.report("E-LINEAR", Some(node), format!("qubit {q} is used before it is allocated")),
-                    Some(Life::Freed) => self.report("E-LINEAR", Some(node), format!("qubit {q} is used after it was freed")),
+                    Some(Life::Freed) => {
+                        self.report("E-LINEAR", Some(node), format!("qubit {q} is used after it was freed"))
+                    }
                     Some(Life::Live) if kind == Kind::Free => {
                         life.insert(q, Life::Freed);
                     }
                     Some(Life::Live) if kind == Kind::InjectT && !fresh.contains(q) => {
-                        self.report("E-LINEAR", Some(node), format!("qubit {q} must be fresh or reset before INJECT_T_STATE"));
+                        self.report(
+                            "E-LINEAR",
+                            Some(node),
+                            format!("qubit {q} must be fresh or reset before INJECT_T_STATE"),
+                        );
                     }
                     _ => {}
                 }
@@ -354,9 +381,14 @@ impl Verifier<'_> {
                 }
             }
             let spaces: HashSet<&str> = node.vqs.iter().filter_map(|q| space.get(q.as_str()).copied()).collect();
-            let joins = node.vqs.len() > 1 && !matches!(kind, Kind::Alloc | Kind::Free | Kind::CondPauli | Kind::OpenChan);
+            let joins =
+                node.vqs.len() > 1 && !matches!(kind, Kind::Alloc | Kind::Free | Kind::CondPauli | Kind::OpenChan);
             if joins && spaces.len() > 1 {
-                self.report("E-FIREWALL", Some(node), format!("{} joins qubits of different spaces; open a channel between them", node.op.name()));
+                self.report(
+                    "E-FIREWALL",
+                    Some(node),
+                    format!("{} joins qubits of different spaces; open a channel between them", node.op.name()),
+                );
             }
         }
         let unfreed: Vec<&str> =
@@ -369,7 +401,11 @@ impl Verifier<'_> {
         if !open.is_empty() {
             let shown = open.iter().take(8).copied().collect::<Vec<_>>().join(", ");
             let more = if open.len() > 8 { format!(" and {} more", open.len() - 8) } else { String::new() };
-            self.report("W-UNFREED", None, format!("neither measured nor freed at the end: {shown}{more}; freed implicitly"));
+            self.report(
+                "W-UNFREED",
+                None,
+                format!("neither measured nor freed at the end: {shown}{more}; freed implicitly"),
+            );
         }
     }
 
@@ -379,14 +415,12 @@ impl Verifier<'_> {
         for node in &graph.nodes {
             for ch in node.chs.iter().map(String::as_str) {
                 match node.op.kind() {
-                    Kind::OpenChan
-                        if open.insert(ch, node).is_some() => {
-                            self.report("E-LINEAR", Some(node), format!("channel {ch} is already open"));
-                        }
-                    Kind::CloseChan
-                        if open.remove(ch).is_none() => {
-                            self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
-                        }
+                    Kind::OpenChan if open.insert(ch, node).is_some() => {
+                        self.report("E-LINEAR", Some(node), format!("channel {ch} is already open"));
+                    }
+                    Kind::CloseChan if open.remove(ch).is_none() => {
+                        self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
+                    }
                     _ if !open.contains_key(ch) => {
                         self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
                     }
@@ -419,7 +453,11 @@ impl Verifier<'_> {
                 }
             }
             for e in node.inputs.iter().filter(|e| bell.contains(e.as_str())) {
-                self.report("E-ARG", Some(node), format!("event {e} holds a Bell index, not a bit; give MEASURE_BELL two outputs"));
+                self.report(
+                    "E-ARG",
+                    Some(node),
+                    format!("event {e} holds a Bell index, not a bit; give MEASURE_BELL two outputs"),
+                );
             }
         }
         let Err(cycle) = topological_order(graph) else { return };

@@ -53,7 +53,13 @@ pub(crate) fn refuse(mut stream: &UnixStream, why: &str) {
 }
 
 /// Serves a client to its end.
-pub(crate) fn serve(stream: UnixStream, limits: Limits, endpoint: Box<dyn Endpoint>, busy: &AtomicUsize, stop: Arc<AtomicBool>) {
+pub(crate) fn serve(
+    stream: UnixStream,
+    limits: Limits,
+    endpoint: Box<dyn Endpoint>,
+    busy: &AtomicUsize,
+    stop: Arc<AtomicBool>,
+) {
     let (Ok(reader), gone) = (stream.try_clone(), Arc::new(AtomicBool::new(false))) else { return };
     // A slow reader must not hold the thread for ever.
     _ = stream.set_write_timeout(Some(Duration::from_secs(30)));
@@ -150,7 +156,13 @@ fn read(mut stream: &UnixStream, limits: Limits, send: SyncSender<Item>, done: &
     }
 }
 
-fn feed(splitter: &mut Splitter, bytes: &[u8], stream: &UnixStream, send: &SyncSender<Item>, done: &AtomicBool) -> bool {
+fn feed(
+    splitter: &mut Splitter,
+    bytes: &[u8],
+    stream: &UnixStream,
+    send: &SyncSender<Item>,
+    done: &AtomicBool,
+) -> bool {
     let mut alive = true;
     let followed = splitter.feed(bytes, |piece| alive = alive && hand_over(stream, send, Item::Json(piece), done));
     alive && followed

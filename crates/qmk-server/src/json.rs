@@ -36,7 +36,9 @@ pub(crate) fn answer(text: &[u8], call: Call<'_>) -> Option<Value> {
 }
 
 fn one(v: Value, call: Call<'_>) -> Option<Value> {
-    let invalid = |id: Value, what: &str| Some(error(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}"))));
+    let invalid = |id: Value, what: &str| {
+        Some(error(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}"))))
+    };
     let Value::Object(mut m) = v else { return invalid(Value::Null, "not an object") };
     let id = m.remove("id");
     let known_id = match &id {
@@ -47,7 +49,9 @@ fn one(v: Value, call: Call<'_>) -> Option<Value> {
     if m.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return invalid(known_id, "\"jsonrpc\" must be \"2.0\"");
     }
-    let Some(Value::String(method)) = m.remove("method") else { return invalid(known_id, "\"method\" must be a string") };
+    let Some(Value::String(method)) = m.remove("method") else {
+        return invalid(known_id, "\"method\" must be a string");
+    };
     let params = m.remove("params").unwrap_or(Value::Null);
     let result = wire::request_from_json(&method, params).and_then(call);
     // A notification gets no reply, not even an error.

@@ -337,7 +337,8 @@ impl<D: Device> State<D> {
         for session in self.sessions.values_mut() {
             let domain = self.tenants[&session.tenant].domain;
             for (number, job) in session.jobs.iter_mut().filter(|(_, j)| !j.state.ended()) {
-                let Ok(qmk_abi::Reply::Status(s)) = kernel.syscall(domain, Syscall::Status { strand: job.strand }) else {
+                let Ok(qmk_abi::Reply::Status(s)) = kernel.syscall(domain, Syscall::Status { strand: job.strand })
+                else {
                     continue;
                 };
                 job.status = s;
@@ -401,9 +402,10 @@ impl<D: Device> State<D> {
         self.call(domain, Syscall::Delete { target: strand })?;
         self.call(domain, Syscall::Delete { target: image })?;
         let epoch = self.kernel.epoch();
-        let job = id.strip_prefix("job_").and_then(|n| n.parse().ok()).and_then(|n: u64| {
-            self.sessions.get_mut(session)?.jobs.get_mut(&n)
-        });
+        let job = id
+            .strip_prefix("job_")
+            .and_then(|n| n.parse().ok())
+            .and_then(|n: u64| self.sessions.get_mut(session)?.jobs.get_mut(&n));
         if let Some(job) = job {
             job.state = JobState::Cancelled;
         }
@@ -519,7 +521,8 @@ impl<D: Device + Send + 'static> Connection<D> {
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
-        if let Some(session) = request.session().and_then(|id| MutexGuard::try_map(state(), |s| s.sessions.get_mut(id)).ok())
+        if let Some(session) =
+            request.session().and_then(|id| MutexGuard::try_map(state(), |s| s.sessions.get_mut(id)).ok())
         {
             let mut session = session;
             session.bound |= session.owner == Some(self.id);
@@ -551,7 +554,9 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                     (None, JobState::Cancelled) => {
                         Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{} was cancelled", p.job_id)))
                     }
-                    _ => Err(RpcError::new(ErrorCode::Timeout, format!("{} has not ended; wait for it first", p.job_id))),
+                    _ => {
+                        Err(RpcError::new(ErrorCode::Timeout, format!("{} has not ended; wait for it first", p.job_id)))
+                    }
                 }
             }
             Request::JobCancel(p) => {

@@ -155,7 +155,8 @@ impl Device for SimDevice {
         if qubits > MAX_INTERACTIVE || events > MAX_INTERACTIVE {
             return Err(DeviceError::Refused(format!("an interactive space holds {MAX_INTERACTIVE} qubits")));
         }
-        let (state, at) = space.current.get_or_insert_with(|| (State::new(0, space.spec.seed, 0, space.spec.max_active), 0));
+        let (state, at) =
+            space.current.get_or_insert_with(|| (State::new(0, space.spec.seed, 0, space.spec.max_active), 0));
         // Doubling keeps the cost of growth linear.
         if qubits as usize > state.qubits() {
             state.grow((qubits as usize).next_power_of_two());

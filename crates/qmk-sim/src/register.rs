@@ -97,11 +97,7 @@ impl Register {
 
     /// `<φ|P|φ>`.
     pub fn expectation(&self, p: Mask) -> f64 {
-        self.amps
-            .iter()
-            .enumerate()
-            .map(|(b, a)| (self.amps[b ^ p.x as usize].conj() * p.phase(b as u64) * a).re)
-            .sum()
+        self.amps.iter().enumerate().map(|(b, a)| (self.amps[b ^ p.x as usize].conj() * p.phase(b as u64) * a).re).sum()
     }
 
     /// Projects on the eigenvalue `(-1)^outcome` of P, then removes `bit`, which must be in the support of P (in

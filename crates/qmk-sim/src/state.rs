@@ -195,9 +195,8 @@ impl State {
 
     /// Whether the frame anticommutes with a product of Paulis.
     fn frame_flips(&self, p: &[(Pauli, usize)]) -> bool {
-        p.iter().fold(false, |flip, &(p, q)| {
-            flip ^ (p != Pauli::Z && self.frame_z[q]) ^ (p != Pauli::X && self.frame_x[q])
-        })
+        p.iter()
+            .fold(false, |flip, &(p, q)| flip ^ (p != Pauli::Z && self.frame_z[q]) ^ (p != Pauli::X && self.frame_x[q]))
     }
 
     /// First dormant virtual qubit on which the scratch string has X or Y.
@@ -336,7 +335,13 @@ impl State {
     fn collapse(&mut self, m: Mask, site: Site) -> bool {
         let p_minus = (1.0 - self.register.expectation(m)) / 2.0;
         // Rounding must not let an impossible outcome happen.
-        let p_minus = if p_minus < 1e-14 { 0.0 } else if p_minus > 1.0 - 1e-14 { 1.0 } else { p_minus };
+        let p_minus = if p_minus < 1e-14 {
+            0.0
+        } else if p_minus > 1.0 - 1e-14 {
+            1.0
+        } else {
+            p_minus
+        };
         let minus = self.random.uniform(site, self.shot) < p_minus;
         let bit = if m.x != 0 { m.x.trailing_zeros() } else { m.z.trailing_zeros() };
         self.register.project(m, minus, bit);

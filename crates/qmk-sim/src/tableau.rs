@@ -24,9 +24,12 @@ impl PauliString {
 
     /// Multiplies by `i^phase · P` from the right. The product must be Hermitian.
     fn mul(&mut self, x: &[u64], z: &[u64], negative: bool, phase: u8) {
-        let k = phase
-            .wrapping_add(2 * (self.negative as u8 + negative as u8))
-            .wrapping_add(mul_into(&mut self.x, &mut self.z, x, z));
+        let k = phase.wrapping_add(2 * (self.negative as u8 + negative as u8)).wrapping_add(mul_into(
+            &mut self.x,
+            &mut self.z,
+            x,
+            z,
+        ));
         debug_assert!(k & 1 == 0);
         self.negative = k & 2 != 0;
     }
@@ -75,7 +78,8 @@ impl Tableau {
     /// The identity on n qubits.
     pub fn new(n: usize) -> Self {
         let words = n.div_ceil(64).max(1);
-        let mut t = Tableau { n, words, x: vec![0; 2 * n * words], z: vec![0; 2 * n * words], negative: vec![false; 2 * n] };
+        let mut t =
+            Tableau { n, words, x: vec![0; 2 * n * words], z: vec![0; 2 * n * words], negative: vec![false; 2 * n] };
         for q in 0..n {
             t.x[2 * q * words + q / 64] = 1 << (q % 64);
             t.z[(2 * q + 1) * words + q / 64] = 1 << (q % 64);
