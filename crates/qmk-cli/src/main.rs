@@ -1,2 +1,258 @@
-//! wip
-fn main() {}
+//! The `qmk` command.
+#![forbid(unsafe_code)]
+
+mod failure;
+mod input;
+mod remote;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Write, check and run programs for a fault-tolerant quantum computer.
+#[derive(Parser)]
+#[command(
+    name = "qmk",
+    version,
+    after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --shots 100 --seed 7 --json\n  \
+                  qmk verify program.qvm.json\n  qmk asm program.qvm -o program.qvm.json\n  \
+                  qmk run examples/bell.qvm --connect unix:/tmp/qmk.sock\n\n\
+                  Exit codes: 0 done, 1 the program or input is wrong, 2 usage, 3 refused (capability, quota, identity),\n\
+                  4 the machine failed or timed out"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program and print how often each outcome came up
+    #[command(
+        after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --json\n  \
+                            qmk run examples/bell.qvm --shots 100000 --seed 7 --connect unix:/tmp/qmk.sock"
+    )]
+    Run {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        policy: PolicyArgs,
+        /// Run on a server instead of the embedded machine
+        #[arg(long, value_name = "unix:PATH")]
+        connect: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check a program and report everything that is wrong with it
+    #[command(after_help = "Examples:\n  qmk verify program.qvm\n  qmk verify graph.json --json")]
+    Verify {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Assemble QVM assembly to a QVM graph in JSON
+    #[command(after_help = "Example:\n  qmk asm examples/bell.qvm -o bell.qvm.json")]
+    Asm {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Write a QVM graph as QVM assembly
+    #[command(after_help = "Example:\n  qmk disasm bell.qvm.json -o bell.qvm")]
+    Disasm {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Submit a program to a server and print the job's name
+    #[command(
+        after_help = "Examples:\n  JOB=$(qmk submit examples/bell.qvm --shots 1000)\n  qmk wait $JOB && qmk result $JOB"
+    )]
+    Submit {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Print how far a job is
+    Status(JobArgs),
+    /// Wait until a job has ended
+    Wait {
+        #[command(flatten)]
+        job: JobArgs,
+        /// Give up after this many milliseconds
+        #[arg(long, value_name = "MS")]
+        timeout_ms: Option<u64>,
+    },
+    /// Print the result of a finished job
+    Result(JobArgs),
+    /// Cancel a job
+    Cancel(JobArgs),
+    /// Print the execution figures of a job
+    Telemetry(JobArgs),
+    /// Print what the machine has and what is in use
+    Resources(ServerArgs),
+}
+
+#[derive(Args)]
+struct Input {
+    /// Program: QVM assembly or a QVM graph in JSON; `-` reads standard input
+    file: PathBuf,
+    /// Value of a `.param` of the program; may be repeated
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair)]
+    params: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+struct PolicyArgs {
+    /// Number of shots
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    shots: u64,
+    /// Seed of all randomness
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Noise level
+    #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
+    noise: String,
+    /// Profile of qubits whose allocation names none, such as `logical:surface_code(d=7)`
+    #[arg(long, value_name = "P")]
+    profile: Option<String>,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct To {
+    /// Write here instead of to standard output
+    #[arg(short, long, value_name = "OUT")]
+    out: Option<PathBuf>,
+    /// Print errors as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ServerArgs {
+    /// The server's socket [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
+    #[arg(long, value_name = "unix:PATH")]
+    connect: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct JobArgs {
+    /// Job as printed by `qmk submit`: SESSION/JOB
+    job: String,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.trim().into(), value.trim().into()))
+}
+
+fn main() -> ExitCode {
+    let wants_json = std::env::args().any(|a| a == "--json");
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli.command),
+        // Help and version are not errors.
+        Err(e) if !e.use_stderr() || !wants_json => e.exit(),
+        Err(e) => Err(Failure::new(2, "USAGE", e.render().to_string().trim())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(wants_json);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { program, policy, connect, output } => run::run(&program, policy, connect, output.json),
+        Command::Verify { program, output } => verify(&program, output.json),
+        Command::Asm { program, to } => {
+            let (graph, _) = input::read(&program, Some(qmk_qvm::Format::Asm))?;
+            let text = serde_json::to_string_pretty(&graph.to_json()).unwrap_or_default();
+            write(to.out.as_deref(), &(text + "\n"))
+        }
+        Command::Disasm { program, to } => {
+            let (graph, _) = input::read(&program, Some(qmk_qvm::Format::Json))?;
+            write(to.out.as_deref(), &qmk_qvm::disassemble(&graph))
+        }
+        Command::Submit { program, policy, server } => remote::submit(&program, policy, &server),
+        Command::Status(job) => remote::status(&job),
+        Command::Wait { job, timeout_ms } => remote::wait(&job, timeout_ms),
+        Command::Result(job) => remote::result(&job),
+        Command::Cancel(job) => remote::cancel(&job),
+        Command::Telemetry(job) => remote::telemetry(&job),
+        Command::Resources(server) => remote::resources(&server),
+    }
+}
+
+fn verify(program: &Input, json: bool) -> Result<(), Failure> {
+    let findings = match input::parse(program, None)? {
+        Ok((graph, _)) => qmk_qvm::verify(&graph),
+        Err(findings) => findings,
+    };
+    let valid = findings.iter().all(|f| f.severity != qmk_qvm::Severity::Error);
+    if json {
+        print(&(json!({"valid": valid, "findings": findings}).to_string() + "\n"))?;
+    } else {
+        let mut text = String::new();
+        for f in &findings {
+            text += &(failure::describe(&program.file, f) + "\n");
+        }
+        text += &format!("{}: {}\n", program.file.display(), if valid { "valid" } else { "not valid" });
+        print(&text)?;
+    }
+    // The findings are the output, not an error beside it.
+    if valid { Ok(()) } else { Err(Failure::silent(1)) }
+}
+
+/// Prints to standard output. A reader that left early, such as `head`, is not an error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(1, "IO", format!("standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(out: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match out {
+        None => print(text),
+        Some(path) => std::fs::write(path, text).map_err(|e| Failure::new(1, "IO", format!("{}: {e}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -21,8 +21,14 @@ pub use qmk_abi::Rights as Cap;
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 
 use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionCreate, SessionRef};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Default socket: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from).join("qmk.sock")
+}
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ mod json;
 mod split;
 
 pub use connection::Limits;
+pub use qmk_client::default_socket;
 
 use qmk_abi::rpc::Endpoint;
 use std::io;
@@ -19,11 +20,6 @@ use std::time::{Duration, Instant};
 
 /// Gives each connection an endpoint. Dropping the endpoint tells the machine that the client is gone.
 pub type Connect = Arc<dyn Fn() -> Box<dyn Endpoint> + Send + Sync>;
-
-/// Default socket: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`.
-pub fn default_socket() -> PathBuf {
-    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from).join("qmk.sock")
-}
 
 /// A listening server.
 pub struct Server {

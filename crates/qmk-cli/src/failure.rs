@@ -1,0 +1,88 @@
+//! Errors as the user sees them.
+
+use qmk_client::{ClientError, ErrorCode};
+use qmk_qvm::{Finding, Severity};
+use serde_json::json;
+use std::path::Path;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Exit code.
+    pub(crate) exit: u8,
+    code: String,
+    message: String,
+    findings: Vec<Finding>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: u8, code: &str, message: impl Into<String>) -> Self {
+        Failure { exit, code: code.into(), message: message.into(), findings: Vec::new() }
+    }
+
+    /// Everything has been said already.
+    pub(crate) fn silent(exit: u8) -> Self {
+        Failure::new(exit, "", "")
+    }
+
+    /// A program with errors.
+    pub(crate) fn invalid(file: &Path, findings: Vec<Finding>) -> Self {
+        let lines: Vec<String> =
+            findings.iter().filter(|f| f.severity == Severity::Error).map(|f| describe(file, f)).collect();
+        let mut failure = Failure::new(1, ErrorCode::InvalidGraph.name(), lines.join("\n"));
+        failure.findings = findings;
+        failure
+    }
+
+    /// Findings of a machine that saw the graph but not its text.
+    pub(crate) fn with_lines(mut self, line_of: impl Fn(&str) -> Option<u32>) -> Self {
+        for f in &mut self.findings {
+            f.line = f.node.as_deref().and_then(&line_of);
+        }
+        self
+    }
+
+    pub(crate) fn print(&self, json: bool) {
+        if self.message.is_empty() {
+            return;
+        }
+        eprintln!("qmk: {}", self.message);
+        if json {
+            let mut error = json!({"code": self.code, "message": self.message});
+            if !self.findings.is_empty() {
+                error["findings"] = json!(self.findings);
+            }
+            // Standard output may be gone; the exit code still tells.
+            let _ = crate::print(&(json!({"error": error}).to_string() + "\n"));
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        match e {
+            ClientError::Rpc(e) => {
+                use ErrorCode::*;
+                let exit = match e.code {
+                    InvalidGraph | InvalidParams | Parse | JobNotFound | SessionNotFound | AlreadyCompleted
+                    | ChannelNotFound | NoCheckpoint => 1,
+                    InsufficientCaps | AuthFailed | TenantSuspended | QuotaExceeded | AccessDenied => 3,
+                    _ => 4,
+                };
+                let mut failure = Failure::new(exit, e.code.name(), e.message);
+                failure.findings = e.findings;
+                failure
+            }
+            ClientError::Io(e) => Failure::new(4, "CONNECTION", format!("connection: {e}")),
+            ClientError::Protocol(m) => Failure::new(4, "PROTOCOL", m),
+        }
+    }
+}
+
+/// `file:line: error E-LINEAR at node n1: message`.
+pub(crate) fn describe(file: &Path, f: &Finding) -> String {
+    let line = f.line.map_or(String::new(), |l| format!("{l}:"));
+    let node = f.node.as_ref().map_or(String::new(), |n| format!(" at node {n}"));
+    let severity = if f.severity == Severity::Error { "error" } else { "warning" };
+    format!("{}:{line} {severity} {}{node}: {}", file.display(), f.code, f.message)
+}

@@ -1,0 +1,50 @@
+//! Reading programs.
+
+use crate::Input;
+use crate::failure::Failure;
+use qmk_qvm::{Finding, Format, Graph, ParseOptions};
+use std::io::Read;
+use std::path::Path;
+
+/// Texts longer than this are refused before they are read whole.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Reads and parses a program; a text with findings is an error.
+pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<(Graph, Format), Failure> {
+    parse(input, format)?.map_err(|findings| Failure::invalid(&input.file, findings))
+}
+
+/// Reads and parses a program; the inner error holds the findings. `format` overrides the guess from the text
+/// when the file name says nothing.
+pub(crate) fn parse(input: &Input, format: Option<Format>) -> Result<Result<(Graph, Format), Vec<Finding>>, Failure> {
+    let path = &input.file;
+    let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
+    let stdin = path.as_os_str() == "-";
+    let mut bytes = Vec::new();
+    if stdin {
+        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Failure::new(1, "E-LIMIT", format!("{}: longer than {MAX_BYTES} bytes", path.display())));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        Failure::new(1, "E-PARSE", format!("{}:{line}: not UTF-8 text", path.display()))
+    })?;
+    let guess = qmk_qvm::detect_format(&path.to_string_lossy(), &text);
+    let format = match format {
+        Some(asked) if stdin => asked,
+        _ => guess,
+    };
+    let mut options = ParseOptions { params: input.params.iter().cloned().collect(), ..ParseOptions::default() };
+    if !stdin {
+        // Includes may name files beside the program and below.
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        options.file = Some(path.clone());
+        options.include_root = Some(parent.to_path_buf());
+    }
+    Ok(qmk_qvm::parse(&text, format, &options).map(|graph| (graph, format)))
+}
