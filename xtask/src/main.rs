@@ -1,2 +1,104 @@
-//! wip
-fn main() {}
+//! Development tasks of QMK.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod layers;
+mod stats;
+
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Development tasks of QMK.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = "Example:\n  cargo xtask ci")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must hold: format, lints, layers, documentation, tests
+    Ci,
+    /// Run the tests of the whole workspace
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- examples --nocapture")]
+    Test {
+        /// Arguments for `cargo test`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run the benchmarks and print each figure as a ratio to a reference timed in the same run
+    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench sim")]
+    Bench {
+        /// Suite to run; all if absent
+        suite: Option<String>,
+    },
+    /// Check that every crate depends only on the layers it may depend on
+    #[command(after_help = "Example:\n  cargo xtask check-layers --manifest-path ../copy/Cargo.toml")]
+    CheckLayers {
+        /// Workspace to check
+        #[arg(long, value_name = "Cargo.toml")]
+        manifest_path: Option<PathBuf>,
+    },
+    /// Print the size of each crate
+    Stats,
+}
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let done = match Cli::parse().task {
+        Task::Ci => ci(root),
+        Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
+        Task::Bench { suite } => bench::run(root, suite.as_deref()),
+        Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
+        Task::Stats => stats::print(root),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci(root: &Path) -> Outcome {
+    let words = |s: &str| s.split(' ').map(String::from).collect::<Vec<_>>();
+    // Tools that a minimal toolchain leaves out; what they check does not change what the tests say.
+    for (tool, args) in [("fmt", "--all --check"), ("clippy", "--workspace --all-targets --locked -- -D warnings")] {
+        if has(tool) {
+            cargo(root, tool, &words(args))?;
+        } else {
+            eprintln!("xtask: cargo {tool} is not installed, its check is left out");
+        }
+    }
+    layers::check(&root.join("Cargo.toml"))?;
+    run(Command::new(env!("CARGO"))
+        .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+        .current_dir(root)
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
+    stats::print(root)?;
+    cargo(root, "test", &words("--workspace --locked"))
+}
+
+fn has(tool: &str) -> bool {
+    let found =
+        Command::new(env!("CARGO")).args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok_and(|s| s.success())
+}
+
+fn cargo(root: &Path, command: &str, args: &[String]) -> Outcome {
+    run(Command::new(env!("CARGO")).arg(command).args(args).current_dir(root))
+}
+
+fn run(command: &mut Command) -> Outcome {
+    eprintln!("$ {command:?}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?} failed: {status}")),
+        Err(e) => Err(format!("{command:?}: {e}")),
+    }
+}

@@ -1,0 +1,66 @@
+//! The layers, and the check that no dependency points the wrong way.
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use std::path::Path;
+
+/// Each crate and the workspace crates it may depend on.
+const LAYERS: [(&str, &[&str]); 9] = [
+    // The vocabulary.
+    ("qmk-abi", &[]),
+    // 0: hardware.
+    ("qmk-hal", &["qmk-abi"]),
+    ("qmk-sim", &["qmk-abi", "qmk-hal"]),
+    // 1: the kernel.
+    ("qmk-kernel", &["qmk-abi", "qmk-hal"]),
+    // 2: services.
+    ("qmk-qvm", &["qmk-abi", "qmk-kernel"]),
+    ("qmk-services", &["qmk-abi", "qmk-kernel", "qmk-qvm"]),
+    // 3: edges. A binary injects the device that it boots the kernel on.
+    ("qmk-client", &["qmk-abi"]),
+    ("qmk-server", &["qmk-abi", "qmk-client", "qmk-services", "qmk-sim"]),
+    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-qvm", "qmk-services", "qmk-sim"]),
+];
+/// Outside the layers: nothing may depend on these.
+const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];
+/// Usable without an operating system.
+const NO_STD: [&str; 3] = ["qmk-abi", "qmk-hal", "qmk-kernel"];
+/// May hold unsafe code, in modules of its own.
+const MAY_BE_UNSAFE: [&str; 1] = ["qmk-sim"];
+
+pub(crate) fn check(manifest: &Path) -> Result<(), String> {
+    let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec();
+    let metadata = metadata.map_err(|e| format!("{}: {e}", manifest.display()))?;
+    let mut wrong = Vec::new();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        if TOOLS.contains(&name) {
+            continue;
+        }
+        let Some((_, allowed)) = LAYERS.iter().find(|(n, _)| *n == name) else {
+            wrong.push(format!("{name}: no layer; add it to xtask/src/layers.rs and docs/ARCHITECTURE.md"));
+            continue;
+        };
+        for dep in &package.dependencies {
+            // Tests may reach anywhere.
+            let inside = LAYERS.iter().any(|(n, _)| *n == dep.name) || TOOLS.contains(&dep.name.as_str());
+            if inside && dep.kind != DependencyKind::Development && !allowed.contains(&dep.name.as_str()) {
+                wrong.push(format!("{name} may not depend on {}; it may depend on: {}", dep.name, allowed.join(", ")));
+            }
+        }
+        for target in package.targets.iter().filter(|t| t.is_lib() || t.is_bin()) {
+            let text = std::fs::read_to_string(&target.src_path).map_err(|e| format!("{}: {e}", target.src_path))?;
+            let mut needs = |attribute: &str, who: bool| {
+                if who && !text.lines().any(|l| l.trim() == attribute) {
+                    wrong.push(format!("{}: {attribute} is missing", target.src_path));
+                }
+            };
+            needs("#![no_std]", NO_STD.contains(&name));
+            needs("#![forbid(unsafe_code)]", !MAY_BE_UNSAFE.contains(&name));
+        }
+    }
+    if wrong.is_empty() {
+        println!("layers: {} crates, every dependency points down", metadata.packages.len());
+        return Ok(());
+    }
+    Err(format!("wrong layering\n  {}", wrong.join("\n  ")))
+}
