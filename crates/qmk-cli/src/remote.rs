@@ -10,9 +10,7 @@ use std::time::Duration;
 
 fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
-    Client::connect(&path).map_err(|e| {
-        Failure::new(4, "CONNECTION", format!("{path}: {e}; start qmk-server, or name its socket with --connect"))
-    })
+    Ok(Client::connect(&path)?)
 }
 
 fn reference(job: &JobArgs) -> Result<JobRef, Failure> {

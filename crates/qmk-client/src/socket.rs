@@ -19,7 +19,7 @@ struct Inner {
 impl Socket {
     pub(crate) fn connect(path: &str) -> std::io::Result<Socket> {
         let stream = UnixStream::connect(path)
-            .map_err(|e| std::io::Error::new(e.kind(), format!("{path}: {e}; is qmk-server running?")))?;
+            .map_err(|e| std::io::Error::new(e.kind(), format!("{path}: {e}; start qmk-server or name its socket")))?;
         Ok(Socket { inner: Mutex::new(Inner { reader: BufReader::new(stream), next_id: 1 }) })
     }
 }

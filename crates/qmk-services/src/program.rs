@@ -43,10 +43,15 @@ impl Program {
         if findings.iter().any(|f| f.severity == Severity::Error) {
             return Err(invalid(findings));
         }
-        // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither.
-        let implied = Rights::COMPUTE | Rights::MEASURE;
-        let names_either = graph.caps.iter().any(|c| Rights::from_class_name(c).is_some_and(|r| implied.contains(r)));
-        let held = if names_either { held } else { held | implied };
+        // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither. Graphs written for the v0.1 prototype
+        // name only CAP_COMPUTE, and measure.
+        let named = graph.caps.iter().filter_map(|c| Rights::from_class_name(c)).fold(Rights::empty(), |a, c| a | c);
+        let implied = match (named.contains(Rights::COMPUTE), named.contains(Rights::MEASURE)) {
+            (false, false) => Rights::COMPUTE | Rights::MEASURE,
+            (true, false) => Rights::MEASURE,
+            (_, true) => Rights::empty(),
+        };
+        let held = held | implied;
         let required = qmk_qvm::required_caps(&graph);
         let missing = required - held;
         if !missing.is_empty() {

@@ -1,0 +1,164 @@
+//! The server as a process: its socket, its signals, and clients that die.
+
+#[allow(dead_code)]
+mod common;
+
+use common::{BELL, Server, eventually};
+use qmk_client::{Client, ErrorCode, Policy, Program};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Allocates 6,000 of the machine's 10,000 qubits and stays on them: shots enough for minutes.
+fn hog() -> (Program, Policy) {
+    let mut text = String::from("ALLOC_LQ -> {\", \".join([f\"q{i}\" for i in range(6000)])}\nAPPLY_H q0\n");
+    text += ".for i in 1..5999\nAPPLY_CNOT q{i-1}, q{i}\n.endfor\nMEASURE_Z q5999 -> m\n";
+    (Program::asm(text), Policy { shots: 10_000_000, ..Policy::default() })
+}
+
+/// Not a test: the client process that the test below kills.
+#[test]
+#[ignore = "run by one_of_two_clients_is_killed"]
+fn doomed_client() {
+    let Ok(path) = std::env::var("QMK_TEST_SOCKET") else { return };
+    let client = Client::connect(&path).unwrap();
+    let session = client.session(&[]).unwrap();
+    let (program, policy) = hog();
+    let result = session.run(&program, policy);
+    panic!("should have been killed: {:?}", result.map(|r| r.job_id));
+}
+
+#[test]
+fn one_of_two_clients_is_killed() {
+    let server = Server::start("");
+    let client = server.client();
+    let session = client.session(&[]).unwrap();
+    let policy = |seed| Policy { shots: 200, seed, ..Policy::default() };
+    let bell = Program::asm(BELL);
+    let alone: Vec<_> = (0..20).map(|s| session.run(&bell, policy(s)).unwrap().report.counts).collect();
+
+    let mut doomed = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "doomed_client", "--ignored"])
+        .env("QMK_TEST_SOCKET", &server.path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let free = || session.resources().unwrap().machine.logical_qubits_free;
+    eventually("the other client holds its qubits", || free() <= 4000);
+    for (seed, counts) in alone.iter().enumerate() {
+        if seed == 10 {
+            doomed.kill().unwrap();
+            doomed.wait().unwrap();
+        }
+        assert_eq!(session.run(&bell, policy(seed as u64)).unwrap().report.counts, *counts, "seed {seed}");
+    }
+    eventually("the dead client's qubits are back", || free() == 10_000);
+    assert_eq!(session.resources().unwrap().usage.jobs, 0);
+}
+
+#[test]
+fn a_job_can_be_cancelled_while_another_thread_waits_for_it() {
+    let server = Server::start("");
+    let client = server.client();
+    let session = client.session(&[]).unwrap();
+    let (program, policy) = hog();
+    let job = session.submit(&program, policy).unwrap();
+    assert_eq!(job.wait(Some(Duration::from_millis(50))).unwrap_err().code(), Some(ErrorCode::Timeout));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| job.wait(None));
+        std::thread::sleep(Duration::from_millis(100));
+        job.cancel().unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap_err().code(), Some(ErrorCode::AlreadyCompleted));
+    });
+    assert_eq!(job.cancel().unwrap_err().code(), Some(ErrorCode::AlreadyCompleted));
+    assert_eq!(session.resources().unwrap().machine.logical_qubits_free, 10_000);
+}
+
+#[test]
+fn a_closed_session_is_like_none_and_sessions_are_apart() {
+    let server = Server::start("");
+    let (alice, bob) = (server.client(), server.client());
+    let (a, b) = (alice.session(&[]).unwrap(), bob.session(&[]).unwrap());
+    let job = a.submit(&Program::asm(BELL), Policy::default()).unwrap();
+    job.wait(None).unwrap();
+    let mut stolen = job.reference().clone();
+    stolen.session_id = b.info().session_id.clone();
+    let theirs = qmk_client::Job::attach(&bob, stolen.clone()).status().unwrap_err();
+    stolen.job_id = "job_999999".into();
+    let none = qmk_client::Job::attach(&bob, stolen).status().unwrap_err();
+    assert_eq!(theirs.code(), Some(ErrorCode::JobNotFound));
+    assert_eq!(theirs.to_string(), none.to_string());
+    let reference = job.reference().clone();
+    drop(a);
+    let gone = qmk_client::Job::attach(&alice, reference).status().unwrap_err();
+    assert_eq!(gone.code(), Some(ErrorCode::SessionNotFound));
+}
+
+#[test]
+fn the_socket_is_private_replaced_when_stale_and_refused_when_live() {
+    let mut server = Server::start("");
+    assert_eq!(std::fs::metadata(&server.path).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = Server::command(&server.path).output().unwrap();
+    assert_eq!(second.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another server listens there"));
+
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert!(server.path.exists(), "a killed server leaves its socket");
+    let mut third = Server::command(&server.path).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the stale socket is replaced", || Client::connect(server.path.to_str().unwrap()).is_ok());
+    assert_eq!(server.client().session(&[]).unwrap().info().denied, Vec::<String>::new());
+    Command::new("kill").arg(third.id().to_string()).status().unwrap();
+    assert_eq!(third.wait().unwrap().code(), Some(0));
+    assert!(!server.path.exists());
+
+    std::fs::write(&server.path, "precious").unwrap();
+    let file = Server::command(&server.path).output().unwrap();
+    assert!(!file.status.success());
+    assert_eq!(std::fs::read_to_string(&server.path).unwrap(), "precious");
+}
+
+#[test]
+fn sigterm_ends_it_with_clients_connected() {
+    let mut server = Server::start("");
+    let client = server.client();
+    let session = client.session(&[]).unwrap();
+    session.run(&Program::asm(BELL), Policy::default()).unwrap();
+    server.terminate();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(session.resources().is_err());
+}
+
+#[test]
+fn a_wrong_configuration_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("qmk.toml");
+    for (text, hint) in [("logical_qbits = 3", "logical_qbits"), ("max_jobs = -1", "max_jobs"), ("=", "TOML")] {
+        std::fs::write(&file, text).unwrap();
+        let out = Server::command(&dir.path().join("s")).arg("--config").arg(&file).output().unwrap();
+        assert_eq!(out.status.code(), Some(2));
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert!(stderr.contains(hint) && stderr.contains("qmk.toml"), "{stderr}");
+    }
+}
+
+#[test]
+fn limits_of_the_configuration_hold() {
+    let server = Server::start("logical_qubits = 3\nmax_shots = 10\nmax_jobs = 1\nmax_connections = 2");
+    let client = server.client();
+    let session = client.session(&[]).unwrap();
+    let bell = Program::asm(BELL);
+    let refused = |program: &Program, shots| {
+        session.run(program, Policy { shots, ..Policy::default() }).unwrap_err().code().unwrap()
+    };
+    assert_eq!(refused(&bell, 11), ErrorCode::InvalidParams);
+    assert_eq!(refused(&bell, 0), ErrorCode::InvalidParams);
+    let large = Program::asm("ALLOC_LQ -> a, b, c, d\nFREE_LQ a, b, c, d");
+    assert_eq!(refused(&large, 1), ErrorCode::ResourceExhausted);
+    session.run(&bell, Policy { shots: 10, ..Policy::default() }).unwrap();
+    let second = server.client();
+    second.session(&[]).unwrap();
+    let third = server.client();
+    let e = third.session(&[]).map(|_| ()).unwrap_err();
+    assert!(e.to_string().contains("connection"), "{e}");
+}
