@@ -452,7 +452,7 @@ impl Evaluator {
 }
 
 /// Position of the brace that closes the one at the start, strings skipped.
-fn braces_end(s: &str) -> Option<usize> {
+pub(crate) fn braces_end(s: &str) -> Option<usize> {
     let mut i = 1;
     let mut depth = 1;
     while let Some(c) = s[i..].chars().next() {

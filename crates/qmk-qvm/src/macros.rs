@@ -1,6 +1,6 @@
 //! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines.
 
-use crate::expr::{Evaluator, Scope, Token, Unknown, Value, lex, string_end};
+use crate::expr::{Evaluator, Scope, Token, Unknown, Value, braces_end, lex, string_end};
 use crate::{Finding, ParseOptions, finding, is_id, limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -286,13 +286,35 @@ impl Expander<'_> {
             .map_err(|Problem(c, l, m)| Problem(c, l, format!("in {name}: {m}")))
     }
 
+    /// Arguments of a macro call: `{expr}` is replaced as on any line, but not in string literals, which are
+    /// expressions of their own.
+    fn call_text(&mut self, text: &str) -> Result<String, String> {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(i) = rest.find(['"', '\'', '{']) {
+            out.push_str(&rest[..i]);
+            let tail = &rest[i..];
+            if tail.starts_with('{') {
+                let end = 1 + braces_end(tail).ok_or("a { is not closed")?;
+                out.push_str(&self.eval.interpolate(&tail[..end], &self.scope)?);
+                rest = &tail[end..];
+            } else {
+                let end = string_end(tail).unwrap_or(tail.len());
+                out.push_str(&tail[..end]);
+                rest = &tail[end..];
+            }
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
     /// A plain line or a macro call.
     fn line(&mut self, text: &str, line: u32, call: u32) -> Done {
         let at = |m: String| Problem("E-PARSE", line, m);
         if let Some((name, rest)) = text.split_once('(')
             && let Some(m) = self.macros.get(name.trim()).cloned()
         {
-            let tokens = lex(rest).map_err(at)?;
+            let tokens = lex(&self.call_text(rest).map_err(at)?).map_err(at)?;
             let args = self.eval.args(&tokens, &self.scope).map_err(at)?;
             if args.len() != m.params.len() {
                 return Err(at(format!("{} takes {} arguments, not {}", name.trim(), m.params.len(), args.len())));
