@@ -65,8 +65,10 @@ impl Program {
             return Err(e);
         }
         let Lowered { image, events, profile: named, warnings, .. } = qmk_qvm::lower(&graph).map_err(invalid)?;
-        let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE));
-        let profile = named.map_or(default, Ok).map_err(|e| RpcError::new(ErrorCode::InvalidParams, e))?;
+        // A wrong profile is an error even where the program names its own.
+        let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE))
+            .map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("profile: {e}")))?;
+        let profile = named.unwrap_or(default);
         let (mut live, mut peak_qubits) = (0u32, 0);
         for i in &image.code {
             match i.op {

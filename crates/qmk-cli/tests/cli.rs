@@ -1,0 +1,210 @@
+//! The `qmk` command as a user meets it: output, exit codes, one JSON document.
+
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+struct Out {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Out {
+    /// Standard output as exactly one JSON document.
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {:?}", self.stdout))
+    }
+}
+
+fn qmk_with(args: &[&str], stdin: &str) -> Out {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that fails early does not read its input.
+    _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let out = child.wait_with_output().unwrap();
+    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+    Out { code: out.status.code().unwrap(), stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+fn qmk(args: &[&str]) -> Out {
+    qmk_with(args, "")
+}
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).to_string_lossy().into_owned()
+}
+
+#[test]
+fn run_prints_a_histogram_or_one_document() {
+    let text = qmk(&["run", &example("bell.qvm")]);
+    assert_eq!(text.code, 0, "{}", text.stderr);
+    assert!(
+        text.stdout.contains("1024 shots, seed 0") && text.stdout.contains("  00  ") && text.stdout.contains("####")
+    );
+    let out = qmk(&["run", &example("bell.qvm"), "--shots", "100", "--seed", "5", "--json"]).json();
+    let keys: Vec<&String> = out.as_object().unwrap().keys().collect();
+    for key in [
+        "shots",
+        "seed",
+        "events",
+        "counts",
+        "epochs",
+        "logical_time_us",
+        "physical_qubits",
+        "t_states",
+        "logical_error_probability",
+        "peak_active_qubits",
+        "wall_ms",
+    ] {
+        assert!(keys.iter().any(|k| *k == key), "{key} is missing");
+    }
+    assert_eq!((&out["shots"], &out["seed"], &out["events"]), (&json!(100), &json!(5), &json!(["x", "y"])));
+    assert_eq!(out["epochs"]["total"].as_u64(), out["epochs"]["per_shot"].as_u64().map(|e| 100 * e));
+    let counts = out["counts"].as_object().unwrap();
+    assert_eq!(counts.values().map(|v| v.as_u64().unwrap()).sum::<u64>(), 100);
+    assert!(counts.keys().all(|k| k == "00" || k == "11"));
+    let again = qmk(&["run", &example("bell.qvm"), "--shots", "100", "--seed", "5", "--json"]).json();
+    assert_eq!(again["counts"], out["counts"]);
+}
+
+#[test]
+fn parameters_reach_the_program() {
+    let out = qmk(&["run", &example("ghz.qvm"), "--param", "n=9", "--json"]).json();
+    assert!(out["counts"].as_object().unwrap().contains_key("000000000"));
+}
+
+#[test]
+fn exit_codes_and_error_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let bad = file("bad.qvm", "ALLOC_LQ -> a\nbroken: APPLY_H b\nFREE_LQ a\n");
+    let good = example("bell.qvm");
+    let huge = file("huge.qvm", "ALLOC_LQ -> {\", \".join([f\"q{i}\" for i in range(10001)])}\n");
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["run", "no-such-file.qvm"], 1, "IO"),
+        (&["run", &bad], 1, "INVALID_GRAPH"),
+        (&["run", &good, "--shots", "many"], 2, "USAGE"),
+        (&["run", &good, "--param", "n"], 2, "USAGE"),
+        (&["run", &good, "--shots", "0"], 1, "INVALID_PARAMS"),
+        (&["run", &good, "--noise", "loud"], 2, "USAGE"),
+        (&["run", &good, "--profile", "logical:toric(d=7)"], 1, "INVALID_PARAMS"),
+        (&["run", &huge], 4, "RESOURCE_EXHAUSTED"),
+        (&["run", &good, "--connect", "unix:/no/such/socket"], 4, "CONNECTION"),
+        (&["status", "nonsense"], 2, "USAGE"),
+        (&["frobnicate"], 2, "USAGE"),
+    ];
+    for (args, code, name) in table {
+        let plain = qmk(args);
+        assert_eq!(plain.code, *code, "{args:?}: {}", plain.stderr);
+        assert!(plain.stdout.is_empty() && !plain.stderr.is_empty(), "{args:?}");
+        let with_json = [*args, &["--json"]].concat();
+        let out = qmk(&with_json);
+        assert_eq!(out.code, *code, "{with_json:?}");
+        assert_eq!(out.json()["error"]["code"], *name, "{with_json:?}: {}", out.stdout);
+        assert!(!out.json()["error"]["message"].as_str().unwrap().is_empty());
+    }
+    let findings = qmk(&["run", &bad, "--json"]).json()["error"]["findings"].clone();
+    assert_eq!((&findings[0]["node"], &findings[0]["line"]), (&json!("broken"), &json!(2)));
+    assert!(qmk(&["run", &bad]).stderr.contains("bad.qvm:2: error"));
+}
+
+#[test]
+fn verify_lists_findings_and_warnings() {
+    let out = qmk_with(&["verify", "-", "--json"], "ALLOC_LQ -> a\nAPPLY_H b\nMEASURE_Z c -> m");
+    assert_eq!(out.code, 1);
+    let v = out.json();
+    assert_eq!(v["valid"], false);
+    assert!(v["findings"].as_array().unwrap().iter().any(|f| f["line"] == 3 && f["severity"] == "error"));
+    let ok = qmk(&["verify", &example("grover.qvm"), "--json"]);
+    assert_eq!((ok.code, ok.json()), (0, json!({"valid": true, "findings": []})));
+    let warned = qmk_with(&["verify", "-"], "ALLOC_LQ -> a\nAPPLY_H a");
+    assert_eq!(warned.code, 0);
+    assert!(warned.stdout.contains("warning W-UNFREED"), "{}", warned.stdout);
+}
+
+#[test]
+fn asm_and_disasm_are_inverse() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |n: &str| dir.path().join(n).to_string_lossy().into_owned();
+    for name in ["bell.qvm", "repetition_code.qvm", "cuccaro_adder.qvm"] {
+        assert_eq!(qmk(&["asm", &example(name), "-o", &path("g.json")]).code, 0);
+        assert_eq!(qmk(&["disasm", &path("g.json"), "-o", &path("g.qvm")]).code, 0);
+        assert_eq!(qmk(&["asm", &path("g.qvm"), "-o", &path("h.json")]).code, 0);
+        let read = |n: &str| std::fs::read_to_string(path(n)).unwrap();
+        assert_eq!(read("g.json"), read("h.json"), "{name}");
+        let counts = |file: &str| qmk(&["run", file, "--json"]).json()["counts"].clone();
+        assert_eq!(counts(&path("g.json")), counts(&example(name)), "{name}");
+    }
+}
+
+#[test]
+fn includes_stay_beside_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("lib.qvm"), ".macro PAIR(a, b)\nAPPLY_H {a}\nAPPLY_CNOT {a}, {b}\n.endmacro\n").unwrap();
+    std::fs::write(dir.path().join("secret.qvm"), "").unwrap();
+    let program = |include: &str| -> PathBuf {
+        let text = format!(".include \"{include}\"\nALLOC_LQ -> a, b\nPAIR(a, b)\nMEASURE_Z a -> x\nFREE_LQ a, b\n");
+        std::fs::write(inner.join("main.qvm"), text).unwrap();
+        inner.join("main.qvm")
+    };
+    let main = program("lib.qvm");
+    assert_eq!(qmk(&["run", main.to_str().unwrap()]).code, 0);
+    program("../secret.qvm");
+    let out = qmk(&["run", main.to_str().unwrap()]);
+    assert_eq!(out.code, 1);
+    assert!(out.stderr.contains("outside"), "{}", out.stderr);
+}
+
+#[test]
+fn jobs_on_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("qmk.sock");
+    let machine = qmk_services::Machine::start(qmk_sim::SimDevice::default(), Default::default());
+    let connect: qmk_server::Connect = Arc::new(move || Box::new(machine.connect()));
+    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
+    std::thread::spawn(move || server.run(&connect));
+    let at = format!("unix:{}", socket.display());
+
+    let local = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json"]).json();
+    let remote = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json", "--connect", &at]).json();
+    assert_eq!((&local["counts"], &local["epochs"]), (&remote["counts"], &remote["epochs"]));
+
+    let submitted = qmk(&["submit", &example("grover.qvm"), "--seed", "9", "--connect", &at]);
+    let job = submitted.stdout.trim();
+    assert_eq!(qmk(&["wait", job, "--timeout-ms", "20000", "--connect", &at]).code, 0);
+    assert_eq!(qmk(&["status", job, "--json", "--connect", &at]).json()["state"], "COMPLETED");
+    assert_eq!(qmk(&["result", job, "--json", "--connect", &at]).json()["counts"], local["counts"]);
+    assert!(qmk(&["telemetry", job, "--connect", &at]).stdout.contains("total_epochs"));
+    assert_eq!(qmk(&["cancel", job, "--connect", &at]).code, 1);
+    assert_eq!(qmk(&["result", "sess_0/job_1", "--connect", &at]).code, 1);
+    let resources = qmk(&["resources", "--json", "--connect", &at]).json();
+    assert_eq!(resources["machine"]["logical_qubits_free"], 10_000);
+
+    let long = dir.path().join("long.qvm");
+    std::fs::write(&long, "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
+    let job = qmk(&["submit", long.to_str().unwrap(), "--shots", "100000000", "--connect", &at]).stdout;
+    let late = qmk(&["wait", job.trim(), "--timeout-ms", "50", "--json", "--connect", &at]);
+    assert_eq!((late.code, &late.json()["error"]["code"]), (4, &json!("TIMEOUT")));
+    assert_eq!(qmk(&["cancel", job.trim(), "--json", "--connect", &at]).json()["state"], "CANCELLED");
+}
+
+#[test]
+fn help_has_examples() {
+    for command in
+        [&["--help"][..], &["run", "--help"], &["verify", "--help"], &["asm", "--help"], &["submit", "--help"]]
+    {
+        let out = qmk(command);
+        assert_eq!(out.code, 0);
+        assert!(out.stdout.contains("Example"), "{command:?}");
+    }
+}
