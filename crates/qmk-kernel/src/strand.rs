@@ -33,8 +33,8 @@ pub(crate) struct Strand {
     fault: Option<(u32, String)>,
     waiting_for: Vec<u32>,
     ready: VecDeque<u32>,
-    /// Ready but behind a fence.
-    parked: Vec<u32>,
+    /// Ready but behind a fence, by segment.
+    parked: BTreeMap<u32, Vec<u32>>,
     current_segment: u32,
     left_in_segment: u32,
     /// Completions by epoch.
@@ -60,7 +60,7 @@ impl Strand {
             fault: None,
             waiting_for: Vec::new(),
             ready: VecDeque::new(),
-            parked: Vec::new(),
+            parked: BTreeMap::new(),
             current_segment: 0,
             left_in_segment: 0,
             in_flight: BTreeMap::new(),
@@ -83,10 +83,9 @@ impl Strand {
     }
 
     fn make_ready(&mut self, index: u32) {
-        if self.image.segment[index as usize] == self.current_segment {
-            self.ready.push_back(index);
-        } else {
-            self.parked.push(index);
+        match self.image.segment[index as usize] {
+            s if s == self.current_segment => self.ready.push_back(index),
+            s => self.parked.entry(s).or_default().push(index),
         }
     }
 
@@ -94,9 +93,7 @@ impl Strand {
         while self.left_in_segment == 0 && (self.current_segment as usize) + 1 < self.image.segment_sizes.len() {
             self.current_segment += 1;
             self.left_in_segment = self.image.segment_sizes[self.current_segment as usize];
-            let current = self.current_segment;
-            let segment = &self.image.segment;
-            self.ready.extend(self.parked.extract_if(.., |i| segment[*i as usize] == current));
+            self.ready.extend(self.parked.remove(&self.current_segment).into_iter().flatten());
         }
     }
 

@@ -1,0 +1,112 @@
+//! Random images, and a slow judge of which of them may be admitted.
+
+use proptest::prelude::*;
+use qmk_kernel::abi::Rights;
+use qmk_kernel::abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
+
+/// Registers and events of the images.
+const SIZE: u32 = 4;
+
+pub fn op() -> impl Strategy<Value = Op> {
+    // One beyond the size, so that some operands are out of range.
+    let q = 0..=SIZE;
+    let e = 0..=SIZE;
+    prop_oneof![
+        4 => q.clone().prop_map(Op::Alloc),
+        2 => q.clone().prop_map(Op::Free),
+        1 => Just(Op::Fence),
+        2 => q.clone().prop_map(|q| Op::Clifford1(Clifford1::H, q)),
+        2 => (q.clone(), q.clone()).prop_map(|(a, b)| Op::Clifford2(Clifford2::Cnot, a, b)),
+        1 => q.clone().prop_map(|q| Op::Pauli(Pauli::Y, q)),
+        1 => q.clone().prop_map(Op::T),
+        1 => q.clone().prop_map(Op::Reset),
+        1 => q.clone().prop_map(Op::InjectT),
+        1 => (q.clone(), q.clone()).prop_map(|(a, b)| Op::TeleportCnot(a, b)),
+        1 => (q.clone(), prop_oneof![9 => Just(0.3), 1 => Just(f64::NAN)]).prop_map(|(q, t)| Op::Rotate(Pauli::X, q, t)),
+        1 => (q.clone(), q.clone(), q.clone()).prop_map(|(a, b, c)| Op::Toffoli(a, b, c)),
+        3 => (q.clone(), e.clone()).prop_map(|(q, e)| Op::Measure(Pauli::Z, q, e)),
+        1 => (q.clone(), q.clone(), e.clone(), e).prop_map(|(a, b, e, f)| Op::MeasureBell(a, b, e, f)),
+    ]
+}
+
+fn term() -> impl Strategy<Value = CondTerm> {
+    prop_oneof![
+        6 => (0..=SIZE).prop_map(CondTerm::Event),
+        1 => Just(CondTerm::Not),
+        1 => (0..4u32).prop_map(CondTerm::And),
+        1 => (0..4u32).prop_map(CondTerm::Or),
+        1 => (0..4u32).prop_map(CondTerm::Xor),
+    ]
+}
+
+/// Any image, most of them wrong.
+pub fn any_image() -> impl Strategy<Value = Image> {
+    let cond = proptest::option::weighted(0.2, (0..6u32, 0..4u32).prop_map(|(s, n)| Cond { start: s, end: s + n }));
+    let instr = (op(), cond).prop_map(|(op, cond)| Instr { op, cond });
+    (0..=SIZE, 0..=SIZE, proptest::collection::vec(instr, 0..14), proptest::collection::vec(term(), 0..8))
+        .prop_map(|(qubits, events, code, terms)| Image { qubits, events, code, terms })
+}
+
+/// An image from which every instruction that the judge objects to was dropped.
+pub fn valid_image() -> impl Strategy<Value = Image> {
+    any_image().prop_map(|image| {
+        let mut kept = Image { qubits: SIZE, events: SIZE, code: Vec::new(), ..image };
+        for instr in image.code {
+            kept.code.push(instr);
+            if !admissible(&kept, Rights::all()) {
+                kept.code.pop();
+            }
+        }
+        kept
+    })
+}
+
+/// Whether an image keeps the rules of `qmk_abi::image`, told instruction by instruction from the whole prefix.
+pub fn admissible(image: &Image, held: Rights) -> bool {
+    (0..image.code.len()).all(|at| {
+        let (before, Instr { op, cond }) = (&image.code[..at], image.code[at]);
+        let live = |q: u32| {
+            let last = before.iter().rev().find(|i| matches!(i.op, Op::Alloc(p) | Op::Free(p) if p == q));
+            matches!(last, Some(Instr { op: Op::Alloc(_), .. }))
+        };
+        let written = |e: u32| before.iter().any(|i| i.op.writes().any(|w| w == e));
+        let qubits: Vec<u32> = op.qubits().collect();
+        let writes: Vec<u32> = op.writes().collect();
+        let distinct = |v: &[u32]| (1..v.len()).all(|i| !v[..i].contains(&v[i]));
+        held.contains(op.class())
+            && op.angle().is_none_or(f64::is_finite)
+            && distinct(&qubits)
+            && distinct(&writes)
+            && qubits.iter().all(|&q| q < image.qubits && live(q) != matches!(op, Op::Alloc(_)))
+            && writes.iter().all(|&e| e < image.events && !written(e))
+            && cond.is_none_or(|c| {
+                let Some(terms) = image.terms.get(c.start as usize..c.end as usize) else { return false };
+                let mut depth = 0i64;
+                let sound = terms.iter().all(|t| {
+                    let (takes, legal) = match *t {
+                        CondTerm::Event(e) => (0, e < image.events && written(e)),
+                        CondTerm::Not => (1, true),
+                        CondTerm::And(k) | CondTerm::Or(k) | CondTerm::Xor(k) => (k as i64, k > 0),
+                    };
+                    let enough = depth >= takes;
+                    depth += 1 - takes;
+                    legal && enough
+                });
+                sound && depth == 1 && !matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence)
+            })
+    })
+}
+
+/// Most registers live at once.
+pub fn peak(image: &Image) -> u32 {
+    let (mut live, mut most) = (0u32, 0);
+    for i in &image.code {
+        live = match i.op {
+            Op::Alloc(_) => live + 1,
+            Op::Free(_) => live - 1,
+            _ => live,
+        };
+        most = most.max(live);
+    }
+    most
+}
