@@ -43,7 +43,7 @@ fn in_order(graph: &Graph) -> Vec<&Node> {
     while !waiting.is_empty() {
         let mut blocked: HashSet<&str> = HashSet::new();
         let before = waiting.len();
-        let mut fenced = false;
+        let (mut late, mut fenced) = (false, false);
         waiting.retain(|n| {
             let mut reads: Vec<&str> = n.inputs.iter().map(String::as_str).collect();
             if let Some(g) = &n.guard {
@@ -51,13 +51,14 @@ fn in_order(graph: &Graph) -> Vec<&Node> {
             }
             let fence = n.op.name() == "FENCE_EPOCH";
             let ready = !fenced
-                && !(fence && !blocked.is_empty())
+                && (!fence || !late)
                 && n.vqs.iter().all(|q| !blocked.contains(q.as_str()))
                 && reads.iter().all(|e| known.contains(e) || !made.contains(e));
             if ready {
                 known.extend(n.produces.iter().map(String::as_str));
                 order.push(*n);
             } else {
+                late = true;
                 fenced |= fence;
                 blocked.extend(n.vqs.iter().map(String::as_str));
             }

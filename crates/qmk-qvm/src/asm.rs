@@ -2,11 +2,12 @@
 //!
 //! `label: OPCODE operands, key=value -> outputs if guard [CAPS]`
 
-use crate::expr::{Token, describe, lex};
+use crate::expr::number;
 use crate::graph::{Graph, Guard, Node, Resources};
+use crate::lex::{Token, clip, describe, lex};
 use crate::macros::{Line, expand};
 use crate::opcode::{Kind, Opcode};
-use crate::{Finding, ParseOptions, finding, is_id, limits};
+use crate::{Finding, ParseOptions, finding, is_id, limits, nests_too_deep, note_cut, too_long};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -15,25 +16,30 @@ use std::collections::{HashMap, HashSet};
 /// # Errors
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding>> {
-    if text.len() > limits::SOURCE_BYTES {
-        return Err(vec![finding(
-            "E-LIMIT",
-            None,
-            None,
-            format!("source is longer than {} bytes", limits::SOURCE_BYTES),
-        )]);
+    if let Some(f) = too_long(text) {
+        return Err(vec![f]);
     }
-    let lines = expand(text, options)?;
-    let mut a = Assembler::default();
-    let mut found = Vec::new();
+    let (lines, mut found) = expand(text, options);
+    note_cut(&mut found, limits::FINDINGS);
+    // What was expanded up to a limit says nothing more.
+    if found.iter().any(|f| f.code == "E-LIMIT") {
+        return Err(found);
+    }
+    let plain = lines.iter().filter(|l| l.call == 0);
+    let labels = plain.filter_map(|l| Some(l.text.split_once(':')?.0.trim())).filter(|l| is_id(l));
+    let reserved = labels.map(String::from).collect();
+    let mut a = Assembler { reserved, ..Assembler::default() };
     for line in &lines {
         if let Err((code, message)) = a.line(line) {
+            let message = line.origin.as_deref().unwrap_or_default().to_string() + &message;
             found.push(finding(code, a.label.as_deref(), Some(line.line), message));
-            if found.len() >= 1000 {
+            if found.len() >= limits::FINDINGS || code == "E-LIMIT" {
                 break;
             }
         }
     }
+    found.sort_by_key(|f| f.line);
+    note_cut(&mut found, limits::FINDINGS);
     if found.is_empty() { Ok(a.finish()) } else { Err(found) }
 }
 
@@ -45,7 +51,10 @@ struct Assembler {
     vqs: Option<Vec<String>>,
     chs: Option<Vec<String>>,
     events: Option<Vec<String>>,
+    /// Labels outside of macros, whether met yet or not, and all labels met.
+    reserved: HashSet<String>,
     labels: HashSet<String>,
+    tokens: usize,
     /// Label of the line under way, for findings.
     label: Option<String>,
     suffix: HashMap<String, u32>,
@@ -80,25 +89,26 @@ impl Assembler {
     }
 
     fn line(&mut self, line: &Line) -> Result<(), Problem> {
-        self.label = None;
+        let label = line.text.split_once(':').map(|(label, _)| label.trim()).filter(|l| is_id(l));
+        self.label = label.map(String::from);
         if let Some(rest) = line.text.strip_prefix('.') {
             return self.directive(rest);
         }
         let tokens = lex(&line.text).map_err(|m| ("E-PARSE", m))?;
+        self.count(tokens.len())?;
         let mut c = Cursor { tokens: &tokens, at: 0 };
         let mut label = None;
         if let [Token::Id(id), Token::Sym(":"), ..] = tokens.as_slice() {
             label = Some(id.clone());
-            self.label = label.clone();
             c.at = 2;
         }
         let Some(Token::Id(name)) = c.next() else { return parse_error("expected label: OPCODE ...") };
         let Some(op) = Opcode::from_name(name) else {
-            return Err(("E-SCHEMA", format!("unknown opcode or macro {name:?}")));
+            return Err(("E-SCHEMA", format!("unknown opcode or macro {:?}", clip(name))));
         };
         let id = match label {
-            // Labels of a macro body may repeat from call to call.
-            Some(l) if line.call > 0 && self.labels.contains(&l) => self.fresh(&l),
+            // Labels of a macro body may repeat from call to call, and give way to those outside.
+            Some(l) if line.call > 0 && self.taken(&l) => self.fresh(&l),
             Some(l) => l,
             None => self.fresh("n"),
         };
@@ -126,24 +136,40 @@ impl Assembler {
             }
         }
         if c.take_word("if") {
-            node.guard = Some(c.guard(0)?);
+            let guard = c.guard(0)?;
+            if guard.depth() > limits::GUARD_DEPTH {
+                return Err(("E-LIMIT", format!("guard nested deeper than {}", limits::GUARD_DEPTH)));
+            }
+            node.guard = Some(guard);
         }
         if c.take("[") {
             node.caps = c.ids_until("]")?;
         }
-        if let Some(t) = c.tokens.get(c.at) {
-            return parse_error(format!("unexpected {}", describe(t)));
-        }
+        c.end()?;
         self.graph.nodes.push(node);
         Ok(())
     }
 
+    fn count(&mut self, tokens: usize) -> Result<(), Problem> {
+        self.tokens += tokens;
+        if self.tokens <= limits::TOKENS {
+            return Ok(());
+        }
+        Err(("E-LIMIT", format!("the program has more than {} words and symbols", limits::TOKENS)))
+    }
+
+    fn taken(&self, label: &str) -> bool {
+        self.labels.contains(label) || self.reserved.contains(label)
+    }
+
     fn fresh(&mut self, stem: &str) -> String {
+        // Room for the number.
+        let stem = &stem[..stem.len().min(limits::ID - 10)];
         loop {
             let n = self.suffix.entry(stem.into()).or_insert(0);
             *n += 1;
             let id = if stem == "n" { format!("n{n}") } else { format!("{stem}_{n}") };
-            if !self.labels.contains(&id) {
+            if !self.taken(&id) {
                 return id;
             }
         }
@@ -151,36 +177,53 @@ impl Assembler {
 
     fn directive(&mut self, rest: &str) -> Result<(), Problem> {
         let (name, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        let ids = || -> Result<Vec<String>, Problem> {
-            let words: Vec<&str> = rest.split([' ', '\t', ',']).filter(|w| !w.is_empty()).collect();
-            match words.iter().find(|w| !is_id(w)) {
-                Some(bad) => parse_error(format!("{bad:?} is not an id ([A-Za-z_][A-Za-z0-9_]*)")),
-                None => Ok(words.into_iter().map(String::from).collect()),
-            }
-        };
         let text = || match lex(rest).as_deref() {
             Ok([Token::Str(s)]) => Ok(s.clone()),
             _ => parse_error(format!(".{name} needs one string in double quotes")),
         };
         match name {
             "version" if rest.trim().trim_matches('"') == "0.1" => {}
-            "version" => return Err(("E-SCHEMA", format!("version {} is not 0.1", rest.trim()))),
-            "caps" => self.graph.caps.extend(ids()?),
-            "vqs" => self.vqs.get_or_insert_default().extend(ids()?),
-            "chs" => self.chs.get_or_insert_default().extend(ids()?),
-            "events" => self.events.get_or_insert_default().extend(ids()?),
+            "version" => return Err(("E-SCHEMA", format!("version {} is not 0.1", clip(rest.trim())))),
+            "caps" | "vqs" | "chs" | "events" => {
+                let words: Vec<&str> = rest.split([' ', '\t', ',']).filter(|w| !w.is_empty()).collect();
+                self.count(words.len())?;
+                if let Some(bad) = words.iter().find(|w| !is_id(w)) {
+                    return Err(("E-SCHEMA", format!("{:?} is not an id ([A-Za-z_][A-Za-z0-9_]*)", clip(bad))));
+                }
+                let list = match name {
+                    "vqs" => self.vqs.get_or_insert_default(),
+                    "chs" => self.chs.get_or_insert_default(),
+                    "events" => self.events.get_or_insert_default(),
+                    _ => &mut self.graph.caps,
+                };
+                list.extend(words.into_iter().map(String::from));
+            }
             "name" => self.graph.name = Some(text()?),
             "description" => self.graph.description = Some(text()?),
-            "metadata" => match lex(rest).as_deref() {
-                Ok([Token::Id(j), Token::Str(s)]) if j == "json" => match serde_json::from_str(s) {
-                    Ok(Value::Object(m)) => self.graph.metadata = m,
-                    _ => return parse_error(".metadata needs a JSON object"),
-                },
-                _ => return parse_error(".metadata needs json\"{...}\""),
-            },
-            _ => return parse_error(format!("unknown directive .{name}")),
+            "metadata" => self.metadata(rest)?,
+            _ => return parse_error(format!("unknown directive .{}", clip(name))),
         }
         Ok(())
+    }
+
+    /// `json"{...}"` gives all metadata, `key = value` adds one.
+    fn metadata(&mut self, rest: &str) -> Result<(), Problem> {
+        let tokens = lex(rest).map_err(|m| ("E-PARSE", m))?;
+        let (entry, mut c) = match tokens.as_slice() {
+            [Token::Id(k) | Token::Str(k), Token::Sym("="), ..] => (Some(k), Cursor { tokens: &tokens, at: 2 }),
+            _ => (None, Cursor { tokens: &tokens, at: 0 }),
+        };
+        match (entry, c.value()?) {
+            (_, value) if nests_too_deep(&value, limits::DEPTH - entry.is_some() as usize) => {
+                return Err(("E-LIMIT", format!(".metadata is nested deeper than {}", limits::DEPTH)));
+            }
+            (Some(key), value) => {
+                self.graph.metadata.insert(key.clone(), value);
+            }
+            (None, Value::Object(m)) => self.graph.metadata = m,
+            _ => return parse_error(".metadata needs key = value or json\"{{...}}\""),
+        }
+        c.end()
     }
 }
 
@@ -194,6 +237,10 @@ impl<'a> Cursor<'a> {
         let t = self.tokens.get(self.at);
         self.at += t.is_some() as usize;
         t
+    }
+
+    fn end(&self) -> Result<(), Problem> {
+        self.tokens.get(self.at).map_or(Ok(()), |t| parse_error(format!("unexpected {}", describe(t))))
     }
 
     fn peek(&self, s: &str) -> bool {
@@ -279,7 +326,7 @@ impl<'a> Cursor<'a> {
                 _ => {
                     let value = self.value()?;
                     if node.args.insert(key.clone(), value).is_some() {
-                        return parse_error(format!("argument {key} is given twice"));
+                        return parse_error(format!("argument {} is given twice", clip(&key)));
                     }
                 }
             }
@@ -290,26 +337,42 @@ impl<'a> Cursor<'a> {
     }
 
     fn value(&mut self) -> Result<Value, Problem> {
-        let negative = self.take("-");
-        match (self.next(), negative) {
-            (Some(Token::Int(i)), _) => Ok(Value::from(if negative { -i } else { *i })),
-            (Some(Token::Float(f)), _) => serde_json::Number::from_f64(if negative { -f } else { *f })
-                .map(Value::Number)
-                .ok_or(("E-PARSE", "a number is not finite".into())),
-            (Some(Token::Str(s)), false) => Ok(Value::String(s.clone())),
-            (Some(Token::Id(j)), false) if j == "json" && matches!(self.tokens.get(self.at), Some(Token::Str(_))) => {
-                let Some(Token::Str(s)) = self.next() else { return parse_error("expected json\"...\"") };
-                serde_json::from_str(s).map_err(|e| ("E-PARSE", format!("json value: {e}")))
+        let rest = &self.tokens[self.at..];
+        let value = match rest {
+            [] => return parse_error("expected a value at the end of the line"),
+            [Token::Str(s), ..] => Value::String(s.clone()),
+            [Token::Id(j), Token::Str(s), ..] if j == "json" => {
+                self.at += 1;
+                let value = serde_json::from_str(s).map_err(|e| match format!("json value: {e}") {
+                    e if e.contains("recursion limit") => ("E-LIMIT", e),
+                    e => ("E-PARSE", e),
+                })?;
+                if nests_too_deep(&value, limits::DEPTH) {
+                    return Err(("E-LIMIT", format!("a value is nested deeper than {}", limits::DEPTH)));
+                }
+                value
             }
-            (Some(Token::Id(w)), false) => Ok(match w.as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                "null" => Value::Null,
-                word => Value::String(word.into()),
-            }),
-            (Some(t), _) => parse_error(format!("expected a value, found {}", describe(t))),
-            (None, _) => parse_error("expected a value at the end of the line"),
-        }
+            [Token::Id(w), after @ ..]
+                if w != "pi" && !matches!(after, [Token::Sym("+" | "-" | "*" | "/" | "//" | "%" | "**" | "("), ..]) =>
+            {
+                match w.as_str() {
+                    "true" => Value::Bool(true),
+                    "false" => Value::Bool(false),
+                    "null" => Value::Null,
+                    word => Value::String(word.into()),
+                }
+            }
+            [Token::Id(_) | Token::Int(_) | Token::Float(_) | Token::Sym("-" | "("), ..] => {
+                // No number goes on behind a bracket, which opens capabilities.
+                let end = rest.iter().position(|t| *t == Token::Sym("[")).unwrap_or(rest.len());
+                let (value, taken) = number(&rest[..end]).map_err(|w| (w.code, w.message))?;
+                self.at += taken;
+                return Ok(value);
+            }
+            [t, ..] => return parse_error(format!("expected a value, found {}", describe(t))),
+        };
+        self.at += 1;
+        Ok(value)
     }
 
     /// `||` of `&&` of comparisons; parentheses and `all(...)`, `any(...)` keep groups apart.

@@ -1,7 +1,8 @@
 //! Graphs and their JSON form.
 
+use crate::lex::clip;
 use crate::opcode::Opcode;
-use crate::{finding, is_id, limits};
+use crate::{finding, is_id, limits, nests_too_deep, note_cut, too_long};
 use qmk_abi::rpc::Finding;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -87,6 +88,14 @@ impl Guard {
         }
     }
 
+    /// Levels of groups.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Guard::Equals(..) => 0,
+            Guard::And(c) | Guard::Or(c) => 1 + c.iter().map(Guard::depth).max().unwrap_or(0),
+        }
+    }
+
     fn to_json(&self) -> Value {
         match self {
             Guard::Equals(e, v) => json!({"event": e, "equals": v}),
@@ -161,16 +170,24 @@ struct RawProgram<'a> {
     nodes: Vec<&'a RawValue>,
 }
 
-/// Turns byte offsets into lines, for offsets that never go back.
-struct Lines<'a> {
+/// Reads the parts of a text and collects what is wrong with them.
+struct Reader<'a> {
     text: &'a str,
+    /// An offset into the text and its line.
     at: usize,
     line: u32,
+    found: Vec<Finding>,
 }
 
-impl Lines<'_> {
-    /// Line of a slice of the text.
-    fn of(&mut self, part: &RawValue) -> u32 {
+impl Reader<'_> {
+    fn report(&mut self, code: &str, node: Option<&str>, line: u32, message: impl Into<String>) {
+        if self.found.len() < limits::FINDINGS {
+            self.found.push(finding(code, node, Some(line), message));
+        }
+    }
+
+    /// Line of a part of the text; cheap for parts in textual order.
+    fn line_of(&mut self, part: &RawValue) -> u32 {
         let offset = (part.get().as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
         if offset < self.at || offset > self.text.len() {
             (self.at, self.line) = (0, 1);
@@ -180,6 +197,19 @@ impl Lines<'_> {
         self.at = offset;
         self.line
     }
+
+    /// Line and value of a part. A part may be well-formed and yet have no value: 1e999, a lone surrogate, depth.
+    fn value(&mut self, part: &RawValue) -> (u32, Option<Value>) {
+        let line = self.line_of(part);
+        let value = serde_json::from_str::<Value>(part.get()).map_err(|e| {
+            let (code, what) = match e.to_string() {
+                e if e.starts_with("recursion limit") => ("E-LIMIT", "nested too deeply".into()),
+                e => ("E-PARSE", format!("not a JSON value: {e}")),
+            };
+            self.report(code, None, line + (e.line() as u32).saturating_sub(1), what);
+        });
+        (line, value.ok())
+    }
 }
 
 /// Parses a graph in format 0.1.
@@ -187,114 +217,112 @@ impl Lines<'_> {
 /// # Errors
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
-    if text.len() > limits::SOURCE_BYTES {
-        return Err(vec![finding(
-            "E-LIMIT",
-            None,
-            None,
-            format!("source is longer than {} bytes", limits::SOURCE_BYTES),
-        )]);
+    if let Some(f) = too_long(text) {
+        return Err(vec![f]);
     }
     let bad_json =
         |e: serde_json::Error| vec![finding("E-PARSE", None, Some(e.line() as u32), format!("not JSON: {e}"))];
     // The whole text first: what follows may then call every mismatch a matter of schema.
     serde_json::from_str::<&RawValue>(text).map_err(bad_json)?;
-    let raw: RawGraph<'_> = serde_json::from_str(text).map_err(|e| {
-        vec![finding("E-SCHEMA", None, Some(e.line() as u32), format!("a graph is a JSON object with a program: {e}"))]
+    let raw: RawGraph<'_> = object(text).map_err(|(line, e)| {
+        vec![finding("E-SCHEMA", None, Some(line), format!("a graph is a JSON object with a program: {e}"))]
     })?;
-    let mut lines = Lines { text, at: 0, line: 1 };
-    let mut found = Vec::new();
+    let mut r = Reader { text, at: 0, line: 1, found: Vec::new() };
     let mut graph = Graph::default();
-    let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).unwrap_or(Value::Null);
-    match raw.version {
-        None => found.push(finding("E-SCHEMA", None, Some(1), "\"version\" is missing; this is format \"0.1\"")),
-        Some(v) if value(v) != "0.1" => {
-            let line = lines.of(v);
-            found.push(finding("E-SCHEMA", None, Some(line), format!("version {} is not \"0.1\"", clip(v.get()))));
+    match raw.version.map(|v| (v, r.value(v))) {
+        None => r.report("E-SCHEMA", None, 1, "\"version\" is missing; this is format \"0.1\""),
+        Some((v, (line, Some(value)))) if value != "0.1" => {
+            r.report("E-SCHEMA", None, line, format!("version {} is not \"0.1\"", clip(v.get())));
         }
         _ => {}
     }
     for (key, raw, slot) in
         [("name", raw.name, &mut graph.name), ("description", raw.description, &mut graph.description)]
     {
-        match raw.map(|r| (r, value(r))) {
-            Some((_, Value::String(s))) => *slot = Some(s),
-            None | Some((_, Value::Null)) => {}
-            Some((r, _)) => {
-                found.push(finding("E-SCHEMA", None, Some(lines.of(r)), format!("{key:?} must be a string")))
+        match raw.map(|v| r.value(v)) {
+            Some((_, Some(Value::String(s)))) => *slot = Some(s),
+            None | Some((_, None | Some(Value::Null))) => {}
+            Some((line, _)) => r.report("E-SCHEMA", None, line, format!("{key:?} must be a string")),
+        }
+    }
+    match raw.metadata.map(|v| r.value(v)) {
+        Some((line, Some(m @ Value::Object(_)))) if nests_too_deep(&m, limits::DEPTH) => {
+            r.report("E-LIMIT", None, line, format!("\"metadata\" is nested deeper than {}", limits::DEPTH));
+        }
+        Some((_, Some(Value::Object(m)))) => graph.metadata = m,
+        None | Some((_, None | Some(Value::Null))) => {}
+        Some((line, _)) => r.report("E-SCHEMA", None, line, "\"metadata\" must be an object"),
+    }
+    match raw.program.map(|p| (p, object::<RawProgram<'_>>(p.get()))) {
+        None => r.report("E-SCHEMA", None, 1, "\"program\" is missing"),
+        Some((p, Err(_))) => {
+            let line = r.line_of(p);
+            r.report("E-SCHEMA", None, line, "\"program\" must be {\"nodes\": [...]}");
+        }
+        Some((p, Ok(program))) if program.nodes.len() > limits::NODES => {
+            let line = r.line_of(p);
+            r.report("E-LIMIT", None, line, format!("more than {} nodes", limits::NODES));
+        }
+        Some((_, Ok(program))) => {
+            for (i, raw) in program.nodes.into_iter().enumerate() {
+                if r.found.len() >= limits::FINDINGS {
+                    break;
+                }
+                if let (line, Some(value)) = r.value(raw) {
+                    graph.nodes.extend(node(i, value, line, &mut r));
+                }
             }
         }
     }
-    match raw.metadata.map(|r| (r, value(r))) {
-        Some((_, Value::Object(m))) => graph.metadata = m,
-        None | Some((_, Value::Null)) => {}
-        Some((r, _)) => found.push(finding("E-SCHEMA", None, Some(lines.of(r)), "\"metadata\" must be an object")),
-    }
-    match raw.program {
-        None => found.push(finding("E-SCHEMA", None, Some(1), "\"program\" is missing")),
-        Some(p) => match serde_json::from_str::<RawProgram<'_>>(p.get()) {
-            Err(_) => {
-                let line = lines.of(p);
-                found.push(finding("E-SCHEMA", None, Some(line), "\"program\" must be {\"nodes\": [...]}"));
-            }
-            Ok(program) => {
-                if program.nodes.len() > limits::NODES {
-                    found.push(finding("E-LIMIT", None, None, format!("more than {} nodes", limits::NODES)));
-                    return Err(found);
-                }
-                for (i, raw) in program.nodes.into_iter().enumerate() {
-                    let line = lines.of(raw);
-                    graph.nodes.extend(node(i, &value(raw), line, &mut found));
-                }
-            }
-        },
-    }
-    if let Some(r) = raw.resources {
-        let line = lines.of(r);
-        match value(r) {
-            Value::Object(m) => {
-                let mut ids = |key: &str| id_list(m.get(key), key, None, line, &mut found);
-                graph.resources = Resources { vqs: ids("vqs"), chs: ids("chs"), events: ids("events") };
-            }
-            _ => found.push(finding("E-SCHEMA", None, Some(line), "\"resources\" must be an object")),
+    match raw.resources.map(|v| r.value(v)) {
+        Some((line, Some(Value::Object(m)))) => {
+            let mut ids = |key: &str| id_list(m.get(key), key, None, line, &mut r);
+            graph.resources = Resources { vqs: ids("vqs"), chs: ids("chs"), events: ids("events") };
         }
+        None | Some((_, None)) => {}
+        Some((line, _)) => r.report("E-SCHEMA", None, line, "\"resources\" must be an object"),
     }
-    if let Some(c) = raw.caps {
-        let line = lines.of(c);
-        graph.caps = id_list(Some(&value(c)), "caps", None, line, &mut found);
+    if let Some((line, Some(caps))) = raw.caps.map(|v| r.value(v)) {
+        graph.caps = id_list(Some(&caps), "caps", None, line, &mut r);
     }
-    if found.is_empty() { Ok(graph) } else { Err(found) }
+    note_cut(&mut r.found, limits::FINDINGS);
+    if r.found.is_empty() { Ok(graph) } else { Err(r.found) }
 }
 
-/// A value shortened for a message.
-fn clip(s: &str) -> String {
-    if s.chars().count() > 60 { s.chars().take(57).chain("...".chars()).collect() } else { s.into() }
+/// Reads an object. As far as serde is concerned, an array of the fields would do as well.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (u32, String)> {
+    if !text.trim_start().starts_with('{') {
+        return Err((1, "it is none".into()));
+    }
+    serde_json::from_str(text).map_err(|e| (e.line() as u32, e.to_string()))
 }
 
-fn id_list(v: Option<&Value>, key: &str, node: Option<&str>, line: u32, found: &mut Vec<Finding>) -> Vec<String> {
-    let mut bad = |what: String| found.push(finding("E-SCHEMA", node, Some(line), what));
-    match v {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(items)) => items
-            .iter()
-            .filter_map(|item| match item {
-                Value::String(s) if is_id(s) => Some(s.clone()),
-                other => {
-                    bad(format!("{} in {key:?} is not an id ([A-Za-z_][A-Za-z0-9_]*)", clip(&other.to_string())));
-                    None
-                }
-            })
-            .collect(),
+fn id_list(v: Option<&Value>, key: &str, node: Option<&str>, line: u32, r: &mut Reader<'_>) -> Vec<String> {
+    let items = match v {
+        None | Some(Value::Null) => return Vec::new(),
+        Some(Value::Array(items)) => items,
         Some(_) => {
-            bad(format!("{key:?} must be a list of ids"));
-            Vec::new()
+            r.report("E-SCHEMA", node, line, format!("{key:?} must be a list of ids"));
+            return Vec::new();
+        }
+    };
+    let mut ids = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Value::String(s) if is_id(s) => ids.push(s.clone()),
+            _ if r.found.len() >= limits::FINDINGS => break,
+            other => {
+                let what = clip(&other.to_string());
+                r.report("E-SCHEMA", node, line, format!("{what} in {key:?} is not an id ([A-Za-z_][A-Za-z0-9_]*)"));
+            }
         }
     }
+    ids
 }
 
-fn node(index: usize, v: &Value, line: u32, found: &mut Vec<Finding>) -> Option<Node> {
-    let Value::Object(m) = v else {
-        found.push(finding("E-SCHEMA", None, Some(line), format!("node {index} must be an object")));
+fn node(index: usize, v: Value, line: u32, r: &mut Reader<'_>) -> Option<Node> {
+    let Value::Object(mut m) = v else {
+        r.report("E-SCHEMA", None, line, format!("node {index} must be an object"));
         return None;
     };
     let id = match m.get("id") {
@@ -303,35 +331,34 @@ fn node(index: usize, v: &Value, line: u32, found: &mut Vec<Finding>) -> Option<
             let what = other.map_or("has no \"id\"".into(), |o| {
                 format!("has id {}, which is not [A-Za-z_][A-Za-z0-9_]*", clip(&o.to_string()))
             });
-            found.push(finding("E-SCHEMA", None, Some(line), format!("node {index} {what}")));
+            r.report("E-SCHEMA", None, line, format!("node {index} {what}"));
             String::new()
         }
     };
     let name = (!id.is_empty()).then_some(id.as_str());
     const KEYS: [&str; 9] = ["id", "op", "args", "vqs", "chs", "inputs", "produces", "caps", "guard"];
     for key in m.keys().filter(|k| !KEYS.contains(&k.as_str())) {
-        found.push(finding(
-            "E-SCHEMA",
-            name,
-            Some(line),
-            format!("unknown key {:?}; known: {}", clip(key), KEYS.join(", ")),
-        ));
+        r.report("E-SCHEMA", name, line, format!("unknown key {:?}; known: {}", clip(key), KEYS.join(", ")));
     }
     let op = match m.get("op") {
         Some(Value::String(s)) => Opcode::from_name(s).or_else(|| {
-            found.push(finding("E-SCHEMA", name, Some(line), format!("unknown opcode {:?}", clip(s))));
+            r.report("E-SCHEMA", name, line, format!("unknown opcode {:?}", clip(s)));
             None
         }),
         _ => {
-            found.push(finding("E-SCHEMA", name, Some(line), "\"op\" must be an opcode name"));
+            r.report("E-SCHEMA", name, line, "\"op\" must be an opcode name");
             None
         }
     };
-    let args = match m.get("args") {
+    let args = match m.get_mut("args") {
         None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(a)) => a.clone(),
+        Some(Value::Object(a)) if a.values().any(|v| nests_too_deep(v, limits::DEPTH)) => {
+            r.report("E-LIMIT", name, line, format!("\"args\" is nested deeper than {}", limits::DEPTH));
+            Map::new()
+        }
+        Some(Value::Object(a)) => std::mem::take(a),
         Some(_) => {
-            found.push(finding("E-SCHEMA", name, Some(line), "\"args\" must be an object"));
+            r.report("E-SCHEMA", name, line, "\"args\" must be an object");
             Map::new()
         }
     };
@@ -340,20 +367,20 @@ fn node(index: usize, v: &Value, line: u32, found: &mut Vec<Finding>) -> Option<
         Some(g) => match guard(g, 0) {
             Ok(g) => Some(g),
             Err((code, what)) => {
-                found.push(finding(code, name, Some(line), what));
+                r.report(code, name, line, what);
                 None
             }
         },
     };
-    let mut ids = |key: &str| id_list(m.get(key), key, name, line, found);
+    let mut ids = |key: &str| id_list(m.get(key), key, name, line, r);
     let (vqs, chs, inputs, produces, caps) = (ids("vqs"), ids("chs"), ids("inputs"), ids("produces"), ids("caps"));
     Some(Node { op: op?, id, args, vqs, chs, inputs, produces, caps, guard, line: Some(line) })
 }
 
 fn guard(v: &Value, depth: usize) -> Result<Guard, (&'static str, String)> {
     let schema = |what: &str| Err(("E-SCHEMA", what.to_string()));
-    if depth > limits::DEPTH {
-        return Err(("E-LIMIT", format!("guard nested deeper than {}", limits::DEPTH)));
+    if depth > limits::GUARD_DEPTH {
+        return Err(("E-LIMIT", format!("guard nested deeper than {}", limits::GUARD_DEPTH)));
     }
     let Value::Object(m) = v else { return schema("a guard is an object") };
     if let Some(event) = m.get("event") {

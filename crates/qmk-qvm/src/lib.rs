@@ -7,6 +7,7 @@ mod asm;
 mod disasm;
 mod expr;
 mod graph;
+mod lex;
 mod lower;
 mod macros;
 mod opcode;
@@ -25,15 +26,31 @@ pub use verify::{required_caps, verify, verify_with};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Bounds on input, so that a small text cannot ask for much memory.
+/// Bounds on input, so that a small text cannot ask for much time or memory.
 pub(crate) mod limits {
     pub(crate) const SOURCE_BYTES: usize = 16 << 20;
+    /// Characters of an id.
+    pub(crate) const ID: usize = 255;
     pub(crate) const NODES: usize = 1_000_000;
+    /// Lines and bytes that macros may expand to: the nodes and some directives.
+    pub(crate) const LINES: usize = NODES + 1000;
+    pub(crate) const EXPANDED_BYTES: usize = 64 << 20;
+    /// Tokens of all lines: ids cost many times their length.
+    pub(crate) const TOKENS: usize = 16_000_000;
+    /// Work of the macro language: expressions evaluated, elements copied, 16 characters read.
+    pub(crate) const STEPS: usize = 20_000_000;
     pub(crate) const LIST: usize = 1_000_000;
-    pub(crate) const DEPTH: usize = 64;
     pub(crate) const STRING: usize = 1 << 20;
-    /// Lines and bytes a macro expansion may produce.
-    pub(crate) const EXPANDED_BYTES: usize = 256 << 20;
+    /// Nesting of blocks, expressions, lists and JSON values. serde_json stops at twice this.
+    pub(crate) const DEPTH: usize = 64;
+    /// Nesting of guards, each level of which is two of JSON.
+    pub(crate) const GUARD_DEPTH: usize = 32;
+    /// Findings after which a text is read no further.
+    pub(crate) const FINDINGS: usize = 1000;
+    /// Instructions, registers, events and condition terms of an image: what the kernel admits.
+    pub(crate) const IMAGE: u64 = 1 << 22;
+    /// Condition terms of one node.
+    pub(crate) const CONDITION: u64 = 1 << 16;
 }
 
 /// How to read a text.
@@ -72,12 +89,44 @@ pub fn detect_format(path: &str, text: &str) -> Format {
 
 pub(crate) fn finding(code: &str, node: Option<&str>, line: Option<u32>, message: impl Into<String>) -> Finding {
     let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
-    Finding { code: code.into(), severity, node: node.map(str::to_string), line, message: message.into() }
+    let mut message = message.into();
+    // Messages quote the program, which may be long.
+    if let Some((end, _)) = message.char_indices().nth(1000) {
+        message.truncate(end);
+        message.push_str("...");
+    }
+    Finding { code: code.into(), severity, node: node.map(str::to_string), line, message }
 }
 
-/// Whether an id matches `[A-Za-z_][A-Za-z0-9_]*`.
+/// The finding of a source that is too long.
+pub(crate) fn too_long(text: &str) -> Option<Finding> {
+    let message = || format!("the program is {} bytes long; at most {} are read", text.len(), limits::SOURCE_BYTES);
+    (text.len() > limits::SOURCE_BYTES).then(|| finding("E-LIMIT", None, None, message()))
+}
+
+/// Ends a list of findings that was cut short.
+pub(crate) fn note_cut(found: &mut Vec<Finding>, most: usize) {
+    if found.len() >= most {
+        found.truncate(most);
+        found.push(finding("E-LIMIT", None, None, format!("reading stopped after {most} findings")));
+    }
+}
+
+/// Whether an id matches `[A-Za-z_][A-Za-z0-9_]*` and is not too long.
 pub(crate) fn is_id(s: &str) -> bool {
-    let mut chars = s.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    let mut bytes = s.bytes();
+    s.len() <= limits::ID
+        && bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+        && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// Whether a JSON value nests deeper than the text forms can carry.
+pub(crate) fn nests_too_deep(v: &serde_json::Value, left: usize) -> bool {
+    use serde_json::Value::{Array, Object};
+    match v {
+        Array(_) | Object(_) if left == 0 => true,
+        Array(items) => items.iter().any(|v| nests_too_deep(v, left - 1)),
+        Object(m) => m.values().any(|v| nests_too_deep(v, left - 1)),
+        _ => false,
+    }
 }

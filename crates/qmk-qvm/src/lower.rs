@@ -77,7 +77,8 @@ pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
     for (q, _) in live.iter().enumerate().filter(|(_, live)| **live) {
         l.push(Op::Free(q as u32));
     }
-    let profile = graph.nodes.iter().find_map(|n| Profile::parse(n.args.get("profile")?.as_str()?).ok());
+    let allocations = graph.nodes.iter().filter(|n| n.op.kind() == Kind::Alloc);
+    let profile = allocations.filter_map(|n| n.args.get("profile")?.as_str()).find_map(|p| Profile::parse(p).ok());
     let (image, node_of) = (l.image, l.node_of);
     Ok(Lowered { image, node_of, events, profile, warnings: findings.into_iter().map(|f| f.message).collect() })
 }
@@ -85,7 +86,7 @@ pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
 struct Lowerer<'a> {
     qubits: HashMap<&'a str, u32>,
     events: HashMap<&'a str, &'a [u32]>,
-    endpoints: HashMap<&'a str, &'a [String]>,
+    endpoints: Vec<&'a [String]>,
     image: Image,
     node_of: Vec<u32>,
     node: u32,
@@ -154,10 +155,8 @@ impl<'a> Lowerer<'a> {
     fn lower_node(&mut self, node: &'a Node) {
         self.cond = self.condition(node);
         let mut q: Vec<u32> = node.vqs.iter().map(|v| self.qubit(v)).collect();
-        if let (Kind::UseChan, Some(ends)) =
-            (node.op.kind(), node.chs.first().and_then(|c| self.endpoints.get(c.as_str())))
-        {
-            let ends: &'a [String] = ends;
+        if node.op.kind() == Kind::UseChan {
+            let ends = self.endpoints[self.node as usize];
             q = ends.iter().map(|v| self.qubit(v)).collect();
         }
         let out: Vec<u32> = node.produces.iter().flat_map(|e| self.events[e.as_str()].iter().copied()).collect();

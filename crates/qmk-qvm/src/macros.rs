@@ -1,25 +1,31 @@
 //! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines.
 
-use crate::expr::{Evaluator, Scope, Token, Unknown, Value, braces_end, lex, string_end};
+use crate::expr::{Evaluator, Scope, Value, Wrong, unpack};
+use crate::lex::{Token, clip, lex, string_end};
 use crate::{Finding, ParseOptions, finding, is_id, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A plain line and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) text: String,
+    /// Line of the program: of the outermost include or macro call that made it.
     pub(crate) line: u32,
     /// Which macro call made it, 0 for none.
     pub(crate) call: u32,
+    /// Where it stands in included files, to put before messages.
+    pub(crate) origin: Option<Rc<str>>,
 }
 
-/// A problem at a line, with its finding code.
-struct Problem(&'static str, u32, String);
+/// A problem that ends the expansion.
+struct Problem(u32, Wrong);
 
 type Done<T = ()> = Result<T, Problem>;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Source {
     text: String,
     line: u32,
@@ -28,31 +34,58 @@ struct Source {
 #[derive(Clone, Debug)]
 struct Macro {
     params: Vec<String>,
-    body: Vec<Source>,
+    body: Rc<[Source]>,
 }
 
-/// Expands a text.
-pub(crate) fn expand(text: &str, options: &ParseOptions) -> Result<Vec<Line>, Vec<Finding>> {
+/// Which text a block belongs to.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    file: Option<&'a Path>,
+    /// Macro call under way, 0 for none, and the line of the outermost.
+    call: u32,
+    called_at: Option<u32>,
+}
+
+struct Include {
+    /// Line of the directive in the text that holds it.
+    line: u32,
+    name: String,
+    path: PathBuf,
+}
+
+/// Expands a text as far as possible; with findings, the lines are not all.
+pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Finding>) {
     let mut e = Expander {
         options,
         eval: Evaluator::new(),
         scope: Scope::new(),
         macros: BTreeMap::new(),
+        includes: Vec::new(),
         out: Vec::new(),
+        found: Vec::new(),
+        said: BTreeSet::new(),
+        broken: BTreeSet::new(),
         bytes: 0,
         calls: 0,
         depth: 0,
     };
-    let lines = split(text, None);
-    match e.block(&lines, options.file.as_deref(), 0) {
-        Ok(()) => Ok(e.out),
-        Err(Problem(code, line, message)) => Err(vec![finding(code, None, Some(line), message)]),
+    for name in options.params.keys() {
+        if let Some(v) = e.given(name) {
+            e.scope.insert(name.clone(), v);
+        }
     }
+    let lines = split(text);
+    if let Err(Problem(line, wrong)) =
+        e.block(&lines, Place { file: options.file.as_deref(), call: 0, called_at: None })
+    {
+        e.report(line, &wrong);
+    }
+    (e.out, e.found)
 }
 
-/// Lines without comments. Included lines all carry the line of the include.
-fn split(text: &str, line: Option<u32>) -> Vec<Source> {
-    let numbered = text.lines().enumerate().map(|(i, l)| (strip_comment(l).trim(), line.unwrap_or(i as u32 + 1)));
+/// Lines without comments.
+fn split(text: &str) -> Vec<Source> {
+    let numbered = text.lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
     numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| Source { text: l.into(), line }).collect()
 }
 
@@ -61,7 +94,7 @@ fn strip_comment(line: &str) -> &str {
     while let Some(c) = line[i..].chars().next() {
         match c {
             ';' => return &line[..i],
-            '"' => match string_end(&line[i..]) {
+            '"' | '\'' => match string_end(&line[i..]) {
                 Some(n) => {
                     i += n;
                     continue;
@@ -81,7 +114,7 @@ fn directive(text: &str) -> Option<(&str, &str)> {
     Some((&rest[..end], rest[end..].trim()))
 }
 
-/// `name = expr` split at the first single equals sign.
+/// `name = expr` split at the first equals sign.
 fn assignment(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     is_id(name.trim()).then_some((name.trim(), value.trim()))
@@ -92,13 +125,55 @@ struct Expander<'a> {
     eval: Evaluator,
     scope: Scope,
     macros: BTreeMap<String, Macro>,
+    /// Includes under way, outermost first.
+    includes: Vec<Include>,
     out: Vec<Line>,
+    found: Vec<Finding>,
+    /// Lines and messages of findings: a loop says a thing once.
+    said: BTreeSet<(u32, String)>,
+    /// Names whose definition failed; that they are not defined is no finding of its own.
+    broken: BTreeSet<String>,
     bytes: usize,
     calls: u32,
     depth: usize,
 }
 
 impl Expander<'_> {
+    /// The line of the program a line stands for, and its place in included files.
+    fn origin(&self, line: u32) -> (u32, Option<String>) {
+        let Some(first) = self.includes.first() else { return (line, None) };
+        let inner = self.includes.iter().skip(1).map(|i| i.line).chain([line]);
+        let places = self.includes.iter().zip(inner).map(|(i, line)| format!("{} line {line}: ", clip(&i.name)));
+        (first.line, Some(places.collect()))
+    }
+
+    fn report(&mut self, line: u32, wrong: &Wrong) {
+        let (line, origin) = self.origin(line);
+        let message = origin.unwrap_or_default() + &wrong.message;
+        if self.said.insert((line, message.clone())) {
+            self.found.push(finding(wrong.code, None, Some(line), message));
+        }
+    }
+
+    /// Notes a problem after which the expansion can go on.
+    fn note(&mut self, line: u32, wrong: Wrong) -> Done {
+        if wrong.code == "E-LIMIT" || self.found.len() >= limits::FINDINGS {
+            return Err(Problem(line, wrong));
+        }
+        // Making a message costs more than a step.
+        self.eval.step(100).map_err(|w| Problem(line, w))?;
+        if !wrong.undefined.as_ref().is_some_and(|n| self.broken.contains(n)) {
+            self.report(line, &wrong);
+        }
+        Ok(())
+    }
+
+    /// Value of a parameter from outside; what is no expression is a string.
+    fn given(&mut self, name: &str) -> Option<Value> {
+        let text = self.options.params.get(name)?;
+        Some(self.eval.eval(text, &Scope::new()).unwrap_or_else(|_| Value::Str(text.clone())))
+    }
+
     /// Index of the directive that ends the block opened before `from`: one of `ends` at the same depth.
     fn find_end(lines: &[Source], from: usize, open: &str, ends: &[&str], at: u32) -> Done<usize> {
         let mut depth = 0;
@@ -114,127 +189,118 @@ impl Expander<'_> {
                 }
             }
         }
-        Err(Problem("E-PARSE", at, format!(".{open} is never closed by .{}", ends[ends.len() - 1])))
+        Err(Problem(at, format!(".{open} is never closed by .{}", ends[ends.len() - 1]).into()))
     }
 
-    fn block(&mut self, lines: &[Source], file: Option<&Path>, call: u32) -> Done {
+    fn block(&mut self, lines: &[Source], place: Place<'_>) -> Done {
         self.depth += 1;
         if self.depth > limits::DEPTH {
-            let line = lines.first().map_or(1, |l| l.line);
-            return Err(Problem(
-                "E-LIMIT",
-                line,
-                format!("blocks, macros or includes nested deeper than {}", limits::DEPTH),
-            ));
+            let line = place.called_at.or(lines.first().map(|l| l.line)).unwrap_or(1);
+            let message = format!("blocks, macros or includes are nested deeper than {}", limits::DEPTH);
+            return Err(Problem(line, Wrong::limit(message)));
         }
         let mut i = 0;
         while i < lines.len() {
-            i = self.item(lines, i, file, call)?;
+            i = self.item(lines, i, place)?;
         }
         self.depth -= 1;
         Ok(())
     }
 
     /// Expands the item at `i`; returns the index after it.
-    fn item(&mut self, lines: &[Source], i: usize, file: Option<&Path>, call: u32) -> Done<usize> {
-        let Source { text, line } = &lines[i];
-        let at = |m: String| Problem("E-PARSE", *line, m);
-        self.eval.step(1).map_err(|m| Problem("E-LIMIT", *line, m))?;
+    fn item(&mut self, lines: &[Source], i: usize, place: Place<'_>) -> Done<usize> {
+        let text = lines[i].text.as_str();
+        let line = place.called_at.unwrap_or(lines[i].line);
+        let fail = |w: Wrong| Problem(line, w);
+        self.eval.step(1).map_err(fail)?;
         match directive(text) {
-            Some(("set", rest)) => {
-                let (name, value) = assignment(rest).ok_or_else(|| at(".set needs name = expression".into()))?;
-                let v = self.eval.eval(value, &self.scope, Unknown::Error).map_err(at)?;
-                self.scope.insert(name.into(), v);
-            }
-            Some(("param", rest)) => {
-                let (name, default) = assignment(rest).ok_or_else(|| at(".param needs name = default".into()))?;
-                let v = match self.options.params.get(name) {
-                    // A value that is no expression is a string.
-                    Some(given) => self
-                        .eval
-                        .eval(given, &Scope::new(), Unknown::Error)
-                        .unwrap_or_else(|_| Value::Str(given.clone())),
-                    None => self.eval.eval(default, &self.scope, Unknown::Error).map_err(at)?,
-                };
-                self.scope.insert(name.into(), v);
+            Some((d @ ("set" | "param"), rest)) => {
+                if let Err(w) = self.define(d, rest) {
+                    self.note(line, w)?;
+                }
             }
             Some(("for", rest)) => {
-                let end = Self::find_end(lines, i + 1, "for", &["endfor"], *line)?;
-                self.eval.step((end - i) / 8).map_err(|m| Problem("E-LIMIT", *line, m))?;
-                let (name, source) = rest
-                    .split_once(" in ")
-                    .ok_or_else(|| at(".for needs name in first..last, or name in list".into()))?;
-                let names: Vec<&str> = name.split(',').map(str::trim).collect();
-                if !names.iter().all(|n| is_id(n)) {
-                    return Err(at(format!("{name:?} is not a name")));
+                let end = Self::find_end(lines, i + 1, "for", &["endfor"], line)?;
+                self.eval.step((end - i) / 4).map_err(fail)?;
+                match self.loop_values(rest) {
+                    Ok((names, values)) => self.repeat(&lines[i + 1..end], &names, values, place, line)?,
+                    Err(w) => self.note(line, w)?,
                 }
-                let values = self.range(source).map_err(at)?;
-                let saved: Vec<_> = names.iter().map(|n| (n.to_string(), self.scope.get(*n).cloned())).collect();
-                for v in values {
-                    match (names.as_slice(), v) {
-                        ([n], v) => {
-                            self.scope.insert(n.to_string(), v);
-                        }
-                        (names, Value::List(parts)) if parts.len() == names.len() => {
-                            self.scope.extend(names.iter().map(|n| n.to_string()).zip(parts));
-                        }
-                        _ => return Err(at(format!("cannot unpack into {name:?}"))),
-                    }
-                    self.eval.step(1).map_err(|m| Problem("E-LIMIT", *line, m))?;
-                    self.block(&lines[i + 1..end], file, call)?;
-                }
-                self.restore(saved);
                 return Ok(end + 1);
             }
             Some(("if", condition)) => {
-                let close = Self::find_end(lines, i + 1, "if", &["endif"], *line)?;
-                self.eval.step((close - i) / 8).map_err(|m| Problem("E-LIMIT", *line, m))?;
-                let (mut condition, mut from) = (condition, i + 1);
-                loop {
-                    let next = Self::find_end(lines, from, "if", &["elif", "else", "endif"], *line)?;
-                    if self.eval.eval(condition, &self.scope, Unknown::Error).map_err(at)?.truthy() {
-                        self.block(&lines[from..next], file, call)?;
-                        break;
-                    }
-                    match directive(&lines[next].text) {
-                        Some(("elif", c)) => (condition, from) = (c, next + 1),
-                        Some(("else", _)) => {
-                            let end = Self::find_end(lines, next + 1, "if", &["endif"], *line)?;
-                            self.block(&lines[next + 1..end], file, call)?;
-                            break;
-                        }
-                        _ => break,
-                    }
-                }
+                let close = Self::find_end(lines, i + 1, "if", &["endif"], line)?;
+                self.eval.step((close - i) / 4).map_err(fail)?;
+                self.choose(lines, i, condition, place, line)?;
                 return Ok(close + 1);
             }
             Some(("macro", rest)) => {
-                let end = Self::find_end(lines, i + 1, "macro", &["endmacro"], *line)?;
-                let (name, params) = rest
-                    .strip_suffix(')')
-                    .and_then(|r| r.split_once('('))
-                    .ok_or_else(|| at(".macro needs NAME(parameters)".into()))?;
-                let params: Vec<String> =
-                    params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();
-                if !is_id(name.trim()) || !params.iter().all(|p| is_id(p)) {
-                    return Err(at(".macro needs NAME(parameters)".into()));
+                let end = Self::find_end(lines, i + 1, "macro", &["endmacro"], line)?;
+                let body = &lines[i + 1..end];
+                let size = body.iter().map(|s| 1 + s.text.len() / 16).sum::<usize>();
+                self.eval.step(size).map_err(fail)?;
+                match signature(rest) {
+                    Some((name, params)) => {
+                        let copy = body.iter().map(|s| Source { text: s.text.clone(), line: s.line });
+                        self.macros.insert(name, Macro { params, body: copy.collect() });
+                    }
+                    None => self.note(line, ".macro needs NAME(parameters)".into())?,
                 }
-                let body = lines[i + 1..end].to_vec();
-                self.eval.step(body.len()).map_err(|m| Problem("E-LIMIT", *line, m))?;
-                self.macros.insert(name.trim().into(), Macro { params, body });
                 return Ok(end + 1);
             }
-            Some(("include", rest)) => self.include(rest, file, *line)?,
+            Some(("include", rest)) => self.include(rest, place, line)?,
             Some((d @ ("endfor" | "else" | "elif" | "endif" | "endmacro"), _)) => {
-                return Err(at(format!(".{d} without its opening directive")));
+                self.note(line, format!(".{d} without its opening directive").into())?;
             }
-            _ => self.line(text, *line, call)?,
+            _ => self.line(text, line, place)?,
         }
         Ok(i + 1)
     }
 
+    fn define(&mut self, directive: &str, rest: &str) -> Result<(), Wrong> {
+        let (name, value) = assignment(rest).ok_or_else(|| format!(".{directive} needs name = expression"))?;
+        let given = if directive == "param" { self.given(name) } else { None };
+        match given.map_or_else(|| self.eval.eval(value, &self.scope), Ok) {
+            Ok(v) => {
+                self.scope.insert(name.into(), v);
+                Ok(())
+            }
+            Err(w) => {
+                self.broken.insert(name.into());
+                Err(w)
+            }
+        }
+    }
+
+    fn loop_values(&mut self, rest: &str) -> Result<(Vec<String>, Vec<Value>), Wrong> {
+        let (names, source) = rest.split_once(" in ").ok_or(".for needs name in first..last, or name in list")?;
+        let names: Vec<String> = names.split(',').map(|n| n.trim().to_string()).collect();
+        match names.iter().find(|n| !is_id(n)) {
+            Some(bad) => Err(format!("{:?} is not a name", clip(bad)).into()),
+            None => Ok((names, self.eval.range(source, &self.scope)?)),
+        }
+    }
+
+    fn repeat(&mut self, body: &[Source], names: &[String], values: Vec<Value>, place: Place<'_>, line: u32) -> Done {
+        let saved: Vec<_> = names.iter().map(|n| (n.clone(), self.scope.remove(n))).collect();
+        for v in values {
+            self.eval.step(1).map_err(|w| Problem(line, w))?;
+            match unpack(names, v) {
+                Ok(bound) => self.scope.extend(bound),
+                Err(w) => {
+                    self.note(line, w)?;
+                    break;
+                }
+            }
+            self.block(body, place)?;
+        }
+        self.restore(saved);
+        Ok(())
+    }
+
     fn restore(&mut self, saved: Vec<(String, Option<Value>)>) {
-        for (name, old) in saved {
+        // In reverse: a name may stand twice.
+        for (name, old) in saved.into_iter().rev() {
             match old {
                 Some(v) => self.scope.insert(name, v),
                 None => self.scope.remove(&name),
@@ -242,118 +308,115 @@ impl Expander<'_> {
         }
     }
 
-    /// `first..last`, both included, or a list.
-    fn range(&mut self, source: &str) -> Result<Vec<Value>, String> {
-        let value = if let Some((a, b)) = split_range(source) {
-            let text = format!("range({a}, ({b}) + 1)");
-            self.eval.eval(&text, &self.scope, Unknown::Error)?
-        } else {
-            self.eval.eval(source, &self.scope, Unknown::Error)?
-        };
-        match value {
-            Value::List(l) => Ok(l),
-            Value::Str(s) => Ok(s.chars().map(|c| Value::Str(c.into())).collect()),
-            other => Err(format!("{} is not a list", other.show())),
-        }
-    }
-
-    fn include(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Done {
-        let at = |m: String| Problem("E-PARSE", line, m);
-        let name = match lex(rest).as_deref() {
-            Ok([Token::Str(s)]) => s.clone(),
-            _ => return Err(at(".include needs a file name in quotes".into())),
-        };
-        let Some(root) = &self.options.include_root else {
-            return Err(at(format!(".include {name:?}: includes are not allowed here")));
-        };
-        let base = file.and_then(Path::parent).map_or_else(|| root.clone(), PathBuf::from);
-        let read = |e: std::io::Error| at(format!(".include {name:?}: {e}"));
-        let path = base.join(&name).canonicalize().map_err(read)?;
-        if !path.starts_with(root.canonicalize().map_err(read)?) {
-            return Err(at(format!(".include {name:?} lies outside {}", root.display())));
-        }
-        let size = path.metadata().map_err(read)?.len();
-        if size > limits::SOURCE_BYTES as u64 || !path.is_file() {
-            return Err(Problem(
-                "E-LIMIT",
-                line,
-                format!(".include {name:?} is not a file of at most {} bytes", limits::SOURCE_BYTES),
-            ));
-        }
-        let text = std::fs::read_to_string(&path).map_err(read)?;
-        self.eval.step(text.len() / 16).map_err(|m| Problem("E-LIMIT", line, m))?;
-        self.block(&split(&text, Some(line)), Some(&path), 0)
-            .map_err(|Problem(c, l, m)| Problem(c, l, format!("in {name}: {m}")))
-    }
-
-    /// Arguments of a macro call: `{expr}` is replaced as on any line, but not in string literals, which are
-    /// expressions of their own.
-    fn call_text(&mut self, text: &str) -> Result<String, String> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(i) = rest.find(['"', '\'', '{']) {
-            out.push_str(&rest[..i]);
-            let tail = &rest[i..];
-            if tail.starts_with('{') {
-                let end = 1 + braces_end(tail).ok_or("a { is not closed")?;
-                out.push_str(&self.eval.interpolate(&tail[..end], &self.scope)?);
-                rest = &tail[end..];
-            } else {
-                let end = string_end(tail).unwrap_or(tail.len());
-                out.push_str(&tail[..end]);
-                rest = &tail[end..];
+    /// Expands the branch of an `.if` whose condition holds.
+    fn choose(&mut self, lines: &[Source], i: usize, condition: &str, place: Place<'_>, line: u32) -> Done {
+        let (mut condition, mut from, mut at) = (condition, i + 1, line);
+        loop {
+            let next = Self::find_end(lines, from, "if", &["elif", "else", "endif"], line)?;
+            match self.eval.eval(condition, &self.scope) {
+                Ok(v) if v.truthy() => return self.block(&lines[from..next], place),
+                Ok(_) => {}
+                Err(w) => return self.note(at, w),
+            }
+            match directive(&lines[next].text) {
+                Some(("elif", c)) => {
+                    (condition, from, at) = (c, next + 1, place.called_at.unwrap_or(lines[next].line));
+                }
+                Some(("else", _)) => {
+                    let end = Self::find_end(lines, next + 1, "if", &["endif"], line)?;
+                    return self.block(&lines[next + 1..end], place);
+                }
+                _ => return Ok(()),
             }
         }
-        out.push_str(rest);
-        Ok(out)
+    }
+
+    fn include(&mut self, rest: &str, place: Place<'_>, line: u32) -> Done {
+        let (text, include) = self.open(rest, place.file, line).map_err(|w| Problem(line, w))?;
+        let path = include.path.clone();
+        self.includes.push(include);
+        // On failure the stack stays, to tell where.
+        self.block(&split(&text), Place { file: Some(&path), call: place.call, called_at: None })?;
+        self.includes.pop();
+        Ok(())
+    }
+
+    /// Reads an included file: beside the file that names it, else below the root.
+    fn open(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Result<(String, Include), Wrong> {
+        let name = match lex(rest).as_deref() {
+            Ok([Token::Str(s)]) => s.clone(),
+            _ => return Err(".include needs a file name in quotes".into()),
+        };
+        let wrong = |what: String| Wrong::from(format!(".include {:?}: {what}", clip(&name)));
+        let Some(root) = &self.options.include_root else {
+            return Err(wrong("includes are not allowed here".into()));
+        };
+        if Path::new(&name).is_absolute() {
+            return Err(wrong("name a file relative to the program".into()));
+        }
+        let io = |e: std::io::Error| wrong(e.to_string());
+        let beside = file.and_then(Path::parent).unwrap_or(root).join(&name).canonicalize();
+        let path = beside.or_else(|e| root.join(&name).canonicalize().map_err(|_| e)).map_err(io)?;
+        if !path.starts_with(root.canonicalize().map_err(io)?) {
+            return Err(wrong(format!("it lies outside {}", root.display())));
+        }
+        let main = self.options.file.as_ref().and_then(|f| f.canonicalize().ok());
+        if self.includes.iter().map(|i| &i.path).chain(&main).any(|p| *p == path) {
+            return Err(wrong("a file cannot include itself, directly or through others".into()));
+        }
+        if !path.is_file() {
+            return Err(wrong("it is not a file".into()));
+        }
+        let mut text = String::new();
+        let open = std::fs::File::open(&path).map_err(io)?;
+        open.take(limits::SOURCE_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
+        if text.len() > limits::SOURCE_BYTES {
+            return Err(Wrong::limit(format!(".include {name:?} is longer than {} bytes", limits::SOURCE_BYTES)));
+        }
+        self.eval.step(text.len() / 16)?;
+        Ok((text, Include { line, name, path }))
     }
 
     /// A plain line or a macro call.
-    fn line(&mut self, text: &str, line: u32, call: u32) -> Done {
-        let at = |m: String| Problem("E-PARSE", line, m);
+    fn line(&mut self, text: &str, line: u32, place: Place<'_>) -> Done {
         if let Some((name, rest)) = text.split_once('(')
             && let Some(m) = self.macros.get(name.trim()).cloned()
         {
-            let tokens = lex(&self.call_text(rest).map_err(at)?).map_err(at)?;
-            let args = self.eval.args(&tokens, &self.scope).map_err(at)?;
-            if args.len() != m.params.len() {
-                return Err(at(format!("{} takes {} arguments, not {}", name.trim(), m.params.len(), args.len())));
-            }
-            let saved: Vec<_> = m.params.iter().map(|p| (p.clone(), self.scope.get(p).cloned())).collect();
+            let args = match self.eval.args(rest, &self.scope) {
+                Ok(args) if args.len() == m.params.len() => args,
+                Ok(args) => {
+                    let what = format!("{} takes {} arguments, not {}", name.trim(), m.params.len(), args.len());
+                    return self.note(line, what.into());
+                }
+                Err(w) => return self.note(line, w),
+            };
+            let saved: Vec<_> = m.params.iter().map(|p| (p.clone(), self.scope.remove(p))).collect();
             self.scope.extend(m.params.iter().cloned().zip(args));
             self.calls += 1;
-            let body: Vec<Source> = m.body.into_iter().map(|s| Source { line, ..s }).collect();
-            self.eval.step(body.len()).map_err(|m| Problem("E-LIMIT", line, m))?;
-            let this = self.calls;
-            self.block(&body, None, this)?;
+            let call = self.calls;
+            self.block(&m.body, Place { file: None, call, called_at: Some(line) })?;
             self.restore(saved);
             return Ok(());
         }
-        let text = self.eval.interpolate(text, &self.scope).map_err(at)?;
-        self.bytes += text.len() + 64;
-        if self.out.len() >= limits::NODES || self.bytes > limits::EXPANDED_BYTES {
-            return Err(Problem("E-LIMIT", line, format!("the program expands to more than {} lines", limits::NODES)));
+        let text = match self.eval.interpolate(text, &self.scope) {
+            Ok(text) => text,
+            Err(w) => return self.note(line, w),
+        };
+        self.bytes += text.len();
+        if self.out.len() >= limits::LINES || self.bytes > limits::EXPANDED_BYTES {
+            let message =
+                format!("the program expands to more than {} lines or {} bytes", limits::LINES, limits::EXPANDED_BYTES);
+            return Err(Problem(line, Wrong::limit(message)));
         }
-        self.out.push(Line { text, line, call });
+        let (line, origin) = self.origin(line);
+        self.out.push(Line { text, line, call: place.call, origin: origin.map(Rc::from) });
         Ok(())
     }
 }
 
-/// Splits `a..b` outside brackets and strings.
-fn split_range(s: &str) -> Option<(&str, &str)> {
-    let (mut i, mut depth) = (0, 0i32);
-    while let Some(c) = s[i..].chars().next() {
-        match c {
-            '"' | '\'' => {
-                i += string_end(&s[i..])?;
-                continue;
-            }
-            '(' | '[' => depth += 1,
-            ')' | ']' => depth -= 1,
-            '.' if depth == 0 && s[i..].starts_with("..") => return Some((&s[..i], &s[i + 2..])),
-            _ => {}
-        }
-        i += c.len_utf8();
-    }
-    None
+/// `NAME(a, b)` of a macro.
+fn signature(text: &str) -> Option<(String, Vec<String>)> {
+    let (name, params) = text.strip_suffix(')')?.split_once('(')?;
+    let params: Vec<String> = params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();
+    (is_id(name.trim()) && params.iter().all(|p| is_id(p))).then(|| (name.trim().into(), params))
 }

@@ -147,21 +147,22 @@ impl Opcode {
         )
     }
 
-    /// Capability classes the operation needs; `clifford_angle` says whether its angle is a multiple of π/2.
-    pub(crate) fn needs(self, clifford_angle: bool) -> Rights {
-        let magic = if clifford_angle { Rights::empty() } else { Rights::MAGIC };
+    /// Capability classes the operation needs, at least those of the instructions it is lowered to; `turns` is its
+    /// angle if that is a whole number of quarter turns.
+    pub(crate) fn needs(self, turns: Option<u8>) -> Rights {
+        let magic = if turns.is_some() { Rights::empty() } else { Rights::MAGIC };
         match self.kind() {
             Kind::Alloc => Rights::ALLOC,
-            Kind::Free | Kind::Fence | Kind::BarRegion | Kind::SetPolicy | Kind::UseChan | Kind::CloseChan => {
-                Rights::empty()
-            }
+            Kind::Free | Kind::Fence | Kind::BarRegion | Kind::SetPolicy | Kind::CloseChan => Rights::empty(),
             Kind::T | Kind::Tdg | Kind::Toffoli | Kind::Ccz => Rights::COMPUTE | Rights::MAGIC,
             Kind::Rotate(_) => Rights::COMPUTE | magic,
             Kind::Measure(_) | Kind::MeasureBell => Rights::MEASURE,
+            // The opposite of Z or X is measured between two flips.
+            Kind::MeasureAngle if matches!(turns, Some(2 | 3)) => Rights::MEASURE | Rights::COMPUTE,
             Kind::MeasureAngle => Rights::MEASURE | magic,
             Kind::TeleportCnot => Rights::TELEPORT,
             Kind::InjectT => Rights::MAGIC,
-            Kind::OpenChan => Rights::LINK,
+            Kind::OpenChan => Rights::LINK | Rights::COMPUTE,
             _ => Rights::COMPUTE,
         }
     }
@@ -171,5 +172,7 @@ impl Opcode {
 pub(crate) fn quarter_turns(angle: f64) -> Option<u8> {
     let turns = angle / std::f64::consts::FRAC_PI_2;
     let whole = turns.round();
-    ((turns - whole).abs() * std::f64::consts::FRAC_PI_2 < 1e-9).then(|| whole.rem_euclid(4.0) as u8)
+    // Beyond, floats lie too far apart to tell.
+    let exact = whole.abs() <= (1u64 << 20) as f64;
+    (exact && (turns - whole).abs() * std::f64::consts::FRAC_PI_2 < 1e-9).then(|| whole.rem_euclid(4.0) as u8)
 }

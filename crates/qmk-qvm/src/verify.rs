@@ -1,8 +1,8 @@
 //! The verifier: every finding of a graph, not only the first.
 
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Guard, Node};
 use crate::opcode::{Kind, quarter_turns};
-use crate::{Profile, finding, limits};
+use crate::{Profile, finding, limits, note_cut};
 use qmk_abi::Rights;
 use qmk_abi::rpc::Finding;
 use serde_json::Value;
@@ -32,6 +32,9 @@ pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
     v.linearity();
     v.channels();
     v.order();
+    v.size();
+    v.found.sort_by_key(|f| f.line.unwrap_or(u32::MAX));
+    note_cut(&mut v.found, MAX_FINDINGS);
     v.found
 }
 
@@ -41,7 +44,7 @@ pub fn required_caps(graph: &Graph) -> Rights {
 }
 
 fn needs(node: &Node) -> Rights {
-    node.op.needs(angle(node).is_some_and(|a| quarter_turns(a).is_some()))
+    node.op.needs(angle(node).and_then(quarter_turns))
 }
 
 /// The angle argument of a node, if it has a finite one.
@@ -65,17 +68,51 @@ pub(crate) fn bell_events(graph: &Graph) -> HashSet<&str> {
     graph.nodes.iter().filter(single).map(|n| n.produces[0].as_str()).collect()
 }
 
-/// Endpoints of each channel, by name.
-pub(crate) fn endpoints(graph: &Graph) -> HashMap<&str, &[String]> {
-    let open = graph.nodes.iter().filter(|n| n.op.kind() == Kind::OpenChan);
-    open.filter_map(|n| Some((n.chs.first()?.as_str(), n.vqs.as_slice()))).collect()
+/// Qubits that each node acts on through a channel: those its channel was last opened between.
+pub(crate) fn endpoints(graph: &Graph) -> Vec<&[String]> {
+    let mut open: HashMap<&str, &[String]> = HashMap::new();
+    let ends = graph.nodes.iter().map(|n| {
+        let Some(ch) = n.chs.first().map(String::as_str) else { return &[][..] };
+        match n.op.kind() {
+            Kind::OpenChan => {
+                open.insert(ch, &n.vqs);
+                &[]
+            }
+            Kind::CloseChan => open.remove(ch).unwrap_or(&[]),
+            _ => open.get(ch).copied().unwrap_or(&[]),
+        }
+    });
+    ends.collect()
 }
 
-/// Events a node reads.
+/// Most instructions a node becomes.
+fn instructions(node: &Node) -> u64 {
+    match node.op.kind() {
+        Kind::Alloc | Kind::Free | Kind::CondPauli => node.vqs.len() as u64,
+        Kind::OpenChan => 4,
+        Kind::MeasureAngle => 3,
+        Kind::UseChan | Kind::Rotate(_) => 2,
+        _ => 1,
+    }
+}
+
+/// Terms a guard becomes; `bell` are the events that hold an index of two bits.
+fn terms(guard: &Guard, bell: &HashSet<&str>) -> u64 {
+    match guard {
+        Guard::Equals(e, value) => (if bell.contains(e.as_str()) { 4 } else { 1 }) + (*value == 0) as u64,
+        Guard::And(parts) | Guard::Or(parts) => parts.iter().fold(1, |n, g| n + terms(g, bell)),
+    }
+}
+
+/// Events a node reads, each once.
 fn reads<'a>(node: &'a Node) -> Vec<&'a str> {
     let mut events: Vec<&'a str> = node.inputs.iter().map(String::as_str).collect();
     if let Some(g) = &node.guard {
         g.events(&mut |e| events.push(e));
+    }
+    if events.len() > 1 {
+        let mut seen = HashSet::new();
+        events.retain(|e| seen.insert(*e));
     }
     events
 }
@@ -101,9 +138,9 @@ impl Dependencies {
         let (mut fence, mut since_fence) = (None, Vec::new());
         for (i, node) in graph.nodes.iter().enumerate() {
             // Using a channel acts on its endpoints.
-            let implied = node.chs.iter().filter_map(|c| ends.get(c.as_str())).flat_map(|v| v.iter());
-            for q in node.vqs.iter().chain(implied).chain(&node.chs) {
-                if let Some(before) = last.insert(q, i) {
+            for q in node.vqs.iter().chain(ends[i]).chain(&node.chs) {
+                // A node may name a qubit twice, which is a finding of its own.
+                if let Some(before) = last.insert(q, i).filter(|before| *before != i) {
                     d.edge(before, i);
                 }
             }
@@ -128,17 +165,13 @@ impl Dependencies {
     }
 
     fn edge(&mut self, from: usize, to: usize) {
-        // One node may name a qubit twice, which is a finding of its own.
-        let twice = from == to && self.successors[from].last() == Some(&(to as u32));
-        if !twice {
-            self.successors[from].push(to as u32);
-            self.predecessors[to] += 1;
-        }
+        self.successors[from].push(to as u32);
+        self.predecessors[to] += 1;
     }
 }
 
-/// Node indices in an order that respects all dependencies, textual where possible; else the nodes left over.
-pub(crate) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<usize>> {
+/// Node indices in an order that respects all dependencies, textual where possible; else the cycles.
+pub(crate) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let mut d = Dependencies::of(graph);
     let n = graph.nodes.len();
     let mut ready: BinaryHeap<_> = (0..n).filter(|&i| d.predecessors[i] == 0).map(Reverse).collect();
@@ -152,7 +185,57 @@ pub(crate) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<usize>>
             }
         }
     }
-    if order.len() == n { Ok(order) } else { Err((0..n).filter(|&i| d.predecessors[i] > 0).collect()) }
+    if order.len() == n { Ok(order) } else { Err(cycles(&d.successors)) }
+}
+
+/// Sets of nodes that all wait for each other, by Tarjan's algorithm without recursion; in textual order.
+fn cycles(successors: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    const NONE: usize = usize::MAX;
+    let n = successors.len();
+    let (mut index, mut low, mut on_stack) = (vec![NONE; n], vec![0; n], vec![false; n]);
+    let (mut stack, mut calls, mut next, mut found) = (Vec::new(), Vec::new(), 0, Vec::new());
+    for root in 0..n {
+        if index[root] != NONE {
+            continue;
+        }
+        calls.push((root, 0));
+        while let Some((v, edge)) = calls.pop() {
+            if edge == 0 {
+                (index[v], low[v], on_stack[v]) = (next, next, true);
+                next += 1;
+                stack.push(v);
+            } else {
+                let w = successors[v][edge - 1] as usize;
+                low[v] = low[v].min(low[w]);
+            }
+            let mut edge = edge;
+            let deeper = loop {
+                let Some(&w) = successors[v].get(edge) else { break None };
+                let w = w as usize;
+                edge += 1;
+                if index[w] == NONE {
+                    break Some(w);
+                }
+                if on_stack[w] {
+                    low[v] = low[v].min(index[w]);
+                }
+            };
+            if let Some(w) = deeper {
+                calls.push((v, edge));
+                calls.push((w, 0));
+            } else if low[v] == index[v] {
+                let start = stack.iter().rposition(|&w| w == v).unwrap_or(0);
+                let mut set = stack.split_off(start);
+                set.iter().for_each(|&w| on_stack[w] = false);
+                set.sort_unstable();
+                if set.len() > 1 || successors[v].contains(&(v as u32)) {
+                    found.push(set);
+                }
+            }
+        }
+    }
+    found.sort_unstable();
+    found
 }
 
 struct Verifier<'a> {
@@ -333,8 +416,15 @@ impl Verifier<'_> {
         let mut life: HashMap<&str, Life> = HashMap::new();
         let mut fresh: HashSet<&str> = HashSet::new();
         let mut space: HashMap<&str, &str> = HashMap::new();
-        for node in &graph.nodes {
+        let ends = endpoints(graph);
+        for (node, ends) in graph.nodes.iter().zip(ends) {
             let kind = node.op.kind();
+            for q in ends.iter().map(String::as_str).filter(|_| kind == Kind::UseChan) {
+                if life.get(q) == Some(&Life::Freed) {
+                    self.report("E-LINEAR", Some(node), format!("qubit {q}, an end of the channel, was freed"));
+                }
+                fresh.remove(q);
+            }
             let mut seen = HashSet::new();
             for q in node.vqs.iter().map(String::as_str) {
                 if !seen.insert(q) {
@@ -414,17 +504,13 @@ impl Verifier<'_> {
         let mut open: HashMap<&str, &Node> = HashMap::new();
         for node in &graph.nodes {
             for ch in node.chs.iter().map(String::as_str) {
-                match node.op.kind() {
-                    Kind::OpenChan if open.insert(ch, node).is_some() => {
-                        self.report("E-LINEAR", Some(node), format!("channel {ch} is already open"));
-                    }
-                    Kind::CloseChan if open.remove(ch).is_none() => {
-                        self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
-                    }
-                    _ if !open.contains_key(ch) => {
-                        self.report("E-LINEAR", Some(node), format!("channel {ch} is not open"));
-                    }
-                    _ => {}
+                let (wrong, what) = match node.op.kind() {
+                    Kind::OpenChan => (open.insert(ch, node).is_some(), "already"),
+                    Kind::CloseChan => (open.remove(ch).is_none(), "not"),
+                    _ => (!open.contains_key(ch), "not"),
+                };
+                if wrong {
+                    self.report("E-LINEAR", Some(node), format!("channel {ch} is {what} open"));
                 }
             }
         }
@@ -432,6 +518,36 @@ impl Verifier<'_> {
         left.sort_by_key(|(ch, _)| *ch);
         for (ch, node) in left {
             self.report("E-LEAK", Some(node), format!("channel {ch} is opened here and never closed"));
+        }
+    }
+
+    /// What the kernel would not admit for its size.
+    fn size(&mut self) {
+        let graph = self.graph;
+        let r = &graph.resources;
+        let bell = bell_events(graph);
+        let (mut code, mut stored, mut read) = (r.vqs.len() as u64, 0u64, 0u64);
+        let registers = r.vqs.len().max(2 * r.events.len()) as u64;
+        let mut fits = registers <= limits::IMAGE;
+        if !fits {
+            self.report("E-LIMIT", None, format!("the program declares more than {} registers", limits::IMAGE));
+        }
+        for node in &graph.nodes {
+            let inputs = node.inputs.len() as u64;
+            let joins = (inputs > 0) as u64 * (1 + node.guard.is_some() as u64);
+            let terms = node.guard.as_ref().map_or(0, |g| terms(g, &bell)) + inputs + joins;
+            if terms > limits::CONDITION {
+                let message = format!("a condition of {terms} terms is longer than {}", limits::CONDITION);
+                self.report("E-LIMIT", Some(node), message);
+            }
+            code += instructions(node);
+            // The instructions of a node share its condition, and each reads it.
+            (stored, read) = (stored + terms, read + terms * instructions(node));
+            if fits && (code > limits::IMAGE || stored > limits::IMAGE || read > 4 * limits::IMAGE) {
+                fits = false;
+                let message = format!("here the program exceeds {} instructions or condition terms", limits::IMAGE);
+                self.report("E-LIMIT", Some(node), message);
+            }
         }
     }
 
@@ -460,18 +576,19 @@ impl Verifier<'_> {
                 );
             }
         }
-        let Err(cycle) = topological_order(graph) else { return };
-        let members: Vec<&str> = cycle.iter().take(8).map(|&i| graph.nodes[i].id.as_str()).collect();
-        self.report(
-            "E-CYCLE",
-            Some(&graph.nodes[cycle[0]]),
-            format!("nodes wait for each other: {}{}", members.join(", "), if cycle.len() > 8 { ", ..." } else { "" }),
-        );
-        for &i in cycle.iter().take(1000) {
-            let node = &graph.nodes[i];
-            for e in reads(node) {
-                if producer.get(e).is_some_and(|&p| p >= i && cycle.binary_search(&p).is_ok()) {
-                    self.report("E-GUARD", Some(node), format!("event {e} is read before it can be produced"));
+        let Err(cycles) = topological_order(graph) else { return };
+        for cycle in cycles {
+            let members: Vec<&str> = cycle.iter().take(8).map(|&i| graph.nodes[i].id.as_str()).collect();
+            let more = if cycle.len() > 8 { ", ..." } else { "" };
+            let first = &graph.nodes[cycle[0]];
+            self.report("E-CYCLE", Some(first), format!("nodes wait for each other: {}{more}", members.join(", ")));
+            for &i in &cycle {
+                let node = &graph.nodes[i];
+                // Only events lead back in the text.
+                for e in reads(node) {
+                    if producer.get(e).is_some_and(|&p| p >= i && cycle.binary_search(&p).is_ok()) {
+                        self.report("E-GUARD", Some(node), format!("event {e} is read before it can be produced"));
+                    }
                 }
             }
         }

@@ -37,18 +37,21 @@ fn one_of_two_clients_is_killed() {
     let bell = Program::asm(BELL);
     let alone: Vec<_> = (0..20).map(|s| session.run(&bell, policy(s)).unwrap().report.counts).collect();
 
+    let free = || session.resources().unwrap().machine.logical_qubits_free;
     let mut doomed = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "doomed_client", "--ignored"])
         .env("QMK_TEST_SOCKET", &server.path)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let free = || session.resources().unwrap().machine.logical_qubits_free;
     eventually("the other client holds its qubits", || free() <= 4000);
+    let mut kill = || {
+        doomed.kill().unwrap();
+        doomed.wait().unwrap()
+    };
     for (seed, counts) in alone.iter().enumerate() {
         if seed == 10 {
-            doomed.kill().unwrap();
-            doomed.wait().unwrap();
+            kill();
         }
         assert_eq!(session.run(&bell, policy(seed as u64)).unwrap().report.counts, *counts, "seed {seed}");
     }
