@@ -252,7 +252,7 @@ impl Circuit {
 
     /// Guards the last node by events that were there before it.
     fn add_guard(&mut self, guard: u8, pick: [u16; 3], before: usize) {
-        if guard % 3 == 0 && before > 0 {
+        if guard.is_multiple_of(3) && before > 0 {
             let later = self.events.split_off(before);
             let guard = self.guard(guard / 3, pick, 0);
             self.graph.nodes.last_mut().unwrap().guard = Some(guard);
