@@ -18,5 +18,5 @@ mod tableau;
 
 pub use device::{SimConfig, SimDevice};
 pub use register::Register;
-pub use state::State;
+pub use state::{State, TooManyActive};
 pub use tableau::{PauliString, Tableau};
