@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// Time any text may take on a slow machine that runs other tests beside, unoptimised.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What grows without bound takes hours or all memory; a slow machine stays far below this.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Codes of the findings of a text, from whichever stage.
 fn codes(name: &str, text: &str, format: Format) -> Vec<String> {
@@ -256,7 +257,7 @@ fn json() {
             )),
             "E-LIMIT",
         ),
-        ("many qubits", alloc(800_000), "W-UNFREED"),
+        ("many qubits", alloc(200_000), "W-UNFREED"),
         (
             "large numbers",
             node(&format!(r#", "args": {{"k": [{}]}}"#, same(500_000, "123456789012345678901234567890"))),
