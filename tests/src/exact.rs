@@ -178,14 +178,20 @@ fn split(b: Branch, q: usize) -> Vec<(Branch, bool)> {
         .collect()
 }
 
+/// A reset leaves no record, so branches that end in the same state are one: without this, a qubit that is entangled
+/// with nothing would double them.
 fn reset(b: Branch, q: usize) -> Vec<Branch> {
-    let cleared = split(b, q).into_iter().map(|(mut b, value)| {
+    let mut cleared: Vec<Branch> = Vec::new();
+    for (mut b, value) in split(b, q) {
         if value {
             b.state.apply(&gates::X, &[], q);
         }
-        b
-    });
-    cleared.collect()
+        match cleared.first_mut().filter(|a| a.state.fidelity(&b.state.amps) > 1.0 - 1e-12) {
+            Some(same) => same.probability += b.probability,
+            None => cleared.push(b),
+        }
+    }
+    cleared
 }
 
 /// CNOT and H turn the Bell basis to the Z basis: b0 is the first qubit's bit (the phase), b1 the second's (the parity).
