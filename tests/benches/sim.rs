@@ -38,7 +38,9 @@ fn layers(n: u32, depth: u32) -> Vec<Op> {
 
 fn device(image: &Arc<Image>, shots: u64) -> u64 {
     let mut device = SimDevice::default();
-    let space = device.open(SpaceSpec { image: image.clone(), shots, seed: 1, max_active: 24 }).expect("fits");
+    let space = device
+        .open(SpaceSpec { image: image.clone(), noise: Arc::default(), shots, seed: 1, max_active: 24 })
+        .expect("fits");
     for i in 0..image.code.len() as u32 {
         device.issue(space, i).expect("in range");
     }

@@ -10,8 +10,9 @@
 
 extern crate alloc;
 
+use alloc::vec::Vec;
 use alloc::{string::String, sync::Arc};
-use qmk_abi::image::{Image, Instr, Op};
+use qmk_abi::image::{Event, Image, Instr, Op, Qubit};
 
 /// Names a space of a device. Devices may reuse ids after [`Device::close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,11 +51,61 @@ pub struct Cost {
     pub routes: u32,
 }
 
+/// A Pauli error channel that acts right after an instruction, whether or not its condition held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noise {
+    /// Index of the instruction.
+    pub after: u32,
+    /// What may happen.
+    pub channel: Channel,
+}
+
+/// What a noise channel does, and how likely. Probabilities of one channel add up to at most 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Channel {
+    /// X, Y or Z on one register, with these probabilities.
+    Pauli1 {
+        /// Register, allocated at that point.
+        qubit: Qubit,
+        /// Probabilities of X, Y, Z.
+        p: [f64; 3],
+    },
+    /// One of the fifteen products of two Paulis. Product `(a, b)` with I, X, Y, Z numbered 0 to 3 has probability
+    /// `p[4a + b - 1]`.
+    Pauli2 {
+        /// Distinct registers, allocated at that point.
+        qubits: [Qubit; 2],
+        /// Probabilities of IX, IY, IZ, XI, XX and so on.
+        p: [f64; 15],
+    },
+    /// The recorded value of an event is wrong. The state is what the true outcome made it.
+    Flip {
+        /// Event written by the instruction.
+        event: Event,
+        /// Probability.
+        p: f64,
+    },
+}
+
+impl Channel {
+    /// Uniform depolarizing of one register: each Pauli with probability p/3.
+    pub fn depolarize1(qubit: Qubit, p: f64) -> Self {
+        Channel::Pauli1 { qubit, p: [p / 3.0; 3] }
+    }
+
+    /// Uniform depolarizing of two registers: each product with probability p/15.
+    pub fn depolarize2(a: Qubit, b: Qubit, p: f64) -> Self {
+        Channel::Pauli2 { qubits: [a, b], p: [p / 15.0; 15] }
+    }
+}
+
 /// How to open a space.
 #[derive(Clone, Debug)]
 pub struct SpaceSpec {
     /// Program to run; the empty image for interactive use.
     pub image: Arc<Image>,
+    /// Noise on its instructions, in order of [`Noise::after`].
+    pub noise: Arc<[Noise]>,
     /// Number of shots; 1 for interactive use.
     pub shots: u64,
     /// Seed of all randomness in the space.
@@ -125,6 +176,10 @@ pub trait Device {
 
     /// Value of an event in a finished shot; false if it was never written.
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool;
+
+    /// Appends the outcomes of finished shots, packed: for each shot `ceil(events/8)` bytes, event 0 in the lowest bit. The
+    /// caller asks for shots that are done only.
+    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>);
 
     /// Performs one instruction at once in an interactive space, growing registers and events as named. Outcomes
     /// are read with [`Device::outcome`] for shot 0.

@@ -1,5 +1,6 @@
 //! Admission: one O(n) pass over an untrusted image, which also computes its dataflow.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use qmk_abi::Rights;
@@ -23,8 +24,8 @@ impl Default for Limits {
 /// An admitted image and its dataflow.
 #[derive(Clone, Debug)]
 pub struct Admitted {
-    /// The image.
-    pub image: Image,
+    /// The image, shared with the device.
+    pub image: Arc<Image>,
     /// Instruction classes it needs.
     pub classes: Rights,
     /// Most registers allocated at once.
@@ -157,5 +158,14 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         successors[fill[from as usize] as usize] = to;
         fill[from as usize] += 1;
     }
-    Ok(Admitted { image, classes, peak_qubits: peak, predecessors, offsets, successors, segment, segment_sizes })
+    Ok(Admitted {
+        image: Arc::new(image),
+        classes,
+        peak_qubits: peak,
+        predecessors,
+        offsets,
+        successors,
+        segment,
+        segment_sizes,
+    })
 }

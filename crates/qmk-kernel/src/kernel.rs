@@ -254,7 +254,8 @@ impl<D: Device> Kernel<D> {
                 break;
             }
             let spec = SpaceSpec {
-                image: Arc::new(strand.image.image.clone()),
+                image: strand.image.image.clone(),
+                noise: Arc::default(),
                 shots: strand.shots,
                 seed: strand.seed,
                 max_active: domain.quota.active,
@@ -532,16 +533,10 @@ impl<D: Device> Kernel<D> {
         let (Some(space), true) = (strand.space, first < strand.shots_done()) else {
             return Err(KernelError::NotReady);
         };
-        let events = strand.image.image.events;
-        let stride = events.div_ceil(8).max(1) as u64;
+        let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
         let mut bytes = Vec::with_capacity((count * stride) as usize);
-        for shot in first..first + count {
-            for base in (0..events).step_by(8) {
-                let bits = (base..events.min(base + 8)).enumerate();
-                bytes.push(bits.fold(0u8, |b, (i, e)| b | (self.device.outcome(space, shot, e) as u8) << i));
-            }
-        }
+        self.device.outcomes(space, first, count as u32, &mut bytes);
         Ok(Reply::Outcomes(bytes))
     }
 
@@ -561,8 +556,13 @@ impl<D: Device> Kernel<D> {
             Some(space) => space,
             None => {
                 let seed = self.seed ^ (d as u64) << 32;
-                let spec =
-                    SpaceSpec { image: Arc::new(Image::default()), shots: 1, seed, max_active: domain.quota.active };
+                let spec = SpaceSpec {
+                    image: Arc::default(),
+                    noise: Arc::default(),
+                    shots: 1,
+                    seed,
+                    max_active: domain.quota.active,
+                };
                 *domain.interactive.insert(self.device.open(spec).map_err(device_error)?)
             }
         };

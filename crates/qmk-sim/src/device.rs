@@ -142,6 +142,14 @@ impl Device for SimDevice {
         space.outcomes.get(byte as usize).is_some_and(|b| b >> (event % 8) & 1 == 1)
     }
 
+    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
+        let Some(space) = self.spaces.get(&space.0) else { return };
+        let stride = space.spec.image.events.div_ceil(8) as u64;
+        let [from, to] =
+            [first, first + count as u64].map(|s| (s.saturating_mul(stride) as usize).min(space.outcomes.len()));
+        out.extend_from_slice(&space.outcomes[from..to]);
+    }
+
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
         let space = self.space(space)?;
         if let Some(fault) = &space.fault {

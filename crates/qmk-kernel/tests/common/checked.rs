@@ -68,6 +68,11 @@ impl Device for Checked {
         self.inner.outcome(space, shot, event)
     }
 
+    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
+        assert!(self.issued.contains_key(&space), "outcomes of a closed space");
+        self.inner.outcomes(space, first, count, out);
+    }
+
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
         assert!(self.issued.contains_key(&space), "operation on a closed space");
         self.inner.perform(space, instr)
