@@ -2,6 +2,7 @@
 
 use crate::cost::cost;
 use crate::state::State;
+use crate::structure::Refusal;
 use qmk_abi::image::{CondTerm, Image, Instr, Op};
 use qmk_hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
 use std::collections::BTreeMap;
@@ -180,7 +181,7 @@ impl Device for SimDevice {
             }
         });
         space.status.peak_active = state.peak_active();
-        done.map_err(|e| DeviceError::TooMuchMagic { at: index, needed: e.needed, limit })
+        done.map_err(|e| refused(e, index, limit))
             .inspect_err(|e| space.fault = Some(e.clone()))
     }
 
@@ -224,7 +225,7 @@ impl Space {
                     }
                 });
                 self.status.peak_active = self.status.peak_active.max(state.peak_active());
-                done.map_err(|e| DeviceError::TooMuchMagic { at, needed: e.needed, limit: self.spec.max_active })?;
+                done.map_err(|e| refused(e, at, self.spec.max_active))?;
             }
             self.current = None;
             for byte in self.events.chunks(8) {
@@ -233,6 +234,13 @@ impl Space {
             self.status.shots_done += 1;
         }
         Ok(())
+    }
+}
+
+fn refused(why: Refusal, at: u32, limit: u32) -> DeviceError {
+    match why {
+        Refusal::TooManyActive(needed) => DeviceError::TooMuchMagic { at, needed, limit },
+        Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
     }
 }
 

@@ -9,14 +9,17 @@
 //! contract of `qmk-hal`.
 #![forbid(unsafe_code)]
 
+mod bits;
 mod cost;
 mod device;
 mod register;
 pub mod rng;
 mod state;
+mod structure;
 mod tableau;
 
 pub use device::{SimConfig, SimDevice};
 pub use register::Register;
-pub use state::{State, TooManyActive};
-pub use tableau::{PauliString, Tableau};
+pub use state::State;
+pub use structure::Refusal;
+

@@ -1,307 +1,318 @@
-//! Inverse tableau of a Clifford: for every physical qubit q the Pauli strings `U†X_qU` and `U†Z_qU` over virtual qubits.
+//! Inverse tableau of a Clifford U: for every physical qubit q, two of the three Pauli strings `U†X_qU`, `U†Y_qU`, `U†Z_qU`
+//! over virtual qubits.
 //!
-//! Gates on the physical side are row operations; Cliffords folded in on the virtual side are column
-//! operations. Strings are Hermitian: a bit pair (x, z) = (1, 1) is Y, and a string has a sign.
+//! Gates on the physical side are row operations; Cliffords folded in on the virtual side are column operations. Strings
+//! are Hermitian: a bit pair (x, z) = (1, 1) is Y, and a string has a sign. Which two strings are stored is free, so
+//! a one-qubit Clifford only renames them.
 
-use qmk_abi::image::Pauli;
+use crate::bits::{Fold, Rows, Turn, chunk_words, fold, multiply};
+use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
-/// A signed Hermitian Pauli string, bit-packed.
+/// A signed Hermitian Pauli string in the layout of a tableau's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct PauliString {
-    /// X bits, 64 qubits to a word.
-    pub x: Vec<u64>,
-    /// Z bits.
-    pub z: Vec<u64>,
-    /// True for a minus sign.
-    pub negative: bool,
+pub(crate) struct PauliString {
+    pub(crate) bits: Vec<u64>,
+    pub(crate) negative: bool,
+    /// Chunks outside of which it is the identity.
+    pub(crate) span: (u32, u32),
+    chunk: usize,
 }
 
 impl PauliString {
-    /// The identity on `words * 64` qubits.
-    pub fn identity(words: usize) -> Self {
-        PauliString { x: vec![0; words], z: vec![0; words], negative: false }
+    /// Position of the X word of word w; the Z word is `chunk` further.
+    #[inline]
+    fn at(&self, word: usize) -> usize {
+        word / self.chunk * 2 * self.chunk + word % self.chunk
     }
 
-    /// Multiplies by `i^phase · P` from the right. The product must be Hermitian.
-    fn mul(&mut self, x: &[u64], z: &[u64], negative: bool, phase: u8) {
-        let k = phase.wrapping_add(2 * (self.negative as u8 + negative as u8)).wrapping_add(mul_into(
-            &mut self.x,
-            &mut self.z,
-            x,
-            z,
-        ));
-        debug_assert!(k & 1 == 0);
-        self.negative = k & 2 != 0;
+    #[inline]
+    pub(crate) fn x(&self, v: usize) -> bool {
+        self.bits[self.at(v / 64)] >> (v % 64) & 1 == 1
+    }
+
+    #[inline]
+    pub(crate) fn z(&self, v: usize) -> bool {
+        self.bits[self.at(v / 64) + self.chunk] >> (v % 64) & 1 == 1
+    }
+
+    /// `(word number, X bits, Z bits)` where it is not zero by its span.
+    #[inline]
+    pub(crate) fn words(&self) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
+        let c = self.chunk;
+        (self.span.0 as usize..self.span.1 as usize).flat_map(move |k| {
+            let chunk = &self.bits[2 * c * k..2 * c * (k + 1)];
+            (0..c).map(move |i| (k * c + i, chunk[i], chunk[c + i]))
+        })
+    }
+
+    fn clear(&mut self, v: usize) {
+        let (i, bit) = (self.at(v / 64), 1u64 << (v % 64));
+        self.bits[i] &= !bit;
+        self.bits[i + self.chunk] &= !bit;
     }
 }
 
-/// `(x1, z1) := (x1, z1) · (x2, z2)`; returns k with product = i^k × the Hermitian string left behind.
-///
-/// Counts, bit by bit and modulo 4, the i's of the qubit-wise products (XY = iZ and so on): `one` and `two` are
-/// the low and high bits of 64 two-bit counters.
-#[inline]
-fn mul_into(x1: &mut [u64], z1: &mut [u64], x2: &[u64], z2: &[u64]) -> u8 {
-    let (mut one, mut two) = (0u64, 0u64);
-    for (((x1, z1), &x2), &z2) in x1.iter_mut().zip(z1.iter_mut()).zip(x2).zip(z2) {
-        let x1z2 = *x1 & z2;
-        let anti = (x2 & *z1) ^ x1z2;
-        *x1 ^= x2;
-        *z1 ^= z2;
-        two ^= (one ^ *x1 ^ *z1 ^ x1z2) & anti;
-        one ^= anti;
-    }
-    (one.count_ones() as u8).wrapping_add((two.count_ones() as u8).wrapping_mul(2)) & 3
-}
-
-/// Whether two strings anticommute.
-#[inline]
-pub(crate) fn anticommute(x1: &[u64], z1: &[u64], x2: &[u64], z2: &[u64]) -> bool {
-    let mut acc = 0u64;
-    for (((x1, z1), x2), z2) in x1.iter().zip(z1).zip(x2).zip(z2) {
-        acc ^= (x1 & z2) ^ (z1 & x2);
-    }
-    acc.count_ones() & 1 == 1
-}
+/// What a fold did first, so that the frame can follow it.
+pub(crate) type Before = Turn;
 
 /// Inverse tableau of an n-qubit Clifford.
 #[derive(Clone, Debug)]
-pub struct Tableau {
+pub(crate) struct Tableau {
     n: usize,
-    words: usize,
-    /// Row r is `x[r * words ..]`, `z[r * words ..]`; row 2q is `U†X_qU`, row 2q+1 is `U†Z_qU`.
-    x: Vec<u64>,
-    z: Vec<u64>,
+    chunk: usize,
+    stride: usize,
+    /// Rows 2q and 2q+1 belong to qubit q.
+    data: Vec<u64>,
     negative: Vec<bool>,
+    span: Vec<(u32, u32)>,
+    /// Which Paulis of its qubit the two rows of a qubit are.
+    label: Vec<[Pauli; 2]>,
+    /// Rows that folds must keep up to date, and where each stands in that list.
+    live: Vec<u32>,
+    place: Vec<u32>,
+}
+
+const DEAD: u32 = u32::MAX;
+
+
+/// For a ≠ b: the power of i by which ab must be multiplied to give their third: ab = ic for (X,Y), (Y,Z), (Z,X).
+fn to_third(a: Pauli, b: Pauli) -> u8 {
+    let cyclic = matches!((a, b), (Pauli::X, Pauli::Y) | (Pauli::Y, Pauli::Z) | (Pauli::Z, Pauli::X));
+    if cyclic { 3 } else { 1 }
+}
+
+/// `g P g†` and whether it has a minus sign.
+fn conjugate(g: Clifford1, p: Pauli) -> (Pauli, bool) {
+    use Pauli::{X, Y, Z};
+    match (g, p) {
+        (Clifford1::H, X) => (Z, false),
+        (Clifford1::H, Z) => (X, false),
+        (Clifford1::H, Y) => (Y, true),
+        (Clifford1::S, X) => (Y, false),
+        (Clifford1::S, Y) => (X, true),
+        (Clifford1::Sdg, X) => (Y, true),
+        (Clifford1::Sdg, Y) => (X, false),
+        (Clifford1::Sx, Y) => (Z, false),
+        (Clifford1::Sx, Z) => (Y, true),
+        (Clifford1::Sxdg, Y) => (Z, true),
+        (Clifford1::Sxdg, Z) => (Y, false),
+        (_, same) => (same, false),
+    }
 }
 
 impl Tableau {
     /// The identity on n qubits.
-    pub fn new(n: usize) -> Self {
-        let words = n.div_ceil(64).max(1);
-        let mut t =
-            Tableau { n, words, x: vec![0; 2 * n * words], z: vec![0; 2 * n * words], negative: vec![false; 2 * n] };
+    pub(crate) fn new(n: usize) -> Self {
+        let chunk = chunk_words(n);
+        let chunks = n.div_ceil(64 * chunk).max(1);
+        let stride = 2 * chunk * chunks;
+        let mut t = Tableau {
+            n,
+            chunk,
+            stride,
+            data: vec![0; 2 * n * stride],
+            negative: vec![false; 2 * n],
+            span: Vec::with_capacity(2 * n),
+            label: vec![[Pauli::X, Pauli::Z]; n],
+            live: (0..2 * n as u32).collect(),
+            place: (0..2 * n as u32).collect(),
+        };
         for q in 0..n {
-            t.x[2 * q * words + q / 64] = 1 << (q % 64);
-            t.z[(2 * q + 1) * words + q / 64] = 1 << (q % 64);
+            let (word, home) = (q / 64, (q / (64 * chunk)) as u32);
+            let i = word / chunk * 2 * chunk + word % chunk;
+            t.data[2 * q * stride + i] = 1 << (q % 64);
+            t.data[(2 * q + 1) * stride + i + chunk] = 1 << (q % 64);
+            t.span.extend([(home, home + 1); 2]);
         }
         t
     }
 
     /// Number of qubits.
-    pub fn qubits(&self) -> usize {
+    pub(crate) fn qubits(&self) -> usize {
         self.n
     }
 
-    /// Words per bit row.
-    pub fn words(&self) -> usize {
-        self.words
+    /// Words of one bit per virtual qubit.
+    pub(crate) fn words(&self) -> usize {
+        self.stride / 2
     }
 
     /// The same Clifford on more qubits.
-    pub fn grow(&mut self, n: usize) {
+    pub(crate) fn grow(&mut self, n: usize) {
         let mut t = Tableau::new(n);
         for r in 0..2 * self.n {
-            t.x[r * t.words..][..self.words].copy_from_slice(&self.x[r * self.words..][..self.words]);
-            t.z[r * t.words..][..self.words].copy_from_slice(&self.z[r * self.words..][..self.words]);
+            for word in 0..self.words() {
+                let from = r * self.stride + word / self.chunk * 2 * self.chunk + word % self.chunk;
+                let to = r * t.stride + word / t.chunk * 2 * t.chunk + word % t.chunk;
+                if word < t.words() {
+                    t.data[to] = self.data[from];
+                    t.data[to + t.chunk] = self.data[from + self.chunk];
+                }
+            }
             t.negative[r] = self.negative[r];
+            t.span[r] = (0, (t.stride / (2 * t.chunk)) as u32);
         }
+        t.label[..self.n].copy_from_slice(&self.label);
         *self = t;
     }
 
-    fn range(&self, row: usize) -> core::ops::Range<usize> {
-        row * self.words..(row + 1) * self.words
+    fn bits(&self, row: usize) -> core::ops::Range<usize> {
+        let (lo, hi) = self.span[row];
+        let base = row * self.stride;
+        base + lo as usize * 2 * self.chunk..base + hi as usize * 2 * self.chunk
     }
 
     /// Row `to` := i^phase · row `to` · row `from`.
     fn mul_row(&mut self, to: usize, from: usize, phase: u8) {
-        let w = self.words;
-        let (x1, x2) = two_rows(&mut self.x, to, from, w);
-        let (z1, z2) = two_rows(&mut self.z, to, from, w);
-        let k = phase
-            .wrapping_add(2 * (self.negative[to] as u8 + self.negative[from] as u8))
-            .wrapping_add(mul_into(x1, z1, x2, z2));
-        debug_assert!(k & 1 == 0);
+        let range = self.bits(from);
+        let shift = |i: usize| i - from * self.stride + to * self.stride;
+        let (a, b) = if to < from {
+            let (lo, hi) = self.data.split_at_mut(from * self.stride);
+            let start = from * self.stride;
+            (&mut lo[shift(range.start)..shift(range.end)], &hi[range.start - start..range.end - start])
+        } else {
+            let (lo, hi) = self.data.split_at_mut(to * self.stride);
+            let start = to * self.stride;
+            (&mut hi[shift(range.start) - start..shift(range.end) - start], &lo[range])
+        };
+        let k = multiply(a, b, self.chunk)
+            .wrapping_add(phase)
+            .wrapping_add(2 * (self.negative[to] as u8 + self.negative[from] as u8));
+        debug_assert!(k & 1 == 0, "a product of commuting strings is Hermitian");
         self.negative[to] = k & 2 != 0;
+        let (lo, hi) = self.span[from];
+        let span = &mut self.span[to];
+        *span = (span.0.min(lo), span.1.max(hi));
     }
 
-    fn swap_rows(&mut self, a: usize, b: usize) {
-        let w = self.words;
-        let (xa, xb) = two_rows(&mut self.x, a, b, w);
-        xa.swap_with_slice(xb);
-        let (za, zb) = two_rows(&mut self.z, a, b, w);
-        za.swap_with_slice(zb);
-        self.negative.swap(a, b);
+    /// The row that is `U†P_qU`, computed if it is not one of the two stored.
+    fn row(&mut self, p: Pauli, q: usize) -> usize {
+        let [a, b] = self.label[q];
+        if a == p {
+            return 2 * q;
+        }
+        if b != p {
+            // Row b := i^k a b. The order of the factors only turns the phase.
+            self.mul_row(2 * q + 1, 2 * q, to_third(b, a));
+            self.label[q][1] = p;
+        }
+        2 * q + 1
     }
 
     /// U := P_q U.
-    pub fn pauli(&mut self, p: Pauli, q: usize) {
-        self.negative[2 * q] ^= p != Pauli::X;
-        self.negative[2 * q + 1] ^= p != Pauli::Z;
-    }
-
-    /// U := H_q U.
-    pub fn h(&mut self, q: usize) {
-        self.swap_rows(2 * q, 2 * q + 1);
-    }
-
-    /// U := S_q U, or its inverse.
-    pub fn s(&mut self, q: usize, inverse: bool) {
-        // S†XS = -Y = -iXZ.
-        self.mul_row(2 * q, 2 * q + 1, if inverse { 1 } else { 3 });
-    }
-
-    /// U := √X_q U, or its inverse.
-    pub fn sx(&mut self, q: usize, inverse: bool) {
-        // √X† Z √X = -iZX.
-        self.mul_row(2 * q + 1, 2 * q, if inverse { 1 } else { 3 });
-    }
-
-    /// U := CNOT(c, t) U.
-    pub fn cnot(&mut self, c: usize, t: usize) {
-        self.mul_row(2 * c, 2 * t, 0);
-        self.mul_row(2 * t + 1, 2 * c + 1, 0);
-    }
-
-    /// U := CZ(a, b) U.
-    pub fn cz(&mut self, a: usize, b: usize) {
-        self.mul_row(2 * a, 2 * b + 1, 0);
-        self.mul_row(2 * b, 2 * a + 1, 0);
-    }
-
-    /// U := SWAP(a, b) U.
-    pub fn swap(&mut self, a: usize, b: usize) {
-        self.swap_rows(2 * a, 2 * b);
-        self.swap_rows(2 * a + 1, 2 * b + 1);
-    }
-
-    /// `U† P U` for a product of one-qubit Paulis on distinct qubits.
-    pub fn pull_back(&self, factors: &[(Pauli, usize)], out: &mut PauliString) {
-        out.x.clear();
-        out.x.resize(self.words, 0);
-        out.z.clear();
-        out.z.resize(self.words, 0);
-        out.negative = false;
-        // Y = iXZ; its two rows anticommute, so both go in before the sign is read off.
-        for &(p, q) in factors {
-            let mut factor = PauliString::identity(0);
-            let row = if p == Pauli::Z { 2 * q + 1 } else { 2 * q };
-            let r = self.range(row);
-            if p == Pauli::Y {
-                factor.x.extend_from_slice(&self.x[r.clone()]);
-                factor.z.extend_from_slice(&self.z[r]);
-                factor.negative = self.negative[row];
-                let zr = self.range(row + 1);
-                factor.mul(&self.x[zr.clone()], &self.z[zr], self.negative[row + 1], 1);
-                out.mul(&factor.x, &factor.z, factor.negative, 0);
-            } else {
-                out.mul(&self.x[r.clone()], &self.z[r], self.negative[row], 0);
-            }
+    pub(crate) fn pauli(&mut self, p: Pauli, q: usize) {
+        for (i, label) in self.label[q].into_iter().enumerate() {
+            self.negative[2 * q + i] ^= label != p;
         }
     }
 
-    /// The physical Pauli `U X_v U†`, up to sign: calls `each(q, x, z)` for every qubit it acts on.
-    pub fn push_forward_x(&self, v: usize, mut each: impl FnMut(usize, bool, bool)) {
-        let (word, bit) = (v / 64, v % 64);
-        for q in 0..self.n {
-            // It anticommutes with X_q (has Z on q) iff U†X_qU has Z on v.
-            let z = self.z[2 * q * self.words + word] >> bit & 1 == 1;
-            let x = self.z[(2 * q + 1) * self.words + word] >> bit & 1 == 1;
-            if x || z {
-                each(q, x, z);
-            }
+    /// U := g_q U.
+    pub(crate) fn clifford1(&mut self, g: Clifford1, q: usize) {
+        for (i, label) in self.label[q].iter_mut().enumerate() {
+            let (to, minus) = conjugate(g, *label);
+            *label = to;
+            self.negative[2 * q + i] ^= minus;
         }
     }
 
-    /// U := U · S_d.
-    fn fold_s(&mut self, d: usize) {
-        let (word, bit) = (d / 64, 1u64 << (d % 64));
-        for r in 0..2 * self.n {
-            let i = r * self.words + word;
-            if self.x[i] & bit != 0 {
-                // S†XS = -Y, S†YS = X.
-                self.negative[r] ^= self.z[i] & bit == 0;
-                self.z[i] ^= bit;
-            }
-        }
+    /// U := (Q_b controlled by P_a) U: what anticommutes with P on a is multiplied by Q on b, and the other way round.
+    fn controlled(&mut self, p: Pauli, a: usize, q: Pauli, b: usize) {
+        let (ra, rb) = (self.row(p, a), self.row(q, b));
+        self.mul_row(ra ^ 1, rb, 0);
+        self.mul_row(rb ^ 1, ra, 0);
     }
 
-    /// U := U · H_d.
-    fn fold_h(&mut self, d: usize) {
-        let (word, bit) = (d / 64, 1u64 << (d % 64));
-        for r in 0..2 * self.n {
-            let i = r * self.words + word;
-            let (x, z) = (self.x[i] & bit, self.z[i] & bit);
-            self.negative[r] ^= x & z != 0;
-            self.x[i] ^= x ^ z;
-            self.z[i] ^= x ^ z;
-        }
-    }
-
-    /// U := U · CNOT(c, t), virtual qubits.
-    pub fn fold_cnot(&mut self, c: usize, t: usize) {
-        for r in 0..2 * self.n {
-            let (ci, ti) = (r * self.words + c / 64, r * self.words + t / 64);
-            let xc = self.x[ci] >> (c % 64) & 1;
-            let zt = self.z[ti] >> (t % 64) & 1;
-            let xt = self.x[ti] >> (t % 64) & 1;
-            let zc = self.z[ci] >> (c % 64) & 1;
-            self.negative[r] ^= xc & zt & (xt ^ zc ^ 1) == 1;
-            self.x[ti] ^= xc << (t % 64);
-            self.z[ci] ^= zt << (c % 64);
-        }
-    }
-
-    /// Given Q with X or Y on virtual qubit d, folds `V = [S_d] · (R controlled by d) · [H_d]` into U on the right, where Q
-    /// becomes `X_d R` after the S (present if Q has Y on d). `hadamard` says whether to fold the H.
-    /// On return Q is consumed: it holds R.
-    pub fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) {
-        let (word, bit) = (d / 64, 1u64 << (d % 64));
-        debug_assert!(q.x[word] & bit != 0);
-        if q.z[word] & bit != 0 {
-            // S†YS = X: no sign.
-            self.fold_s(d);
-            q.z[word] ^= bit;
-        }
-        q.x[word] ^= bit;
-        let w = self.words;
-        for r in 0..2 * self.n {
-            let (x, z) = (&mut self.x[r * w..(r + 1) * w], &mut self.z[r * w..(r + 1) * w]);
-            if x[word] & bit == 0 {
-                if anticommute(x, z, &q.x, &q.z) {
-                    z[word] ^= bit;
+    /// U := g(a, b) U.
+    pub(crate) fn clifford2(&mut self, g: Clifford2, a: usize, b: usize) {
+        match g {
+            Clifford2::Cnot => self.controlled(Pauli::Z, a, Pauli::X, b),
+            Clifford2::Cz => self.controlled(Pauli::Z, a, Pauli::Z, b),
+            Clifford2::Swap => {
+                for i in 0..2 {
+                    let (ra, rb) = (2 * a + i, 2 * b + i);
+                    let (lo, hi) = (ra.min(rb), ra.max(rb));
+                    let (first, second) = self.data.split_at_mut(hi * self.stride);
+                    first[lo * self.stride..][..self.stride].swap_with_slice(&mut second[..self.stride]);
+                    self.negative.swap(ra, rb);
+                    self.span.swap(ra, rb);
                 }
+                self.label.swap(a, b);
+            }
+        }
+    }
+
+    /// `out := U† P U` for a product of one-qubit Paulis on distinct qubits.
+    pub(crate) fn pull_back(&mut self, factors: &[(Pauli, usize)], out: &mut PauliString) {
+        out.chunk = self.chunk;
+        out.bits.clear();
+        out.negative = false;
+        out.span = (0, 0);
+        for &(p, q) in factors {
+            let row = self.row(p, q);
+            if out.bits.is_empty() {
+                out.bits.extend_from_slice(&self.data[row * self.stride..(row + 1) * self.stride]);
+                (out.negative, out.span) = (self.negative[row], self.span[row]);
                 continue;
             }
-            // Row = X_d T or Y_d T. R·T = i^k × Hermitian; k is odd iff they anticommute, and then X_d T becomes
-            // Y_d (-iRT) and Y_d T becomes -X_d (-iRT).
-            let y = z[word] & bit != 0;
-            let k = row_times(x, z, q).wrapping_add(2 * (self.negative[r] as u8 + q.negative as u8)) & 3;
-            if k & 1 == 1 {
-                z[word] ^= bit;
-                self.negative[r] = (k == 3) ^ y;
-            } else {
-                self.negative[r] = k == 2;
-            }
-        }
-        if hadamard {
-            self.fold_h(d);
+            let range = self.bits(row);
+            let base = row * self.stride;
+            let k = multiply(&mut out.bits[range.start - base..range.end - base], &self.data[range], self.chunk);
+            debug_assert!(k & 1 == 0, "the factors commute");
+            out.negative ^= self.negative[row] ^ (k & 2 != 0);
+            let (lo, hi) = self.span[row];
+            out.span = (out.span.0.min(lo), out.span.1.max(hi));
         }
     }
-}
 
-/// (x, z) := R · (x, z), returning the power of i.
-fn row_times(x: &mut [u64], z: &mut [u64], r: &PauliString) -> u8 {
-    // R·T = (T·R)† for Hermitian factors, so its power of i is minus that of T·R.
-    4 - mul_into(x, z, &r.x, &r.z)
-}
+    /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on the right.
+    /// `before` is H_d if Q has Z on d, S_d if Y, nothing if X: it turns Q into `X_d R`. With `hadamard`, `V†QV = Z_d`;
+    /// without, X_d. On return Q is R.
+    pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> Before {
+        let before = match (q.x(d), q.z(d)) {
+            (true, true) => Turn::S,
+            (true, false) => Turn::None,
+            _ => Turn::H,
+        };
+        // S†YS = X and HZH = X: no sign.
+        q.clear(d);
+        let f = Fold {
+            before,
+            r: &q.bits,
+            negative: q.negative,
+            span: q.span,
+            word: q.at(d / 64),
+            bit: 1 << (d % 64),
+            hadamard,
+        };
+        let rows = Rows {
+            data: &mut self.data,
+            negative: &mut self.negative,
+            span: &mut self.span,
+            live: &self.live,
+            stride: self.stride,
+            chunk: self.chunk,
+        };
+        fold(rows, &f);
+        before
+    }
 
-/// Mutable views of two distinct rows.
-fn two_rows(v: &mut [u64], a: usize, b: usize, w: usize) -> (&mut [u64], &mut [u64]) {
-    if a < b {
-        let (lo, hi) = v.split_at_mut(b * w);
-        (&mut lo[a * w..(a + 1) * w], &mut hi[..w])
-    } else {
-        let (lo, hi) = v.split_at_mut(a * w);
-        (&mut hi[..w], &mut lo[b * w..(b + 1) * w])
+    fn bury(&mut self, row: usize) {
+        let place = std::mem::replace(&mut self.place[row], DEAD);
+        if place != DEAD {
+            self.live.swap_remove(place as usize);
+            if let Some(&moved) = self.live.get(place as usize) {
+                self.place[moved as usize] = place;
+            }
+        }
+    }
+
+    /// Promises that qubit q is not used again, except for pulling back Z_q if `keep_z`: folds need not follow its rows.
+    pub(crate) fn retire(&mut self, q: usize, keep_z: bool) {
+        let z = keep_z.then(|| self.row(Pauli::Z, q));
+        for row in [2 * q, 2 * q + 1] {
+            if Some(row) != z {
+                self.bury(row);
+            }
+        }
     }
 }
