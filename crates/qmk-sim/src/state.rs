@@ -44,7 +44,7 @@ impl State {
         let words = tableau.words();
         let mut state = State {
             tableau,
-            register: Register::default(),
+            register: Register::new(),
             active: Vec::new(),
             active_mask: vec![0; words],
             frame_x: vec![false; n],
@@ -333,7 +333,9 @@ impl State {
     /// Projects the register on an eigenspace of the mask, retires one qubit, and puts the outcome into the frame. Returns the
     /// eigenvalue bit the structure has afterwards.
     fn collapse(&mut self, m: Mask, site: Site) -> bool {
-        let p_minus = (1.0 - self.register.expectation(m)) / 2.0;
+        let mut expectation = Vec::new();
+        self.register.expectation(m, &mut expectation);
+        let p_minus = (1.0 - expectation[0]) / 2.0;
         // Rounding must not let an impossible outcome happen.
         let p_minus = if p_minus < 1e-14 {
             0.0
@@ -344,7 +346,7 @@ impl State {
         };
         let minus = self.random.uniform(site, self.shot) < p_minus;
         let bit = if m.x != 0 { m.x.trailing_zeros() } else { m.z.trailing_zeros() };
-        self.register.project(m, minus, bit);
+        self.register.project_in_place(m, bit, &[minus]);
         let v = self.active.remove(bit as usize) as usize;
         self.drop_dormant_z(None);
         // Either way the structure keeps v dormant in |0>; a |1> is an X on v, kept in the frame.
@@ -441,7 +443,7 @@ impl State {
             .expect("a stabilizer state overlaps some basis state");
         let flips: Vec<Mask> = self.active.iter().map(|&v| forward(Pauli::X, v as usize)).collect();
         let mut psi = vec![zero; 1 << n];
-        for (b, amp) in self.register.amplitudes().iter().enumerate() {
+        for (b, amp) in self.register.amplitudes(0).iter().enumerate() {
             let mut term = ground.clone();
             for (i, &f) in flips.iter().enumerate() {
                 if b >> i & 1 == 1 {
