@@ -7,7 +7,7 @@
 //!
 //! [`State`] is the engine for one shot; [`SimDevice`] runs program images on it under the
 //! contract of `qmk-hal`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bits;
 mod cost;

@@ -1,31 +1,7 @@
-//! The dense register: 2^k amplitudes over the active qubits, with Pauli strings given as bit masks.
+//! The slow twin: one group, one amplitude at a time, straight from the definitions.
 
+use super::Mask;
 use num_complex::Complex64;
-
-/// A signed Hermitian Pauli string over register bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mask {
-    /// Bits with X or Y.
-    pub x: u64,
-    /// Bits with Z or Y.
-    pub z: u64,
-    /// True for a minus sign.
-    pub negative: bool,
-}
-
-impl Mask {
-    /// The scalar c with `P|b> = c |b ^ x>`.
-    #[inline]
-    pub(crate) fn phase(self, b: u64) -> Complex64 {
-        let k = (self.x & self.z).count_ones() + 2 * ((b & self.z).count_ones() + self.negative as u32);
-        match k & 3 {
-            0 => Complex64::new(1.0, 0.0),
-            1 => Complex64::new(0.0, 1.0),
-            2 => Complex64::new(-1.0, 0.0),
-            _ => Complex64::new(0.0, -1.0),
-        }
-    }
-}
 
 /// `b` with a zero bit inserted at position `bit`.
 #[inline]
@@ -36,8 +12,8 @@ fn insert_zero(b: u64, bit: u32) -> u64 {
 
 /// A normalised vector of 2^k amplitudes. Bit i of an index is the value of active qubit i.
 #[derive(Clone, Debug)]
-pub struct Register {
-    amps: Vec<Complex64>,
+pub(super) struct Register {
+    pub(super) amps: Vec<Complex64>,
 }
 
 impl Default for Register {
@@ -47,18 +23,8 @@ impl Default for Register {
 }
 
 impl Register {
-    /// Number of qubits.
-    pub fn qubits(&self) -> u32 {
-        self.amps.len().trailing_zeros()
-    }
-
-    /// The amplitudes, 2^k of them.
-    pub fn amplitudes(&self) -> &[Complex64] {
-        &self.amps
-    }
-
     /// Applies `exp(-i θ/2 P)`.
-    pub fn rotate(&mut self, p: Mask, theta: f64) {
+    pub(super) fn rotate(&mut self, p: Mask, theta: f64) {
         let (s, c) = (theta / 2.0).sin_cos();
         let is = Complex64::new(0.0, -s);
         if p.x == 0 {
@@ -81,7 +47,7 @@ impl Register {
     }
 
     /// Adds a qubit as the highest bit, in `cos θ/2 |0> - i sin θ/2 |1>`.
-    pub fn push(&mut self, theta: f64) {
+    pub(super) fn push(&mut self, theta: f64) {
         let (s, c) = (theta / 2.0).sin_cos();
         let is = Complex64::new(0.0, -s);
         let n = self.amps.len();
@@ -96,14 +62,14 @@ impl Register {
     }
 
     /// `<φ|P|φ>`.
-    pub fn expectation(&self, p: Mask) -> f64 {
+    pub(super) fn expectation(&self, p: Mask) -> f64 {
         self.amps.iter().enumerate().map(|(b, a)| (self.amps[b ^ p.x as usize].conj() * p.phase(b as u64) * a).re).sum()
     }
 
     /// Projects on the eigenvalue `(-1)^outcome` of P, then removes `bit`, which must be in the support of P (in
     /// its X part if that is not empty). The vector left is that of the other qubits with the bit at 0 if P has
     /// an X part, else with the bit as the others' parity and the outcome dictate.
-    pub fn project(&mut self, p: Mask, outcome: bool, bit: u32) {
+    pub(super) fn project(&mut self, p: Mask, outcome: bool, bit: u32) {
         let half = self.amps.len() / 2;
         let mut norm = 0.0;
         let mut out = Vec::with_capacity(half);
