@@ -1,12 +1,16 @@
 //! The simulated machine behind the hardware contract.
 
 use crate::cost::cost;
+use crate::direct::Direct;
+use crate::lanes::Sampler;
+use crate::plan::{NoPlan, plan};
+use crate::program::{Program, check_noise};
 use crate::state::State;
 use crate::structure::Refusal;
-use qmk_abi::image::{CondTerm, Image, Instr, Op};
+use qmk_abi::image::{Instr, Op};
 use qmk_hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::Mutex;
 
 /// Outcomes of one space may take this many bytes.
 const MAX_OUTCOME_BYTES: u64 = 256 << 20;
@@ -22,11 +26,13 @@ pub struct SimConfig {
     pub routes_per_epoch: u32,
     /// Magic states delivered per epoch.
     pub magic_per_epoch: u32,
+    /// Threads that run shots; 0 for one on each core. Outcomes do not depend on it.
+    pub threads: usize,
 }
 
 impl Default for SimConfig {
     fn default() -> Self {
-        SimConfig { logical_qubits: 10_000, routes_per_epoch: 5_000, magic_per_epoch: 64 }
+        SimConfig { logical_qubits: 10_000, routes_per_epoch: 5_000, magic_per_epoch: 64, threads: 0 }
     }
 }
 
@@ -34,6 +40,7 @@ impl Default for SimConfig {
 #[derive(Debug)]
 pub struct SimDevice {
     spec: MachineSpec,
+    threads: usize,
     spaces: BTreeMap<u32, Space>,
     next: u32,
 }
@@ -41,16 +48,25 @@ pub struct SimDevice {
 #[derive(Debug)]
 struct Space {
     spec: SpaceSpec,
-    /// The image's code over qubit slots: a slot is reused once its register is freed.
-    code: Vec<Instr>,
-    slots: usize,
-    issued: u32,
-    /// The shot under way and the index of its next instruction.
-    current: Option<(State, usize)>,
-    events: Vec<bool>,
+    threads: usize,
+    issued: usize,
+    run: Run,
     outcomes: Vec<u8>,
     status: SpaceStatus,
     fault: Option<DeviceError>,
+}
+
+/// How a space is simulated.
+#[derive(Debug)]
+enum Run {
+    /// One instruction at a time, as they come.
+    Interactive { state: Box<State>, at: u32, events: Vec<bool> },
+    /// A program that waits for its last instruction.
+    Waiting,
+    /// All shots from one plan.
+    Planned(Box<Sampler>),
+    /// One shot after the other; the one under way, if any.
+    Direct(Box<Program>, Option<Box<Direct>>),
 }
 
 impl SimDevice {
@@ -63,6 +79,10 @@ impl SimDevice {
                 magic_per_epoch: config.magic_per_epoch.max(1),
                 magic_buffer: config.magic_per_epoch.max(1).saturating_mul(4).max(64),
                 features: Features { snapshot: true },
+            },
+            threads: match config.threads {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                n => n,
             },
             spaces: BTreeMap::new(),
             next: 0,
@@ -97,17 +117,23 @@ impl Device for SimDevice {
                 spec.shots, spec.image.events
             )));
         }
-        let (code, slots) = assign_slots(&spec.image);
+        check_noise(&spec.image, &spec.noise).map_err(DeviceError::Refused)?;
+        let run = if spec.image.code.is_empty() {
+            Run::Interactive {
+                state: Box::new(State::new(0, spec.seed, 0, spec.max_active)),
+                at: 0,
+                events: Vec::new(),
+            }
+        } else {
+            Run::Waiting
+        };
         let id = self.next;
         self.next = self.next.wrapping_add(1);
-        let events = vec![false; spec.image.events as usize];
         let space = Space {
             spec,
-            code,
-            slots,
+            threads: self.threads,
             issued: 0,
-            current: None,
-            events,
+            run,
             outcomes: Vec::new(),
             status: SpaceStatus::default(),
             fault: None,
@@ -126,29 +152,26 @@ impl Device for SimDevice {
         if let Some(fault) = &space.fault {
             return Err(fault.clone());
         }
-        // Shots replay the whole program in program order, so the order of issue cannot matter.
-        if space.issued as usize >= space.code.len() {
-            space.run(budget).inspect_err(|e| space.fault = Some(e.clone()))?;
+        // Shots are run from the whole program, so the order of issue cannot matter.
+        if space.issued >= space.spec.image.code.len() {
+            space.work(budget).inspect_err(|e| space.fault = Some(e.clone()))?;
         }
         Ok(space.status)
     }
 
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
         let Some(space) = self.spaces.get(&space.0) else { return false };
-        if space.code.is_empty() {
-            return shot == 0 && space.events.get(event as usize).copied().unwrap_or(false);
+        if let Run::Interactive { events, .. } = &space.run {
+            return shot == 0 && events.get(event as usize).copied().unwrap_or(false);
         }
-        let stride = space.spec.image.events.div_ceil(8) as u64;
-        let byte = (shot.saturating_mul(stride)).saturating_add(event as u64 / 8);
+        let byte = shot.saturating_mul(space.stride() as u64).saturating_add(event as u64 / 8);
         space.outcomes.get(byte as usize).is_some_and(|b| b >> (event % 8) & 1 == 1)
     }
 
     fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
         let Some(space) = self.spaces.get(&space.0) else { return };
-        let stride = space.spec.image.events.div_ceil(8) as u64;
-        let [from, to] =
-            [first, first + count as u64].map(|s| (s.saturating_mul(stride) as usize).min(space.outcomes.len()));
-        out.extend_from_slice(&space.outcomes[from..to]);
+        let byte = |shot: u64| (shot.saturating_mul(space.stride() as u64) as usize).min(space.outcomes.len());
+        out.extend_from_slice(&space.outcomes[byte(first)..byte(first + count as u64)]);
     }
 
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
@@ -156,33 +179,30 @@ impl Device for SimDevice {
         if let Some(fault) = &space.fault {
             return Err(fault.clone());
         }
-        if !space.code.is_empty() || instr.cond.is_some() {
+        let (Run::Interactive { state, at, events }, None) = (&mut space.run, instr.cond) else {
             return Err(DeviceError::Refused("not an interactive space".into()));
-        }
+        };
         let qubits = instr.op.qubits().max().map_or(0, |q| q.saturating_add(1));
-        let events = instr.op.writes().max().map_or(0, |e| e.saturating_add(1));
-        if qubits > MAX_INTERACTIVE || events > MAX_INTERACTIVE {
+        let count = instr.op.writes().max().map_or(0, |e| e.saturating_add(1));
+        if qubits > MAX_INTERACTIVE || count > MAX_INTERACTIVE {
             return Err(DeviceError::Refused(format!("an interactive space holds {MAX_INTERACTIVE} qubits")));
         }
-        let (state, at) =
-            space.current.get_or_insert_with(|| (State::new(0, space.spec.seed, 0, space.spec.max_active), 0));
         // Doubling keeps the cost of growth linear.
         if qubits as usize > state.qubits() {
             state.grow((qubits as usize).next_power_of_two());
         }
-        space.events.resize(space.events.len().max(events as usize), false);
-        let (index, limit) = (*at as u32, space.spec.max_active);
+        events.resize(events.len().max(count as usize), false);
+        let index = *at;
         *at += 1;
         let mut writes = instr.op.writes();
-        let events = &mut space.events;
         let done = state.perform(&instr.op, index, |bit| {
             if let Some(e) = writes.next() {
                 events[e as usize] = bit;
             }
         });
         space.status.peak_active = state.peak_active();
-        done.map_err(|e| refused(e, index, limit))
-            .inspect_err(|e| space.fault = Some(e.clone()))
+        let limit = space.spec.max_active;
+        done.map_err(|e| refused(index, e, limit)).inspect_err(|e| space.fault = Some(e.clone()))
     }
 
     fn close(&mut self, space: SpaceId) {
@@ -191,100 +211,94 @@ impl Device for SimDevice {
 }
 
 impl Space {
-    fn run(&mut self, mut budget: u64) -> Result<(), DeviceError> {
-        // A Clifford step touches rows of n bits, a magic step 2^k amplitudes.
-        let words = self.slots.div_ceil(64) as u64;
-        while self.status.shots_done < self.spec.shots {
-            let shot = self.status.shots_done;
-            let (state, pc) = self.current.get_or_insert_with(|| {
-                self.events.fill(false);
-                (State::new(self.slots, self.spec.seed, shot, self.spec.max_active), 0)
-            });
-            let mut stack = Vec::new();
-            while let Some(instr) = self.code.get(*pc) {
-                if budget == 0 {
-                    return Ok(());
-                }
-                budget = budget.saturating_sub(1 + words + (1u64 << state.active()) / 64);
-                let at = *pc as u32;
-                *pc += 1;
-                if let Some(cond) = instr.cond {
-                    if !holds(self.spec.image.cond_terms(cond), &self.events, &mut stack) {
-                        continue;
-                    }
-                    if let Op::Pauli(p, q) = instr.op {
-                        state.frame_pauli(p, q as usize);
-                        continue;
-                    }
-                }
-                let mut writes = instr.op.writes();
-                let events = &mut self.events;
-                let done = state.perform(&instr.op, at, |bit| {
-                    if let Some(e) = writes.next() {
-                        events[e as usize] = bit;
-                    }
-                });
-                self.status.peak_active = self.status.peak_active.max(state.peak_active());
-                done.map_err(|e| refused(e, at, self.spec.max_active))?;
-            }
-            self.current = None;
-            for byte in self.events.chunks(8) {
-                self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
-            }
-            self.status.shots_done += 1;
+    /// Bytes of one shot's outcomes.
+    fn stride(&self) -> usize {
+        self.spec.image.events.div_ceil(8) as usize
+    }
+
+    fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
+        if let Run::Waiting = self.run {
+            self.start()?;
         }
+        let (image, stride, shots) = (&*self.spec.image, self.stride(), self.spec.shots);
+        match &mut self.run {
+            Run::Planned(sampler) => {
+                let left = shots - self.status.shots_done;
+                let lanes = sampler.lanes() as u64;
+                let chunks = (budget / sampler.cost().max(1)).max(1).min(left.div_ceil(lanes));
+                let count = (chunks.saturating_mul(lanes)).min(left);
+                if stride > 0 {
+                    let from = self.outcomes.len();
+                    self.outcomes.resize(from + count as usize * stride, 0);
+                    let first = self.status.shots_done;
+                    let pieces = self.outcomes[from..].chunks_mut(lanes as usize * stride).enumerate();
+                    let pieces = Mutex::new(pieces.map(|(i, piece)| (first + i as u64 * lanes, piece)));
+                    let take = || pieces.lock().ok()?.next();
+                    let run = || {
+                        while let Some((first, piece)) = take() {
+                            sampler.run(image, first, piece);
+                        }
+                    };
+                    std::thread::scope(|scope| {
+                        (1..self.threads.min(chunks as usize)).for_each(|_| drop(scope.spawn(run)));
+                        run();
+                    });
+                }
+                self.status.shots_done += count;
+                self.status.peak_active = sampler.peak_active();
+            }
+            Run::Direct(program, current) => {
+                let mut budget = budget;
+                while self.status.shots_done < shots {
+                    let shot = self.status.shots_done;
+                    let limit = self.spec.max_active;
+                    let direct = current
+                        .get_or_insert_with(|| Box::new(Direct::new(program, image, self.spec.seed, shot, limit)));
+                    let done = direct.run(program, image, &mut budget);
+                    self.status.peak_active = self.status.peak_active.max(direct.peak_active());
+                    if !done.map_err(|(at, why)| refused(at, why, limit))? {
+                        break;
+                    }
+                    for byte in direct.events.chunks(8) {
+                        self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
+                    }
+                    // Making and packing a shot takes its time even where nothing happens in it.
+                    budget = budget.saturating_sub(1 + (image.events / 8) as u64);
+                    *current = None;
+                    self.status.shots_done += 1;
+                    if budget == 0 {
+                        break;
+                    }
+                }
+            }
+            Run::Interactive { .. } | Run::Waiting => {}
+        }
+        Ok(())
+    }
+
+    /// Decides how to run the program, now that all of it is issued.
+    fn start(&mut self) -> Result<(), DeviceError> {
+        let program = Program::new(&self.spec.image, &self.spec.noise);
+        let limit = self.spec.max_active;
+        self.run = if self.spec.shots == 1 {
+            Run::Direct(Box::new(program), None)
+        } else {
+            match plan(&program, &self.spec.image, limit) {
+                Ok(plan) => Run::Planned(Box::new(Sampler::new(plan, self.spec.seed))),
+                // A plan follows both sides of every condition; a shot follows one.
+                Err(NoPlan::Refused(at, why @ Refusal::TooManyActive(_))) if !program.is_conditional() => {
+                    return Err(refused(at, why, limit));
+                }
+                Err(_) => Run::Direct(Box::new(program), None),
+            }
+        };
         Ok(())
     }
 }
 
-fn refused(why: Refusal, at: u32, limit: u32) -> DeviceError {
+fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
     match why {
         Refusal::TooManyActive(needed) => DeviceError::TooMuchMagic { at, needed, limit },
         Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
     }
-}
-
-/// Evaluates an admitted condition.
-fn holds(terms: &[CondTerm], events: &[bool], stack: &mut Vec<bool>) -> bool {
-    stack.clear();
-    for term in terms {
-        match *term {
-            CondTerm::Event(e) => stack.push(events[e as usize]),
-            CondTerm::Not => {
-                if let Some(top) = stack.last_mut() {
-                    *top = !*top;
-                }
-            }
-            CondTerm::And(n) | CondTerm::Or(n) | CondTerm::Xor(n) => {
-                let operands = stack.split_off(stack.len().saturating_sub(n as usize));
-                stack.push(match term {
-                    CondTerm::And(_) => operands.iter().all(|&b| b),
-                    CondTerm::Or(_) => operands.iter().any(|&b| b),
-                    _ => operands.iter().fold(false, |p, &b| p ^ b),
-                });
-            }
-        }
-    }
-    stack.pop().unwrap_or(false)
-}
-
-/// Renames registers to slots, reusing the slot of a freed register, so that the tableau is as large as
-/// the program's peak, not its total.
-fn assign_slots(image: &Arc<Image>) -> (Vec<Instr>, usize) {
-    let mut slot_of = vec![u32::MAX; image.qubits as usize];
-    let (mut free, mut slots) = (Vec::new(), 0);
-    let mut code = Vec::with_capacity(image.code.len());
-    for instr in &image.code {
-        if let Op::Alloc(q) = instr.op {
-            slot_of[q as usize] = free.pop().unwrap_or_else(|| {
-                slots += 1;
-                slots - 1
-            });
-        }
-        code.push(Instr { op: instr.op.map_qubits(|q| slot_of[q as usize]), cond: instr.cond });
-        if let Op::Free(q) = instr.op {
-            free.push(slot_of[q as usize]);
-        }
-    }
-    (code, slots as usize)
 }

@@ -12,8 +12,15 @@
 mod bits;
 mod cost;
 mod device;
+mod direct;
+mod expr;
+mod lanes;
+mod noise;
+mod plan;
+mod program;
 mod register;
 pub mod rng;
+mod rotations;
 mod state;
 mod structure;
 mod tableau;
@@ -22,4 +29,3 @@ pub use device::{SimConfig, SimDevice};
 pub use register::Register;
 pub use state::State;
 pub use structure::Refusal;
-

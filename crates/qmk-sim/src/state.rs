@@ -2,6 +2,7 @@
 
 use crate::register::{Mask, Register};
 use crate::rng::{Random, Site};
+use crate::rotations::merge;
 use crate::structure::{Backend, Frame, Refusal, Structure};
 use crate::tableau::PauliString;
 use num_complex::Complex64;
@@ -58,12 +59,24 @@ impl Frame for Bits {
     }
 }
 
-/// Runs one shot: every draw is made at once.
+/// Runs one shot: every draw is made at once. Rotations wait for company.
 #[derive(Clone, Debug)]
 pub(crate) struct Shot {
     pub(crate) random: Random,
     pub(crate) shot: u64,
-    pub(crate) register: Register,
+    register: Register,
+    waiting: Vec<(Mask, f64)>,
+}
+
+impl Shot {
+    pub(crate) fn new(seed: u64, shot: u64) -> Self {
+        Shot { random: Random { seed }, shot, register: Register::new(), waiting: Vec::new() }
+    }
+
+    fn flush(&mut self) {
+        self.register.rotate_many(&self.waiting);
+        self.waiting.clear();
+    }
 }
 
 /// Probability of outcome 1 of an observable with this expectation value. Rounding must not let an impossible outcome
@@ -85,24 +98,24 @@ impl Backend for Shot {
 
     fn rotate(&mut self, m: Mask, theta: f64, sign: bool, cond: Option<&bool>) {
         if cond.is_none_or(|&c| c) {
-            self.register.rotate(m, if sign { -theta } else { theta });
+            merge(&mut self.waiting, m, if sign { -theta } else { theta });
         }
     }
 
     fn push(&mut self, theta: f64, cond: Option<&bool>) {
+        self.flush();
         self.register.push(if cond.is_none_or(|&c| c) { theta } else { 0.0 });
     }
 
     fn collapse(&mut self, m: Mask, sign: bool, bit: u32, site: Site) -> bool {
-        let expectation = self.register.expectation(m);
+        self.flush();
+        let mut expectation = Vec::with_capacity(1);
+        self.register.expectation(m, &mut expectation);
+        let expectation = expectation[0];
         let p = probability_of_one(if sign { -expectation } else { expectation });
         let outcome = self.random.uniform(site, self.shot, self.random.coin(site, self.shot)) < p;
-        self.register.project(m, outcome ^ sign, bit);
+        self.register.project_in_place(m, bit, &[outcome ^ sign]);
         outcome
-    }
-
-    fn xor(into: &mut bool, other: &bool) {
-        *into ^= other;
     }
 
     fn invert(into: &mut bool) {
@@ -120,8 +133,7 @@ pub struct State {
 impl State {
     /// n qubits in |0>. `max_active` bounds the register to `2^max_active` amplitudes.
     pub fn new(n: usize, seed: u64, shot: u64, max_active: u32) -> Self {
-        let shot = Shot { random: Random { seed }, shot, register: Register::default() };
-        State { structure: Structure::new(n, max_active), shot }
+        State { structure: Structure::new(n, max_active), shot: Shot::new(seed, shot) }
     }
 
     /// Adds qubits in |0> up to n.
@@ -166,6 +178,8 @@ impl State {
         let n = self.qubits();
         assert!(n <= 20, "2^{n} amplitudes");
         let mut structure = self.structure.clone();
+        let mut shot = self.shot.clone();
+        shot.flush();
         let zero = Complex64::new(0.0, 0.0);
         // U Z_v U† and U X_v U† as masks over physical qubits.
         let mut forward = |pauli: Pauli, v: usize| -> Mask {
@@ -217,7 +231,7 @@ impl State {
         let active = self.structure.active();
         let flips: Vec<Mask> = active.iter().map(|&v| forward(Pauli::X, v as usize)).collect();
         let mut psi = vec![zero; 1 << n];
-        for (b, amp) in self.shot.register.amplitudes().iter().enumerate() {
+        for (b, amp) in shot.register.amplitudes(0).iter().enumerate() {
             let mut term = ground.clone();
             let mut sign = 1.0;
             for (i, &f) in flips.iter().enumerate() {

@@ -43,8 +43,6 @@ pub(crate) trait Backend {
     fn push(&mut self, theta: f64, cond: Option<&Bit<Self>>);
     /// Measures `(-1)^sign m` and removes `bit`. Returns the outcome.
     fn collapse(&mut self, m: Mask, sign: Bit<Self>, bit: u32, site: Site) -> Bit<Self>;
-    /// `into ^= other`.
-    fn xor(into: &mut Bit<Self>, other: &Bit<Self>);
     /// `into ^= 1`.
     fn invert(into: &mut Bit<Self>);
 }

@@ -74,7 +74,6 @@ pub(crate) struct Tableau {
 
 const DEAD: u32 = u32::MAX;
 
-
 /// For a ≠ b: the power of i by which ab must be multiplied to give their third: ab = ic for (X,Y), (Y,Z), (Z,X).
 fn to_third(a: Pauli, b: Pauli) -> u8 {
     let cyclic = matches!((a, b), (Pauli::X, Pauli::Y) | (Pauli::Y, Pauli::Z) | (Pauli::Z, Pauli::X));

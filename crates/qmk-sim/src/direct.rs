@@ -1,0 +1,134 @@
+//! Runs a program one shot after the other: for single shots, and where conditions change the structure itself.
+
+use crate::noise::{BLOCK, draw};
+use crate::plan::step_once;
+use crate::program::{NoiseStep, Program};
+use crate::state::{Bits, Shot};
+use crate::structure::{Refusal, Structure};
+use qmk_abi::image::{CondTerm, Image, Op, Pauli};
+use qmk_hal::Channel;
+
+/// A shot under way.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    structures: Vec<Structure<Bits>>,
+    shots: Vec<Shot>,
+    pub(crate) events: Vec<bool>,
+    next: usize,
+    next_noise: usize,
+    stack: Vec<bool>,
+}
+
+impl Direct {
+    pub(crate) fn new(program: &Program, image: &Image, seed: u64, shot: u64, max_active: u32) -> Self {
+        Direct {
+            structures: program.components.iter().map(|&n| Structure::new(n as usize, max_active)).collect(),
+            shots: program.components.iter().map(|_| Shot::new(seed, shot)).collect(),
+            events: vec![false; image.events as usize],
+            next: 0,
+            next_noise: 0,
+            stack: Vec::new(),
+        }
+    }
+
+    pub(crate) fn peak_active(&self) -> u32 {
+        self.structures.iter().map(Structure::peak_active).max().unwrap_or(0)
+    }
+
+    /// Performs steps until the shot is over or the budget spent; false in the latter case.
+    ///
+    /// # Errors
+    /// The index of the instruction that was refused, and why.
+    pub(crate) fn run(&mut self, program: &Program, image: &Image, budget: &mut u64) -> Result<bool, (u32, Refusal)> {
+        while let Some(step) = program.steps.get(self.next) {
+            if *budget == 0 {
+                return Ok(false);
+            }
+            self.noise(program, true, |n| n.after < step.at);
+            self.next += 1;
+            let structure = &mut self.structures[step.component as usize];
+            // A Clifford step touches rows of n bits, a magic step 2^k amplitudes.
+            let cost = 1 + structure.qubits() as u64 / 64 + (1u64 << structure.active().len()) / 64;
+            *budget = budget.saturating_sub(cost);
+            if let Some(cond) = step.cond
+                && !holds(image.cond_terms(cond), &self.events, &mut self.stack)
+            {
+                self.noise(program, false, |n| n.after <= step.at);
+                continue;
+            }
+            let shot = &mut self.shots[step.component as usize];
+            let mut writes = step.op.writes();
+            let record = |bit| {
+                if let Some(e) = writes.next() {
+                    self.events[e as usize] = bit;
+                }
+            };
+            match step.op {
+                // Rows of other shots need not differ: the frame is cheaper than the signs.
+                Op::Pauli(p, q) if step.cond.is_some() => structure.apply_pauli(&[(p, q as usize)], &true),
+                _ => {
+                    step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?
+                }
+            }
+            self.noise(program, true, |n| n.after <= step.at);
+        }
+        Ok(true)
+    }
+
+    /// Draws the channels that are due. Without `wrote`, the last step wrote no event that could be wrong.
+    fn noise(&mut self, program: &Program, wrote: bool, due: impl Fn(&NoiseStep) -> bool) {
+        while let Some(n) = program.noise.get(self.next_noise).filter(|n| due(n)) {
+            let Some(shot) = self.shots.get(n.component as usize) else { return };
+            let mut error = 0;
+            draw(shot.random, self.next_noise as u32, &n.channel, shot.shot / BLOCK, |at, e| {
+                if at == shot.shot % BLOCK {
+                    error = e;
+                }
+            });
+            self.next_noise += 1;
+            let mut strike = |q: u32, letter: u8| {
+                let p = match letter & 3 {
+                    0 => return,
+                    1 => Pauli::X,
+                    2 => Pauli::Z,
+                    _ => Pauli::Y,
+                };
+                self.structures[n.component as usize].apply_pauli(&[(p, q as usize)], &true);
+            };
+            match n.channel {
+                Channel::Pauli1 { qubit, .. } => strike(qubit, error),
+                Channel::Pauli2 { qubits, .. } => {
+                    strike(qubits[0], error);
+                    strike(qubits[1], error >> 2);
+                }
+                Channel::Flip { event, .. } => self.events[event as usize] ^= wrote && error == 1,
+            }
+        }
+    }
+}
+
+/// Evaluates an admitted condition.
+fn holds(terms: &[CondTerm], events: &[bool], stack: &mut Vec<bool>) -> bool {
+    stack.clear();
+    for term in terms {
+        match *term {
+            CondTerm::Event(e) => stack.push(events[e as usize]),
+            CondTerm::Not => {
+                if let Some(top) = stack.last_mut() {
+                    *top = !*top;
+                }
+            }
+            CondTerm::And(n) | CondTerm::Or(n) | CondTerm::Xor(n) => {
+                let operands = stack.len().saturating_sub(n as usize);
+                let value = match term {
+                    CondTerm::And(_) => stack[operands..].iter().all(|&b| b),
+                    CondTerm::Or(_) => stack[operands..].iter().any(|&b| b),
+                    _ => stack[operands..].iter().fold(false, |p, &b| p ^ b),
+                };
+                stack.truncate(operands);
+                stack.push(value);
+            }
+        }
+    }
+    stack.pop().unwrap_or(false)
+}

@@ -1,0 +1,441 @@
+//! Runs a plan for many shots at once, one bit of a word to a shot (a *lane*).
+//!
+//! Lanes with equal registers form a *group* that keeps one copy. Groups part where lanes differ: at a measurement with
+//! both outcomes, or a rotation with both signs. So the work until the first measurement is done once, and
+//! a measured register halves as its groups double.
+
+use crate::noise::{BLOCK, draw};
+use crate::plan::{Action, Plan, RowId, Sign};
+use crate::register::Register;
+use crate::rng::{Random, Site};
+use crate::state::probability_of_one;
+use qmk_abi::image::{CondTerm, Image};
+use std::borrow::Cow;
+
+/// Bytes that the tables of one chunk may take, without and with registers.
+const TABLE_BYTES: usize = 4 << 20;
+const WIDE_TABLE_BYTES: usize = 64 << 20;
+/// Bytes that the registers of one chunk may take, unless one shot needs more.
+const REGISTER_BYTES: f64 = (1u64 << 29) as f64;
+const MAX_LANES: usize = 1 << 16;
+
+/// A plan, and what all shots share.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    plan: Plan,
+    random: Random,
+    /// Registers before the first action that differs between shots, and the number of that action.
+    shared: Vec<(Register, usize)>,
+    /// Lanes of one chunk.
+    lanes: usize,
+}
+
+/// A register's groups, and each lane's.
+struct Bank<'a> {
+    register: Cow<'a, Register>,
+    group: Vec<u32>,
+}
+
+struct Chunk<'a> {
+    sampler: &'a Sampler,
+    image: &'a Image,
+    first: u64,
+    count: usize,
+    /// Words of a row.
+    width: usize,
+    rows: Vec<u64>,
+    symbols: Vec<u64>,
+    banks: Vec<Bank<'a>>,
+}
+
+impl Action {
+    /// The register it acts on, and whether it does the same in all shots.
+    fn register(&self) -> Option<(u32, bool)> {
+        match self {
+            Action::Row(_) | Action::Condition { .. } => None,
+            Action::Rotate { register, .. } | Action::Push { register, cond: None, .. } => Some((*register, true)),
+            Action::RotateEach { register, .. } | Action::Push { register, .. } | Action::Collapse { register, .. } => {
+                Some((*register, false))
+            }
+        }
+    }
+}
+
+impl Sampler {
+    pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+        let mut shared: Vec<(Register, usize)> =
+            (0..plan.registers).map(|_| (Register::new(), plan.actions.len())).collect();
+        for (i, action) in plan.actions.iter().enumerate() {
+            let Some((r, same)) = action.register() else { continue };
+            let (register, end) = &mut shared[r as usize];
+            if i >= *end {
+                continue;
+            }
+            if !same {
+                *end = i;
+                continue;
+            }
+            match action {
+                Action::Rotate { rotations, .. } => register.rotate_many(rotations),
+                Action::Push { theta, .. } => register.push(*theta),
+                _ => {}
+            }
+        }
+        let lanes = lanes(&plan, &shared);
+        Sampler { plan, random: Random { seed }, shared, lanes }
+    }
+
+    pub(crate) fn peak_active(&self) -> u32 {
+        self.plan.peak_active
+    }
+
+    /// Shots of one chunk.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Roughly the elementary steps of a chunk.
+    pub(crate) fn cost(&self) -> u64 {
+        let words = self.lanes.div_ceil(64) as u64;
+        let rows: u64 = self.plan.rows.iter().flatten().map(|r| 1 + r.symbols.len() as u64).sum();
+        let registers = self.plan.actions.iter().filter(|a| a.register().is_some()).count() as u64;
+        rows * words + registers * (self.lanes as u64 + (1 << self.plan.peak_active))
+    }
+
+    /// Runs shots `first..first + out.len() / stride` and writes their outcomes, packed.
+    pub(crate) fn run(&self, image: &Image, first: u64, out: &mut [u8]) {
+        let stride = image.events.div_ceil(8) as usize;
+        let count = out.len() / stride.max(1);
+        let width = count.div_ceil(64);
+        let mut chunk = Chunk {
+            sampler: self,
+            image,
+            first,
+            count,
+            width,
+            rows: vec![0; self.plan.rows.len() * width],
+            symbols: vec![0; self.plan.symbols as usize * width],
+            banks: self
+                .shared
+                .iter()
+                .map(|(register, _)| Bank { register: Cow::Borrowed(register), group: Vec::new() })
+                .collect(),
+        };
+        chunk.noise();
+        chunk.coins();
+        for (i, action) in self.plan.actions.iter().enumerate() {
+            chunk.act(i, action);
+        }
+        transpose(&chunk.rows, width, image.events as usize, count, stride, out);
+    }
+}
+
+/// As many lanes as keep the tables in the cache and the registers in bounds, if every part that can happen does.
+fn lanes(plan: &Plan, shared: &[(Register, usize)]) -> usize {
+    let rows = (plan.rows.len() + plan.symbols as usize).max(1);
+    let magic = shared.iter().any(|(r, end)| r.qubits() > 0 || *end < plan.actions.len());
+    let bytes = if magic { WIDE_TABLE_BYTES } else { TABLE_BYTES };
+    let mut lanes = MAX_LANES;
+    while lanes > 64 && rows * lanes / 8 > bytes {
+        lanes /= 2;
+    }
+    let single = register_bytes(plan, shared, 1.0);
+    while lanes > 1 && register_bytes(plan, shared, lanes as f64) > REGISTER_BYTES.max(single) {
+        lanes /= 2;
+    }
+    lanes
+}
+
+fn register_bytes(plan: &Plan, shared: &[(Register, usize)], lanes: f64) -> f64 {
+    let mut state: Vec<(f64, i32)> = shared.iter().map(|(r, _)| (1.0, r.qubits() as i32)).collect();
+    let size = |(groups, k): (f64, i32)| groups * 16.0 * f64::from(k).exp2();
+    let mut now: f64 = state.iter().copied().map(size).sum();
+    let mut peak = now;
+    for (i, action) in plan.actions.iter().enumerate() {
+        let Some((r, _)) = action.register() else { continue };
+        let s = &mut state[r as usize];
+        if i < shared[r as usize].1 {
+            continue;
+        }
+        now -= size(*s);
+        match action {
+            Action::RotateEach { .. } => s.0 = (2.0 * s.0).min(lanes),
+            Action::Push { cond, .. } => {
+                s.1 += 1;
+                s.0 = if cond.is_some() { (2.0 * s.0).min(lanes) } else { s.0 };
+            }
+            Action::Collapse { .. } => {
+                s.1 -= 1;
+                s.0 = (2.0 * s.0).min(lanes);
+            }
+            _ => {}
+        }
+        now += size(*s);
+        peak = peak.max(now);
+    }
+    peak
+}
+
+impl Chunk<'_> {
+    fn row(&self, row: RowId) -> &[u64] {
+        &self.rows[row as usize * self.width..][..self.width]
+    }
+
+    /// Flips the rows of every error that strikes a lane.
+    fn noise(&mut self) {
+        let (first, last) = (self.first, self.first + self.count as u64);
+        for (index, n) in self.sampler.plan.noise.iter().enumerate() {
+            if n.flips.iter().all(Vec::is_empty) {
+                continue;
+            }
+            for block in first / BLOCK..last.div_ceil(BLOCK) {
+                draw(self.sampler.random, index as u32, &n.channel, block, |shot, error| {
+                    let shot = block * BLOCK + shot;
+                    if !(first..last).contains(&shot) {
+                        return;
+                    }
+                    let lane = (shot - first) as usize;
+                    for (part, rows) in n.flips.iter().enumerate() {
+                        if error >> part & 1 == 1 {
+                            for &row in rows {
+                                self.rows[row as usize * self.width + lane / 64] ^= 1 << (lane % 64);
+                            }
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Coins of lanes `64 w..64 w + 64`.
+    fn coin_word(&self, site: Site, w: usize) -> u64 {
+        let shot = self.first + 64 * w as u64;
+        // Chunks of less than 64 lanes begin inside a word.
+        self.sampler.random.coins(site, shot / 128)[(shot / 64 & 1) as usize] >> (shot % 64)
+    }
+
+    fn coins(&mut self) {
+        for &(site, symbol) in &self.sampler.plan.coins {
+            let at = symbol as usize * self.width;
+            if self.first.is_multiple_of(128) {
+                for (i, pair) in self.symbols[at..at + self.width].chunks_mut(2).enumerate() {
+                    let coins = self.sampler.random.coins(site, self.first / 128 + i as u64);
+                    pair.copy_from_slice(&coins[..pair.len()]);
+                }
+            } else {
+                for w in 0..self.width {
+                    self.symbols[at + w] = self.coin_word(site, w);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, index: usize, action: &Action) {
+        if action.register().is_some_and(|(r, _)| index < self.sampler.shared[r as usize].1) {
+            return;
+        }
+        match *action {
+            Action::Row(row) => self.fill(row),
+            Action::Condition { cond, symbol } => self.condition(self.image.cond_terms(cond), symbol),
+            Action::Rotate { register, ref rotations } => {
+                self.banks[register as usize].register.to_mut().rotate_many(rotations);
+            }
+            Action::Push { register, theta, cond: None } => {
+                self.banks[register as usize].register.to_mut().push(theta);
+            }
+            Action::Push { register, theta, cond: Some(cond) } => {
+                let class = self.part(register, Sign::Plus, Some(cond));
+                let angles: Vec<f64> = class.iter().map(|&c| [0.0, theta][c as usize]).collect();
+                self.banks[register as usize].register.to_mut().push_each(&angles);
+            }
+            Action::RotateEach { register, mask, theta, sign, cond } => {
+                let class = self.part(register, sign, cond);
+                let angles: Vec<f64> = class.iter().map(|&c| [0.0, theta, 0.0, -theta][c as usize]).collect();
+                self.banks[register as usize].register.to_mut().rotate_each(mask, &angles);
+            }
+            Action::Collapse { register, mask, bit, sign, site, symbol } => {
+                let mut expectation = Vec::new();
+                self.banks[register as usize].register.expectation(mask, &mut expectation);
+                let p: Vec<[f64; 2]> =
+                    expectation.iter().map(|&e| [probability_of_one(e), probability_of_one(-e)]).collect();
+                let random = self.sampler.random;
+                let at = symbol as usize * self.width;
+                let mut eigenvalues = vec![0u64; self.width];
+                for w in 0..self.width {
+                    let coins = self.coin_word(site, w);
+                    let minus = self.sign(sign, w);
+                    let group = &self.banks[register as usize].group;
+                    let mut word = 0;
+                    for i in 0..64.min(self.count - 64 * w) {
+                        let lane = 64 * w + i;
+                        let g = group.get(lane).copied().unwrap_or(0) as usize;
+                        let p = p[g][(minus >> i & 1) as usize];
+                        let one = match p {
+                            0.0 => false,
+                            1.0 => true,
+                            _ => random.uniform(site, self.first + lane as u64, coins >> i & 1 == 1) < p,
+                        };
+                        word |= (one as u64) << i;
+                    }
+                    self.symbols[at + w] = word;
+                    eigenvalues[w] = word ^ minus;
+                }
+                let bank = &mut self.banks[register as usize];
+                let targets = bank.part(self.count, 2, |lane| (eigenvalues[lane / 64] >> (lane % 64) & 1) as u8);
+                let in_order =
+                    targets.len() == bank.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);
+                match &mut bank.register {
+                    Cow::Owned(register) if in_order => {
+                        let outcomes: Vec<bool> = targets.iter().map(|t| t.1 == 1).collect();
+                        register.project_in_place(mask, bit, &outcomes);
+                    }
+                    register => {
+                        let targets: Vec<(u32, bool)> = targets.iter().map(|t| (t.0, t.1 == 1)).collect();
+                        *register = Cow::Owned(register.project(mask, bit, &targets));
+                    }
+                }
+            }
+        }
+    }
+
+    fn sign(&self, sign: Sign, w: usize) -> u64 {
+        match sign {
+            Sign::Plus => 0,
+            Sign::Row(row) => self.row(row)[w],
+        }
+    }
+
+    /// Adds the symbols of a row to what noise has put there.
+    fn fill(&mut self, id: RowId) {
+        let at = id as usize * self.width;
+        let out = &mut self.rows[at..at + self.width];
+        let Some(row) = &self.sampler.plan.rows[id as usize] else { return };
+        for &s in &row.symbols {
+            let from = &self.symbols[s as usize * self.width..][..self.width];
+            out.iter_mut().zip(from).for_each(|(o, s)| *o ^= s);
+        }
+        if row.constant {
+            out.iter_mut().for_each(|o| *o = !*o);
+        }
+    }
+
+    fn condition(&mut self, terms: &[CondTerm], symbol: u32) {
+        let mut stack: Vec<Vec<u64>> = Vec::new();
+        for term in terms {
+            match *term {
+                CondTerm::Event(e) => stack.push(self.row(e).to_vec()),
+                CondTerm::Not => stack.last_mut().into_iter().flatten().for_each(|w| *w = !*w),
+                CondTerm::And(n) | CondTerm::Or(n) | CondTerm::Xor(n) => {
+                    for _ in 1..n {
+                        let (Some(top), Some(into)) = (stack.pop(), stack.last_mut()) else { break };
+                        for (a, b) in into.iter_mut().zip(top) {
+                            match term {
+                                CondTerm::And(_) => *a &= b,
+                                CondTerm::Or(_) => *a |= b,
+                                _ => *a ^= b,
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(value) = stack.pop() {
+            self.symbols[symbol as usize * self.width..][..self.width].copy_from_slice(&value);
+        }
+    }
+
+    /// Parts the groups of a register so that each has one sign and one condition. Returns these for each group, the
+    /// condition as bit 0 (set if there is none) and the sign as bit 1.
+    fn part(&mut self, register: u32, sign: Sign, cond: Option<RowId>) -> Vec<u8> {
+        let words: Vec<(u64, u64)> =
+            (0..self.width).map(|w| (cond.map_or(!0, |c| self.row(c)[w]), self.sign(sign, w))).collect();
+        let bank = &mut self.banks[register as usize];
+        let groups = bank.part(self.count, 4, |lane| {
+            let (cond, sign) = words[lane / 64];
+            let cond = (cond >> (lane % 64) & 1) as u8;
+            // What does not turn has no sign.
+            cond | ((sign >> (lane % 64) & 1) as u8 & cond) << 1
+        });
+        if groups.len() > bank.register.groups() {
+            let sources: Vec<u32> = groups.iter().map(|g| g.0).collect();
+            bank.register = Cow::Owned(bank.register.select(&sources));
+        }
+        groups.into_iter().map(|g| g.1).collect()
+    }
+}
+
+impl Bank<'_> {
+    /// Renumbers the groups so that each holds lanes of one class; returns `(old group, class)` of each, in ascending order.
+    fn part(&mut self, lanes: usize, classes: usize, class: impl Fn(usize) -> u8) -> Vec<(u32, u8)> {
+        const ABSENT: u32 = u32::MAX;
+        let group = |lane: usize| self.group.get(lane).copied().unwrap_or(0) as usize;
+        let mut number = vec![ABSENT; self.register.groups() * classes];
+        for lane in 0..lanes {
+            number[group(lane) * classes + class(lane) as usize] = 0;
+        }
+        let mut parts = Vec::new();
+        for (i, n) in number.iter_mut().enumerate().filter(|(_, n)| **n != ABSENT) {
+            *n = parts.len() as u32;
+            parts.push(((i / classes) as u32, (i % classes) as u8));
+        }
+        if parts.len() > 1 || !self.group.is_empty() {
+            self.group = (0..lanes).map(|lane| number[group(lane) * classes + class(lane) as usize]).collect();
+        }
+        parts
+    }
+}
+
+/// Packs rows of events, one bit per lane, to lanes of events: `stride` bytes for each lane.
+fn transpose(rows: &[u64], width: usize, events: usize, lanes: usize, stride: usize, out: &mut [u8]) {
+    for base in (0..events).step_by(64) {
+        let height = (events - base).min(64);
+        let bytes = (stride - base / 8).min(8);
+        for w in 0..width {
+            let mut block = [0u64; 64];
+            for (i, b) in block[..height].iter_mut().enumerate() {
+                *b = rows[(base + i) * width + w];
+            }
+            transpose_block(&mut block);
+            let first = 64 * w;
+            for (i, b) in block[..64.min(lanes - first)].iter().enumerate() {
+                out[(first + i) * stride + base / 8..][..bytes].copy_from_slice(&b.to_le_bytes()[..bytes]);
+            }
+        }
+    }
+}
+
+/// Transposes 64 words of 64 bits (Warren, "Hacker's Delight", 7-3).
+fn transpose_block(block: &mut [u64; 64]) {
+    let mut width = 32;
+    let mut mask = u64::MAX >> 32;
+    while width > 0 {
+        for pair in block.chunks_exact_mut(2 * width) {
+            let (low, high) = pair.split_at_mut(width);
+            for (a, b) in low.iter_mut().zip(high) {
+                let t = (*a >> width ^ *b) & mask;
+                *a ^= t << width;
+                *b ^= t;
+            }
+        }
+        width /= 2;
+        mask ^= mask << width.max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::philox2x64;
+
+    #[test]
+    fn blocks_transpose() {
+        let original: [u64; 64] = std::array::from_fn(|i| philox2x64([i as u64, 1], 9)[0]);
+        let mut block = original;
+        transpose_block(&mut block);
+        for (i, row) in block.iter().enumerate() {
+            for (j, column) in original.iter().enumerate() {
+                assert_eq!(row >> j & 1, column >> i & 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Planning: the structure of a program is worked out once, and what is left is what differs between shots.
+//!
+//! A plan is a list of instructions over *symbols*, one bit per shot: coins, outcomes of register measurements, conditions, noise.
+//! Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906), so
+//! Clifford operations, coins that no one reads, and Pauli feed-forward cost nothing per shot.
+
+use crate::expr::{Expr, Exprs};
+use crate::program::{Fate, Program};
+use crate::register::Mask;
+use crate::rng::Site;
+use crate::rotations::merge;
+use crate::structure::{Backend, Refusal, Structure};
+use qmk_abi::image::{Cond, CondTerm, Event, Image, Op, Pauli};
+use qmk_hal::Channel;
+
+/// Words that the expressions of one program may take.
+const MAX_WORDS: usize = 1 << 27;
+
+/// A row: the parity of some symbols, kept for the shots of a chunk. Rows `0..events` are the events.
+pub(crate) type RowId = u32;
+
+/// A bit per shot as an instruction takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Plus,
+    Row(RowId),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Computes a row from its symbols.
+    Row(RowId),
+    /// Evaluates a condition over event rows into a symbol.
+    Condition { cond: Cond, symbol: u32 },
+    /// Rotations with the same angle in all shots, in order.
+    Rotate { register: u32, rotations: Vec<(Mask, f64)> },
+    /// A rotation whose sign, or whether it happens at all, depends on the shot.
+    RotateEach { register: u32, mask: Mask, theta: f64, sign: Sign, cond: Option<RowId> },
+    /// A qubit joins a register.
+    Push { register: u32, theta: f64, cond: Option<RowId> },
+    /// A measurement of `(-1)^sign mask`, after which `bit` leaves the register.
+    Collapse { register: u32, mask: Mask, bit: u32, sign: Sign, site: Site, symbol: u32 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) constant: bool,
+    /// Coins, conditions and outcomes, by number.
+    pub(crate) symbols: Vec<u32>,
+}
+
+/// A noise channel and, for each X and Z part of each of its registers, the rows that it flips.
+#[derive(Clone, Debug)]
+pub(crate) struct NoisePlan {
+    pub(crate) channel: Channel,
+    pub(crate) flips: Vec<Vec<RowId>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) actions: Vec<Action>,
+    /// By row number; `None` for events that nothing writes.
+    pub(crate) rows: Vec<Option<Row>>,
+    /// Storage of symbols: `coins`, then those computed on the way.
+    pub(crate) symbols: u32,
+    /// Coins that are read, with the number of their symbol.
+    pub(crate) coins: Vec<(Site, u32)>,
+    pub(crate) noise: Vec<NoisePlan>,
+    pub(crate) registers: u32,
+    pub(crate) peak_active: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Symbol {
+    Coin(Site),
+    Computed,
+    /// Part of a noise channel: channel and part.
+    Noise(u32, u8),
+}
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlan {
+    /// At an instruction.
+    Refused(u32, Refusal),
+    /// The expressions grow too large.
+    TooLarge,
+}
+
+#[derive(Default)]
+struct Planner {
+    plan: Plan,
+    symbols: Vec<Symbol>,
+    register: u32,
+}
+
+impl Planner {
+    fn symbol(&mut self, s: Symbol) -> u32 {
+        self.symbols.push(s);
+        self.symbols.len() as u32 - 1
+    }
+
+    /// Makes a row of an expression; noise goes to its channel's columns.
+    fn fill(&mut self, row: RowId, e: &Expr) {
+        let mut symbols = Vec::new();
+        for s in e.symbols() {
+            match self.symbols[s as usize] {
+                Symbol::Noise(channel, part) => {
+                    self.plan.noise[channel as usize].flips[part as usize].push(row);
+                }
+                _ => symbols.push(s),
+            }
+        }
+        self.plan.rows[row as usize] = Some(Row { constant: e.constant, symbols });
+        self.plan.actions.push(Action::Row(row));
+    }
+
+    fn row(&mut self, e: &Expr) -> RowId {
+        let row = self.plan.rows.len() as RowId;
+        self.plan.rows.push(None);
+        self.fill(row, e);
+        row
+    }
+
+    /// The sign bit of an expression: a constant goes into the angle or the mask.
+    fn sign(&mut self, e: &Expr) -> (bool, Sign) {
+        if e.is_constant() {
+            return (e.constant, Sign::Plus);
+        }
+        (false, Sign::Row(self.row(e)))
+    }
+}
+
+impl Backend for Planner {
+    type Frame = Exprs;
+
+    fn coin(&mut self, site: Site) -> Expr {
+        Expr::symbol(self.symbol(Symbol::Coin(site)))
+    }
+
+    fn rotate(&mut self, mut mask: Mask, theta: f64, sign: Expr, cond: Option<&Expr>) {
+        let (minus, sign) = self.sign(&sign);
+        mask.negative ^= minus;
+        let register = self.register;
+        if let (Sign::Plus, None) = (sign, cond) {
+            if let Some(Action::Rotate { register: r, rotations }) = self.plan.actions.last_mut()
+                && *r == register
+            {
+                merge(rotations, mask, theta);
+            } else {
+                self.plan.actions.push(Action::Rotate { register, rotations: vec![(mask, theta)] });
+            }
+            return;
+        }
+        let cond = cond.map(|c| self.row(c));
+        self.plan.actions.push(Action::RotateEach { register, mask, theta, sign, cond });
+    }
+
+    fn push(&mut self, theta: f64, cond: Option<&Expr>) {
+        let cond = cond.map(|c| self.row(c));
+        self.plan.actions.push(Action::Push { register: self.register, theta, cond });
+    }
+
+    fn collapse(&mut self, mut mask: Mask, sign: Expr, bit: u32, site: Site) -> Expr {
+        let (minus, sign) = self.sign(&sign);
+        mask.negative ^= minus;
+        let symbol = self.symbol(Symbol::Computed);
+        self.plan.actions.push(Action::Collapse { register: self.register, mask, bit, sign, site, symbol });
+        Expr::symbol(symbol)
+    }
+
+    fn invert(into: &mut Expr) {
+        into.constant = !into.constant;
+    }
+}
+
+/// A condition that is a parity of events.
+fn parity(terms: &[CondTerm], events: &[Expr]) -> Option<Expr> {
+    let mut stack: Vec<Expr> = Vec::new();
+    for term in terms {
+        match *term {
+            CondTerm::Event(e) => stack.push(events[e as usize].clone()),
+            CondTerm::Not => {
+                let top = stack.last_mut()?;
+                top.constant = !top.constant;
+            }
+            CondTerm::Xor(n) | CondTerm::And(n @ 1) | CondTerm::Or(n @ 1) => {
+                for _ in 1..n {
+                    let top = stack.pop()?;
+                    stack.last_mut()?.xor(&top);
+                }
+            }
+            _ => return None,
+        }
+    }
+    stack.pop()
+}
+
+/// Plans all shots of a program.
+pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, NoPlan> {
+    let mut planner = Planner::default();
+    planner.plan.rows = vec![None; image.events as usize];
+    planner.plan.registers = program.components.len() as u32;
+    let mut read = vec![false; image.events as usize];
+    for step in &program.steps {
+        for term in step.cond.map_or(&[][..], |c| image.cond_terms(c)) {
+            if let CondTerm::Event(e) = term {
+                read[*e as usize] = true;
+            }
+        }
+    }
+    let mut flips: Vec<Option<u32>> = vec![None; image.events as usize];
+    for (i, n) in program.noise.iter().enumerate() {
+        let parts = match n.channel {
+            Channel::Pauli1 { .. } => 2,
+            Channel::Pauli2 { .. } => 4,
+            Channel::Flip { event, .. } => {
+                flips[event as usize] = Some(i as u32);
+                1
+            }
+        };
+        planner.plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
+    }
+    let mut structures: Vec<Structure<Exprs>> =
+        program.components.iter().map(|&n| Structure::new(n as usize, max_active)).collect();
+    let mut events = vec![Expr::default(); if read.contains(&true) { image.events as usize } else { 0 }];
+    let mut channels = program.noise.iter().enumerate().peekable();
+    let largest = program.components.iter().copied().max().unwrap_or(0) as usize;
+    for step in &program.steps {
+        while let Some((i, n)) = channels.next_if(|(_, n)| n.after < step.at) {
+            insert(&mut planner, &mut structures, i as u32, n.component, &n.channel);
+        }
+        if planner.symbols.len() / 64 * largest > MAX_WORDS {
+            return Err(NoPlan::TooLarge);
+        }
+        planner.register = step.component;
+        let cond = step.cond.map(|cond| {
+            parity(image.cond_terms(cond), &events).unwrap_or_else(|| {
+                let symbol = planner.symbol(Symbol::Computed);
+                planner.plan.actions.push(Action::Condition { cond, symbol });
+                Expr::symbol(symbol)
+            })
+        });
+        // A condition that is the same for all shots is none.
+        let cond = match cond {
+            Some(c) if c.is_constant() && !c.constant => continue,
+            Some(c) if c.is_constant() => None,
+            c => c,
+        };
+        let structure = &mut structures[step.component as usize];
+        let mut outcomes: [Expr; 2] = Default::default();
+        let mut count = 0;
+        step_once(structure, &step.op, step.at, step.fate, cond.as_ref(), &mut planner, |e| {
+            outcomes[count] = e;
+            count += 1;
+        })
+        .map_err(|e| NoPlan::Refused(step.at, e))?;
+        for (event, mut e) in step.op.writes().zip(outcomes) {
+            let event: Event = event;
+            if let Some(channel) = flips[event as usize] {
+                e.xor(&Expr::symbol(planner.symbol(Symbol::Noise(channel, 0))));
+            }
+            planner.fill(event, &e);
+            if read[event as usize] {
+                events[event as usize] = e;
+            }
+        }
+    }
+    planner.plan.peak_active = structures.iter().map(Structure::peak_active).max().unwrap_or(0);
+    Ok(number(planner))
+}
+
+/// Performs one step and lets its qubits go where it is their last.
+pub(crate) fn step_once<B: Backend>(
+    structure: &mut Structure<B::Frame>,
+    op: &Op,
+    at: u32,
+    fate: [Fate; 3],
+    cond: Option<&crate::structure::Bit<B>>,
+    backend: &mut B,
+    mut record: impl FnMut(crate::structure::Bit<B>),
+) -> Result<(), Refusal>
+where
+    B::Frame: Default,
+{
+    match *op {
+        Op::Measure(Pauli::Z, q, _) if cond.is_none() && fate[0] != Fate::Used => {
+            let keep = fate[0] == Fate::MeasuredZ;
+            record(structure.measure_last(q as usize, keep, Site { at, draw: 0 }, backend));
+        }
+        // Measured, so that what it was entangled with is as if someone had looked.
+        Op::Free(q) => {
+            if structure.is_random(q as usize) {
+                structure.measure_last(q as usize, fate[0] == Fate::MeasuredZ, Site { at, draw: 0 }, backend);
+            }
+        }
+        _ => {
+            structure.perform(op, at, cond, backend, record)?;
+            for (q, fate) in op.qubits().zip(fate) {
+                if fate != Fate::Used {
+                    structure.retire(q as usize, fate == Fate::MeasuredZ);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets the errors of a channel act on the frame, each under a symbol of its own.
+fn insert(planner: &mut Planner, structures: &mut [Structure<Exprs>], channel: u32, component: u32, what: &Channel) {
+    let qubits: &[u32] = match what {
+        Channel::Pauli1 { qubit, .. } => std::slice::from_ref(qubit),
+        Channel::Pauli2 { qubits, .. } => qubits,
+        Channel::Flip { .. } => return,
+    };
+    for (i, &q) in qubits.iter().enumerate() {
+        for (j, p) in [Pauli::X, Pauli::Z].into_iter().enumerate() {
+            let symbol = planner.symbol(Symbol::Noise(channel, (2 * i + j) as u8));
+            structures[component as usize].apply_pauli(&[(p, q as usize)], &Expr::symbol(symbol));
+        }
+    }
+}
+
+/// Numbers the symbols that are read, and forgets the others.
+fn number(planner: Planner) -> Plan {
+    let Planner { mut plan, symbols, .. } = planner;
+    const UNUSED: u32 = u32::MAX;
+    let mut name = vec![UNUSED; symbols.len()];
+    let mut next = 0;
+    let mut give = |s: u32| {
+        let n = &mut name[s as usize];
+        if *n == UNUSED {
+            *n = next;
+            next += 1;
+            if let Symbol::Coin(site) = symbols[s as usize] {
+                plan.coins.push((site, *n));
+            }
+        }
+        *n
+    };
+    for row in plan.rows.iter_mut().flatten() {
+        row.symbols.iter_mut().for_each(|s| *s = give(*s));
+    }
+    for action in &mut plan.actions {
+        if let Action::Condition { symbol, .. } | Action::Collapse { symbol, .. } = action {
+            *symbol = give(*symbol);
+        }
+    }
+    plan.symbols = next;
+    plan
+}
