@@ -24,6 +24,8 @@ mod rotations;
 mod state;
 mod structure;
 mod tableau;
+#[cfg(test)]
+mod twins;
 
 pub use device::{SimConfig, SimDevice};
 pub use register::Register;

@@ -1,0 +1,210 @@
+//! The planned engine against the engine for one shot: the same outcomes, bit by bit, for the same seed.
+
+use crate::direct::Direct;
+use crate::lanes::Sampler;
+use crate::plan::plan;
+use crate::program::{Program, check_noise};
+use crate::rng::philox2x64;
+use crate::{SimConfig, SimDevice};
+use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
+use qmk_hal::{Channel, Device, Noise, SpaceSpec};
+use std::sync::Arc;
+
+pub(crate) struct Dice(pub(crate) u64, pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.1 += 1;
+        philox2x64([self.1, 77], self.0)[0] % n
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.below(1 << 40) as f64 / (1u64 << 40) as f64
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// What random programs hold.
+#[derive(Clone, Copy)]
+struct Mix {
+    qubits: u64,
+    length: u64,
+    /// Of 16 operations, how many carry magic.
+    magic: u64,
+    noise: bool,
+    /// Conditions on anything, not on Paulis only.
+    conditional: bool,
+}
+
+fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
+    let mut image = Image { qubits: mix.qubits as u32, ..Image::default() };
+    let mut live: Vec<u32> = Vec::new();
+    let mut noise = Vec::new();
+    for _ in 0..mix.length {
+        let dead: Vec<u32> = (0..image.qubits).filter(|q| !live.contains(q)).collect();
+        if !dead.is_empty() && (live.len() < 2 || dice.below(6) == 0) {
+            let q = dice.pick(&dead);
+            live.push(q);
+            image.code.push(Instr { op: Op::Alloc(q), cond: None });
+            continue;
+        }
+        let q = dice.pick(&live);
+        let others: Vec<u32> = live.iter().copied().filter(|&o| o != q).collect();
+        let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
+        let event = image.events;
+        let op = if dice.below(16) < mix.magic {
+            match dice.below(6) {
+                0 => Op::T(q),
+                1 => Op::Tdg(q),
+                2 => Op::Rotate(pauli, q, dice.unit() * 6.0 - 3.0),
+                3 => Op::MeasureAngle(dice.unit() * 6.0 - 3.0, q, event),
+                4 if others.len() >= 2 => {
+                    let b = dice.pick(&others);
+                    let c = dice.pick(&others);
+                    if b == c { Op::InjectT(q) } else { Op::Toffoli(q, b, c) }
+                }
+                _ => Op::InjectT(q),
+            }
+        } else {
+            use Clifford1::*;
+            match dice.below(16) {
+                0..=4 => Op::Clifford1(dice.pick(&[H, S, Sdg, Sx, Sxdg]), q),
+                5..=9 if !others.is_empty() => {
+                    Op::Clifford2(dice.pick(&[Clifford2::Cnot, Clifford2::Cz, Clifford2::Swap]), q, dice.pick(&others))
+                }
+                10 => Op::Pauli(pauli, q),
+                11 | 12 => Op::Measure(pauli, q, event),
+                13 if !others.is_empty() => Op::MeasureBell(q, dice.pick(&others), event, event + 1),
+                14 => Op::Reset(q),
+                15 if live.len() > 2 => {
+                    live.retain(|&l| l != q);
+                    Op::Free(q)
+                }
+                _ => Op::Measure(Pauli::Z, q, event),
+            }
+        };
+        let unitary = !matches!(op, Op::Free(_) | Op::Reset(_) | Op::InjectT(_)) && op.writes().next().is_none();
+        let may = matches!(op, Op::Pauli(..)) || mix.conditional && unitary;
+        let cond = (may && event > 0 && dice.below(2) == 0).then(|| {
+            let start = image.terms.len() as u32;
+            let count = 1 + dice.below(3) as u32;
+            for _ in 0..count {
+                image.terms.push(CondTerm::Event(dice.below(event as u64) as u32));
+                if dice.below(3) == 0 {
+                    image.terms.push(CondTerm::Not);
+                }
+            }
+            image.terms.push(dice.pick(&[CondTerm::And(count), CondTerm::Or(count), CondTerm::Xor(count)]));
+            Cond { start, end: image.terms.len() as u32 }
+        });
+        image.events += op.writes().count() as u32;
+        image.code.push(Instr { op, cond });
+        if mix.noise && !matches!(op, Op::Free(_)) {
+            let after = image.code.len() as u32 - 1;
+            let p = dice.pick(&[0.001, 0.03, 0.4]);
+            let channel = match (dice.below(3), op.writes().next()) {
+                (0, _) => Channel::depolarize1(q, p),
+                (1, _) if others.len() > 1 => Channel::depolarize2(others[0], others[1], p),
+                (2, Some(event)) => Channel::Flip { event, p },
+                _ => continue,
+            };
+            noise.push(Noise { after, channel });
+        }
+    }
+    for &q in &live {
+        image.code.push(Instr { op: Op::Measure(Pauli::Z, q, image.events), cond: None });
+        image.events += 1;
+    }
+    live.iter().for_each(|&q| image.code.push(Instr { op: Op::Free(q), cond: None }));
+    (image, noise)
+}
+
+fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Range<u64>) -> Vec<Vec<bool>> {
+    shots
+        .map(|shot| {
+            let mut direct = Direct::new(program, image, seed, shot, 20);
+            assert_eq!(direct.run(program, image, &mut u64::MAX.clone()), Ok(true));
+            direct.events
+        })
+        .collect()
+}
+
+fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
+    let mut planned = 0;
+    for case in 0..cases {
+        let (image, noise) = program(&mut Dice(case, 0), mix);
+        check_noise(&image, &noise).unwrap();
+        let program = Program::new(&image, &noise);
+        let Ok(plan) = plan(&program, &image, 10) else { continue };
+        planned += 1;
+        let sampler = Sampler::new(plan, case);
+        let stride = image.events.div_ceil(8) as usize;
+        let mut out = vec![0; shots as usize * stride];
+        sampler.run(&image, first, &mut out);
+        for (shot, events) in one_by_one(&program, &image, case, first..first + shots).iter().enumerate() {
+            let bytes = &out[shot * stride..(shot + 1) * stride];
+            let got: Vec<bool> = (0..image.events as usize).map(|e| bytes[e / 8] >> (e % 8) & 1 == 1).collect();
+            assert_eq!(&got, events, "case {case}, shot {shot}: {:?}", image.code);
+        }
+    }
+    planned
+}
+
+#[test]
+fn clifford_programs_agree() {
+    let mix = Mix { qubits: 8, length: 60, magic: 0, noise: false, conditional: false };
+    assert_eq!(compare(300, mix, 100, 0), 300);
+    // Several words to a row.
+    assert_eq!(compare(3, Mix { qubits: 300, length: 2000, ..mix }, 10, 1 << 20), 3);
+}
+
+#[test]
+fn programs_with_magic_agree() {
+    let mix = Mix { qubits: 6, length: 50, magic: 4, noise: false, conditional: false };
+    assert_eq!(compare(300, mix, 70, 64), 300);
+}
+
+#[test]
+fn noisy_programs_agree() {
+    let mix = Mix { qubits: 6, length: 40, magic: 0, noise: true, conditional: false };
+    assert_eq!(compare(150, mix, 100, 960), 150);
+    assert_eq!(compare(150, Mix { magic: 3, ..mix }, 100, 960), 150);
+}
+
+#[test]
+fn conditions_on_any_operation_agree() {
+    let mix = Mix { qubits: 5, length: 25, magic: 2, noise: false, conditional: true };
+    let planned = compare(400, mix, 40, 0);
+    assert!(planned > 200, "only {planned} programs had a plan");
+}
+
+fn outcomes(device: &mut SimDevice, image: &Arc<Image>, noise: &Arc<[Noise]>, budget: u64) -> Vec<u8> {
+    let (image, noise, shots) = (image.clone(), noise.clone(), 3000);
+    let code = image.code.len() as u32;
+    let space = device.open(SpaceSpec { image, noise, shots, seed: 5, max_active: 20 }).unwrap();
+    (0..code).for_each(|i| device.issue(space, i).unwrap());
+    while device.work(space, budget).unwrap().shots_done < shots {}
+    let mut out = Vec::new();
+    device.outcomes(space, 0, shots as u32, &mut out);
+    device.close(space);
+    out
+}
+
+#[test]
+fn neither_threads_nor_budgets_change_outcomes() {
+    let mix = Mix { qubits: 6, length: 40, magic: 3, noise: true, conditional: true };
+    for case in 0..30 {
+        let (image, noise) = program(&mut Dice(case, 0), mix);
+        let (image, noise) = (Arc::new(image), noise.into());
+        let run = |threads, budget| {
+            let mut device = SimDevice::new(SimConfig { threads, ..SimConfig::default() });
+            outcomes(&mut device, &image, &noise, budget)
+        };
+        let one = run(1, u64::MAX);
+        assert_eq!(run(4, u64::MAX), one);
+        assert_eq!(run(3, 1000), one);
+    }
+}
