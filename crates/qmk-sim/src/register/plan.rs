@@ -1,0 +1,409 @@
+//! Many rotations in few passes.
+//!
+//! Rotations whose strings have few independent X parts act within small cosets of indices. A run of them whose X
+//! parts span at most two dimensions is fused into one operator `Σ_v D_v X^v` with diagonal `D_v`; these depend on
+//! an index only through its parities with the Z parts, so a small table holds them. Fused operators are then
+//! grouped into passes: while their X parts span little, each coset of the span is copied to a block that fits in
+//! cache, where the strings are strings again, and all operators are applied before it is copied back.
+
+use super::Mask;
+use super::kernel::{Combine, LANE_BITS, LANE_MASK, insert_zero, parity};
+use super::simd::{Chunk, Kernel, LANES, Simd};
+use num_complex::Complex64;
+
+/// A block has 2^this amplitudes: a quarter megabyte, for the second-level cache.
+const BLOCK_BITS: u32 = 13;
+/// Chunks below which planning costs more than it saves.
+pub(super) const WORTHWHILE: usize = 32;
+/// Bound on how far a rotation or an operator is moved across others it commutes with.
+const REACH: usize = 32;
+/// Longest run considered for one operator.
+const RUN: usize = 64;
+/// X dimensions of an operator.
+const DIMENSIONS: usize = 2;
+/// Z dimensions of an operator by X dimensions, so that no table is above 8 KiB.
+const CLASS_BITS: [usize; DIMENSIONS + 1] = [6, 5, 4];
+/// Relative time of an operator by X dimensions.
+const COST: [u32; DIMENSIONS + 1] = [12, 19, 36];
+/// Relative time of a rotation.
+const COST_SINGLE: u32 = 11;
+
+/// A basis over GF(2), fully reduced: the pivot of a vector, its highest bit, is in no other.
+#[derive(Clone, Default)]
+struct Basis {
+    vectors: Vec<u64>,
+}
+
+impl Basis {
+    /// Adds v; false if it was in the span.
+    fn insert(&mut self, v: u64) -> bool {
+        let v = self.vectors.iter().fold(v, |v, &b| if v >> b.ilog2() & 1 == 1 { v ^ b } else { v });
+        if v == 0 {
+            return false;
+        }
+        for b in &mut self.vectors {
+            if *b >> v.ilog2() & 1 == 1 {
+                *b ^= v;
+            }
+        }
+        self.vectors.push(v);
+        true
+    }
+
+    fn len(&self) -> usize {
+        self.vectors.len()
+    }
+
+    /// Coordinates of a vector of the span.
+    fn coordinates(&self, v: u64) -> u64 {
+        self.vectors.iter().enumerate().fold(0, |c, (i, b)| c | (v >> b.ilog2() & 1) << i)
+    }
+
+    /// The parities of v with each vector.
+    fn parities(&self, v: u64) -> u64 {
+        self.vectors.iter().enumerate().fold(0, |c, (i, b)| c | (parity(v & b) as u64) << i)
+    }
+}
+
+fn commute(p: Mask, q: Mask) -> bool {
+    parity(p.x & q.z) == parity(p.z & q.x)
+}
+
+/// Adds the angles of rotations about the same string that can be brought together.
+fn merge(ops: &[(Mask, f64)]) -> Vec<(Mask, f64)> {
+    let mut merged: Vec<(Mask, f64)> = Vec::with_capacity(ops.len());
+    for &(p, theta) in ops {
+        let mut earlier = merged.iter_mut().rev().take(REACH).take_while(|(q, _)| commute(p, *q));
+        match earlier.find(|(q, _)| (p.x, p.z) == (q.x, q.z)) {
+            Some((q, sum)) => *sum += if p.negative == q.negative { theta } else { -theta },
+            None => merged.push((p, theta)),
+        }
+    }
+    merged
+}
+
+/// A run of rotations that becomes one operator.
+struct Run {
+    ops: Vec<(Mask, f64)>,
+    x: Basis,
+    z: Basis,
+}
+
+impl Run {
+    fn new(ops: &[(Mask, f64)]) -> Self {
+        let (mut x, mut z) = (Basis::default(), Basis::default());
+        for (p, _) in ops {
+            x.insert(p.x);
+            z.insert(p.z);
+        }
+        Run { ops: ops.to_vec(), x, z }
+    }
+
+    fn commutes(&self, other: &Run) -> bool {
+        self.ops.iter().all(|(p, _)| other.ops.iter().all(|(q, _)| commute(*p, *q)))
+    }
+}
+
+/// Cuts the rotations into runs so that the total cost is least.
+fn cut(ops: &[(Mask, f64)]) -> Vec<Run> {
+    // Least cost up to each operation, and where its last run starts.
+    let mut best = vec![(u32::MAX, 0); ops.len() + 1];
+    best[0] = (0, 0);
+    for start in 0..ops.len() {
+        let before = best[start].0;
+        let (mut x, mut z) = (Basis::default(), Basis::default());
+        for (end, (p, _)) in (start + 1..).zip(&ops[start..]).take(RUN) {
+            x.insert(p.x);
+            z.insert(p.z);
+            if x.len() > DIMENSIONS || z.len() > CLASS_BITS[x.len()] {
+                break;
+            }
+            let cost = before + if end == start + 1 { COST_SINGLE } else { COST[x.len()] };
+            if cost < best[end].0 {
+                best[end] = (cost, start);
+            }
+        }
+    }
+    let mut runs = Vec::new();
+    let mut end = ops.len();
+    while end > 0 {
+        let start = best[end].1;
+        runs.push(Run::new(&ops[start..end]));
+        end = start;
+    }
+    runs.reverse();
+    runs
+}
+
+/// What a pass does to a block.
+enum Local {
+    /// One rotation; the parity of a block with `outer` flips its sign.
+    Single {
+        op: Combine,
+        outer: u64,
+    },
+    Fused(Fused),
+}
+
+/// `Σ_v D_v X^v` on a block.
+struct Fused {
+    /// Dimensions of X in all, and of its chunk part.
+    dimensions: (usize, usize),
+    /// The chunk parts, and for each v its lane part.
+    chunks: [usize; DIMENSIONS],
+    lanes: [usize; 1 << DIMENSIONS],
+    /// Parities with the Z parts for each chunk of a block, and the Z parts to do the same for the block.
+    classes: Vec<u8>,
+    outer: Vec<u64>,
+    /// Entries of D_v by class and v.
+    table: Vec<(Chunk, Chunk)>,
+}
+
+impl Fused {
+    fn new(run: &Run, space: &Space) -> Self {
+        // The highest bits are eliminated first: a vector with a chunk part comes with an independent one.
+        let mut x = Basis::default();
+        for (p, _) in &run.ops {
+            x.insert(space.x(p.x));
+        }
+        x.vectors.sort_by_key(|&v| v >> LANE_BITS == 0);
+        let (d, e) = (x.len(), run.z.len());
+        let high = x.vectors.iter().filter(|&&v| v >> LANE_BITS != 0).count();
+        let mut diagonals = vec![Complex64::default(); 1 << (d + e)];
+        diagonals[..1 << e].fill(Complex64::new(1.0, 0.0));
+        for &(p, theta) in &run.ops {
+            let op = Combine::rotation(p, super::half_angles()(theta));
+            let w = if op.imaginary { Complex64::new(0.0, op.w) } else { Complex64::new(op.w, 0.0) };
+            let (shift, z) = (x.coordinates(space.x(p.x)), run.z.coordinates(p.z));
+            // Moving by x changes the class by its parities, and v by the shift.
+            let step = (shift << e | run.z.parities(p.x)) as usize;
+            diagonals = (0..diagonals.len())
+                .map(|i| {
+                    let partner = w * diagonals[i ^ step];
+                    let term = if parity(i as u64 & z) == 1 { -partner } else { partner };
+                    diagonals[i] * op.c + term
+                })
+                .collect();
+        }
+        let in_lane: [usize; LANES] = std::array::from_fn(|l| run.z.parities(l as u64) as usize);
+        let table = (0..1usize << (e + d))
+            .map(|i| {
+                let (class, v) = (i >> d, i & ((1 << d) - 1));
+                let entry = |l: usize| diagonals[v << e | (class ^ in_lane[l])];
+                (Chunk::from_fn(|l| entry(l).re), Chunk::from_fn(|l| entry(l).im))
+            })
+            .collect();
+        let vectors = |v: usize| (0..d).filter(move |i| v >> i & 1 == 1).fold(0, |s, i| s ^ x.vectors[i]);
+        Fused {
+            dimensions: (d, high),
+            chunks: std::array::from_fn(|i| if i < high { (x.vectors[i] >> LANE_BITS) as usize } else { 0 }),
+            lanes: std::array::from_fn(|v| (vectors(v & ((1 << d) - 1)) & LANE_MASK) as usize),
+            classes: space.offsets.iter().map(|&o| run.z.parities((o as u64) << LANE_BITS) as u8).collect(),
+            outer: run.z.vectors.iter().map(|z| z >> LANE_BITS).collect(),
+            table,
+        }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, rep: u64, re: &mut [Chunk], im: &mut [Chunk]) {
+        let outer = self.outer.iter().enumerate().fold(0, |c, (i, z)| c | parity(z & rep) << i);
+        match (self.dimensions, self.lanes != [0; 1 << DIMENSIONS]) {
+            ((0, _), _) => self.apply_as::<S, 0, 0, false>(s, outer, re, im),
+            ((1, 0), _) => self.apply_as::<S, 1, 0, true>(s, outer, re, im),
+            ((1, _), false) => self.apply_as::<S, 1, 1, false>(s, outer, re, im),
+            ((1, _), true) => self.apply_as::<S, 1, 1, true>(s, outer, re, im),
+            ((_, 0), _) => self.apply_as::<S, 2, 0, true>(s, outer, re, im),
+            ((_, 1), _) => self.apply_as::<S, 2, 1, true>(s, outer, re, im),
+            (_, false) => self.apply_as::<S, 2, 2, false>(s, outer, re, im),
+            (_, true) => self.apply_as::<S, 2, 2, true>(s, outer, re, im),
+        }
+    }
+
+    /// For D dimensions of X, H of which move chunks.
+    #[inline(always)]
+    fn apply_as<S: Simd, const D: usize, const H: usize, const PERMUTED: bool>(
+        &self,
+        s: S,
+        outer: usize,
+        re: &mut [Chunk],
+        im: &mut [Chunk],
+    ) {
+        let n = re.len();
+        let (im, classes) = (&mut im[..n], &self.classes[..n]);
+        let lanes = self.lanes.map(|x| s.permutation(x));
+        let [a, b] = self.chunks;
+        let (mut lower, mut upper) = (0, 0);
+        if H == 1 {
+            lower = a.ilog2();
+        } else if H == 2 {
+            (lower, upper) = (a.ilog2().min(b.ilog2()), a.ilog2().max(b.ilog2()));
+        }
+        for i in 0..n >> H {
+            let first = match H {
+                0 => i,
+                1 => insert_zero(i, lower),
+                _ => insert_zero(insert_zero(i, lower), upper),
+            };
+            let members: [usize; 4] = [first, first ^ a, first ^ b, first ^ a ^ b];
+            let mut old = [(s.splat(0.0), s.splat(0.0)); 4];
+            for t in 0..1 << H {
+                old[t] = (s.load(&re[members[t]]), s.load(&im[members[t]]));
+            }
+            for t in 0..1 << H {
+                let class = classes[members[t]] as usize ^ outer;
+                let table = &self.table[class << D..(class + 1) << D];
+                let (c, d) = (s.load(&table[0].0), s.load(&table[0].1));
+                let (a, b) = old[t];
+                let mut sum = (s.mul(c, a), s.mul(c, b));
+                sum = (s.neg_mul_add(d, b, sum.0), s.mul_add(d, a, sum.1));
+                for v in 1..1 << D {
+                    let (c, d) = (s.load(&table[v].0), s.load(&table[v].1));
+                    let (mut a, mut b) = old[t ^ (v & ((1 << H) - 1))];
+                    if PERMUTED {
+                        (a, b) = (s.permute(a, lanes[v]), s.permute(b, lanes[v]));
+                    }
+                    sum = (s.mul_add(c, a, sum.0), s.mul_add(c, b, sum.1));
+                    sum = (s.neg_mul_add(d, b, sum.0), s.mul_add(d, a, sum.1));
+                }
+                s.store(sum.0, &mut re[members[t]]);
+                s.store(sum.1, &mut im[members[t]]);
+            }
+        }
+    }
+}
+
+/// The coordinates of a block: its chunks are those of a coset of the span of a basis.
+struct Space {
+    basis: Basis,
+    /// Chunk of the coset by chunk of the block.
+    offsets: Vec<usize>,
+}
+
+impl Space {
+    /// The X part of a string in the coordinates of a block.
+    fn x(&self, x: u64) -> u64 {
+        x & LANE_MASK | self.basis.coordinates(x >> LANE_BITS) << LANE_BITS
+    }
+
+    fn z(&self, z: u64) -> u64 {
+        z & LANE_MASK | self.basis.parities(z >> LANE_BITS) << LANE_BITS
+    }
+}
+
+/// A pass over the register.
+pub(super) struct Pass {
+    space: Space,
+    /// Whether the chunks of a block are consecutive.
+    consecutive: bool,
+    ops: Vec<Local>,
+}
+
+impl Pass {
+    fn new(runs: &[Run], k: u32, mut basis: Basis) -> Self {
+        let bits = (BLOCK_BITS - LANE_BITS) as usize;
+        // Low bits first, for long stretches of consecutive chunks. In small registers a block has several groups.
+        for bit in 0..(k.max(BLOCK_BITS) - LANE_BITS) {
+            if basis.len() < bits {
+                basis.insert(1 << bit);
+            }
+        }
+        basis.vectors.sort_unstable();
+        let consecutive = basis.vectors.iter().enumerate().all(|(i, &v)| v == 1 << i);
+        let offsets = (0..1usize << bits)
+            .map(|j| (0..bits).filter(|i| j >> i & 1 == 1).fold(0, |o, i| o ^ basis.vectors[i] as usize))
+            .collect();
+        let space = Space { basis, offsets };
+        let ops = runs
+            .iter()
+            .map(|run| match run.ops[..] {
+                [(p, theta)] => {
+                    let op = Combine::rotation(p, super::half_angles()(theta));
+                    let op = Combine { x: space.x(p.x), z: space.z(p.z), ..op };
+                    Local::Single { op, outer: p.z >> LANE_BITS }
+                }
+                _ => Local::Fused(Fused::new(run, &space)),
+            })
+            .collect();
+        Pass { space, consecutive, ops }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, rep: u64, re: &mut [Chunk], im: &mut [Chunk]) {
+        for op in &self.ops {
+            match op {
+                Local::Single { op, outer } => {
+                    let w = if parity(outer & rep) == 1 { -op.w } else { op.w };
+                    Combine { w, ..*op }.apply(s, re, im);
+                }
+                Local::Fused(fused) => fused.apply(s, rep, re, im),
+            }
+        }
+    }
+}
+
+/// The passes that do the work of `ops` on groups of `2^k` amplitudes.
+pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
+    let mut left = cut(&merge(ops));
+    let mut passes = Vec::new();
+    while !left.is_empty() {
+        let mut basis = Basis::default();
+        let (mut taken, mut later): (Vec<Run>, Vec<Run>) = (Vec::new(), Vec::new());
+        for run in left {
+            let mut with = basis.clone();
+            if later.len() < REACH && later.iter().all(|l| l.commutes(&run)) {
+                run.x.vectors.iter().for_each(|&x| _ = with.insert(x >> LANE_BITS));
+                if with.len() <= (BLOCK_BITS - LANE_BITS) as usize {
+                    basis = with;
+                    taken.push(run);
+                    continue;
+                }
+            }
+            later.push(run);
+        }
+        passes.push(Pass::new(&taken, k, basis));
+        left = later;
+    }
+    passes
+}
+
+/// Passes on the groups of a register.
+pub(super) struct Passes<'a> {
+    pub(super) k: u32,
+    pub(super) re: &'a mut [Chunk],
+    pub(super) im: &'a mut [Chunk],
+    pub(super) passes: &'a [Pass],
+}
+
+impl Kernel for Passes<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Passes { k, re, im, passes } = self;
+        let size = 1usize << (BLOCK_BITS - LANE_BITS);
+        let group = if k < BLOCK_BITS { size } else { 1 << (k - LANE_BITS) };
+        let mut block = (Vec::new(), Vec::new());
+        for pass in passes {
+            for (re, im) in re.chunks_mut(group).zip(im.chunks_mut(group)) {
+                if pass.consecutive {
+                    for (b, (re, im)) in re.chunks_mut(size).zip(im.chunks_mut(size)).enumerate() {
+                        pass.apply(s, (b * size) as u64, re, im);
+                    }
+                    continue;
+                }
+                block.0.resize(size, Chunk::default());
+                block.1.resize(size, Chunk::default());
+                for b in 0..group / size {
+                    // The member of the coset that is 0 at every pivot.
+                    let rep = pass.space.basis.vectors.iter().fold(b, |r, v| insert_zero(r, v.ilog2()));
+                    for (i, &o) in pass.space.offsets.iter().enumerate() {
+                        (block.0[i], block.1[i]) = (re[rep ^ o], im[rep ^ o]);
+                    }
+                    pass.apply(s, rep as u64, &mut block.0, &mut block.1);
+                    for (i, &o) in pass.space.offsets.iter().enumerate() {
+                        (re[rep ^ o], im[rep ^ o]) = (block.0[i], block.1[i]);
+                    }
+                }
+            }
+        }
+    }
+}
