@@ -10,9 +10,17 @@ use super::Mask;
 use super::kernel::{Combine, LANE_BITS, LANE_MASK, insert_zero, parity};
 use super::simd::{Chunk, Kernel, LANES, Simd};
 use num_complex::Complex64;
+use std::ops::BitXor;
 
 /// A block has 2^this amplitudes: a quarter megabyte, for the second-level cache.
-const BLOCK_BITS: u32 = 13;
+const BLOCK_BITS: u32 = 10;
+/// Bits of a chunk in the first of two tables of classes.
+const LOW_BITS: u32 = 10;
+/// Registers from this size are in main memory.
+const LARGE_BITS: u32 = 22;
+/// Operators that are worth the copying of blocks, in cache and in main memory.
+const GATHER_CACHED: usize = 4;
+const GATHER_LARGE: usize = 2;
 /// Chunks below which planning costs more than it saves.
 pub(super) const WORTHWHILE: usize = 32;
 /// Bound on how far a rotation or an operator is moved across others it commutes with.
@@ -152,9 +160,12 @@ struct Fused {
     /// The chunk parts, and for each v its lane part.
     chunks: [usize; DIMENSIONS],
     lanes: [usize; 1 << DIMENSIONS],
-    /// Parities with the Z parts for each chunk of a block, and the Z parts to do the same for the block.
-    classes: Vec<u8>,
+    /// Parities with the Z parts for the low and the high bits of a chunk of a block, and the Z parts to do the same
+    /// for the block.
+    classes: [Vec<u8>; 2],
     outer: Vec<u64>,
+    /// How they change with the chunk parts.
+    flips: [usize; DIMENSIONS],
     /// Entries of D_v by class and v.
     table: Vec<(Chunk, Chunk)>,
 }
@@ -198,7 +209,10 @@ impl Fused {
             dimensions: (d, high),
             chunks: std::array::from_fn(|i| if i < high { (x.vectors[i] >> LANE_BITS) as usize } else { 0 }),
             lanes: std::array::from_fn(|v| (vectors(v & ((1 << d) - 1)) & LANE_MASK) as usize),
-            classes: space.offsets.iter().map(|&o| run.z.parities((o as u64) << LANE_BITS) as u8).collect(),
+            classes: space.classes(&run.z),
+            flips: std::array::from_fn(|i| {
+                x.vectors[..high].get(i).map_or(0, |&v| run.z.parities(space.chunk(v) << LANE_BITS) as usize)
+            }),
             outer: run.z.vectors.iter().map(|z| z >> LANE_BITS).collect(),
             table,
         }
@@ -229,7 +243,8 @@ impl Fused {
         im: &mut [Chunk],
     ) {
         let n = re.len();
-        let (im, classes) = (&mut im[..n], &self.classes[..n]);
+        let im = &mut im[..n];
+        let low: &[u8; 1 << LOW_BITS] = self.classes[0][..].try_into().expect("low classes are padded");
         let lanes = self.lanes.map(|x| s.permutation(x));
         let [a, b] = self.chunks;
         let (mut lower, mut upper) = (0, 0);
@@ -245,13 +260,15 @@ impl Fused {
                 _ => insert_zero(insert_zero(i, lower), upper),
             };
             let members: [usize; 4] = [first, first ^ a, first ^ b, first ^ a ^ b];
+            let class = (low[first % low.len()] ^ self.classes[1][first >> LOW_BITS]) as usize ^ outer;
+            let [fa, fb] = self.flips;
+            let classes = [class, class ^ fa, class ^ fb, class ^ fa ^ fb];
             let mut old = [(s.splat(0.0), s.splat(0.0)); 4];
             for t in 0..1 << H {
                 old[t] = (s.load(&re[members[t]]), s.load(&im[members[t]]));
             }
             for t in 0..1 << H {
-                let class = classes[members[t]] as usize ^ outer;
-                let table = &self.table[class << D..(class + 1) << D];
+                let table = &self.table[classes[t] << D..][..1 << D];
                 let (c, d) = (s.load(&table[0].0), s.load(&table[0].1));
                 let (a, b) = old[t];
                 let mut sum = (s.mul(c, a), s.mul(c, b));
@@ -272,11 +289,20 @@ impl Fused {
     }
 }
 
+/// All sums of some vectors: number j sums those at the bits of j.
+fn sums<T: Copy + Default + BitXor<Output = T>>(vectors: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut sums = vec![T::default()];
+    for v in vectors {
+        sums.extend_from_within(..);
+        let half = sums.len() / 2;
+        sums[half..].iter_mut().for_each(|s| *s = *s ^ v);
+    }
+    sums
+}
+
 /// The coordinates of a block: its chunks are those of a coset of the span of a basis.
 struct Space {
     basis: Basis,
-    /// Chunk of the coset by chunk of the block.
-    offsets: Vec<usize>,
 }
 
 impl Space {
@@ -288,31 +314,33 @@ impl Space {
     fn z(&self, z: u64) -> u64 {
         z & LANE_MASK | self.basis.parities(z >> LANE_BITS) << LANE_BITS
     }
+
+    /// The chunk of the register that an X part in the coordinates of a block moves by.
+    fn chunk(&self, x: u64) -> u64 {
+        let vectors = self.basis.vectors.iter().enumerate();
+        vectors.filter(|(i, _)| x >> LANE_BITS >> i & 1 == 1).fold(0, |c, (_, v)| c ^ v)
+    }
+
+    /// The parities of chunks with some Z parts, by the low and by the high bits of the chunk.
+    fn classes(&self, z: &Basis) -> [Vec<u8>; 2] {
+        let parities: Vec<u8> = self.basis.vectors.iter().map(|v| z.parities(v << LANE_BITS) as u8).collect();
+        let (low, high) = parities.split_at(parities.len().min(LOW_BITS as usize));
+        let padded = low.iter().copied().chain(std::iter::repeat(0)).take(LOW_BITS as usize);
+        [sums(padded), sums(high.iter().copied())]
+    }
 }
 
 /// A pass over the register.
 pub(super) struct Pass {
     space: Space,
-    /// Whether the chunks of a block are consecutive.
-    consecutive: bool,
+    /// Chunk of the coset by chunk of the block; empty if a block is consecutive chunks.
+    offsets: Vec<usize>,
     ops: Vec<Local>,
 }
 
 impl Pass {
-    fn new(runs: &[Run], k: u32, mut basis: Basis) -> Self {
-        let bits = (BLOCK_BITS - LANE_BITS) as usize;
-        // Low bits first, for long stretches of consecutive chunks. In small registers a block has several groups.
-        for bit in 0..(k.max(BLOCK_BITS) - LANE_BITS) {
-            if basis.len() < bits {
-                basis.insert(1 << bit);
-            }
-        }
-        basis.vectors.sort_unstable();
-        let consecutive = basis.vectors.iter().enumerate().all(|(i, &v)| v == 1 << i);
-        let offsets = (0..1usize << bits)
-            .map(|j| (0..bits).filter(|i| j >> i & 1 == 1).fold(0, |o, i| o ^ basis.vectors[i] as usize))
-            .collect();
-        let space = Space { basis, offsets };
+    fn new(runs: &[Run], space: Space, consecutive: bool) -> Self {
+        let offsets = if consecutive { Vec::new() } else { sums(space.basis.vectors.iter().map(|&v| v as usize)) };
         let ops = runs
             .iter()
             .map(|run| match run.ops[..] {
@@ -324,7 +352,7 @@ impl Pass {
                 _ => Local::Fused(Fused::new(run, &space)),
             })
             .collect();
-        Pass { space, consecutive, ops }
+        Pass { space, offsets, ops }
     }
 
     #[inline(always)]
@@ -345,6 +373,7 @@ impl Pass {
 pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
     let mut left = cut(&merge(ops));
     let mut passes = Vec::new();
+    let bits = (BLOCK_BITS - LANE_BITS) as usize;
     while !left.is_empty() {
         let mut basis = Basis::default();
         let (mut taken, mut later): (Vec<Run>, Vec<Run>) = (Vec::new(), Vec::new());
@@ -352,7 +381,7 @@ pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
             let mut with = basis.clone();
             if later.len() < REACH && later.iter().all(|l| l.commutes(&run)) {
                 run.x.vectors.iter().for_each(|&x| _ = with.insert(x >> LANE_BITS));
-                if with.len() <= (BLOCK_BITS - LANE_BITS) as usize {
+                if with.len() <= bits {
                     basis = with;
                     taken.push(run);
                     continue;
@@ -360,7 +389,19 @@ pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
             }
             later.push(run);
         }
-        passes.push(Pass::new(&taken, k, basis));
+        // Low bits first, for long stretches of consecutive chunks. In small registers a block has several groups.
+        for bit in 0..k.max(BLOCK_BITS) - LANE_BITS {
+            if basis.len() < bits {
+                basis.insert(1 << bit);
+            }
+        }
+        basis.vectors.sort_unstable();
+        let mut consecutive = basis.vectors.iter().enumerate().all(|(i, &v)| v == 1 << i);
+        if !consecutive && taken.len() < if k < LARGE_BITS { GATHER_CACHED } else { GATHER_LARGE } {
+            basis.vectors = (0..k - LANE_BITS).map(|bit| 1 << bit).collect();
+            consecutive = true;
+        }
+        passes.push(Pass::new(&taken, Space { basis }, consecutive));
         left = later;
     }
     passes
@@ -379,12 +420,12 @@ impl Kernel for Passes<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Passes { k, re, im, passes } = self;
-        let size = 1usize << (BLOCK_BITS - LANE_BITS);
-        let group = if k < BLOCK_BITS { size } else { 1 << (k - LANE_BITS) };
+        let group = 1 << (k.max(BLOCK_BITS) - LANE_BITS);
         let mut block = (Vec::new(), Vec::new());
         for pass in passes {
             for (re, im) in re.chunks_mut(group).zip(im.chunks_mut(group)) {
-                if pass.consecutive {
+                let size = 1usize << pass.space.basis.len();
+                if pass.offsets.is_empty() {
                     for (b, (re, im)) in re.chunks_mut(size).zip(im.chunks_mut(size)).enumerate() {
                         pass.apply(s, (b * size) as u64, re, im);
                     }
@@ -395,12 +436,15 @@ impl Kernel for Passes<'_> {
                 for b in 0..group / size {
                     // The member of the coset that is 0 at every pivot.
                     let rep = pass.space.basis.vectors.iter().fold(b, |r, v| insert_zero(r, v.ilog2()));
-                    for (i, &o) in pass.space.offsets.iter().enumerate() {
-                        (block.0[i], block.1[i]) = (re[rep ^ o], im[rep ^ o]);
+                    let members = block.0.iter_mut().zip(&mut block.1).zip(&pass.offsets);
+                    for ((re_to, im_to), &o) in members {
+                        s.store(s.load(&re[rep ^ o]), re_to);
+                        s.store(s.load(&im[rep ^ o]), im_to);
                     }
                     pass.apply(s, rep as u64, &mut block.0, &mut block.1);
-                    for (i, &o) in pass.space.offsets.iter().enumerate() {
-                        (re[rep ^ o], im[rep ^ o]) = (block.0[i], block.1[i]);
+                    for ((re_from, im_from), &o) in block.0.iter().zip(&block.1).zip(&pass.offsets) {
+                        s.store(s.load(re_from), &mut re[rep ^ o]);
+                        s.store(s.load(im_from), &mut im[rep ^ o]);
                     }
                 }
             }
