@@ -118,8 +118,11 @@ impl Register {
         if ops.len() < 2 || self.re.len() < plan::WORTHWHILE {
             return ops.iter().for_each(|&(p, theta)| self.rotate(p, theta));
         }
-        let passes = plan::passes(self.k, ops);
-        simd::run(plan::Passes { k: self.k, re: &mut self.re, im: &mut self.im, passes: &passes });
+        self.apply(&plan::passes(self.k, ops, plan::gather(self.k)));
+    }
+
+    fn apply(&mut self, passes: &[plan::Pass]) {
+        simd::run(plan::Passes { k: self.k, re: &mut self.re, im: &mut self.im, passes });
     }
 
     /// Applies `exp(-i θ/2 P)` with an angle per group. A zero leaves its group as it is.

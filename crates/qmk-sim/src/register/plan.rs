@@ -12,29 +12,28 @@ use super::simd::{Chunk, Kernel, LANES, Simd};
 use num_complex::Complex64;
 use std::ops::BitXor;
 
-/// A block has 2^this amplitudes: a quarter megabyte, for the second-level cache.
+/// A block has 2^this amplitudes, 16 KiB: half of a first-level cache.
 const BLOCK_BITS: u32 = 10;
 /// Bits of a chunk in the first of two tables of classes.
 const LOW_BITS: u32 = 10;
-/// Registers from this size are in main memory.
-const LARGE_BITS: u32 = 22;
-/// Operators that are worth the copying of blocks, in cache and in main memory.
-const GATHER_CACHED: usize = 4;
-const GATHER_LARGE: usize = 2;
+/// Registers from this size are taken to be in main memory.
+const LARGE_BITS: u32 = 21;
+/// Operators for which copying to a block pays, in cache and in main memory.
+const GATHER: [usize; 2] = [12, 4];
 /// Chunks below which planning costs more than it saves.
-pub(super) const WORTHWHILE: usize = 32;
-/// Bound on how far a rotation or an operator is moved across others it commutes with.
-const REACH: usize = 32;
+pub(super) const WORTHWHILE: usize = 256;
+/// Bound on how many rotations or operators one is moved across that it commutes with.
+const REACH: usize = 64;
 /// Longest run considered for one operator.
 const RUN: usize = 64;
 /// X dimensions of an operator.
 const DIMENSIONS: usize = 2;
 /// Z dimensions of an operator by X dimensions, so that no table is above 8 KiB.
 const CLASS_BITS: [usize; DIMENSIONS + 1] = [6, 5, 4];
-/// Relative time of an operator by X dimensions.
-const COST: [u32; DIMENSIONS + 1] = [12, 19, 36];
-/// Relative time of a rotation.
-const COST_SINGLE: u32 = 11;
+/// Relative time of an operator by X dimensions, as once measured.
+const COST: [u32; DIMENSIONS + 1] = [28, 33, 54];
+/// The same for a rotation.
+const COST_SINGLE: u32 = 16;
 
 /// A basis over GF(2), fully reduced: the pivot of a vector, its highest bit, is in no other.
 #[derive(Clone, Default)]
@@ -77,14 +76,18 @@ fn commute(p: Mask, q: Mask) -> bool {
     parity(p.x & q.z) == parity(p.z & q.x)
 }
 
-/// Adds the angles of rotations about the same string that can be brought together.
-fn merge(ops: &[(Mask, f64)]) -> Vec<(Mask, f64)> {
+/// Adds the angles of rotations about the same string that can be brought together. With `sort`, also moves each
+/// rotation back to the last one that it does not commute with: these often share qubits.
+fn merge(ops: &[(Mask, f64)], sort: bool) -> Vec<(Mask, f64)> {
     let mut merged: Vec<(Mask, f64)> = Vec::with_capacity(ops.len());
     for &(p, theta) in ops {
-        let mut earlier = merged.iter_mut().rev().take(REACH).take_while(|(q, _)| commute(p, *q));
-        match earlier.find(|(q, _)| (p.x, p.z) == (q.x, q.z)) {
-            Some((q, sum)) => *sum += if p.negative == q.negative { theta } else { -theta },
-            None => merged.push((p, theta)),
+        let earlier = merged.iter().enumerate().rev().take(REACH);
+        match earlier.map(|(i, &(q, _))| (i, q)).find(|&(_, q)| (p.x, p.z) == (q.x, q.z) || !commute(p, q)) {
+            Some((i, q)) if (p.x, p.z) == (q.x, q.z) => {
+                merged[i].1 += if p.negative == q.negative { theta } else { -theta };
+            }
+            Some((i, _)) if sort => merged.insert(i + 1, (p, theta)),
+            _ => merged.push((p, theta)),
         }
     }
     merged
@@ -112,8 +115,8 @@ impl Run {
     }
 }
 
-/// Cuts the rotations into runs so that the total cost is least.
-fn cut(ops: &[(Mask, f64)]) -> Vec<Run> {
+/// Cuts the rotations into runs so that the total cost, also returned, is least.
+fn cut(ops: &[(Mask, f64)]) -> (u32, Vec<Run>) {
     // Least cost up to each operation, and where its last run starts.
     let mut best = vec![(u32::MAX, 0); ops.len() + 1];
     best[0] = (0, 0);
@@ -140,7 +143,7 @@ fn cut(ops: &[(Mask, f64)]) -> Vec<Run> {
         end = start;
     }
     runs.reverse();
-    runs
+    (best[ops.len()].0, runs)
 }
 
 /// What a pass does to a block.
@@ -222,20 +225,20 @@ impl Fused {
     fn apply<S: Simd>(&self, s: S, rep: u64, re: &mut [Chunk], im: &mut [Chunk]) {
         let outer = self.outer.iter().enumerate().fold(0, |c, (i, z)| c | parity(z & rep) << i);
         match (self.dimensions, self.lanes != [0; 1 << DIMENSIONS]) {
-            ((0, _), _) => self.apply_as::<S, 0, 0, false>(s, outer, re, im),
-            ((1, 0), _) => self.apply_as::<S, 1, 0, true>(s, outer, re, im),
-            ((1, _), false) => self.apply_as::<S, 1, 1, false>(s, outer, re, im),
-            ((1, _), true) => self.apply_as::<S, 1, 1, true>(s, outer, re, im),
-            ((_, 0), _) => self.apply_as::<S, 2, 0, true>(s, outer, re, im),
-            ((_, 1), _) => self.apply_as::<S, 2, 1, true>(s, outer, re, im),
-            (_, false) => self.apply_as::<S, 2, 2, false>(s, outer, re, im),
-            (_, true) => self.apply_as::<S, 2, 2, true>(s, outer, re, im),
+            ((0, _), _) => self.apply_as::<S, 1, 0, false>(s, outer, re, im),
+            ((1, 0), _) => self.apply_as::<S, 2, 0, true>(s, outer, re, im),
+            ((1, _), false) => self.apply_as::<S, 2, 1, false>(s, outer, re, im),
+            ((1, _), true) => self.apply_as::<S, 2, 1, true>(s, outer, re, im),
+            ((_, 0), _) => self.apply_as::<S, 4, 0, true>(s, outer, re, im),
+            ((_, 1), _) => self.apply_as::<S, 4, 1, true>(s, outer, re, im),
+            (_, false) => self.apply_as::<S, 4, 2, false>(s, outer, re, im),
+            (_, true) => self.apply_as::<S, 4, 2, true>(s, outer, re, im),
         }
     }
 
-    /// For D dimensions of X, H of which move chunks.
+    /// For V elements of the span of X, H dimensions of which move chunks.
     #[inline(always)]
-    fn apply_as<S: Simd, const D: usize, const H: usize, const PERMUTED: bool>(
+    fn apply_as<S: Simd, const V: usize, const H: usize, const PERMUTED: bool>(
         &self,
         s: S,
         outer: usize,
@@ -245,6 +248,8 @@ impl Fused {
         let n = re.len();
         let im = &mut im[..n];
         let low: &[u8; 1 << LOW_BITS] = self.classes[0][..].try_into().expect("low classes are padded");
+        let high = &self.classes[1][..];
+        let table = self.table.as_chunks::<V>().0;
         let lanes = self.lanes.map(|x| s.permutation(x));
         let [a, b] = self.chunks;
         let (mut lower, mut upper) = (0, 0);
@@ -260,7 +265,7 @@ impl Fused {
                 _ => insert_zero(insert_zero(i, lower), upper),
             };
             let members: [usize; 4] = [first, first ^ a, first ^ b, first ^ a ^ b];
-            let class = (low[first % low.len()] ^ self.classes[1][first >> LOW_BITS]) as usize ^ outer;
+            let class = (low[first % low.len()] ^ high[first >> LOW_BITS]) as usize ^ outer;
             let [fa, fb] = self.flips;
             let classes = [class, class ^ fa, class ^ fb, class ^ fa ^ fb];
             let mut old = [(s.splat(0.0), s.splat(0.0)); 4];
@@ -268,12 +273,12 @@ impl Fused {
                 old[t] = (s.load(&re[members[t]]), s.load(&im[members[t]]));
             }
             for t in 0..1 << H {
-                let table = &self.table[classes[t] << D..][..1 << D];
+                let table = &table[classes[t]];
                 let (c, d) = (s.load(&table[0].0), s.load(&table[0].1));
                 let (a, b) = old[t];
                 let mut sum = (s.mul(c, a), s.mul(c, b));
                 sum = (s.neg_mul_add(d, b, sum.0), s.mul_add(d, a, sum.1));
-                for v in 1..1 << D {
+                for v in 1..V {
                     let (c, d) = (s.load(&table[v].0), s.load(&table[v].1));
                     let (mut a, mut b) = old[t ^ (v & ((1 << H) - 1))];
                     if PERMUTED {
@@ -369,9 +374,15 @@ impl Pass {
     }
 }
 
-/// The passes that do the work of `ops` on groups of `2^k` amplitudes.
-pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
-    let mut left = cut(&merge(ops));
+/// Operators for which a register of groups of `2^k` amplitudes is copied to blocks.
+pub(super) fn gather(k: u32) -> usize {
+    GATHER[(k >= LARGE_BITS) as usize]
+}
+
+/// The passes that do the work of `ops` on groups of `2^k` amplitudes, copying blocks for at least `gather` operators.
+pub(super) fn passes(k: u32, ops: &[(Mask, f64)], gather: usize) -> Vec<Pass> {
+    let [a, b] = [false, true].map(|sort| cut(&merge(ops, sort)));
+    let mut left = if b.0 < a.0 { b.1 } else { a.1 };
     let mut passes = Vec::new();
     let bits = (BLOCK_BITS - LANE_BITS) as usize;
     while !left.is_empty() {
@@ -397,7 +408,7 @@ pub(super) fn passes(k: u32, ops: &[(Mask, f64)]) -> Vec<Pass> {
         }
         basis.vectors.sort_unstable();
         let mut consecutive = basis.vectors.iter().enumerate().all(|(i, &v)| v == 1 << i);
-        if !consecutive && taken.len() < if k < LARGE_BITS { GATHER_CACHED } else { GATHER_LARGE } {
+        if !consecutive && taken.len() < gather {
             basis.vectors = (0..k - LANE_BITS).map(|bit| 1 << bit).collect();
             consecutive = true;
         }
