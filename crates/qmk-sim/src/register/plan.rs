@@ -31,9 +31,9 @@ const DIMENSIONS: usize = 2;
 /// Z dimensions of an operator by X dimensions, so that no table is above 8 KiB.
 const CLASS_BITS: [usize; DIMENSIONS + 1] = [6, 5, 4];
 /// Relative time of an operator by X dimensions, as once measured.
-const COST: [u32; DIMENSIONS + 1] = [28, 33, 54];
+const COST: [u32; DIMENSIONS + 1] = [23, 31, 53];
 /// The same for a rotation.
-const COST_SINGLE: u32 = 16;
+const COST_SINGLE: u32 = 15;
 
 /// A basis over GF(2), fully reduced: the pivot of a vector, its highest bit, is in no other.
 #[derive(Clone, Default)]
@@ -224,34 +224,45 @@ impl Fused {
     #[inline(always)]
     fn apply<S: Simd>(&self, s: S, rep: u64, re: &mut [Chunk], im: &mut [Chunk]) {
         let outer = self.outer.iter().enumerate().fold(0, |c, (i, z)| c | parity(z & rep) << i);
+        macro_rules! call {
+            ($v:literal, $h:literal, $permuted:literal) => {
+                s.call(Sum::<$v, $h, $permuted> { fused: self, outer, re, im })
+            };
+        }
         match (self.dimensions, self.lanes != [0; 1 << DIMENSIONS]) {
-            ((0, _), _) => self.apply_as::<S, 1, 0, false>(s, outer, re, im),
-            ((1, 0), _) => self.apply_as::<S, 2, 0, true>(s, outer, re, im),
-            ((1, _), false) => self.apply_as::<S, 2, 1, false>(s, outer, re, im),
-            ((1, _), true) => self.apply_as::<S, 2, 1, true>(s, outer, re, im),
-            ((_, 0), _) => self.apply_as::<S, 4, 0, true>(s, outer, re, im),
-            ((_, 1), _) => self.apply_as::<S, 4, 1, true>(s, outer, re, im),
-            (_, false) => self.apply_as::<S, 4, 2, false>(s, outer, re, im),
-            (_, true) => self.apply_as::<S, 4, 2, true>(s, outer, re, im),
+            ((0, _), _) => call!(1, 0, false),
+            ((1, 0), _) => call!(2, 0, true),
+            ((1, _), false) => call!(2, 1, false),
+            ((1, _), true) => call!(2, 1, true),
+            ((_, 0), _) => call!(4, 0, true),
+            ((_, 1), _) => call!(4, 1, true),
+            (_, false) => call!(4, 2, false),
+            (_, true) => call!(4, 2, true),
         }
     }
+}
 
-    /// For V elements of the span of X, H dimensions of which move chunks.
+/// A fused operator with V elements in the span of X, H dimensions of which move chunks.
+struct Sum<'a, const V: usize, const H: usize, const PERMUTED: bool> {
+    fused: &'a Fused,
+    /// Parities of the block.
+    outer: usize,
+    re: &'a mut [Chunk],
+    im: &'a mut [Chunk],
+}
+
+impl<const V: usize, const H: usize, const PERMUTED: bool> Kernel for Sum<'_, V, H, PERMUTED> {
+    type Output = ();
     #[inline(always)]
-    fn apply_as<S: Simd, const V: usize, const H: usize, const PERMUTED: bool>(
-        &self,
-        s: S,
-        outer: usize,
-        re: &mut [Chunk],
-        im: &mut [Chunk],
-    ) {
+    fn run<S: Simd>(self, s: S) {
+        let Sum { fused, outer, re, im } = self;
         let n = re.len();
         let im = &mut im[..n];
-        let low: &[u8; 1 << LOW_BITS] = self.classes[0][..].try_into().expect("low classes are padded");
-        let high = &self.classes[1][..];
-        let table = self.table.as_chunks::<V>().0;
-        let lanes = self.lanes.map(|x| s.permutation(x));
-        let [a, b] = self.chunks;
+        let low: &[u8; 1 << LOW_BITS] = fused.classes[0][..].try_into().expect("low classes are padded");
+        let high = &fused.classes[1][..];
+        let table = fused.table.as_chunks::<V>().0;
+        let lanes = fused.lanes.map(|x| s.permutation(x));
+        let [a, b] = fused.chunks;
         let (mut lower, mut upper) = (0, 0);
         if H == 1 {
             lower = a.ilog2();
@@ -266,7 +277,7 @@ impl Fused {
             };
             let members: [usize; 4] = [first, first ^ a, first ^ b, first ^ a ^ b];
             let class = (low[first % low.len()] ^ high[first >> LOW_BITS]) as usize ^ outer;
-            let [fa, fb] = self.flips;
+            let [fa, fb] = fused.flips;
             let classes = [class, class ^ fa, class ^ fb, class ^ fa ^ fb];
             let mut old = [(s.splat(0.0), s.splat(0.0)); 4];
             for t in 0..1 << H {
