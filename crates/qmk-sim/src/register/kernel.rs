@@ -104,26 +104,23 @@ impl Combine {
             }
             return;
         }
-        // The highest bit splits a block into halves that are each walked in order.
-        let half = 1usize << xh.ilog2();
-        let x = xh as usize & (half - 1);
+        // One of each pair: the highest bit, so that both are walked in long stretches.
+        let top = xh.ilog2();
         let flip = parity(xh & zh);
-        for (n, (re, im)) in re.chunks_exact_mut(2 * half).zip(im.chunks_exact_mut(2 * half)).enumerate() {
-            let outer = parity((n * 2 * half) as u64 & zh);
-            let (re_lo, re_hi) = re.split_at_mut(half);
-            let (im_lo, im_hi) = im.split_at_mut(half);
-            for (i, (re_i, im_i)) in re_lo.iter_mut().zip(im_lo).enumerate() {
-                let odd = outer ^ parity(i as u64 & zh);
-                let (re_j, im_j) = (&mut re_hi[i ^ x], &mut im_hi[i ^ x]);
-                let a = (s.load(re_i), s.load(im_i));
-                let b = (s.load(re_j), s.load(im_j));
-                let a_new = update(a, weights[odd], b);
-                let b_new = update(b, weights[odd ^ flip], a);
-                s.store(a_new.0, re_i);
-                s.store(a_new.1, im_i);
-                s.store(b_new.0, re_j);
-                s.store(b_new.1, im_j);
-            }
+        let n = re.len();
+        let im = &mut im[..n];
+        for i in 0..n / 2 {
+            let h = insert_zero(i, top);
+            let j = h ^ xh as usize;
+            let odd = parity(h as u64 & zh);
+            let a = (s.load(&re[h]), s.load(&im[h]));
+            let b = (s.load(&re[j]), s.load(&im[j]));
+            let a_new = update(a, weights[odd], b);
+            let b_new = update(b, weights[odd ^ flip], a);
+            s.store(a_new.0, &mut re[h]);
+            s.store(a_new.1, &mut im[h]);
+            s.store(b_new.0, &mut re[j]);
+            s.store(b_new.1, &mut im[j]);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! a fixed order, and sines come from `libm`.
 
 mod kernel;
+mod plan;
 #[cfg(test)]
 mod scalar;
 mod simd;
@@ -111,11 +112,17 @@ impl Register {
         simd::run(All { re: &mut self.re, im: &mut self.im, op });
     }
 
-    /// Applies rotations in order to every group.
+    /// Applies rotations in order to every group: up to rounding the same as one [`Register::rotate`] after another,
+    /// in fewer passes.
     pub fn rotate_many(&mut self, ops: &[(Mask, f64)]) {
-        for &(p, theta) in ops {
-            self.rotate(p, theta);
+        if ops.len() < 2 || self.re.len() < plan::WORTHWHILE {
+            return ops.iter().for_each(|&(p, theta)| self.rotate(p, theta));
         }
+        self.apply(&plan::passes(self.k, ops, plan::gather(self.k)));
+    }
+
+    fn apply(&mut self, passes: &[plan::Pass]) {
+        simd::run(plan::Passes { k: self.k, re: &mut self.re, im: &mut self.im, passes });
     }
 
     /// Applies `exp(-i θ/2 P)` with an angle per group. A zero leaves its group as it is.

@@ -46,6 +46,8 @@ pub(super) trait Simd: Copy {
     fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn permutation(self, x: usize) -> Self::Permutation;
     fn permute(self, v: Self::V, p: Self::Permutation) -> Self::V;
+    /// Runs a kernel as a function of its own: the compiler does better on small ones.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
 }
 
 /// Work that is compiled once per instruction set. `run` must be `#[inline(always)]`.
@@ -92,6 +94,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn permute(self, v: Chunk, x: usize) -> Chunk {
         Chunk::from_fn(|i| v.0[(i ^ x) % LANES])
+    }
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
     }
 }
 
@@ -166,11 +172,13 @@ mod x86 {
     use super::{Chunk, Kernel, Simd};
     use std::arch::x86_64::*;
 
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,popcnt,bmi1,bmi2")]
     pub(super) fn avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx2(()))
     }
 
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma,popcnt,bmi1,bmi2")]
     pub(super) fn avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx512(()))
@@ -225,6 +233,10 @@ mod x86 {
             let v = if swap { [v[1], v[0]] } else { v };
             unsafe { v.map(|v| _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(v), within))) }
         }
+        #[inline(always)]
+        fn call<K: Kernel>(self, kernel: K) -> K::Output {
+            unsafe { avx2(kernel) }
+        }
     }
 
     #[derive(Clone, Copy)]
@@ -267,6 +279,10 @@ mod x86 {
         #[inline(always)]
         fn permute(self, v: Self::V, p: Self::Permutation) -> Self::V {
             unsafe { _mm512_permutexvar_pd(p, v) }
+        }
+        #[inline(always)]
+        fn call<K: Kernel>(self, kernel: K) -> K::Output {
+            unsafe { avx512(kernel) }
         }
     }
 }

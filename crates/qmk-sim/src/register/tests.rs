@@ -1,5 +1,5 @@
 use super::simd::at_each_level;
-use super::{Complex64, Mask, Register, scalar};
+use super::{Complex64, Mask, Register, plan, scalar};
 
 /// SplitMix64.
 struct Draw(u64);
@@ -208,5 +208,58 @@ fn a_zero_angle_touches_nothing() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn many_rotations_are_one_after_another() {
+    for (k, groups) in [(0, 2100), (1, 129), (2, 301), (3, 77), (5, 9), (8, 3), (11, 3), (13, 2), (14, 1)] {
+        let mut expected: Option<Vec<u64>> = None;
+        at_each_level(|level| {
+            let mut draw = Draw(k as u64);
+            let mut start = Register::new().select(&vec![0; groups]);
+            for _ in 0..k {
+                let theta: Vec<f64> = (0..groups).map(|_| draw.angle()).collect();
+                start.push_each(&theta);
+            }
+            let mut all = Vec::new();
+            for kind in 0..15 {
+                // Strings at large, few local ones over and over, pairs of qubits, diagonal ones, and a mixture.
+                let pool: Vec<Mask> = (0..6).map(|_| draw.mask(k)).collect();
+                let mut pair = 0;
+                let ops: Vec<(Mask, f64)> = (0..60)
+                    .map(|i| {
+                        if i % 10 == 0 && k > 0 {
+                            pair = 1 << draw.below(k as u64) | 1 << draw.below(k as u64);
+                        }
+                        let p = draw.mask(k);
+                        let local = Mask { x: p.x & pair, z: p.z & pair, ..p };
+                        let p = match kind % 5 {
+                            0 => p,
+                            1 => pool[draw.below(6) as usize],
+                            2 => local,
+                            3 => Mask { x: 0, ..p },
+                            _ => [p, local, pool[0]][draw.below(3) as usize],
+                        };
+                        (p, draw.angle())
+                    })
+                    .collect();
+                let (mut many, mut single) = (start.clone(), start.clone());
+                match kind {
+                    0..5 => many.rotate_many(&ops),
+                    5..10 => many.apply(&plan::passes(k, &ops, 1)),
+                    _ => many.apply(&plan::passes(k, &ops, usize::MAX)),
+                }
+                ops.iter().for_each(|&(p, theta)| single.rotate(p, theta));
+                for g in 0..groups {
+                    assert_close(&many.amplitudes(g), &single.amplitudes(g));
+                }
+                all.extend(bits(&many));
+            }
+            match &expected {
+                Some(e) => assert!(*e == all, "{level:?} differs at k = {k}"),
+                None => expected = Some(all),
+            }
+        });
     }
 }
