@@ -2,9 +2,9 @@
 //!
 //! A string is stored in chunks of C words of X bits followed by C words of Z bits, so that any run of chunks is
 //! contiguous and a chunk of eight words fills a vector register. Strings of up to 256 qubits have one chunk of 1, 2 or 4
-//! words. The functions that matter are compiled for several instruction sets and chosen at run time.
+//! words.
 
-use multiversion::multiversion;
+use crate::simd::{Kernel, LANES, Simd, run};
 
 /// Words of one chunk for n qubits.
 pub(crate) fn chunk_words(n: usize) -> usize {
@@ -20,50 +20,145 @@ pub(crate) fn chunk_words(n: usize) -> usize {
 #[inline]
 pub(crate) fn multiply(a: &mut [u64], b: &[u64], chunk: usize) -> u8 {
     match chunk {
-        1 => multiply_chunks::<1>(a, b),
-        2 => multiply_chunks::<2>(a, b),
-        4 => multiply_chunks::<4>(a, b),
-        _ => multiply_wide(a, b),
+        1 => multiply_with(Narrow::<1>, a, b),
+        2 => multiply_with(Narrow::<2>, a, b),
+        4 => multiply_with(Narrow::<4>, a, b),
+        _ => run(Product { a, b }),
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vpopcntdq+popcnt", "x86_64+avx2+popcnt"))]
-fn multiply_wide(a: &mut [u64], b: &[u64]) -> u8 {
-    multiply_chunks::<8>(a, b)
+struct Product<'a> {
+    a: &'a mut [u64],
+    b: &'a [u64],
 }
 
-/// Counts, bit by bit and modulo 4, the i's of the qubit-wise products (XY = iZ and so on): `one` and `two` are the low
-/// and high bits of two-bit counters.
-#[inline(always)]
-fn multiply_chunks<const C: usize>(a: &mut [u64], b: &[u64]) -> u8 {
-    let (mut one, mut two) = ([0u64; C], [0u64; C]);
-    for (a, b) in a.chunks_exact_mut(2 * C).zip(b.chunks_exact(2 * C)) {
-        let (xa, za) = a.split_at_mut(C);
-        let (xb, zb) = b.split_at(C);
+impl Kernel for Product<'_> {
+    type Output = u8;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> u8 {
+        multiply_with(Wide(s), self.a, self.b)
+    }
+}
+
+/// The words of half a chunk, in registers.
+trait Words: Copy {
+    const WORDS: usize;
+    type W: Copy;
+    fn load(self, from: &[u64]) -> Self::W;
+    fn store(self, v: Self::W, to: &mut [u64]);
+    fn splat(self, v: u64) -> Self::W;
+    fn and(self, a: Self::W, b: Self::W) -> Self::W;
+    fn xor(self, a: Self::W, b: Self::W) -> Self::W;
+    fn count(self, a: Self::W, b: Self::W) -> u8;
+    fn any(self, a: Self::W) -> bool;
+}
+
+#[derive(Clone, Copy)]
+struct Narrow<const C: usize>;
+
+impl<const C: usize> Words for Narrow<C> {
+    const WORDS: usize = C;
+    type W = [u64; C];
+
+    #[inline(always)]
+    fn load(self, from: &[u64]) -> [u64; C] {
+        std::array::from_fn(|i| from[i])
+    }
+    #[inline(always)]
+    fn store(self, v: [u64; C], to: &mut [u64]) {
+        to.copy_from_slice(&v);
+    }
+    #[inline(always)]
+    fn splat(self, v: u64) -> [u64; C] {
+        [v; C]
+    }
+    #[inline(always)]
+    fn and(self, a: [u64; C], b: [u64; C]) -> [u64; C] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+    #[inline(always)]
+    fn xor(self, a: [u64; C], b: [u64; C]) -> [u64; C] {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
+    fn count(self, a: [u64; C], b: [u64; C]) -> u8 {
+        let (mut low, mut high) = (0, 0);
         for i in 0..C {
-            let (x1, z1, x2, z2) = (xa[i], za[i], xb[i], zb[i]);
-            let x1z2 = x1 & z2;
-            let anti = (x2 & z1) ^ x1z2;
-            let (x, z) = (x1 ^ x2, z1 ^ z2);
-            (xa[i], za[i]) = (x, z);
-            two[i] ^= (one[i] ^ x ^ z ^ x1z2) & anti;
-            one[i] ^= anti;
+            high ^= b[i] ^ (low & a[i]);
+            low ^= a[i];
         }
+        (low.count_ones() + 2 * high.count_ones()) as u8 & 3
     }
-    let count = |v: &[u64; C]| v.iter().map(|w| w.count_ones()).sum::<u32>();
-    (count(&one) + 2 * count(&two)) as u8 & 3
+    #[inline(always)]
+    fn any(self, a: [u64; C]) -> bool {
+        a.into_iter().fold(0, |x, w| x | w) != 0
+    }
 }
 
-/// Whether two strings anticommute.
+#[derive(Clone, Copy)]
+struct Wide<S>(S);
+
 #[inline(always)]
-fn anticommute<const C: usize>(a: &[u64], b: &[u64]) -> bool {
-    let mut acc = [0u64; C];
-    for (a, b) in a.chunks_exact(2 * C).zip(b.chunks_exact(2 * C)) {
-        for i in 0..C {
-            acc[i] ^= (a[i] & b[C + i]) ^ (a[C + i] & b[i]);
-        }
+fn eight(words: &[u64]) -> &[u64; LANES] {
+    words.try_into().expect("half a chunk")
+}
+
+impl<S: Simd> Words for Wide<S> {
+    const WORDS: usize = LANES;
+    type W = S::W;
+
+    #[inline(always)]
+    fn load(self, from: &[u64]) -> S::W {
+        self.0.load_words(eight(from))
     }
-    acc.iter().fold(0, |x, w| x ^ w).count_ones() & 1 == 1
+    #[inline(always)]
+    fn store(self, v: S::W, to: &mut [u64]) {
+        self.0.store_words(v, to.try_into().expect("half a chunk"));
+    }
+    #[inline(always)]
+    fn splat(self, v: u64) -> S::W {
+        self.0.splat_words(v)
+    }
+    #[inline(always)]
+    fn and(self, a: S::W, b: S::W) -> S::W {
+        self.0.and(a, b)
+    }
+    #[inline(always)]
+    fn xor(self, a: S::W, b: S::W) -> S::W {
+        self.0.xor(a, b)
+    }
+    #[inline(always)]
+    fn count(self, a: S::W, b: S::W) -> u8 {
+        self.0.count(a, b)
+    }
+    #[inline(always)]
+    fn any(self, a: S::W) -> bool {
+        self.0.any(a)
+    }
+}
+
+/// Counts, bit by bit and modulo 4, the i's of the qubit-wise products (XY = iZ and so on): low and high bits of two-bit
+/// counters.
+#[inline(always)]
+fn add_phase<T: Words>(t: T, [one, two]: [T::W; 2], [x1, z1]: [T::W; 2], [x2, z2]: [T::W; 2]) -> [T::W; 2] {
+    let x1z2 = t.and(x1, z2);
+    let anti = t.xor(t.and(x2, z1), x1z2);
+    let sum = t.xor(t.xor(t.xor(x1, x2), t.xor(z1, z2)), x1z2);
+    [t.xor(one, anti), t.xor(two, t.and(t.xor(one, sum), anti))]
+}
+
+#[inline(always)]
+fn multiply_with<T: Words>(t: T, a: &mut [u64], b: &[u64]) -> u8 {
+    let c = T::WORDS;
+    let mut phase = [t.splat(0); 2];
+    for (a, b) in a.chunks_exact_mut(2 * c).zip(b.chunks_exact(2 * c)) {
+        let (left, right) = ([t.load(&a[..c]), t.load(&a[c..])], [t.load(&b[..c]), t.load(&b[c..])]);
+        phase = add_phase(t, phase, left, right);
+        t.store(t.xor(left[0], right[0]), &mut a[..c]);
+        t.store(t.xor(left[1], right[1]), &mut a[c..]);
+    }
+    t.count(phase[0], phase[1])
 }
 
 /// A one-qubit Clifford on a virtual qubit that precedes or follows a fold.
@@ -75,108 +170,306 @@ pub(crate) enum Turn {
 }
 
 /// A Clifford to fold into rows on the virtual side: `before`, then "R controlled by d", then H if `hadamard`, all on
-/// virtual qubit d.
-pub(crate) struct Fold<'a> {
+/// virtual qubit d. R itself, without anything on d, is kept beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fold {
     pub(crate) before: Turn,
-    /// R, without anything on d, over all chunks.
-    pub(crate) r: &'a [u64],
+    /// Sign of R.
     pub(crate) negative: bool,
-    /// Chunks that hold R, and the one that holds d.
+    /// Chunks that hold R.
     pub(crate) span: (u32, u32),
     /// Position of d's X word in a row, and its bit.
-    pub(crate) word: usize,
+    pub(crate) word: u32,
     pub(crate) bit: u64,
     pub(crate) hadamard: bool,
+    /// The bit among the X words of a row, if these are so few. Made long before it is loaded: a vector load that follows close
+    /// on a scalar store waits for it.
+    spot: [u64; 2 * LANES],
 }
 
-/// The bit rows of a tableau.
-pub(crate) struct Rows<'a> {
-    pub(crate) data: &'a mut [u64],
-    pub(crate) negative: &'a mut [bool],
-    /// Chunks outside of which a row is zero.
-    pub(crate) span: &'a mut [(u32, u32)],
-    pub(crate) live: &'a [u32],
-    pub(crate) stride: usize,
-    pub(crate) chunk: usize,
-}
-
-pub(crate) fn fold(rows: Rows<'_>, f: &Fold<'_>) {
-    match rows.chunk {
-        1 => fold_small::<1>(rows, f),
-        2 => fold_small::<2>(rows, f),
-        4 => fold_small::<4>(rows, f),
-        _ => fold_wide(rows, f),
+impl Fold {
+    pub(crate) fn new(before: Turn, negative: bool, span: (u32, u32), d: usize, chunk: usize, hadamard: bool) -> Self {
+        let (word, bit) = (d / 64, 1 << (d % 64));
+        let mut spot = [0; 2 * LANES];
+        if let Some(spot) = spot.get_mut(word) {
+            *spot = bit;
+        }
+        let word = (word / chunk * 2 * chunk + word % chunk) as u32;
+        Fold { before, negative, span, word, bit, hadamard, spot }
     }
 }
 
-fn fold_small<const C: usize>(rows: Rows<'_>, f: &Fold<'_>) {
-    fold_chunks::<C>(rows, f);
+/// A row that folds change.
+pub(crate) struct Row<'a> {
+    pub(crate) bits: &'a mut [u64],
+    pub(crate) negative: &'a mut bool,
+    /// Chunks outside of which it is zero.
+    pub(crate) span: &'a mut (u32, u32),
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vpopcntdq+popcnt", "x86_64+avx2+popcnt"))]
-fn fold_wide(rows: Rows<'_>, f: &Fold<'_>) {
-    fold_chunks::<8>(rows, f);
+/// Folds one Clifford after the other into rows. `strings` holds their R's, as long as a row each. A fold is a long chain of
+/// dependent instructions: four rows take hardly longer than one.
+pub(crate) fn fold<const R: usize>(rows: [Row<'_>; R], folds: &[Fold], strings: &[u64], chunk: usize) {
+    match chunk {
+        1 => fold_in_registers::<_, 1, R>(Narrow::<1>, rows, folds, strings),
+        2 => fold_in_registers::<_, 1, R>(Narrow::<2>, rows, folds, strings),
+        4 => fold_in_registers::<_, 1, R>(Narrow::<4>, rows, folds, strings),
+        _ => run(Folding { rows, folds, strings }),
+    }
+}
+
+struct Folding<'a, const R: usize> {
+    rows: [Row<'a>; R],
+    folds: &'a [Fold],
+    strings: &'a [u64],
+}
+
+impl<const R: usize> Kernel for Folding<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Folding { rows, folds, strings } = self;
+        match rows[0].bits.len() / (2 * LANES) {
+            1 => fold_in_registers::<_, 1, R>(Wide(s), rows, folds, strings),
+            2 => fold_in_registers::<_, 2, R>(Wide(s), rows, folds, strings),
+            _ => {
+                for row in rows {
+                    fold_in_memory(Wide(s), row, folds, strings);
+                }
+            }
+        }
+    }
+}
+
+/// The sign of a row after a fold. Row = X_d T or Y_d T if x, else T or Z_d T; R·T = i^k × Hermitian, and k is odd iff they
+/// anticommute. Then T becomes Z_d T, X_d T becomes Y_d (-iRT), and Y_d T becomes -X_d (-iRT).
+#[inline(always)]
+fn sign(f: &Fold, negative: bool, x: bool, z: bool, k: u8) -> bool {
+    let turned = k.wrapping_add(2 * (negative as u8 + f.negative as u8)) & 3;
+    // Without branches: x is as good as a coin.
+    let product = if k & 1 == 1 { (turned == 3) ^ z } else { turned == 2 };
+    if x { product } else { negative }
+}
+
+/// X and Z of one qubit after H or S, and whether the sign turns.
+#[inline(always)]
+fn turn(how: Turn, x: bool, z: bool) -> (bool, bool, bool) {
+    match how {
+        Turn::None => (x, z, false),
+        Turn::H => (z, x, x & z),
+        // S†XS = -Y, S†YS = X.
+        Turn::S => (x, z ^ x, x & !z),
+    }
 }
 
 #[inline(always)]
-fn fold_chunks<const C: usize>(rows: Rows<'_>, f: &Fold<'_>) {
-    let Rows { data, negative, span, live, stride, .. } = rows;
-    let home = (f.word / (2 * C)) as u32;
-    for &r in live {
-        let r = r as usize;
-        let (lo, hi) = span[r];
+fn load_chunks<T: Words, const K: usize>(t: T, bits: &[u64]) -> [[T::W; 2]; K] {
+    let c = T::WORDS;
+    let mut v = [[t.splat(0); 2]; K];
+    for (v, chunk) in v.iter_mut().zip(bits.chunks_exact(2 * c)) {
+        *v = [t.load(&chunk[..c]), t.load(&chunk[c..])];
+    }
+    v
+}
+
+/// For rows of K chunks: they stay in registers from fold to fold. Loops, not closures: these would not be compiled for the
+/// instruction set.
+#[inline(always)]
+fn fold_in_registers<T: Words, const K: usize, const R: usize>(
+    t: T,
+    mut rows: [Row<'_>; R],
+    folds: &[Fold],
+    strings: &[u64],
+) {
+    let c = T::WORDS;
+    let mut vs = [[[t.splat(0); 2]; K]; R];
+    let mut signs = [false; R];
+    for i in 0..R {
+        vs[i] = load_chunks::<T, K>(t, rows[i].bits);
+        signs[i] = *rows[i].negative;
+    }
+    for (f, r) in folds.iter().zip(strings.chunks_exact(2 * K * c)) {
+        let mut d = [t.splat(0); K];
+        for (d, spot) in d.iter_mut().zip(f.spot.chunks_exact(c)) {
+            *d = t.load(spot);
+        }
+        let r = load_chunks::<T, K>(t, r);
+        // In stages over all rows, so that the rows' chains run side by side.
+        let (mut at_d, mut phase) = ([[t.splat(0); 2]; R], [[t.splat(0); 2]; R]);
+        for i in 0..R {
+            for k in 0..K {
+                let [x1, z1] = vs[i][k];
+                let [x2, z2] = r[k];
+                at_d[i][0] = t.xor(at_d[i][0], t.and(x1, d[k]));
+                at_d[i][1] = t.xor(at_d[i][1], t.and(z1, d[k]));
+                phase[i] = add_phase(t, phase[i], [x1, z1], [x2, z2]);
+            }
+        }
+        let mut counts = [0u8; R];
+        for i in 0..R {
+            counts[i] = 4 - t.count(phase[i][0], phase[i][1]);
+        }
+        let mut change = [[false; 3]; R];
+        for i in 0..R {
+            let (x0, z0) = (t.any(at_d[i][0]), t.any(at_d[i][1]));
+            let (x, z, flip) = turn(f.before, x0, z0);
+            let sign = sign(f, signs[i] ^ flip, x, z, counts[i]);
+            let z = z ^ (counts[i] & 1 == 1);
+            let (x1, z1, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z);
+            signs[i] = sign ^ flip;
+            change[i] = [x, x0 ^ x1, z0 ^ z1];
+        }
+        for i in 0..R {
+            let take = t.splat((change[i][0] as u64).wrapping_neg());
+            let dx = t.splat((change[i][1] as u64).wrapping_neg());
+            let dz = t.splat((change[i][2] as u64).wrapping_neg());
+            for k in 0..K {
+                let [x, z] = vs[i][k];
+                vs[i][k] = [
+                    t.xor(x, t.xor(t.and(r[k][0], take), t.and(d[k], dx))),
+                    t.xor(z, t.xor(t.and(r[k][1], take), t.and(d[k], dz))),
+                ];
+            }
+        }
+    }
+    for i in 0..R {
+        for (v, chunk) in vs[i].iter().zip(rows[i].bits.chunks_exact_mut(2 * c)) {
+            let (x, z) = chunk.split_at_mut(c);
+            t.store(v[0], x);
+            t.store(v[1], z);
+        }
+        *rows[i].negative = signs[i];
+        *rows[i].span = (0, K as u32);
+    }
+}
+
+#[inline(always)]
+fn fold_in_memory<T: Words>(t: T, row: Row<'_>, folds: &[Fold], strings: &[u64]) {
+    let Row { bits, negative, span } = row;
+    let c = T::WORDS;
+    for (f, r) in folds.iter().zip(strings.chunks_exact(bits.len())) {
+        let home = f.word / (2 * c as u32);
+        let (lo, hi) = *span;
         let at_home = lo <= home && home < hi;
         // Where both are not zero.
         let (from, to) = (lo.max(f.span.0), hi.min(f.span.1));
         if !at_home && from >= to {
             continue;
         }
-        let row = &mut data[r * stride..(r + 1) * stride];
-        let (xi, zi) = (f.word, f.word + C);
-        let (mut x, mut z) = if at_home { (row[xi] & f.bit, row[zi] & f.bit) } else { (0, 0) };
-        match f.before {
-            Turn::None => {}
-            Turn::H => {
-                negative[r] ^= x & z != 0;
-                (x, z) = (z, x);
-            }
-            Turn::S => {
-                // S†XS = -Y, S†YS = X.
-                if x != 0 {
-                    negative[r] ^= z == 0;
-                    z ^= f.bit;
-                }
-            }
-        }
-        let both = from as usize * 2 * C..to.max(from) as usize * 2 * C;
-        if x == 0 {
-            if anticommute::<C>(&row[both.clone()], &f.r[both]) {
-                z ^= f.bit;
-            }
+        let (xi, zi) = (f.word as usize, f.word as usize + c);
+        let (x, z, flip) = turn(f.before, bits[xi] & f.bit != 0, bits[zi] & f.bit != 0);
+        *negative ^= flip;
+        let k = if x {
+            *span = (lo.min(f.span.0), hi.max(f.span.1));
+            let range = f.span.0 as usize * 2 * c..f.span.1 as usize * 2 * c;
+            4 - multiply_with(t, &mut bits[range.clone()], &r[range])
         } else {
-            // Row = X_d T or Y_d T. R·T = i^k × Hermitian; k is odd iff they anticommute, and then X_d T becomes
-            // Y_d (-iRT) and Y_d T becomes -X_d (-iRT). R·T = (T·R)†, so its power of i is minus that of T·R.
-            let (lo, hi) = (lo.min(f.span.0), hi.max(f.span.1));
-            span[r] = (lo, hi);
-            let range = f.span.0 as usize * 2 * C..f.span.1 as usize * 2 * C;
-            let k = 4 - multiply_chunks::<C>(&mut row[range.clone()], &f.r[range]);
-            let k = k.wrapping_add(2 * (negative[r] as u8 + f.negative as u8)) & 3;
-            if k & 1 == 1 {
-                negative[r] = (k == 3) ^ (z != 0);
-                z ^= f.bit;
-            } else {
-                negative[r] = k == 2;
+            let mut phase = [t.splat(0); 2];
+            let both = from as usize * 2 * c..to.max(from) as usize * 2 * c;
+            for (a, b) in bits[both.clone()].chunks_exact(2 * c).zip(r[both].chunks_exact(2 * c)) {
+                phase = add_phase(t, phase, [t.load(&a[..c]), t.load(&a[c..])], [t.load(&b[..c]), t.load(&b[c..])]);
+            }
+            4 - t.count(phase[0], phase[1])
+        };
+        *negative = sign(f, *negative, x, z, k);
+        let z = z ^ (k & 1 == 1);
+        let (x, z, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z);
+        *negative ^= flip;
+        if at_home || x || z {
+            bits[xi] = bits[xi] & !f.bit | if x { f.bit } else { 0 };
+            bits[zi] = bits[zi] & !f.bit | if z { f.bit } else { 0 };
+            *span = (span.0.min(home), span.1.max(home + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::philox2x64;
+    use crate::simd::at_each_level;
+
+    fn words(seed: u64, n: usize) -> Vec<u64> {
+        (0..n as u64).map(|i| philox2x64([i, 3], seed)[0]).collect()
+    }
+
+    /// One qubit at a time.
+    fn slow_multiply(a: &mut [u64], b: &[u64], chunk: usize) -> u8 {
+        let mut k = 0;
+        for (a, b) in a.chunks_exact_mut(2 * chunk).zip(b.chunks_exact(2 * chunk)) {
+            for i in 0..chunk {
+                for bit in 0..64 {
+                    let get = |v: &[u64], w: usize| (v[w] >> bit & 1) as i32;
+                    let (x1, z1, x2, z2) = (get(a, i), get(a, chunk + i), get(b, i), get(b, chunk + i));
+                    // X·Y, Y·Z, Z·X give i, the other way round -i.
+                    k += match (x1, z1) {
+                        (1, 1) => z2 - x2,
+                        (1, 0) => z2 * (2 * x2 - 1),
+                        (0, 1) => x2 * (1 - 2 * z2),
+                        _ => 0,
+                    };
+                }
+                a[i] ^= b[i];
+                a[chunk + i] ^= b[chunk + i];
             }
         }
-        if f.hadamard {
-            negative[r] ^= x & z != 0;
-            (x, z) = (z, x);
+        k.rem_euclid(4) as u8
+    }
+
+    #[test]
+    fn products_are_the_slow_ones_at_each_level() {
+        for (chunk, chunks) in [(1, 1), (2, 1), (4, 1), (8, 1), (8, 3)] {
+            let (a, b) = (words(1, 2 * chunk * chunks), words(2, 2 * chunk * chunks));
+            let mut slow = a.clone();
+            let k = slow_multiply(&mut slow, &b, chunk);
+            at_each_level(|level| {
+                let mut fast = a.clone();
+                assert_eq!(multiply(&mut fast, &b, chunk), k, "{level:?}, {chunks} chunks of {chunk}");
+                assert_eq!(fast, slow);
+            });
         }
-        if at_home || x | z != 0 {
-            row[xi] = row[xi] & !f.bit | x;
-            row[zi] = row[zi] & !f.bit | z;
-            let (lo, hi) = span[r];
-            span[r] = (lo.min(home), hi.max(home + 1));
+    }
+
+    /// The two ways to fold, on rows that both can take.
+    #[test]
+    fn folds_in_registers_and_in_memory_agree_at_each_level() {
+        for chunks in [1, 2] {
+            let length = 16 * chunks;
+            let folds: Vec<Fold> = words(9, 40)
+                .iter()
+                .map(|w| {
+                    let before = [Turn::None, Turn::H, Turn::S][*w as usize % 3];
+                    let d = (w >> 16) as usize % (512 * chunks);
+                    Fold::new(before, w >> 8 & 1 == 1, (0, chunks as u32), d, 8, w >> 40 & 1 == 1)
+                })
+                .collect();
+            let mut strings = words(10, length * folds.len());
+            for (f, r) in folds.iter().zip(strings.chunks_exact_mut(length)) {
+                r[f.word as usize] &= !f.bit;
+                r[f.word as usize + 8] &= !f.bit;
+            }
+            for seed in 0..50 {
+                let (mut slow, mut negative) = (words(seed, length), false);
+                let row = Row { bits: &mut slow, negative: &mut negative, span: &mut (0, chunks as u32) };
+                fold_in_memory(Narrow::<8>, row, &folds, &strings);
+                at_each_level(|level| {
+                    let (mut fast, mut minus) = (words(seed, length), false);
+                    let mut span = (0, chunks as u32);
+                    fold([Row { bits: &mut fast, negative: &mut minus, span: &mut span }], &folds, &strings, 8);
+                    assert_eq!((&fast, minus), (&slow, negative), "{level:?}");
+                    // Beside another row.
+                    let (mut fast, mut minus) = ([words(seed + 1, length), words(seed, length)], [true, false]);
+                    let mut spans = [span; 2];
+                    let [(b0, n0, s0), (b1, n1, s1)] = {
+                        let ([b0, b1], [n0, n1], [s0, s1]) = (&mut fast, &mut minus, &mut spans);
+                        [(b0, n0, s0), (b1, n1, s1)]
+                    };
+                    let first = Row { bits: b0, negative: n0, span: s0 };
+                    fold([first, Row { bits: b1, negative: n1, span: s1 }], &folds, &strings, 8);
+                    assert_eq!((&fast[1], minus[1]), (&slow, negative), "{level:?}");
+                });
+            }
         }
     }
 }

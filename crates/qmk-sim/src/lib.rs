@@ -21,6 +21,7 @@ mod program;
 mod register;
 pub mod rng;
 mod rotations;
+mod simd;
 mod state;
 mod structure;
 mod tableau;

@@ -60,7 +60,8 @@ fn unite(parent: &mut [u32], mut wires: impl Iterator<Item = u32>) {
     if let Some(first) = wires.next() {
         for other in wires {
             let (a, b) = (find(parent, first), find(parent, other));
-            parent[b as usize] = a;
+            // Wires are numbered in order: the trees stay shallow.
+            parent[a.max(b) as usize] = a.min(b);
         }
     }
 }
@@ -78,6 +79,9 @@ fn registers(channel: &Channel) -> ([u32; 2], usize) {
 /// # Errors
 /// Which channel is wrong, and how.
 pub(crate) fn check_noise(image: &Image, noise: &[Noise]) -> Result<(), String> {
+    if noise.is_empty() {
+        return Ok(());
+    }
     let mut live = vec![false; image.qubits as usize];
     let mut channels = noise.iter().enumerate().peekable();
     for (at, instr) in image.code.iter().enumerate() {
@@ -132,11 +136,22 @@ impl Program {
         let mut parent: Vec<u32> = Vec::new();
         let mut channels = noise.iter().peekable();
         for (at, instr) in image.code.iter().enumerate() {
-            if let Op::Alloc(q) = instr.op {
-                wire[q as usize] = parent.len() as u32;
-                parent.push(parent.len() as u32);
-            } else {
-                unite(&mut parent, instr.op.qubits().map(|q| wire[q as usize]));
+            match instr.op {
+                Op::Alloc(q) => {
+                    wire[q as usize] = parent.len() as u32;
+                    parent.push(parent.len() as u32);
+                }
+                Op::Clifford2(_, a, b) | Op::TeleportCnot(a, b) | Op::MeasureBell(a, b, ..) => {
+                    let (a, b) = (wire[a as usize], wire[b as usize]);
+                    // Most pairs have met before.
+                    if parent[a as usize] != parent[b as usize] {
+                        unite(&mut parent, [a, b].into_iter());
+                    }
+                }
+                Op::Ccz(a, b, c) | Op::Toffoli(a, b, c) => {
+                    unite(&mut parent, [a, b, c].into_iter().map(|q| wire[q as usize]));
+                }
+                _ => {}
             }
             while let Some(n) = channels.next_if(|n| n.after as usize <= at) {
                 let (q, count) = registers(&n.channel);

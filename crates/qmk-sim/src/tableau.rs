@@ -3,9 +3,10 @@
 //!
 //! Gates on the physical side are row operations; Cliffords folded in on the virtual side are column operations. Strings
 //! are Hermitian: a bit pair (x, z) = (1, 1) is Y, and a string has a sign. Which two strings are stored is free, so
-//! a one-qubit Clifford only renames them.
+//! a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked at, many
+//! at a time; a row that is not looked at again never pays for them.
 
-use crate::bits::{Fold, Rows, Turn, chunk_words, fold, multiply};
+use crate::bits::{Fold, Row, Turn, chunk_words, fold, multiply};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
 /// A signed Hermitian Pauli string in the layout of a tableau's rows.
@@ -67,12 +68,14 @@ pub(crate) struct Tableau {
     span: Vec<(u32, u32)>,
     /// Which Paulis of its qubit the two rows of a qubit are.
     label: Vec<[Pauli; 2]>,
-    /// Rows that folds must keep up to date, and where each stands in that list.
-    live: Vec<u32>,
-    place: Vec<u32>,
+    /// Folds that some rows have not seen, their R's, and how many of them each row has.
+    folds: Vec<Fold>,
+    strings: Vec<u64>,
+    seen: Vec<u32>,
 }
 
-const DEAD: u32 = u32::MAX;
+/// Rows that are not looked at again.
+const RETIRED: u32 = u32::MAX;
 
 /// For a ≠ b: the power of i by which ab must be multiplied to give their third: ab = ic for (X,Y), (Y,Z), (Z,X).
 fn to_third(a: Pauli, b: Pauli) -> u8 {
@@ -113,8 +116,9 @@ impl Tableau {
             negative: vec![false; 2 * n],
             span: Vec::with_capacity(2 * n),
             label: vec![[Pauli::X, Pauli::Z]; n],
-            live: (0..2 * n as u32).collect(),
-            place: (0..2 * n as u32).collect(),
+            folds: Vec::new(),
+            strings: Vec::new(),
+            seen: vec![0; 2 * n],
         };
         for q in 0..n {
             let (word, home) = (q / 64, (q / (64 * chunk)) as u32);
@@ -138,6 +142,7 @@ impl Tableau {
 
     /// The same Clifford on more qubits.
     pub(crate) fn grow(&mut self, n: usize) {
+        self.catch_up_all();
         let mut t = Tableau::new(n);
         for r in 0..2 * self.n {
             for word in 0..self.words() {
@@ -153,6 +158,68 @@ impl Tableau {
         }
         t.label[..self.n].copy_from_slice(&self.label);
         *self = t;
+    }
+
+    /// Lets a row see the folds that it has not.
+    #[inline]
+    fn catch_up(&mut self, row: usize) {
+        if (self.seen[row] as usize) < self.folds.len() {
+            self.fold_into([row]);
+        }
+    }
+
+    /// The same for four rows, at once if they are equally late.
+    #[inline]
+    fn catch_up_four(&mut self, rows: [usize; 4]) {
+        let seen = self.seen[rows[0]];
+        if self.chunk == 8 && (seen as usize) < self.folds.len() && rows.iter().all(|&r| self.seen[r] == seen) {
+            self.fold_into(rows);
+        } else {
+            rows.into_iter().for_each(|r| self.catch_up(r));
+        }
+    }
+
+    /// Lets the next qubits' rows see folds along with that of `U†P_qU`, if it has many to see: they are likely to be looked at
+    /// next.
+    fn catch_up_with_company(&mut self, p: Pauli, q: usize) {
+        const MANY: usize = 16;
+        let Some(i) = self.label[q].iter().position(|&l| l == p) else { return };
+        let seen = self.seen[2 * q + i];
+        if self.chunk == 8
+            && q + 3 < self.n
+            && seen as usize + MANY <= self.folds.len()
+            && (q..q + 4).all(|q| self.label[q][i] == p && self.seen[2 * q + i] == seen)
+        {
+            self.fold_into([0, 1, 2, 3].map(|j| 2 * (q + j) + i));
+        }
+    }
+
+    fn fold_into<const R: usize>(&mut self, rows: [usize; R]) {
+        let from = self.seen[rows[0]] as usize;
+        let stride = self.stride;
+        let bits = self.data.get_disjoint_mut(rows.map(|r| r * stride..(r + 1) * stride));
+        let (signs, spans) = (self.negative.get_disjoint_mut(rows), self.span.get_disjoint_mut(rows));
+        let (Ok(bits), Ok(signs), Ok(spans)) = (bits, signs, spans) else { unreachable!("the rows are different") };
+        let mut parts = bits.into_iter().zip(signs).zip(spans);
+        let late = std::array::from_fn(|_| {
+            let ((bits, negative), span) = parts.next().expect("as many as rows");
+            Row { bits, negative, span }
+        });
+        fold::<R>(late, &self.folds[from..], &self.strings[from * stride..], self.chunk);
+        for row in rows {
+            self.seen[row] = self.folds.len() as u32;
+        }
+    }
+
+    fn catch_up_all(&mut self) {
+        for row in 0..2 * self.n {
+            self.catch_up(row);
+            if self.seen[row] != RETIRED {
+                self.seen[row] = 0;
+            }
+        }
+        self.folds.clear();
+        self.strings.clear();
     }
 
     fn bits(&self, row: usize) -> core::ops::Range<usize> {
@@ -188,9 +255,12 @@ impl Tableau {
     fn row(&mut self, p: Pauli, q: usize) -> usize {
         let [a, b] = self.label[q];
         if a == p {
+            self.catch_up(2 * q);
             return 2 * q;
         }
+        self.catch_up(2 * q + 1);
         if b != p {
+            self.catch_up(2 * q);
             // Row b := i^k a b. The order of the factors only turns the phase.
             self.mul_row(2 * q + 1, 2 * q, to_third(b, a));
             self.label[q][1] = p;
@@ -216,6 +286,7 @@ impl Tableau {
 
     /// U := (Q_b controlled by P_a) U: what anticommutes with P on a is multiplied by Q on b, and the other way round.
     fn controlled(&mut self, p: Pauli, a: usize, q: Pauli, b: usize) {
+        self.catch_up_four([2 * a, 2 * a + 1, 2 * b, 2 * b + 1]);
         let (ra, rb) = (self.row(p, a), self.row(q, b));
         self.mul_row(ra ^ 1, rb, 0);
         self.mul_row(rb ^ 1, ra, 0);
@@ -234,6 +305,7 @@ impl Tableau {
                     first[lo * self.stride..][..self.stride].swap_with_slice(&mut second[..self.stride]);
                     self.negative.swap(ra, rb);
                     self.span.swap(ra, rb);
+                    self.seen.swap(ra, rb);
                 }
                 self.label.swap(a, b);
             }
@@ -247,6 +319,7 @@ impl Tableau {
         out.negative = false;
         out.span = (0, 0);
         for &(p, q) in factors {
+            self.catch_up_with_company(p, q);
             let row = self.row(p, q);
             if out.bits.is_empty() {
                 out.bits.extend_from_slice(&self.data[row * self.stride..(row + 1) * self.stride]);
@@ -274,43 +347,21 @@ impl Tableau {
         };
         // S†YS = X and HZH = X: no sign.
         q.clear(d);
-        let f = Fold {
-            before,
-            r: &q.bits,
-            negative: q.negative,
-            span: q.span,
-            word: q.at(d / 64),
-            bit: 1 << (d % 64),
-            hadamard,
-        };
-        let rows = Rows {
-            data: &mut self.data,
-            negative: &mut self.negative,
-            span: &mut self.span,
-            live: &self.live,
-            stride: self.stride,
-            chunk: self.chunk,
-        };
-        fold(rows, &f);
+        // The log is never larger than the rows.
+        if self.folds.len() >= (2 * self.n).max(64) {
+            self.catch_up_all();
+        }
+        self.folds.push(Fold::new(before, q.negative, q.span, d, self.chunk, hadamard));
+        self.strings.extend_from_slice(&q.bits);
         before
     }
 
-    fn bury(&mut self, row: usize) {
-        let place = std::mem::replace(&mut self.place[row], DEAD);
-        if place != DEAD {
-            self.live.swap_remove(place as usize);
-            if let Some(&moved) = self.live.get(place as usize) {
-                self.place[moved as usize] = place;
-            }
-        }
-    }
-
-    /// Promises that qubit q is not used again, except for pulling back Z_q if `keep_z`: folds need not follow its rows.
+    /// Promises that qubit q is not used again, except for pulling back Z_q if `keep_z`.
     pub(crate) fn retire(&mut self, q: usize, keep_z: bool) {
         let z = keep_z.then(|| self.row(Pauli::Z, q));
         for row in [2 * q, 2 * q + 1] {
             if Some(row) != z {
-                self.bury(row);
+                self.seen[row] = RETIRED;
             }
         }
     }

@@ -5,7 +5,7 @@
 //! the chunk times a sign per lane, and what is left of the factor is real or imaginary for the whole pass.
 
 use super::Mask;
-use super::simd::{Chunk, Kernel, LANES, Simd};
+use crate::simd::{Chunk, Kernel, LANES, Simd};
 
 pub(super) const LANE_BITS: u32 = LANES.trailing_zeros();
 pub(super) const LANE_MASK: u64 = LANES as u64 - 1;

@@ -7,13 +7,12 @@ mod kernel;
 mod plan;
 #[cfg(test)]
 mod scalar;
-mod simd;
 #[cfg(test)]
 mod tests;
 
+use crate::simd::{self, Chunk, LANES};
 use kernel::{All, Combine, Each, Expectation, Keep, LANE_BITS, Project};
 use num_complex::Complex64;
-use simd::{Chunk, LANES};
 
 /// A signed Hermitian Pauli string over register bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +114,7 @@ impl Register {
     /// Applies rotations in order to every group: up to rounding the same as one [`Register::rotate`] after another,
     /// in fewer passes.
     pub fn rotate_many(&mut self, ops: &[(Mask, f64)]) {
-        if ops.len() < 2 || self.re.len() < plan::WORTHWHILE {
+        if ops.len() < 2 || self.k < plan::WORTHWHILE {
             return ops.iter().for_each(|&(p, theta)| self.rotate(p, theta));
         }
         self.apply(&plan::passes(self.k, ops, plan::gather(self.k)));

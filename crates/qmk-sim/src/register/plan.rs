@@ -8,7 +8,7 @@
 
 use super::Mask;
 use super::kernel::{Combine, LANE_BITS, LANE_MASK, insert_zero, parity};
-use super::simd::{Chunk, Kernel, LANES, Simd};
+use crate::simd::{Chunk, Kernel, LANES, Simd};
 use num_complex::Complex64;
 use std::ops::BitXor;
 
@@ -20,8 +20,9 @@ const LOW_BITS: u32 = 10;
 const LARGE_BITS: u32 = 21;
 /// Operators for which copying to a block pays, in cache and in main memory.
 const GATHER: [usize; 2] = [12, 4];
-/// Chunks below which planning costs more than it saves.
-pub(super) const WORTHWHILE: usize = 256;
+/// Qubits below which planning costs more than it saves. The number of groups must not matter: the same group rounds the
+/// same way in any company.
+pub(super) const WORTHWHILE: u32 = 11;
 /// Bound on how many rotations or operators one is moved across that it commutes with.
 const REACH: usize = 64;
 /// Longest run considered for one operator.

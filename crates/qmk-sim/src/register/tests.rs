@@ -1,5 +1,5 @@
-use super::simd::at_each_level;
 use super::{Complex64, Mask, Register, plan, scalar};
+use crate::simd::at_each_level;
 
 /// SplitMix64.
 struct Draw(u64);

@@ -1,37 +1,39 @@
-//! Eight lanes of f64 in three instruction sets, chosen at run time. The only unsafe code of the crate.
+//! Eight lanes of f64 or u64 in three instruction sets, chosen at run time. The only unsafe code of the crate.
 //!
 //! Every operation is exactly rounded and lane by lane, so that all levels give the same bits.
 #![allow(unsafe_code)]
 
+use std::sync::OnceLock;
+
 /// Lanes of a [`Chunk`].
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// Eight consecutive values, one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(64))]
-pub(super) struct Chunk(pub(super) [f64; LANES]);
+pub(crate) struct Chunk(pub(crate) [f64; LANES]);
 
 impl Chunk {
     #[inline]
-    pub(super) fn splat(v: f64) -> Self {
+    pub(crate) fn splat(v: f64) -> Self {
         Chunk([v; LANES])
     }
 
     #[inline]
-    pub(super) fn from_fn(f: impl FnMut(usize) -> f64) -> Self {
+    pub(crate) fn from_fn(f: impl FnMut(usize) -> f64) -> Self {
         Chunk(std::array::from_fn(f))
     }
 
     /// The sum of the lanes in a fixed order.
     #[inline]
-    pub(super) fn sum(self) -> f64 {
+    pub(crate) fn sum(self) -> f64 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
 }
 
 /// An instruction set; a value is proof that the machine has it.
-pub(super) trait Simd: Copy {
+pub(crate) trait Simd: Copy {
     /// Eight values in registers.
     type V: Copy;
     /// A lane permutation `i -> i ^ x`.
@@ -48,16 +50,39 @@ pub(super) trait Simd: Copy {
     fn permute(self, v: Self::V, p: Self::Permutation) -> Self::V;
     /// Runs a kernel as a function of its own: the compiler does better on small ones.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Eight words in registers.
+    type W: Copy;
+    fn load_words(self, from: &[u64; LANES]) -> Self::W;
+    fn store_words(self, v: Self::W, to: &mut [u64; LANES]);
+    fn splat_words(self, v: u64) -> Self::W;
+    fn and(self, a: Self::W, b: Self::W) -> Self::W;
+    fn xor(self, a: Self::W, b: Self::W) -> Self::W;
+    /// `a + 2 b` modulo 4, where a and b are the numbers of bits set.
+    fn count(self, a: Self::W, b: Self::W) -> u8;
+    /// Whether any bit is set.
+    fn any(self, a: Self::W) -> bool;
+}
+
+/// `count` by adding the words' two-bit counters before counting bits.
+#[inline(always)]
+fn count_words(a: [u64; LANES], b: [u64; LANES]) -> u8 {
+    let (mut low, mut high) = (0, 0);
+    for (a, b) in a.into_iter().zip(b) {
+        high ^= b ^ (low & a);
+        low ^= a;
+    }
+    (low.count_ones() + 2 * high.count_ones()) as u8 & 3
 }
 
 /// Work that is compiled once per instruction set. `run` must be `#[inline(always)]`.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Simd for Portable {
     type V = Chunk;
@@ -95,6 +120,36 @@ impl Simd for Portable {
     fn permute(self, v: Chunk, x: usize) -> Chunk {
         Chunk::from_fn(|i| v.0[(i ^ x) % LANES])
     }
+
+    type W = [u64; LANES];
+    #[inline(always)]
+    fn load_words(self, from: &[u64; LANES]) -> Self::W {
+        *from
+    }
+    #[inline(always)]
+    fn store_words(self, v: Self::W, to: &mut [u64; LANES]) {
+        *to = v;
+    }
+    #[inline(always)]
+    fn splat_words(self, v: u64) -> Self::W {
+        [v; LANES]
+    }
+    #[inline(always)]
+    fn and(self, a: Self::W, b: Self::W) -> Self::W {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+    #[inline(always)]
+    fn xor(self, a: Self::W, b: Self::W) -> Self::W {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
+    fn count(self, a: Self::W, b: Self::W) -> u8 {
+        count_words(a, b)
+    }
+    #[inline(always)]
+    fn any(self, a: Self::W) -> bool {
+        a.into_iter().fold(0, |x, w| x | w) != 0
+    }
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -103,7 +158,7 @@ impl Simd for Portable {
 
 /// A level to run kernels at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(crate) enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -121,7 +176,7 @@ impl Level {
                 && is_x86_feature_detected!("popcnt")
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("bmi2");
-            let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+            let avx512 = avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq");
             [Some(Level::Portable), avx2.then_some(Level::Avx2), avx512.then_some(Level::Avx512)].into_iter().flatten()
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -136,7 +191,7 @@ thread_local! {
 
 /// Runs `f` once at each level of this machine.
 #[cfg(test)]
-pub(super) fn at_each_level(mut f: impl FnMut(Level)) {
+pub(crate) fn at_each_level(mut f: impl FnMut(Level)) {
     for level in Level::available() {
         FORCED.set(Some(level));
         f(level);
@@ -150,12 +205,13 @@ fn level() -> Level {
     if let Some(level) = FORCED.get() {
         return level;
     }
-    Level::available().next_back().expect("the portable level is always there")
+    static BEST: OnceLock<Level> = OnceLock::new();
+    *BEST.get_or_init(|| Level::available().next_back().expect("the portable level is always there"))
 }
 
 /// Runs a kernel at the best level.
 #[inline]
-pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+pub(crate) fn run<K: Kernel>(kernel: K) -> K::Output {
     match level() {
         Level::Portable => kernel.run(Portable),
         // SAFETY: a level is only had from `Level::available`, which has seen the features.
@@ -169,18 +225,18 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Chunk, Kernel, Simd};
+    use super::{Chunk, Kernel, LANES, Simd, count_words};
     use std::arch::x86_64::*;
 
     #[inline(never)]
     #[target_feature(enable = "avx2,fma,popcnt,bmi1,bmi2")]
-    pub(super) fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    pub(crate) fn avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx2(()))
     }
 
     #[inline(never)]
-    #[target_feature(enable = "avx512f,avx2,fma,popcnt,bmi1,bmi2")]
-    pub(super) fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    #[target_feature(enable = "avx512f,avx512vpopcntdq,avx2,fma,popcnt,bmi1,bmi2")]
+    pub(crate) fn avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx512(()))
     }
 
@@ -233,6 +289,53 @@ mod x86 {
             let v = if swap { [v[1], v[0]] } else { v };
             unsafe { v.map(|v| _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(v), within))) }
         }
+
+        type W = [__m256i; 2];
+        #[inline(always)]
+        fn load_words(self, from: &[u64; LANES]) -> Self::W {
+            let p = from.as_ptr().cast::<__m256i>();
+            unsafe { [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))] }
+        }
+        #[inline(always)]
+        fn store_words(self, v: Self::W, to: &mut [u64; LANES]) {
+            let p = to.as_mut_ptr().cast::<__m256i>();
+            unsafe {
+                _mm256_storeu_si256(p, v[0]);
+                _mm256_storeu_si256(p.add(1), v[1]);
+            }
+        }
+        #[inline(always)]
+        fn splat_words(self, v: u64) -> Self::W {
+            unsafe { [_mm256_set1_epi64x(v as i64); 2] }
+        }
+        #[inline(always)]
+        fn and(self, a: Self::W, b: Self::W) -> Self::W {
+            unsafe { [_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn xor(self, a: Self::W, b: Self::W) -> Self::W {
+            unsafe { [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn count(self, a: Self::W, b: Self::W) -> u8 {
+            // The first halving with whole registers.
+            let (low, high) = unsafe {
+                let carry = _mm256_and_si256(a[0], a[1]);
+                (_mm256_xor_si256(a[0], a[1]), _mm256_xor_si256(_mm256_xor_si256(b[0], b[1]), carry))
+            };
+            let (mut a, mut b) = ([0; LANES], [0; LANES]);
+            let none = unsafe { _mm256_setzero_si256() };
+            self.store_words([low, none], &mut a);
+            self.store_words([high, none], &mut b);
+            count_words(a, b)
+        }
+        #[inline(always)]
+        fn any(self, a: Self::W) -> bool {
+            unsafe {
+                let a = _mm256_or_si256(a[0], a[1]);
+                _mm256_testz_si256(a, a) == 0
+            }
+        }
         #[inline(always)]
         fn call<K: Kernel>(self, kernel: K) -> K::Output {
             unsafe { avx2(kernel) }
@@ -279,6 +382,39 @@ mod x86 {
         #[inline(always)]
         fn permute(self, v: Self::V, p: Self::Permutation) -> Self::V {
             unsafe { _mm512_permutexvar_pd(p, v) }
+        }
+
+        type W = __m512i;
+        #[inline(always)]
+        fn load_words(self, from: &[u64; LANES]) -> Self::W {
+            unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+        }
+        #[inline(always)]
+        fn store_words(self, v: Self::W, to: &mut [u64; LANES]) {
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) }
+        }
+        #[inline(always)]
+        fn splat_words(self, v: u64) -> Self::W {
+            unsafe { _mm512_set1_epi64(v as i64) }
+        }
+        #[inline(always)]
+        fn and(self, a: Self::W, b: Self::W) -> Self::W {
+            unsafe { _mm512_and_si512(a, b) }
+        }
+        #[inline(always)]
+        fn xor(self, a: Self::W, b: Self::W) -> Self::W {
+            unsafe { _mm512_xor_si512(a, b) }
+        }
+        #[inline(always)]
+        fn count(self, a: Self::W, b: Self::W) -> u8 {
+            unsafe {
+                let (a, b) = (_mm512_popcnt_epi64(a), _mm512_popcnt_epi64(b));
+                _mm512_reduce_add_epi64(_mm512_add_epi64(a, _mm512_add_epi64(b, b))) as u8 & 3
+            }
+        }
+        #[inline(always)]
+        fn any(self, a: Self::W) -> bool {
+            unsafe { _mm512_test_epi64_mask(a, a) != 0 }
         }
         #[inline(always)]
         fn call<K: Kernel>(self, kernel: K) -> K::Output {
