@@ -18,6 +18,8 @@ const SLOW: f64 = 5e9;
 const VERY_SLOW: f64 = 30e9;
 /// Fast rows are repeated for about this long.
 const SPEND: f64 = 2e9;
+/// A run shorter than this is repeated in place, so that waking up does not count.
+const SHORT: f64 = 20e6;
 
 /// What to run.
 #[derive(clap::Args)]
@@ -113,7 +115,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
             row.peers.iter().map(String::as_str).filter(|p| is_ours(p) || version(p).is_some()).collect();
         // A row without its peers still has our figure.
         let compared = if present.is_empty() { vec![None] } else { present.into_iter().map(Some).collect() };
-        let mut failed = None;
+        let mut failed = false;
         for peer in compared {
             eprintln!("{} x{}: {} and {}", row.name, row.shots, row.ours, peer.unwrap_or("-"));
             let pairs = measure(row, peer, args.runs, &mut ours, theirs.as_mut(), &mut failed);
@@ -176,7 +178,8 @@ fn rows(program: &Path, args: &Args) -> Result<Vec<Row>, String> {
     for line in String::from_utf8_lossy(&out.stdout).lines() {
         let mut row = parse(line).ok_or_else(|| format!("not understood: {line}"))?;
         row.shots = row.shots.min(args.max_shots.unwrap_or(u64::MAX));
-        if args.only.as_ref().is_none_or(|only| row.name.contains(only)) {
+        let twice = rows.iter().any(|r: &Row| (&r.name, r.shots, &r.ours) == (&row.name, row.shots, &row.ours));
+        if !twice && args.only.as_ref().is_none_or(|only| row.name.contains(only)) {
             rows.push(row);
         }
     }
@@ -190,21 +193,29 @@ fn measure(
     runs: Option<u64>,
     ours: &mut Side,
     mut theirs: Option<&mut Side>,
-    failed: &mut Option<String>,
+    failed: &mut bool,
 ) -> Pairs {
     let mut pairs = Pairs::default();
-    let mut broken = None;
-    let mut wanted = 1;
-    let mut round = 0;
+    let mut broken = false;
+    let (mut round, mut wanted, mut repeats) = (0, 1, 1);
     while round < wanted {
-        let mut spent: f64 = 0.0;
-        let mut run = |side: &mut Side, how: &str, failed: &mut Option<String>| {
-            let done = match failed {
-                Some(_) => None,
-                None => side.time(how, row.shots, &row.name).map_err(|e| *failed = Some(e)).ok(),
-            };
-            spent = spent.max(done.map_or(0.0, |(time, _)| time));
-            done
+        let (mut shortest, mut spent): (f64, f64) = (SHORT, 0.0);
+        let mut run = |side: &mut Side, how: &str, failed: &mut bool| {
+            if *failed {
+                return None;
+            }
+            match side.time(how, row.shots, repeats, &row.name) {
+                Ok((time, other)) => {
+                    shortest = shortest.min(time);
+                    spent = spent.max(time);
+                    Some((time, other))
+                }
+                Err(e) => {
+                    eprintln!("  {e}");
+                    *failed = true;
+                    None
+                }
+            }
         };
         if let Some((time, instructions)) = run(ours, &row.ours, failed) {
             pairs.ours.push(time);
@@ -214,25 +225,25 @@ fn measure(
             let side = if is_ours(peer) { Some(&mut *ours) } else { theirs.as_deref_mut() };
             if let Some((time, compile)) = side.and_then(|side| run(side, peer, &mut broken)) {
                 pairs.theirs.push(time);
-                pairs.compile.push(compile);
+                if !is_ours(peer) {
+                    pairs.compile.push(compile);
+                }
             }
         }
         if round == 0 && spent > 0.0 {
             let warm = spent < SLOW;
             wanted = runs.unwrap_or(match spent {
-                s if s < SLOW => (SPEND / s).clamp(5.0, 51.0) as u64 | 1,
+                s if s < SLOW => (SPEND / s.max(SHORT)).clamp(5.0, 51.0) as u64 | 1,
                 s if s < VERY_SLOW => 3,
                 _ => 1,
             });
+            repeats = (SHORT / shortest) as u64;
             if warm {
                 (pairs.ours, pairs.theirs, pairs.compile) = Default::default();
                 wanted += 1;
             }
         }
         round += 1;
-    }
-    for message in failed.iter().chain(&broken) {
-        eprintln!("  {message}");
     }
     pairs
 }
@@ -250,16 +261,15 @@ impl Pairs {
         complete.then(|| median(self.ours.iter().zip(&self.theirs).map(|(a, b)| a / b).collect()))?
     }
 
-    /// Nanoseconds per instruction that ours takes longer.
-    fn excess(&self) -> Option<f64> {
+    /// Nanoseconds per instruction of a shot that ours takes longer.
+    fn excess(&self, shots: u64) -> Option<f64> {
         let excess = median(self.ours.iter().zip(&self.theirs).map(|(a, b)| a - b).collect())?;
-        Some(excess / self.instructions)
+        Some(excess / self.instructions / shots as f64)
     }
 }
 
 fn print(row: &Row, peer: Option<&str>, pairs: &Pairs) {
     let time = |t: Option<f64>| t.map_or("-".into(), |t| format!("{:.3} ms", t / 1e6));
-    let compile = median(pairs.compile.clone()).filter(|&c| c > 0.0);
     print!(
         "{:26} {:>7}  {:>6} {:>11}  {:>9} {:>11} {:>11} {:>8} {:>5}",
         row.name,
@@ -268,12 +278,12 @@ fn print(row: &Row, peer: Option<&str>, pairs: &Pairs) {
         time(median(pairs.ours.clone())),
         peer.unwrap_or("-"),
         time(median(pairs.theirs.clone())),
-        time(compile.filter(|_| peer.is_some_and(|p| !is_ours(p)))),
+        time(median(pairs.compile.clone()).filter(|&c| c > 0.0)),
         pairs.ratio().map_or("-".into(), |r| format!("{r:.3}")),
         pairs.ours.len().max(pairs.theirs.len()),
     );
-    match pairs.excess().filter(|_| row.ours == "kernel") {
-        Some(excess) => println!("  {excess:+.1} ns per instruction"),
+    match pairs.excess(row.shots).filter(|_| row.ours == "kernel") {
+        Some(excess) => println!("  {excess:+.1} ns per instruction and shot"),
         None => println!(),
     }
 }
@@ -288,9 +298,9 @@ fn record(row: &Row, peer: Option<&str>, version: Option<&str>, pairs: &Pairs) -
         "peer": peer,
         "peer_version": version,
         "peer_ns": median(pairs.theirs.clone()),
-        "peer_compile_ns": median(pairs.compile.clone()).filter(|_| peer.is_some_and(|p| !is_ours(p))),
+        "peer_compile_ns": median(pairs.compile.clone()),
         "ratio": pairs.ratio(),
-        "excess_ns_per_instruction": pairs.excess().filter(|_| row.ours == "kernel"),
+        "excess_ns_per_instruction": pairs.excess(row.shots).filter(|_| row.ours == "kernel"),
         "pairs": pairs.ours.len().max(pairs.theirs.len()),
     })
 }

@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 
 /// The peers, as the Python package index calls them.
 const PACKAGES: [&str; 6] = ["numpy", "stim", "clifft", "symft", "qulacs", "qiskit-aer"];
-/// Newest first: some peers need a recent one.
-const PYTHONS: [&str; 6] = ["python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3"];
+const PYTHONS: [&str; 4] = ["python3.14", "python3.13", "python3.12", "python3"];
 
 /// A Python that has the peers, or as many of them as could be had: the one that `QMK_PEERS_PYTHON` names, or that of
 /// an environment below `target`, made when first needed.
@@ -19,9 +18,9 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
     // Written last, so an interrupted installation is done again.
     let done = home.join("installed");
     if !done.exists() {
-        if !runs(&python) {
-            let base = PYTHONS.iter().map(Path::new).find(|p| runs(p))?;
-            // Without `ensurepip`, which some systems leave out, there is no environment.
+        if version(&python).is_none() {
+            // Some peers need a recent one.
+            let (_, base) = candidates().filter_map(|p| Some((version(&p)?, p))).max()?;
             super::super::run(Command::new(base).args(["-m", "venv"]).arg(&home)).ok()?;
         }
         let installed = PACKAGES.iter().filter(|package| install(&python, package)).count();
@@ -31,10 +30,19 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
     Some(python)
 }
 
-fn runs(python: &Path) -> bool {
+/// Interpreters on the path, and those that pyenv keeps behind a name on the path that does not run.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let versions = std::env::home_dir().and_then(|home| std::fs::read_dir(home.join(".pyenv/versions")).ok());
+    let kept = versions.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path().join("bin/python3")));
+    PYTHONS.iter().map(PathBuf::from).chain(kept)
+}
+
+/// Minor version of a Python 3 that runs and can make environments.
+fn version(python: &Path) -> Option<u32> {
     let mut command = Command::new(python);
-    command.args(["-c", "import venv"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|s| s.success())
+    command.args(["-c", "import ensurepip, sys, venv; print(sys.version_info[1])"]);
+    let out = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&out.stdout).trim().parse().ok()
 }
 
 /// One at a time, so that one that cannot be had does not lose the others, and never built from source.

@@ -34,9 +34,9 @@ impl Side {
         self.line()
     }
 
-    /// Nanoseconds of one run, and the other number of the answer.
-    pub(super) fn time(&mut self, how: &str, shots: u64, name: &str) -> Result<(f64, f64), String> {
-        let answer = self.ask(&format!("run {how} {shots} {name}"))?;
+    /// Nanoseconds of one run, the median of some repeats, and the other number of the answer.
+    pub(super) fn time(&mut self, how: &str, shots: u64, repeats: u64, name: &str) -> Result<(f64, f64), String> {
+        let answer = self.ask(&format!("run {how} {shots} {repeats} {name}"))?;
         let mut numbers = answer.split(' ').map(str::parse);
         match (numbers.next(), numbers.next()) {
             (Some(Ok(time)), Some(Ok(other))) => Ok((time, other)),
@@ -46,7 +46,7 @@ impl Side {
 
     /// Outcomes of a run, a line for each shot.
     pub(super) fn sample(&mut self, how: &str, shots: u64, name: &str) -> Result<Vec<String>, String> {
-        self.ask(&format!("sample {how} {shots} {name}"))?;
+        self.ask(&format!("sample {how} {shots} 1 {name}"))?;
         (0..shots).map(|_| self.line()).collect()
     }
 
