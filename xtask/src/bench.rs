@@ -93,7 +93,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
             let mut command = Command::new(python);
             command.arg(script).arg(&text);
             let mut side = Side::new(command, limit);
-            versions = side.greeting()?.split_whitespace().skip(1).map(String::from).collect();
+            match side.greeting() {
+                Ok(line) => versions = line.split_whitespace().skip(1).map(String::from).collect(),
+                Err(e) => eprintln!("{e}"),
+            }
             theirs = Some(side);
         }
         eprintln!("peers: {}", if versions.is_empty() { "none".into() } else { versions.join(" ") });
