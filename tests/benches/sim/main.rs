@@ -109,7 +109,7 @@ fn serve() -> Result<(), Failure> {
 
 /// Peers run on one thread, so we do.
 fn machine() -> SimDevice {
-    SimDevice::new(SimConfig::default())
+    SimDevice::new(SimConfig { threads: 1, ..SimConfig::default() })
 }
 
 fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
