@@ -58,8 +58,8 @@ fn export(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Answers `run HOW SHOTS REPEATS NAME` by `ok NANOSECONDS INSTRUCTIONS`, the median time, and `sample HOW SHOTS 1 NAME`
-/// by `ok` and a line of outcomes for each shot. What goes wrong is answered by `error MESSAGE`.
+/// Answers `run HOW SHOTS REPEATS NAME` by `ok NANOSECONDS INSTRUCTIONS`, the median time, and `sample HOW SHOTS 1
+/// NAME` by `ok` and a line of outcomes for each shot. What goes wrong is answered by `error MESSAGE`.
 fn serve() -> Result<(), Failure> {
     let rows: Vec<Row> = all().collect();
     let mut loaded: Option<(String, Workload)> = None;
