@@ -28,12 +28,12 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Run the benchmarks and print each figure as a ratio to a reference timed in the same run
-    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench sim")]
-    Bench {
-        /// Suite to run; all if absent
-        suite: Option<String>,
-    },
+    /// Run the benchmarks and print each figure as a ratio to a peer timed in the same run
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench sim\n  cargo xtask bench sim --only clifford --no-peers\n  \
+                            QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
+    )]
+    Bench(bench::Args),
     /// Check that every crate depends only on the layers it may depend on
     #[command(after_help = "Example:\n  cargo xtask check-layers --manifest-path ../copy/Cargo.toml")]
     CheckLayers {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Ci => ci(root),
         Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
-        Task::Bench { suite } => bench::run(root, suite.as_deref()),
+        Task::Bench(args) => bench::run(root, &args),
         Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
         Task::Stats => stats::print(root),
     };

@@ -1,0 +1,157 @@
+//! Our side of `cargo xtask bench sim`: lists the workloads, writes them out for the peers, and times runs that
+//! it is asked for one at a time, so that ours and theirs can alternate.
+
+mod export;
+mod workloads;
+
+use qmk_abi::syscall::Quota;
+use qmk_abi::{Reply, Syscall};
+use qmk_hal::{Device, SpaceSpec};
+use qmk_kernel::Kernel;
+use qmk_sim::{SimConfig, SimDevice};
+use qmk_tests::dense::Dense;
+use std::hint::black_box;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+use workloads::{Row, Workload};
+
+const USAGE: &str = "usage: sim list | list-check | export DIR | serve; `cargo xtask bench sim` drives it";
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    // Cargo adds a flag of its own.
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["list"] => list(&workloads::rows()),
+        ["list-check"] => list(&workloads::check_rows()),
+        ["export", dir] => export(Path::new(dir))?,
+        ["serve"] => serve()?,
+        _ => eprintln!("{USAGE}"),
+    }
+    Ok(())
+}
+
+fn all() -> impl Iterator<Item = Row> {
+    workloads::rows().into_iter().chain(workloads::check_rows())
+}
+
+fn list(rows: &[Row]) {
+    for row in rows {
+        println!("{} {} {} {}", row.name, row.shots, row.ours, row.peers.join(","));
+    }
+}
+
+fn export(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir)?;
+    for row in all() {
+        let path = dir.join(&row.name);
+        // A workload has several rows, and its text does not change while we run.
+        if !path.with_extension("stim").exists() {
+            let workload = (row.build)();
+            std::fs::write(path.with_extension("native"), export::native(&workload))?;
+            std::fs::write(path.with_extension("stim"), export::stim(&workload))?;
+        }
+    }
+    Ok(())
+}
+
+/// Answers `run HOW SHOTS REPEATS NAME` by `ok NANOSECONDS INSTRUCTIONS`, the median time, and `sample HOW SHOTS 1
+/// NAME` by `ok` and a line of outcomes for each shot. What goes wrong is answered by `error MESSAGE`.
+fn serve() -> Result<(), Failure> {
+    let rows: Vec<Row> = all().collect();
+    let mut loaded: Option<(String, Workload)> = None;
+    let mut seed = 0;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [what, how, shots, repeats, name] = words[..] else { return Err(format!("not understood: {line}").into()) };
+        let (shots, repeats): (u64, usize) = (shots.parse()?, repeats.parse()?);
+        if loaded.as_ref().is_none_or(|(n, _)| n != name) {
+            let row = rows.iter().find(|r| r.name == name).ok_or_else(|| format!("no workload {name}"))?;
+            loaded = Some((name.into(), (row.build)()));
+        }
+        let Some((_, workload)) = &loaded else { continue };
+        let mut run = || {
+            seed += 1;
+            let start = Instant::now();
+            let outcomes = match how {
+                "device" => device(workload, shots, seed)?,
+                "kernel" => kernel(workload, shots, seed)?,
+                _ => reference(workload),
+            };
+            Ok::<_, Failure>((start.elapsed().as_nanos(), black_box(outcomes)))
+        };
+        let done: Result<Vec<_>, _> = (0..repeats).map(|_| run()).collect();
+        let mut out = std::io::stdout().lock();
+        match done {
+            Err(e) => writeln!(out, "error {e}")?,
+            Ok(mut runs) => {
+                runs.sort();
+                let (time, outcomes) = &runs[repeats / 2];
+                if what == "run" {
+                    writeln!(out, "ok {time} {}", workload.image.code.len())?;
+                } else {
+                    writeln!(out, "ok")?;
+                    for shot in outcomes.chunks(workload.image.events.div_ceil(8) as usize) {
+                        let bit = |e: u32| if shot[e as usize / 8] >> (e % 8) & 1 == 1 { '1' } else { '0' };
+                        writeln!(out, "{}", (0..workload.image.events).map(bit).collect::<String>())?;
+                    }
+                }
+            }
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Peers run on one thread, so we do.
+fn machine() -> SimDevice {
+    SimDevice::new(SimConfig { threads: 1, ..SimConfig::default() })
+}
+
+fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
+    let mut device = machine();
+    let (image, noise) = (w.image.clone(), w.noise.clone());
+    let space = device.open(SpaceSpec { image, noise, shots, seed, max_active: 30 })?;
+    for i in 0..w.image.code.len() as u32 {
+        device.issue(space, i)?;
+    }
+    while device.work(space, u64::MAX)?.shots_done < shots {}
+    let mut outcomes = Vec::new();
+    device.outcomes(space, 0, shots as u32, &mut outcomes);
+    device.close(space);
+    Ok(outcomes)
+}
+
+fn kernel(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
+    let quota = Quota { qubits: 10_000, strands: 10, instructions: 1 << 20, slots: 100, active: 30 };
+    let (mut kernel, root, machine) = Kernel::boot(machine(), 0, quota);
+    let call = |kernel: &mut Kernel<SimDevice>, call| kernel.syscall(root, call).map_err(|e| format!("{e:?}"));
+    let Reply::Handle(image) = call(&mut kernel, Syscall::Admit { machine, image: (*w.image).clone() })? else {
+        return Err("no image".into());
+    };
+    let spawn = Syscall::Spawn { machine, image, shots, seed, priority: 0 };
+    let Reply::Handle(strand) = call(&mut kernel, spawn)? else { return Err("no strand".into()) };
+    while kernel.advance().busy {}
+    let stride = w.image.events.div_ceil(8) as u64;
+    let mut outcomes = Vec::new();
+    // The kernel bounds a reply, so it may hold fewer shots than were asked for.
+    while (outcomes.len() as u64) < shots * stride {
+        let first = outcomes.len() as u64 / stride;
+        match call(&mut kernel, Syscall::Outcomes { strand, first, count: (shots - first) as u32 })? {
+            Reply::Outcomes(bytes) if !bytes.is_empty() => outcomes.extend(bytes),
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The dense reference of the tests: final state only.
+fn reference(w: &Workload) -> Vec<u8> {
+    let mut state = Dense::new(w.image.qubits as usize);
+    w.image.code.iter().for_each(|i| export::apply(&mut state, &i.op));
+    vec![(state.probability_of_one(0) > 0.5) as u8]
+}
