@@ -15,11 +15,10 @@ use qmk_hal::{Device, SpaceId, SpaceSpec};
 
 /// Largest reply to `Outcomes`.
 const OUTCOME_BYTES: u64 = 1 << 20;
-/// Device steps of one epoch, all strands together: some ten milliseconds of the simulated machine, for so long may
-/// an epoch keep callers waiting.
-const WORK_PER_EPOCH: u64 = 1 << 18;
-/// Turns that an epoch's device steps are cut into.
-const TURNS: u64 = 8;
+/// Device steps of one turn of a strand: about a millisecond of the simulated machine.
+const STEPS_PER_TURN: u64 = 1 << 15;
+/// Turns of one epoch, all strands together: some ten milliseconds, for so long may an epoch keep callers waiting.
+const TURNS: usize = 8;
 
 #[derive(Debug)]
 enum Object {
@@ -257,15 +256,18 @@ impl<D: Device> Kernel<D> {
     /// tenant around its strands, so that an epoch takes the same time however many there are.
     fn drain(&mut self) {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut issuing = false;
         for id in &self.live {
-            if let Object::Strand(s) = &self.objects[id].object
-                && s.state == StrandState::Draining
-            {
-                draining.entry(s.owner).or_default().push(*id);
+            let Object::Strand(s) = &self.objects[id].object else { continue };
+            match s.state {
+                StrandState::Draining => draining.entry(s.owner).or_default().push(*id),
+                StrandState::Running => issuing = true,
+                _ => {}
             }
         }
         let mut owners: Vec<u32> = draining.keys().copied().collect();
-        for _ in 0..TURNS {
+        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
+        for _ in 0..if issuing { 1 } else { TURNS } {
             if owners.is_empty() {
                 break;
             }
@@ -280,7 +282,7 @@ impl<D: Device> Kernel<D> {
             let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&strands[next]) else {
                 break;
             };
-            strand.drain(&mut self.device, WORK_PER_EPOCH / TURNS);
+            strand.drain(&mut self.device, STEPS_PER_TURN);
             if strand.state != StrandState::Draining {
                 strands.remove(next);
                 if strands.is_empty() {

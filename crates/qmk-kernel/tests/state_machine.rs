@@ -347,6 +347,25 @@ fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
     assert!(spread(&many[1..21]) <= alone / 30 && spread(&many[21..]) <= alone / 30, "{many:?}");
 }
 
+#[test]
+fn epochs_are_short_while_a_program_is_issued() {
+    let (mut model, root, machine) = alone();
+    let mut spawn = |image, shots| {
+        let image = model.call(root, Syscall::Admit { machine, image }).unwrap();
+        model.call(root, Syscall::Spawn { machine, image, shots, seed: 1, priority: 0 }).unwrap();
+        model.kernel.advance();
+        let before = model.kernel.device().granted()[0];
+        model.kernel.advance();
+        model.kernel.device().granted()[0] - before
+    };
+    let mut deep = measured();
+    let op = Op::Clifford1(qmk_kernel::abi::image::Clifford1::H, 0);
+    deep.code.splice(1..1, [qmk_kernel::abi::image::Instr { op, cond: None }; 500]);
+    let alone = spawn(measured(), 1 << 27);
+    let beside = spawn(deep, 1);
+    assert!(beside > 0 && beside * 8 <= alone, "{beside} of {alone}");
+}
+
 /// The model is no rubber stamp: calls behind its back show.
 #[test]
 fn a_kernel_that_strays_from_the_model_is_caught() {
