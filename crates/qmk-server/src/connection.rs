@@ -58,12 +58,23 @@ fn hung_up(stream: &UnixStream, wait: Duration) -> bool {
     }
 }
 
-/// Turns a client away.
+/// Turns a client away, in the form it speaks.
 pub(crate) fn refuse(mut stream: &UnixStream, why: &str) {
     let e = RpcError::new(ErrorCode::ResourceExhausted, why);
-    let reply = serde_json::json!({"jsonrpc": "2.0", "error": qmk_client::wire::error_to_json(&e), "id": null});
-    _ = stream.write_all(format!("{reply}\n").as_bytes());
+    let mut head = [0; 4];
+    _ = stream.set_read_timeout(Some(TICK));
+    if stream.read_exact(&mut head).is_ok() && head == *b"QMK1" {
+        _ = stream.write_all(&frame(&Err(e)).unwrap_or_default());
+    } else {
+        _ = stream.write_all(format!("{}\n", json::error(serde_json::Value::Null, &e)).as_bytes());
+    }
     linger(stream);
+}
+
+/// A reply of the binary form.
+fn frame(result: &Result<Reply, RpcError>) -> Option<Vec<u8>> {
+    let body = postcard::to_allocvec(result).ok()?;
+    Some([&(body.len() as u32).to_le_bytes(), body.as_slice()].concat())
 }
 
 /// Reads what the client still sends, for a moment: closing on unread bytes would take the last reply from it.
@@ -270,11 +281,8 @@ impl Worker<'_> {
     }
 
     fn send_frame(&self, result: &Result<Reply, RpcError>) -> bool {
-        let Ok(body) = postcard::to_allocvec(result) else { return false };
-        let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
-        bytes.extend(body);
         let mut out = self.stream;
-        out.write_all(&bytes).is_ok()
+        frame(result).is_some_and(|bytes| out.write_all(&bytes).is_ok())
     }
 
     /// One call. A wait is cut into slices, so that a client that is gone does not keep its session.

@@ -165,6 +165,19 @@ fn the_binary_form() {
 }
 
 #[test]
+fn a_client_too_many_is_told_so_in_its_form() {
+    let server = Server::start("max_connections = 1");
+    let mut first = server.stream();
+    call(&mut first, &json!({"jsonrpc": "2.0", "id": 1, "method": "qmk_session_create"}));
+    let request = r#"{"jsonrpc":"2.0","id":1,"method":"qmk_session_create"}"#;
+    assert_eq!(replies(&server, request)[0]["error"]["code"], -32202);
+    let create = postcard::to_allocvec(&Request::SessionCreate(SessionCreate::default())).unwrap();
+    let out = server.exchange(&[b"QMK1".as_slice(), &frame(&create)].concat());
+    let refused: Result<Reply, RpcError> = postcard::from_bytes(&out[4..]).unwrap();
+    assert_eq!(refused.unwrap_err().code, ErrorCode::ResourceExhausted);
+}
+
+#[test]
 fn hostile_text_is_bounded() {
     let server = Server::start("max_message_bytes = 100000");
     let code = |bytes: &[u8]| {
