@@ -217,7 +217,7 @@ pub struct QuotaInfo {
     pub max_logical_qubits: u64,
     /// Physical qubits live at once.
     pub max_physical_qubits: u64,
-    /// Open channels.
+    /// Open channels between qubits of their own: two logical qubits each.
     pub max_channels: u64,
     /// Unfinished jobs.
     pub max_jobs: u64,

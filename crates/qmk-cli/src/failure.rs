@@ -27,8 +27,8 @@ impl Failure {
 
     /// A program with errors.
     pub(crate) fn invalid(file: &Path, findings: Vec<Finding>) -> Self {
-        let lines: Vec<String> =
-            findings.iter().filter(|f| f.severity == Severity::Error).map(|f| describe(file, f)).collect();
+        // Warnings may explain an error.
+        let lines: Vec<String> = findings.iter().map(|f| describe(file, f)).collect();
         let mut failure = Failure::new(1, ErrorCode::InvalidGraph.name(), lines.join("\n"));
         failure.findings = findings;
         failure
@@ -66,7 +66,8 @@ impl From<ClientError> for Failure {
                 let exit = match e.code {
                     InvalidGraph | InvalidParams | Parse | JobNotFound | SessionNotFound | AlreadyCompleted
                     | ChannelNotFound | NoCheckpoint => 1,
-                    InsufficientCaps | AuthFailed | TenantSuspended | QuotaExceeded | AccessDenied => 3,
+                    InsufficientCaps | AuthFailed | TenantSuspended | QuotaExceeded | ResourceExhausted
+                    | AccessDenied => 3,
                     _ => 4,
                 };
                 let mut failure = Failure::new(exit, e.code.name(), e.message);

@@ -2,21 +2,45 @@
 
 use crate::Input;
 use crate::failure::Failure;
+use qmk_client::Program;
 use qmk_qvm::{Finding, Format, Graph, ParseOptions};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 /// Texts longer than this are refused before they are read whole.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads and parses a program; a text with findings is an error.
-pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<(Graph, Format), Failure> {
-    parse(input, format)?.map_err(|findings| Failure::invalid(&input.file, findings))
+/// A text, and how to read it.
+pub(crate) struct Source {
+    text: String,
+    format: Format,
+    options: ParseOptions,
 }
 
-/// Reads and parses a program; the inner error holds the findings. `format` overrides the guess from the text
-/// when the file name says nothing.
-pub(crate) fn parse(input: &Input, format: Option<Format>) -> Result<Result<(Graph, Format), Vec<Finding>>, Failure> {
+impl Source {
+    /// Every finding of the parser is in the error.
+    pub(crate) fn parse(&self) -> Result<Graph, Vec<Finding>> {
+        qmk_qvm::parse(&self.text, self.format, &self.options)
+    }
+
+    /// The program for a machine that reads no files, and its parameters.
+    pub(crate) fn program(self) -> (Program, BTreeMap<String, String>) {
+        let source = match self.format {
+            Format::Json => self.text,
+            Format::Asm => qmk_qvm::flatten(&self.text, &self.options),
+        };
+        (Program { source, format: self.format }, self.options.params)
+    }
+}
+
+/// Reads and parses a program; a text with findings is an error.
+pub(crate) fn graph(input: &Input, format: Format) -> Result<Graph, Failure> {
+    read(input, Some(format))?.parse().map_err(|findings| Failure::invalid(&input.file, findings))
+}
+
+/// Reads a program. `format` overrides the guess from the text when the file name says nothing.
+pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<Source, Failure> {
     let path = &input.file;
     let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
     let stdin = path.as_os_str() == "-";
@@ -24,6 +48,11 @@ pub(crate) fn parse(input: &Input, format: Option<Format>) -> Result<Result<(Gra
     if stdin {
         std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     } else {
+        // To open a pipe may take for ever, and to read a device.
+        if !path.metadata().map_err(failed)?.is_file() {
+            let what = format!("{}: not a regular file; `-` reads standard input", path.display());
+            return Err(Failure::new(1, "IO", what));
+        }
         let file = std::fs::File::open(path).map_err(failed)?;
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     }
@@ -39,12 +68,17 @@ pub(crate) fn parse(input: &Input, format: Option<Format>) -> Result<Result<(Gra
         Some(asked) if stdin => asked,
         _ => guess,
     };
-    let mut options = ParseOptions { params: input.params.iter().cloned().collect(), ..ParseOptions::default() };
+    let mut options = ParseOptions::default();
+    for (name, value) in &input.params {
+        if options.params.insert(name.clone(), value.clone()).is_some() {
+            return Err(Failure::new(2, "USAGE", format!("--param {name} is given twice")));
+        }
+    }
     if !stdin {
         // Includes may name files beside the program and below.
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         options.file = Some(path.clone());
         options.include_root = Some(parent.to_path_buf());
     }
-    Ok(qmk_qvm::parse(&text, format, &options).map(|graph| (graph, format)))
+    Ok(Source { text, format, options })
 }

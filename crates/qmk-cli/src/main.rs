@@ -8,6 +8,8 @@ mod run;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
+use qmk_abi::rpc::JobRef;
+use run::Place;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,8 +44,12 @@ enum Command {
         #[command(flatten)]
         policy: PolicyArgs,
         /// Run on a server instead of the embedded machine
-        #[arg(long, value_name = "unix:PATH")]
+        #[arg(long, value_name = "unix:PATH", value_parser = socket)]
         connect: Option<String>,
+        /// Qubits of the embedded machine that may carry live magic at once; each one more doubles its memory, which
+        /// is 1 GiB at the default of 26
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=40), conflicts_with = "connect")]
+        max_active: Option<u32>,
         #[command(flatten)]
         output: Output,
     },
@@ -84,8 +90,10 @@ enum Command {
         server: ServerArgs,
     },
     /// Print how far a job is
+    #[command(after_help = "Examples:\n  qmk status $JOB\n  qmk status $JOB --json --connect unix:/tmp/qmk.sock")]
     Status(JobArgs),
     /// Wait until a job has ended
+    #[command(after_help = "Examples:\n  qmk wait $JOB\n  qmk wait $JOB --timeout-ms 5000 && qmk result $JOB")]
     Wait {
         #[command(flatten)]
         job: JobArgs,
@@ -94,20 +102,24 @@ enum Command {
         timeout_ms: Option<u64>,
     },
     /// Print the result of a finished job
+    #[command(after_help = "Examples:\n  qmk result $JOB\n  qmk result $JOB --json --connect unix:/tmp/qmk.sock")]
     Result(JobArgs),
     /// Cancel a job
+    #[command(after_help = "Example:\n  qmk cancel $JOB --connect unix:/tmp/qmk.sock")]
     Cancel(JobArgs),
     /// Print the execution figures of a job
+    #[command(after_help = "Example:\n  qmk telemetry $JOB --json")]
     Telemetry(JobArgs),
     /// Print what the machine has and what is in use
+    #[command(after_help = "Example:\n  qmk resources --connect unix:/tmp/qmk.sock")]
     Resources(ServerArgs),
 }
 
 #[derive(Args)]
 struct Input {
-    /// Program: QVM assembly or a QVM graph in JSON; `-` reads standard input
+    /// Program: QVM assembly or a QVM graph in JSON, a regular file; `-` reads standard input
     file: PathBuf,
-    /// Value of a `.param` of the program; may be repeated
+    /// Value of a `.param` of the program; may be given once for each
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair)]
     params: Vec<(String, String)>,
 }
@@ -115,16 +127,16 @@ struct Input {
 #[derive(Args)]
 struct PolicyArgs {
     /// Number of shots
-    #[arg(long, default_value_t = 1024, value_name = "N")]
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = shots, allow_negative_numbers = true)]
     shots: u64,
     /// Seed of all randomness
-    #[arg(long, default_value_t = 0, value_name = "S")]
+    #[arg(long, default_value_t = 0, value_name = "S", value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
-    /// Noise level
+    /// Noise level: this version offers `ideal`; machines refuse `logical` and `physical`
     #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
     noise: String,
     /// Profile of qubits whose allocation names none, such as `logical:surface_code(d=7)`
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = profile)]
     profile: Option<String>,
 }
 
@@ -148,7 +160,7 @@ struct To {
 #[derive(Args)]
 struct ServerArgs {
     /// The server's socket [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
-    #[arg(long, value_name = "unix:PATH")]
+    #[arg(long, value_name = "unix:PATH", value_parser = socket)]
     connect: Option<String>,
     /// Print one JSON document
     #[arg(long)]
@@ -158,7 +170,8 @@ struct ServerArgs {
 #[derive(Args)]
 struct JobArgs {
     /// Job as printed by `qmk submit`: SESSION/JOB
-    job: String,
+    #[arg(value_parser = job)]
+    job: JobRef,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -168,8 +181,43 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().into(), value.trim().into()))
 }
 
+fn shots(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("shots are a whole number from 1 to {}", u64::MAX))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
+}
+
+fn profile(text: &str) -> Result<String, String> {
+    qmk_qvm::Profile::parse(text).map(|_| text.into())
+}
+
+/// The path of a socket.
+fn socket(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some(("unix", path)) if !path.is_empty() => Ok(path.into()),
+        Some((scheme, _)) if !scheme.contains('/') => {
+            Err("only sockets of this machine are spoken to: unix:PATH".into())
+        }
+        _ if text.is_empty() => Err("expected unix:PATH".into()),
+        _ => Ok(text.into()),
+    }
+}
+
+fn job(text: &str) -> Result<JobRef, String> {
+    let known = |(session, job): &(&str, &str)| {
+        let digits = job.strip_prefix("job_").unwrap_or_default();
+        let number = digits.starts_with(|c: char| ('1'..='9').contains(&c)) && digits.parse::<u64>().is_ok();
+        session.starts_with("sess_") && number
+    };
+    let (session, job) =
+        text.split_once('/').filter(known).ok_or("not a job; qmk submit prints one, sess_.../job_...")?;
+    Ok(JobRef { session_id: session.into(), job_id: job.into() })
+}
+
 fn main() -> ExitCode {
-    let wants_json = std::env::args().any(|a| a == "--json");
+    let wants_json = std::env::args_os().any(|a| a == "--json");
     let outcome = match Cli::try_parse() {
         Ok(cli) => dispatch(cli.command),
         // Help and version are not errors.
@@ -187,15 +235,18 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { program, policy, connect, output } => run::run(&program, policy, connect, output.json),
+        Command::Run { program, policy, connect, max_active, output } => {
+            let place = connect.map_or(Place::Embedded(max_active), Place::Server);
+            run::run(&program, policy, place, output.json)
+        }
         Command::Verify { program, output } => verify(&program, output.json),
         Command::Asm { program, to } => {
-            let (graph, _) = input::read(&program, Some(qmk_qvm::Format::Asm))?;
+            let graph = input::graph(&program, qmk_qvm::Format::Asm)?;
             let text = serde_json::to_string_pretty(&graph.to_json()).unwrap_or_default();
             write(to.out.as_deref(), &(text + "\n"))
         }
         Command::Disasm { program, to } => {
-            let (graph, _) = input::read(&program, Some(qmk_qvm::Format::Json))?;
+            let graph = input::graph(&program, qmk_qvm::Format::Json)?;
             write(to.out.as_deref(), &qmk_qvm::disassemble(&graph))
         }
         Command::Submit { program, policy, server } => remote::submit(&program, policy, &server),
@@ -209,8 +260,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 fn verify(program: &Input, json: bool) -> Result<(), Failure> {
-    let findings = match input::parse(program, None)? {
-        Ok((graph, _)) => qmk_qvm::verify(&graph),
+    let findings = match input::read(program, None)?.parse() {
+        Ok(graph) => qmk_qvm::verify(&graph),
         Err(findings) => findings,
     };
     let valid = findings.iter().all(|f| f.severity != qmk_qvm::Severity::Error);

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::run::{Checked, histogram, watch};
 use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print};
-use qmk_abi::rpc::{JobRef, JobStatus, Reply, Request, SessionCreate};
+use qmk_abi::rpc::{JobRef, Reply, Request, SessionCreate};
 use qmk_client::{Client, Job, default_socket, wire};
 use serde_json::Value;
 use std::time::Duration;
@@ -13,16 +13,13 @@ fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     Ok(Client::connect(&path)?)
 }
 
-fn reference(job: &JobArgs) -> Result<JobRef, Failure> {
-    let (session, id) = job.job.split_once('/').ok_or_else(|| {
-        Failure::new(2, "USAGE", format!("{:?} is not a job; qmk submit prints one, SESSION/JOB", job.job))
-    })?;
-    Ok(JobRef { session_id: session.into(), job_id: id.into() })
+fn attach(job: &JobArgs) -> Result<Job, Failure> {
+    Ok(Job::attach(&connect(&job.server)?, job.job.clone()))
 }
 
-fn attach(job: &JobArgs) -> Result<Job, Failure> {
-    let reference = reference(job)?;
-    Ok(Job::attach(&connect(&job.server)?, reference))
+/// The name that `submit` prints.
+fn name(job: &JobRef) -> String {
+    format!("{}/{}", job.session_id, job.job_id)
 }
 
 /// One JSON document, or each of its members on a line.
@@ -62,27 +59,38 @@ pub(crate) fn submit(file: &Input, policy: PolicyArgs, server: &ServerArgs) -> R
     if server.json {
         return show(
             &serde_json::json!({
-                "job": format!("{}/{}", r.session_id, r.job_id),
+                "job": name(r),
                 "session_id": r.session_id, "job_id": r.job_id, "estimated_epochs": job.estimated_epochs,
             }),
             true,
         );
     }
-    print(&format!("{}/{}\n", r.session_id, r.job_id))
-}
-
-fn show_status(status: JobStatus, json: bool) -> Result<(), Failure> {
-    show(&wire::result_to_json(&Reply::Status(status)), json)
+    print(&(name(r) + "\n"))
 }
 
 pub(crate) fn status(job: &JobArgs) -> Result<(), Failure> {
-    show_status(attach(job)?.status()?, job.server.json)
+    let mut status = attach(job)?.status()?;
+    if !job.server.json {
+        // There may be thousands; `result` has them.
+        status.events = None;
+    }
+    show(&wire::result_to_json(&Reply::Status(status)), job.server.json)
 }
 
 pub(crate) fn wait(job: &JobArgs, timeout_ms: Option<u64>) -> Result<(), Failure> {
     let attached = attach(job)?;
     watch(&attached, timeout_ms.map(Duration::from_millis))?;
-    show_status(attached.status()?, job.server.json)
+    let status = attached.status()?;
+    if job.server.json {
+        return show(&wire::result_to_json(&Reply::Status(status)), true);
+    }
+    let figures = status.telemetry.unwrap_or_default();
+    let state = format!("{:?}", status.state).to_uppercase();
+    let job = name(&job.job);
+    print(&format!(
+        "{job}: {state} after {} epochs, {:.1} ms; `qmk result {job}` prints the outcomes\n",
+        figures.total_epochs, figures.execution_time_ms
+    ))
 }
 
 pub(crate) fn result(job: &JobArgs) -> Result<(), Failure> {
@@ -90,15 +98,15 @@ pub(crate) fn result(job: &JobArgs) -> Result<(), Failure> {
     if job.server.json {
         return show(&serde_json::to_value(&result.report).unwrap_or_default(), true);
     }
-    print(&histogram(&job.job, &result.report))
+    print(&histogram(&name(&job.job), &result.report))
 }
 
 pub(crate) fn cancel(job: &JobArgs) -> Result<(), Failure> {
-    call(&job.server, Request::JobCancel(reference(job)?))
+    call(&job.server, Request::JobCancel(job.job.clone()))
 }
 
 pub(crate) fn telemetry(job: &JobArgs) -> Result<(), Failure> {
-    call(&job.server, Request::Telemetry(reference(job)?))
+    call(&job.server, Request::Telemetry(job.job.clone()))
 }
 
 pub(crate) fn resources(server: &ServerArgs) -> Result<(), Failure> {

@@ -4,23 +4,31 @@ use crate::failure::{Failure, describe};
 use crate::{Input, PolicyArgs, input};
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::RunReport;
-use qmk_client::{Client, Job, JobResult, Policy, Program, Session};
-use qmk_qvm::{Graph, Severity};
+use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session};
+use qmk_qvm::Severity;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Outcomes a histogram shows.
 const ROWS: usize = 32;
 
-pub(crate) fn run(file: &Input, policy: PolicyArgs, connect: Option<String>, json: bool) -> Result<(), Failure> {
+/// Where to run: on a server, or on an embedded machine of which so many qubits may carry live magic.
+pub(crate) enum Place {
+    Server(String),
+    Embedded(Option<u32>),
+}
+
+pub(crate) fn run(file: &Input, policy: PolicyArgs, place: Place, json: bool) -> Result<(), Failure> {
     let checked = Checked::read(file)?;
-    let result = match connect {
-        Some(path) => checked.run(&Client::connect(&path)?, policy)?,
-        None => {
-            let machine = Machine::start(SimDevice::default(), MachineConfig::default());
+    let result = match place {
+        Place::Server(path) => checked.run(&Client::connect(&path)?, policy)?,
+        Place::Embedded(max_active) => {
+            let mut config = MachineConfig::default();
+            config.max_active = max_active.unwrap_or(config.max_active);
+            let machine = Machine::start(SimDevice::default(), config);
             checked.run(&Client::over(machine.connect()), policy)?
         }
     };
@@ -33,12 +41,14 @@ pub(crate) fn run(file: &Input, policy: PolicyArgs, connect: Option<String>, jso
 /// A program that passed the verifier here, where its includes and its lines are known.
 pub(crate) struct Checked {
     program: Program,
+    params: BTreeMap<String, String>,
     lines: HashMap<String, u32>,
 }
 
 impl Checked {
     pub(crate) fn read(file: &Input) -> Result<Self, Failure> {
-        let (graph, _) = input::read(file, None)?;
+        let source = input::read(file, None)?;
+        let graph = source.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
         let findings = qmk_qvm::verify(&graph);
         if findings.iter().any(|f| f.severity == Severity::Error) {
             return Err(Failure::invalid(&file.file, findings));
@@ -47,12 +57,14 @@ impl Checked {
             eprintln!("{}", describe(&file.file, f));
         }
         let lines = graph.nodes.iter().filter_map(|n| Some((n.id.clone(), n.line?))).collect();
-        Ok(Checked { program: to_program(&graph), lines })
+        // The text goes to the machine as it is: written out as a graph, it may be a thousand times as long.
+        let (program, params) = source.program();
+        Ok(Checked { program, params, lines })
     }
 
     pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
         let PolicyArgs { shots, seed, noise, profile } = policy;
-        let policy = Policy { shots, seed, noise, profile, ..Policy::default() };
+        let policy = Policy { shots, seed, noise, profile, params: self.params.clone(), ..Policy::default() };
         let submitted = session.submit(&self.program, policy);
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }
@@ -64,34 +76,33 @@ impl Checked {
     }
 }
 
-fn to_program(graph: &Graph) -> Program {
-    Program::json(graph.to_json().to_string())
-}
-
 /// Waits for a job behind a progress bar, which shows on a terminal once the wait is long enough to notice.
 pub(crate) fn watch(job: &Job, timeout: Option<Duration>) -> Result<JobResult, Failure> {
-    let first = Duration::from_millis(300);
-    match job.wait(Some(timeout.map_or(first, |t| t.min(first)))) {
-        Err(e) if e.code() == Some(qmk_client::ErrorCode::Timeout) && timeout.is_none_or(|t| t > first) => {}
-        done => return Ok(done?),
-    }
-    let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} operations, {eta} left");
-    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let deadline = timeout.and_then(|t| std::time::Instant::now().checked_add(t - first));
-    loop {
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+    let mut bar: Option<ProgressBar> = None;
+    let mut tick = Duration::from_millis(300);
+    let ended = loop {
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        match (job.wait(Some(left.map_or(tick, |l| l.min(tick)))), timeout) {
+            (Err(e), Some(t)) if e.code() == Some(ErrorCode::Timeout) && left.is_some_and(|l| l <= tick) => {
+                break Err(job.timed_out(t));
+            }
+            (Err(e), _) if e.code() == Some(ErrorCode::Timeout) => {}
+            (done, _) => break done,
+        }
         let p = job.status()?.progress;
+        let bar = bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} operations, {eta} left");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
         bar.set_length(p.nodes_total);
         bar.set_position(p.nodes_executed);
-        let tick = Duration::from_millis(200);
-        let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
-        match job.wait(Some(left.map_or(tick, |l| l.min(tick)))) {
-            Err(e) if e.code() == Some(qmk_client::ErrorCode::Timeout) && left.is_none_or(|l| l > tick) => {}
-            done => {
-                bar.finish_and_clear();
-                return Ok(done?);
-            }
-        }
+        tick = Duration::from_millis(200);
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
+    Ok(ended?)
 }
 
 /// The outcomes as text, most frequent first if there are too many to show.

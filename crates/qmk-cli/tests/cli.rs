@@ -88,17 +88,35 @@ fn exit_codes_and_error_documents() {
     let bad = file("bad.qvm", "ALLOC_LQ -> a\nbroken: APPLY_H b\nFREE_LQ a\n");
     let good = example("bell.qvm");
     let huge = file("huge.qvm", "ALLOC_LQ -> {\", \".join([f\"q{i}\" for i in range(10001)])}\n");
+    let magic = file(
+        "magic.qvm",
+        "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
+         APPLY_T a\nAPPLY_T b\nlast: APPLY_T c\nAPPLY_H a\nFREE_LQ a, b, c\n",
+    );
+    let pipe = dir.path().join("pipe").to_string_lossy().into_owned();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let table: &[(&[&str], i32, &str)] = &[
         (&["run", "no-such-file.qvm"], 1, "IO"),
         (&["run", &bad], 1, "INVALID_GRAPH"),
         (&["run", &good, "--shots", "many"], 2, "USAGE"),
         (&["run", &good, "--param", "n"], 2, "USAGE"),
-        (&["run", &good, "--shots", "0"], 1, "INVALID_PARAMS"),
+        (&["run", &good, "--param", "n=1"], 1, "INVALID_GRAPH"),
+        (&["run", &good, "--param", "n=1", "--param", "n=1"], 2, "USAGE"),
+        (&["run", &good, "--shots", "0"], 2, "USAGE"),
+        (&["run", &good, "--seed", "-1"], 2, "USAGE"),
+        (&["run", &good, "--shots", "100000001"], 3, "QUOTA_EXCEEDED"),
+        (&["run", "/dev/zero"], 1, "IO"),
+        (&["run", &pipe], 1, "IO"),
         (&["run", &good, "--noise", "loud"], 2, "USAGE"),
-        (&["run", &good, "--profile", "logical:toric(d=7)"], 1, "INVALID_PARAMS"),
-        (&["run", &huge], 4, "RESOURCE_EXHAUSTED"),
+        (&["run", &good, "--profile", "logical:toric(d=7)"], 2, "USAGE"),
+        (&["run", &huge], 3, "RESOURCE_EXHAUSTED"),
+        (&["run", &magic, "--max-active", "2"], 3, "RESOURCE_EXHAUSTED"),
+        (&["run", &good, "--max-active", "2", "--connect", "unix:/no/such/socket"], 2, "USAGE"),
+        (&["run", &good, "--connect", "tcp:localhost:1"], 2, "USAGE"),
         (&["run", &good, "--connect", "unix:/no/such/socket"], 4, "CONNECTION"),
         (&["status", "nonsense"], 2, "USAGE"),
+        (&["wait", "sess_1/job_01"], 2, "USAGE"),
+        (&["result", "sess_1/1"], 2, "USAGE"),
         (&["frobnicate"], 2, "USAGE"),
     ];
     for (args, code, name) in table {
@@ -113,7 +131,41 @@ fn exit_codes_and_error_documents() {
     }
     let findings = qmk(&["run", &bad, "--json"]).json()["error"]["findings"].clone();
     assert_eq!((&findings[0]["node"], &findings[0]["line"]), (&json!("broken"), &json!(2)));
-    assert!(qmk(&["run", &bad]).stderr.contains("bad.qvm:2: error"));
+    let says = |args: &[&str], words: &[&str]| {
+        let out = qmk(args);
+        assert!(words.iter().all(|w| out.stderr.contains(w)), "{words:?} in {}", out.stderr);
+    };
+    says(&["run", &bad], &["bad.qvm:2: error"]);
+    says(&["run", &good, "--seed", "-1"], &["whole number from 0 to 18446744073709551615"]);
+    says(&["run", &magic, "--max-active", "2"], &["node last, line 7", "--max-active"]);
+    says(&["run", &good, "--param", "n=1"], &["E-ARG", "no parameter \"n\""]);
+    says(&["run", &example("ghz.qvm"), "--param", "N=9"], &["no parameter \"N\"; it has n"]);
+    says(&["run", &good, "--connect", "tcp:localhost:1"], &["unix:PATH"]);
+    assert_eq!(qmk(&["run", &magic, "--max-active", "3"]).code, 0);
+    // Warnings stand beside errors.
+    let both = file("both.qvm", "ALLOC_LQ -> a\nAPPLY_H b\n");
+    says(&["run", &both], &["error E-", "warning W-UNFREED"]);
+}
+
+#[test]
+fn arguments_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.qvm"));
+    let run = || Command::new(env!("CARGO_BIN_EXE_qmk")).arg("run").arg(&odd).arg("--json").output().unwrap();
+    assert_eq!(run().status.code(), Some(1));
+    std::fs::copy(example("bell.qvm"), &odd).unwrap();
+    let out = run();
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn a_short_text_may_be_a_long_program() {
+    let text = "ALLOC_LQ -> a\n.for i in 1..400000\nAPPLY_H a\n.endfor\nMEASURE_Z a -> m\n";
+    assert_eq!(qmk_with(&["verify", "-"], text).code, 0);
+    let out = qmk_with(&["run", "-", "--shots", "1", "--json"], text);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    assert_eq!(out.json()["counts"], json!({"0": 1}));
 }
 
 #[test]
@@ -158,7 +210,8 @@ fn includes_stay_beside_the_program() {
         inner.join("main.qvm")
     };
     let main = program("lib.qvm");
-    assert_eq!(qmk(&["run", main.to_str().unwrap()]).code, 0);
+    let run = qmk(&["run", main.to_str().unwrap()]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     program("../secret.qvm");
     let out = qmk(&["run", main.to_str().unwrap()]);
     assert_eq!(out.code, 1);
@@ -181,7 +234,13 @@ fn jobs_on_a_server() {
 
     let submitted = qmk(&["submit", &example("grover.qvm"), "--seed", "9", "--connect", &at]);
     let job = submitted.stdout.trim();
-    assert_eq!(qmk(&["wait", job, "--timeout-ms", "20000", "--connect", &at]).code, 0);
+    let waited = qmk(&["wait", job, "--timeout-ms", "20000", "--connect", &at]);
+    assert_eq!((waited.code, waited.stdout.lines().count()), (0, 1), "{}", waited.stdout);
+    assert!(waited.stdout.contains("COMPLETED") && waited.stdout.contains(job), "{}", waited.stdout);
+    let status = qmk(&["status", job, "--connect", &at]).stdout;
+    assert!(status.contains("state: COMPLETED") && !status.contains("events"), "{status}");
+    let with_parameter = qmk(&["run", &example("ghz.qvm"), "--param", "n=3", "--json", "--connect", &at]).json();
+    assert_eq!(with_parameter["events"].as_array().unwrap().len(), 3);
     assert_eq!(qmk(&["status", job, "--json", "--connect", &at]).json()["state"], "COMPLETED");
     assert_eq!(qmk(&["result", job, "--json", "--connect", &at]).json()["counts"], local["counts"]);
     assert!(qmk(&["telemetry", job, "--connect", &at]).stdout.contains("total_epochs"));
@@ -189,21 +248,23 @@ fn jobs_on_a_server() {
     assert_eq!(qmk(&["result", "sess_0/job_1", "--connect", &at]).code, 1);
     let resources = qmk(&["resources", "--json", "--connect", &at]).json();
     assert_eq!(resources["machine"]["logical_qubits_free"], 10_000);
+    assert_eq!(resources["quota"]["max_channels"], 5_000);
 
     let long = dir.path().join("long.qvm");
     std::fs::write(&long, "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
     let job = qmk(&["submit", long.to_str().unwrap(), "--shots", "100000000", "--connect", &at]).stdout;
-    let late = qmk(&["wait", job.trim(), "--timeout-ms", "50", "--json", "--connect", &at]);
+    let late = qmk(&["wait", job.trim(), "--timeout-ms", "750", "--json", "--connect", &at]);
     assert_eq!((late.code, &late.json()["error"]["code"]), (4, &json!("TIMEOUT")));
+    assert!(late.stderr.contains("has not ended after 750 ms"), "{}", late.stderr);
     assert_eq!(qmk(&["cancel", job.trim(), "--json", "--connect", &at]).json()["state"], "CANCELLED");
 }
 
 #[test]
 fn help_has_examples() {
-    for command in
-        [&["--help"][..], &["run", "--help"], &["verify", "--help"], &["asm", "--help"], &["submit", "--help"]]
-    {
-        let out = qmk(command);
+    let job = ["wait", "result", "status", "cancel", "telemetry"];
+    let all = ["run", "verify", "asm", "disasm", "submit", "resources"].into_iter().chain(job);
+    for command in all.map(|c| vec![c, "--help"]).chain([vec!["--help"]]) {
+        let out = qmk(&command);
         assert_eq!(out.code, 0);
         assert!(out.stdout.contains("Example"), "{command:?}");
     }

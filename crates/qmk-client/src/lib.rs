@@ -234,10 +234,21 @@ impl Job {
             let JobRef { session_id, job_id } = self.reference.clone();
             match self.client.call(Request::JobWait(JobWait { session_id, job_id, timeout_ms: Some(slice) })) {
                 Ok(_) => return self.result(),
-                Err(e) if e.code() == Some(ErrorCode::Timeout) && timeout.is_none_or(|t| start.elapsed() < t) => {}
+                Err(e) if e.code() == Some(ErrorCode::Timeout) => {
+                    // The machine knows of the slice only.
+                    if let Some(t) = timeout.filter(|t| start.elapsed() >= *t) {
+                        return Err(self.timed_out(t));
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// The error of a wait that was too short.
+    pub fn timed_out(&self, after: Duration) -> ClientError {
+        let message = format!("{} has not ended after {} ms", self.reference.job_id, after.as_millis());
+        RpcError::new(ErrorCode::Timeout, message).into()
     }
 
     /// The result of a completed job.

@@ -32,12 +32,19 @@ impl Endpoint for Socket {
         inner.next_id += 1;
         let mut message = wire::request_to_json(&request, id).to_string();
         message.push('\n');
-        inner.reader.get_mut().write_all(message.as_bytes()).map_err(|e| broken(e.to_string()))?;
+        let written = inner.reader.get_mut().write_all(message.as_bytes());
         let mut line = String::new();
-        if inner.reader.read_line(&mut line).map_err(|e| broken(e.to_string()))? == 0 {
+        // A server that turns a client away says why and reads no further.
+        let read = inner.reader.read_line(&mut line);
+        if line.is_empty() {
+            written.map_err(|e| broken(e.to_string()))?;
+            read.map_err(|e| broken(e.to_string()))?;
             return Err(broken("closed by the server".into()));
         }
         let reply: Value = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
+        if reply.get("id").is_none_or(Value::is_null) && reply.get("error").is_some() {
+            return wire::reply_from_json(&request, reply);
+        }
         if reply.get("id").and_then(Value::as_u64) != Some(id) {
             return Err(broken(format!("reply to another request: {}", line.trim())));
         }

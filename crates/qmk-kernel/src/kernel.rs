@@ -15,8 +15,10 @@ use qmk_hal::{Device, SpaceId, SpaceSpec};
 
 /// Largest reply to `Outcomes`.
 const OUTCOME_BYTES: u64 = 1 << 20;
-/// Device steps granted to each finishing strand per epoch.
-const WORK_PER_EPOCH: u64 = 1 << 22;
+/// Device steps of one turn of a strand: about a millisecond of the simulated machine.
+const STEPS_PER_TURN: u64 = 1 << 15;
+/// Turns of one epoch, all strands together: some ten milliseconds, for so long may an epoch keep callers waiting.
+const TURNS: usize = 8;
 
 #[derive(Debug)]
 enum Object {
@@ -55,6 +57,8 @@ struct Domain {
     interactive: Option<SpaceId>,
     free_registers: Vec<u32>,
     registers: u32,
+    /// Turns at the device that its strands have had.
+    turns: usize,
 }
 
 impl Domain {
@@ -66,6 +70,7 @@ impl Domain {
             interactive: None,
             free_registers: Vec::new(),
             registers: 0,
+            turns: 0,
         }
     }
 }
@@ -98,6 +103,8 @@ pub struct Kernel<D> {
     next_object: u32,
     /// Strands that have not ended, in order of arrival.
     live: Vec<u32>,
+    /// Turns at the device that tenants have had.
+    turns: usize,
     /// Domains destroyed by the deletion under way.
     dying: Vec<u32>,
 }
@@ -119,6 +126,7 @@ impl<D: Device> Kernel<D> {
             objects: BTreeMap::new(),
             next_object: 0,
             live: Vec::new(),
+            turns: 0,
             dying: Vec::new(),
         };
         let object = kernel.add_object(Object::Machine);
@@ -206,23 +214,16 @@ impl<D: Device> Kernel<D> {
         let spec = self.device.spec();
         self.magic_stock = self.magic_stock.saturating_add(spec.magic_per_epoch).min(spec.magic_buffer);
         let mut budget = Budget { magic: self.magic_stock, routes: spec.routes_per_epoch };
-        let mut order = self.live.clone();
-        // Within a tenant by priority; between tenants the first turn rotates with the epoch.
-        let tenants = self.next_domain as u64;
-        let turn = |owner: u32, epoch: u64| (owner as u64 + tenants - epoch % tenants) % tenants;
-        order.sort_by_cached_key(|id| match &self.objects[id].object {
-            Object::Strand(s) => (turn(s.owner, self.epoch), -(s.priority as i64)),
-            _ => (0, 0),
-        });
         let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
-        for id in order {
+        for id in self.order_of_issue() {
             let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
             if strand.state == StrandState::Running {
                 report.issued += strand.run_epoch(&mut self.device, self.epoch, &mut budget);
             }
-            if strand.state == StrandState::Draining {
-                strand.drain(&mut self.device, WORK_PER_EPOCH);
-            }
+        }
+        self.drain();
+        for id in self.live.clone() {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&id) else { continue };
             if matches!(strand.state, StrandState::Done | StrandState::Faulted) {
                 report.ended += 1;
                 let (owner, peak) = (strand.owner, strand.image.peak_qubits);
@@ -233,6 +234,62 @@ impl<D: Device> Kernel<D> {
         self.magic_stock = budget.magic;
         report.busy = !self.live.is_empty();
         report
+    }
+
+    /// Within a tenant by priority; among tenants the first turn goes around with the epoch.
+    fn order_of_issue(&self) -> Vec<u32> {
+        let strand = |id: &u32| match &self.objects[id].object {
+            Object::Strand(s) => Some(s),
+            _ => None,
+        };
+        let mut owners: Vec<u32> = self.live.iter().filter_map(|id| Some(strand(id)?.owner)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let first = (self.epoch % owners.len().max(1) as u64) as usize;
+        let turn = |owner| (owners.partition_point(|&o| o < owner) + owners.len() - first) % owners.len();
+        let mut order = self.live.clone();
+        order.sort_by_cached_key(|id| strand(id).map(|s| (turn(s.owner), -(s.priority as i64))));
+        order
+    }
+
+    /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
+    /// tenant around its strands, so that an epoch takes the same time however many there are.
+    fn drain(&mut self) {
+        let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut issuing = false;
+        for id in &self.live {
+            let Object::Strand(s) = &self.objects[id].object else { continue };
+            match s.state {
+                StrandState::Draining => draining.entry(s.owner).or_default().push(*id),
+                StrandState::Running => issuing = true,
+                _ => {}
+            }
+        }
+        let mut owners: Vec<u32> = draining.keys().copied().collect();
+        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
+        for _ in 0..if issuing { 1 } else { TURNS } {
+            if owners.is_empty() {
+                break;
+            }
+            self.turns = self.turns.wrapping_add(1);
+            let at = self.turns % owners.len();
+            let (Some(domain), Some(strands)) = (self.domains.get_mut(&owners[at]), draining.get_mut(&owners[at]))
+            else {
+                break;
+            };
+            domain.turns = domain.turns.wrapping_add(1);
+            let next = domain.turns % strands.len();
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&strands[next]) else {
+                break;
+            };
+            strand.drain(&mut self.device, STEPS_PER_TURN);
+            if strand.state != StrandState::Draining {
+                strands.remove(next);
+                if strands.is_empty() {
+                    owners.remove(at);
+                }
+            }
+        }
     }
 
     /// Starts waiting strands in order of arrival. A strand that waits for its own domain's quota holds up that

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::checked::Checked;
 use common::images::{admissible, any_image, op, valid_image};
 use common::model::Model;
 use proptest::prelude::*;
@@ -306,6 +307,63 @@ fn outcomes_are_the_strands_own() {
     assert_ne!(outcomes[0], outcomes[1]);
     let Ok(Reply::Status(s)) = model.kernel.syscall(root, Syscall::Status { strand: strands[0] }) else { panic!() };
     assert_eq!((s.state, s.shots_done), (StrandState::Done, 64));
+}
+
+#[test]
+fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
+    let granted = |jobs: &[usize], epochs: u64| {
+        let quota = Quota { qubits: 100, strands: 100, ..LARGE };
+        let (mut kernel, root, machine) = qmk_kernel::Kernel::boot(Checked::new(100), 1, quota);
+        let handle = |reply| match reply {
+            Ok(Reply::Handle(h)) => h,
+            other => panic!("{other:?}"),
+        };
+        for &n in jobs {
+            let control = handle(kernel.syscall(root, Syscall::CreateDomain { machine, quota }));
+            let rights = Rights::all() - Rights::ADMIN;
+            let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control) };
+            let (machine, tenant) = (handle(kernel.syscall(root, derive)), kernel.domain_of(root, control).unwrap());
+            let image = handle(kernel.syscall(tenant, Syscall::Admit { machine, image: measured() }));
+            for seed in 0..n as u64 {
+                let spawn = Syscall::Spawn { machine, image, shots: 1 << 27, seed, priority: 0 };
+                handle(kernel.syscall(tenant, spawn));
+            }
+        }
+        while kernel.device().granted().len() < jobs.iter().sum() {
+            kernel.advance();
+        }
+        let before = kernel.device().granted();
+        (0..epochs).for_each(|_| _ = kernel.advance());
+        let after = kernel.device().granted();
+        after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<u64>>()
+    };
+    let alone = granted(&[1], 30)[0];
+    let many = granted(&[1, 20, 3], 30);
+    assert_eq!(many.iter().sum::<u64>(), alone);
+    // Tenants have equal parts, and so have the strands of one.
+    let parts = [many[0], many[1..21].iter().sum(), many[21..].iter().sum()];
+    assert!(parts.iter().all(|p| p * 3 >= alone / 100 * 95), "{parts:?} of {alone}");
+    let spread = |s: &[u64]| s.iter().max().unwrap() - s.iter().min().unwrap();
+    assert!(spread(&many[1..21]) <= alone / 30 && spread(&many[21..]) <= alone / 30, "{many:?}");
+}
+
+#[test]
+fn epochs_are_short_while_a_program_is_issued() {
+    let (mut model, root, machine) = alone();
+    let mut spawn = |image, shots| {
+        let image = model.call(root, Syscall::Admit { machine, image }).unwrap();
+        model.call(root, Syscall::Spawn { machine, image, shots, seed: 1, priority: 0 }).unwrap();
+        model.kernel.advance();
+        let before = model.kernel.device().granted()[0];
+        model.kernel.advance();
+        model.kernel.device().granted()[0] - before
+    };
+    let mut deep = measured();
+    let op = Op::Clifford1(qmk_kernel::abi::image::Clifford1::H, 0);
+    deep.code.splice(1..1, [qmk_kernel::abi::image::Instr { op, cond: None }; 500]);
+    let alone = spawn(measured(), 1 << 27);
+    let beside = spawn(deep, 1);
+    assert!(beside > 0 && beside * 8 <= alone, "{beside} of {alone}");
 }
 
 /// The model is no rubber stamp: calls behind its back show.

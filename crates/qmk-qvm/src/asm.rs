@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 /// Assembles a text.
 ///
 /// # Errors
-/// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
+/// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding, and `E-ARG` for parameters that the program does not have.
 pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding>> {
     if let Some(f) = too_long(text) {
         return Err(vec![f]);
@@ -104,7 +104,7 @@ impl Assembler {
         }
         let Some(Token::Id(name)) = c.next() else { return parse_error("expected label: OPCODE ...") };
         let Some(op) = Opcode::from_name(name) else {
-            return Err(("E-SCHEMA", format!("unknown opcode or macro {:?}", clip(name))));
+            return Err(("E-SCHEMA", format!("unknown opcode or macro {:?}{}", clip(name), Opcode::hint(name))));
         };
         let id = match label {
             // Labels of a macro body may repeat from call to call, and give way to those outside.

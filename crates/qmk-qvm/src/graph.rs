@@ -2,7 +2,7 @@
 
 use crate::lex::clip;
 use crate::opcode::Opcode;
-use crate::{finding, is_id, limits, nests_too_deep, note_cut, too_long};
+use crate::{finding, is_id, limits, nests_too_deep, note_cut, too_long, without_mark};
 use qmk_abi::rpc::Finding;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -217,6 +217,7 @@ impl Reader<'_> {
 /// # Errors
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
+    let text = without_mark(text);
     if let Some(f) = too_long(text) {
         return Err(vec![f]);
     }
@@ -342,7 +343,7 @@ fn node(index: usize, v: Value, line: u32, r: &mut Reader<'_>) -> Option<Node> {
     }
     let op = match m.get("op") {
         Some(Value::String(s)) => Opcode::from_name(s).or_else(|| {
-            r.report("E-SCHEMA", name, line, format!("unknown opcode {:?}", clip(s)));
+            r.report("E-SCHEMA", name, line, format!("unknown opcode {:?}{}", clip(s), Opcode::hint(s)));
             None
         }),
         _ => {

@@ -18,6 +18,7 @@ pub use asm::assemble;
 pub use disasm::disassemble;
 pub use graph::{Graph, Guard, Node, Resources, parse_json};
 pub use lower::{EventBits, Lowered, lower};
+pub use macros::flatten;
 pub use opcode::Opcode;
 pub use profile::Profile;
 pub use qmk_abi::rpc::{Finding, Format, Severity};
@@ -67,9 +68,10 @@ pub struct ParseOptions {
 /// Parses a program text.
 ///
 /// # Errors
-/// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
+/// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding, and `E-ARG` for parameters that the program does not have.
 pub fn parse(text: &str, format: Format, options: &ParseOptions) -> Result<Graph, Vec<Finding>> {
     match format {
+        Format::Json if !options.params.is_empty() => Err(unknown_params(options.params.keys(), &[])),
         Format::Json => parse_json(text),
         Format::Asm => assemble(text, options),
     }
@@ -77,7 +79,7 @@ pub fn parse(text: &str, format: Format, options: &ParseOptions) -> Result<Graph
 
 /// Guesses the language of a text: by the path's extension, else by its first character.
 pub fn detect_format(path: &str, text: &str) -> Format {
-    let lower = path.to_ascii_lowercase();
+    let (lower, text) = (path.to_ascii_lowercase(), without_mark(text));
     if lower.ends_with(".json") {
         Format::Json
     } else if lower.ends_with(".qvm") || lower.ends_with(".asm") || !text.trim_start().starts_with('{') {
@@ -85,6 +87,18 @@ pub fn detect_format(path: &str, text: &str) -> Format {
     } else {
         Format::Json
     }
+}
+
+/// A text without its byte order mark.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Findings for parameters that a program does not have.
+pub(crate) fn unknown_params<'a>(unknown: impl Iterator<Item = &'a String>, known: &[&str]) -> Vec<Finding> {
+    let has = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+    let message = |name: &String| format!("the program has no parameter {:?}; it has {has}", lex::clip(name));
+    unknown.take(limits::FINDINGS).map(|name| finding("E-ARG", None, None, message(name))).collect()
 }
 
 pub(crate) fn finding(code: &str, node: Option<&str>, line: Option<u32>, message: impl Into<String>) -> Finding {

@@ -2,7 +2,7 @@
 
 use crate::expr::{Evaluator, Scope, Value, Wrong, unpack};
 use crate::lex::{Token, clip, lex, string_end};
-use crate::{Finding, ParseOptions, finding, is_id, limits};
+use crate::{Finding, ParseOptions, finding, is_id, limits, unknown_params, without_mark};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -55,37 +55,32 @@ struct Include {
 
 /// Expands a text as far as possible; with findings, the lines are not all.
 pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Finding>) {
-    let mut e = Expander {
-        options,
-        eval: Evaluator::new(),
-        scope: Scope::new(),
-        macros: BTreeMap::new(),
-        includes: Vec::new(),
-        out: Vec::new(),
-        found: Vec::new(),
-        said: BTreeSet::new(),
-        broken: BTreeSet::new(),
-        bytes: 0,
-        calls: 0,
-        depth: 0,
-    };
-    for name in options.params.keys() {
-        if let Some(v) = e.given(name) {
-            e.scope.insert(name.clone(), v);
-        }
-    }
+    let mut e = Expander::new(options);
     let lines = split(text);
     if let Err(Problem(line, wrong)) =
         e.block(&lines, Place { file: options.file.as_deref(), call: 0, called_at: None })
     {
         e.report(line, &wrong);
     }
+    // With other findings, not all parameters may have been met.
+    if e.found.is_empty() {
+        let known: Vec<&str> = e.params.iter().map(String::as_str).collect();
+        e.found = unknown_params(options.params.keys().filter(|p| !e.params.contains(*p)), &known);
+    }
     (e.out, e.found)
+}
+
+/// A program with its included files in the place of their directives, for a machine that cannot read them. What
+/// cannot be included stays, to be refused there.
+pub fn flatten(text: &str, options: &ParseOptions) -> String {
+    let mut out = String::new();
+    Expander::new(options).inline(text, options.file.as_deref(), &mut out);
+    out
 }
 
 /// Lines without comments.
 fn split(text: &str) -> Vec<Source> {
-    let numbered = text.lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
+    let numbered = without_mark(text).lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
     numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| Source { text: l.into(), line }).collect()
 }
 
@@ -131,6 +126,8 @@ struct Expander<'a> {
     found: Vec<Finding>,
     /// Lines and messages of findings: a loop says a thing once.
     said: BTreeSet<(u32, String)>,
+    /// Parameters met.
+    params: BTreeSet<String>,
     /// Names whose definition failed; that they are not defined is no finding of its own.
     broken: BTreeSet<String>,
     bytes: usize,
@@ -138,7 +135,48 @@ struct Expander<'a> {
     depth: usize,
 }
 
-impl Expander<'_> {
+impl<'a> Expander<'a> {
+    fn new(options: &'a ParseOptions) -> Self {
+        Expander {
+            options,
+            eval: Evaluator::new(),
+            scope: Scope::new(),
+            macros: BTreeMap::new(),
+            includes: Vec::new(),
+            out: Vec::new(),
+            found: Vec::new(),
+            said: BTreeSet::new(),
+            params: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            bytes: 0,
+            calls: 0,
+            depth: 0,
+        }
+    }
+
+    fn inline(&mut self, text: &str, file: Option<&Path>, out: &mut String) {
+        let mut macros = 0u32;
+        for line in without_mark(text).lines() {
+            match directive(strip_comment(line).trim()) {
+                Some(("macro", _)) => macros += 1,
+                Some(("endmacro", _)) => macros = macros.saturating_sub(1),
+                Some(("include", rest)) if out.len() <= limits::SOURCE_BYTES && self.includes.len() < limits::DEPTH => {
+                    // The body of a macro may be used anywhere, so it has no file to look beside.
+                    if let Ok((text, include)) = self.open(rest, file.filter(|_| macros == 0), 0) {
+                        let path = include.path.clone();
+                        self.includes.push(include);
+                        self.inline(&text, Some(&path), out);
+                        self.includes.pop();
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+
     /// The line of the program a line stands for, and its place in included files.
     fn origin(&self, line: u32) -> (u32, Option<String>) {
         let Some(first) = self.includes.first() else { return (line, None) };
@@ -259,7 +297,11 @@ impl Expander<'_> {
 
     fn define(&mut self, directive: &str, rest: &str) -> Result<(), Wrong> {
         let (name, value) = assignment(rest).ok_or_else(|| format!(".{directive} needs name = expression"))?;
-        let given = if directive == "param" { self.given(name) } else { None };
+        let param = directive == "param";
+        if param {
+            self.params.insert(name.into());
+        }
+        let given = if param { self.given(name) } else { None };
         match given.map_or_else(|| self.eval.eval(value, &self.scope), Ok) {
             Ok(v) => {
                 self.scope.insert(name.into(), v);

@@ -40,6 +40,7 @@ macro_rules! opcodes {
         impl Opcode {
             /// Every opcode.
             pub const ALL: &'static [Opcode] = &[$(Opcode::$name,)*];
+            const NAMES: &'static [&'static str] = &[$($text, $($alias,)*)*];
             /// Name in the text forms.
             pub fn name(self) -> &'static str { match self { $(Opcode::$name => $text,)* } }
             /// The opcode of this name or alias.
@@ -90,6 +91,29 @@ opcodes! {
 }
 
 impl Opcode {
+    /// `; did you mean APPLY_H?` for a name that is no opcode, if one is near.
+    pub(crate) fn hint(name: &str) -> String {
+        let upper = name.to_ascii_uppercase();
+        // No opcode is this long.
+        if upper.is_empty() || upper.len() > 32 {
+            return String::new();
+        }
+        let near = match upper.trim_start_matches("APPLY_") {
+            "CX" => Some("APPLY_CNOT"),
+            bare => {
+                let full = [upper.clone(), format!("APPLY_{bare}")];
+                let stem = format!("{upper}_");
+                let exact = Self::NAMES.iter().find(|n| full.iter().any(|f| f == *n) || n.starts_with(&stem));
+                let close = || {
+                    let near = Self::NAMES.iter().map(|n| (distance(&upper, n), n)).min_by_key(|(d, _)| *d);
+                    near.filter(|(d, n)| *d <= 2 && 3 * d <= n.len()).map(|(_, n)| n)
+                };
+                exact.or_else(close).copied()
+            }
+        };
+        near.map_or(String::new(), |n| format!("; did you mean {n}?"))
+    }
+
     /// Smallest and largest number of qubits named.
     pub(crate) fn qubits(self) -> (usize, usize) {
         match self.kind() {
@@ -166,6 +190,19 @@ impl Opcode {
             _ => Rights::COMPUTE,
         }
     }
+}
+
+/// Letters to insert, drop or replace to get from one word to another.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let next = (diagonal + (x != y) as usize).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
 }
 
 /// Multiples of π/2 in an angle, 0 to 3, if it is within 1e-9 of one.

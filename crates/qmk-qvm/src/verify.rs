@@ -24,6 +24,9 @@ pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
         v.report("E-LIMIT", None, format!("more than {} nodes", limits::NODES));
         return v.found;
     }
+    if graph.nodes.is_empty() {
+        v.report("W-EMPTY", None, "the program has no operations");
+    }
     v.declarations();
     for node in &graph.nodes {
         v.shape(node);
@@ -254,13 +257,20 @@ impl Verifier<'_> {
     fn declarations(&mut self) {
         let graph = self.graph;
         let r = &graph.resources;
-        let mut declared = HashSet::new();
-        for id in r.vqs.iter().chain(&r.chs).chain(&r.events) {
-            if !declared.insert(id.as_str()) {
-                self.report("E-DUP-ID", None, format!("resource {id} is declared twice"));
+        let mut declared = HashMap::new();
+        for (what, list) in [("a qubit", &r.vqs), ("a channel", &r.chs), ("an event", &r.events)] {
+            for id in list {
+                match declared.insert(id.as_str(), what) {
+                    None => {}
+                    Some(before) if before == what => {
+                        self.report("E-DUP-ID", None, format!("resource {id} is declared twice"));
+                    }
+                    Some(before) => self.report("E-DUP-ID", None, format!("{id} is {before} as well as {what}")),
+                }
             }
         }
         let sets = [&r.vqs, &r.chs, &r.events].map(|l| l.iter().map(String::as_str).collect::<HashSet<_>>());
+        let produced: HashSet<&str> = graph.nodes.iter().flat_map(|n| &n.produces).map(String::as_str).collect();
         let mut ids = HashSet::new();
         for node in &graph.nodes {
             if !ids.insert(node.id.as_str()) {
@@ -276,7 +286,13 @@ impl Verifier<'_> {
                 let mut seen = HashSet::new();
                 for id in used.into_iter().filter(|id| !set.contains(id)) {
                     if seen.insert(id) {
-                        self.report("E-UNDECLARED", Some(node), format!("{what} {id} is not in resources.{list}"));
+                        let never = what == "event" && !produced.contains(id);
+                        let never = if never { ", and nothing produces it" } else { "" };
+                        self.report(
+                            "E-UNDECLARED",
+                            Some(node),
+                            format!("{what} {id} is not in resources.{list}{never}"),
+                        );
                     }
                 }
             }
@@ -306,7 +322,15 @@ impl Verifier<'_> {
         ];
         for (what, range, have) in counted {
             if have < range.0 || have > range.1 {
-                self.report("E-ARITY", Some(node), format!("{name} takes {} {what}, not {have}", span(range)));
+                let unnamed = range.0 > 0 && have == 0;
+                let hint = match what {
+                    "produced events" if unnamed => format!("; name it behind an arrow: {name} ... -> event"),
+                    "channels" if unnamed && op.kind() == Kind::OpenChan => {
+                        "; name it behind an arrow: OPEN_CHAN a, b -> ch".into()
+                    }
+                    _ => String::new(),
+                };
+                self.report("E-ARITY", Some(node), format!("{name} takes {} {what}, not {have}{hint}", span(range)));
             }
         }
         if let Some(known) = op.args() {
@@ -554,6 +578,7 @@ impl Verifier<'_> {
     fn order(&mut self) {
         let graph = self.graph;
         let bell = bell_events(graph);
+        let declared: HashSet<&str> = graph.resources.events.iter().map(String::as_str).collect();
         let mut producer: HashMap<&str, usize> = HashMap::new();
         for (i, node) in graph.nodes.iter().enumerate() {
             for e in &node.produces {
@@ -564,7 +589,8 @@ impl Verifier<'_> {
         }
         for node in &graph.nodes {
             for e in reads(node) {
-                if !producer.contains_key(e) {
+                // What is not even declared is one mistake, reported as that.
+                if !producer.contains_key(e) && declared.contains(e) {
                     self.report("E-GUARD", Some(node), format!("event {e} is read but never produced"));
                 }
             }

@@ -205,7 +205,7 @@ fn json() {
         (
             "deep unknown key",
             format!(r#"{{"version": "0.1", "program": {{"nodes": []}}, "x": {}}}"#, deep("[", "]")),
-            "",
+            "W-EMPTY",
         ),
         (
             "deep metadata",

@@ -66,8 +66,10 @@ fn inside(nodes: &[&str]) -> String {
 #[test]
 fn valid_graphs_have_none() {
     json(&[], &inside(&[]));
-    json(&[], &graph(&[]));
-    json(&[], r#"{"version": "0.1", "program": {"nodes": []}, "unknown": [1]}"#);
+    json(&["W-EMPTY - -"], &graph(&[]));
+    json(&["W-EMPTY - -"], r#"{"version": "0.1", "program": {"nodes": []}, "unknown": [1]}"#);
+    json(&["W-EMPTY - -"], "\u{feff}{\"version\": \"0.1\", \"program\": {\"nodes\": []}}");
+    asm(&[], "\u{feff}q: ALLOC_LQ -> a\nz: FREE_LQ a");
     json(
         &[],
         &inside(&[
@@ -81,8 +83,8 @@ fn valid_graphs_have_none() {
             r#"{"id": "d", "op": "CLOSE_CHAN", "chs": ["k"]}"#,
         ]),
     );
-    asm(&[], "");
-    asm(&[], "; nothing\n.version 0.1\n");
+    asm(&["W-EMPTY - -"], "");
+    asm(&["W-EMPTY - -"], "; nothing\n.version 0.1\n");
     // A channel may be opened again, between other qubits.
     asm(
         &[],
@@ -200,7 +202,7 @@ fn duplicate_ids() {
         ]),
     );
     json(
-        &["E-DUP-ID - -", "E-DUP-ID - -"],
+        &["E-DUP-ID - -", "E-DUP-ID - -", "W-EMPTY - -"],
         r#"{"version": "0.1", "program": {"nodes": []}, "resources": {"vqs": ["a", "a"], "events": ["a"]}}"#,
     );
     asm(
@@ -209,11 +211,42 @@ fn duplicate_ids() {
     );
 }
 
+/// Messages say what to write instead.
+#[test]
+fn hints() {
+    let says = |text: &str, format, words: &str| {
+        let found = findings(text, format);
+        assert!(found.iter().any(|f| f.message.contains(words)), "{words:?} in {found:#?}");
+    };
+    for (name, meant) in [
+        ("APPLY_HH", "APPLY_H"),
+        ("apply_h", "APPLY_H"),
+        ("H", "APPLY_H"),
+        ("cx", "APPLY_CNOT"),
+        ("CNOT", "APPLY_CNOT"),
+        ("TOFFOLI", "APPLY_TOFFOLI"),
+        ("MEASURE", "MEASURE_Z"),
+        ("MESURE_X", "MEASURE_X"),
+        ("FREE", "FREE_LQ"),
+        ("CCCX", "CCX"),
+    ] {
+        says(&format!("{name} a"), Format::Asm, &format!("did you mean {meant}?"));
+    }
+    let node = r#"{"id": "h", "op": "h", "vqs": ["a"]}"#;
+    says(&inside(&[node]), Format::Json, "unknown opcode \"h\"; did you mean APPLY_H?");
+    for name in ["FROBNICATE", "Q", "X2Y", &"A".repeat(200)] {
+        assert!(!findings(&format!("{name} a"), Format::Asm)[0].message.contains("did you mean"), "{name}");
+    }
+    says("ALLOC_LQ -> a\nMEASURE_Z a", Format::Asm, "not 0; name it behind an arrow: MEASURE_Z ... -> event");
+    let channel = ".chs ch\nq: ALLOC_LQ -> a, b\no: OPEN_CHAN a, b, ch\nc: CLOSE_CHAN ch";
+    says(channel, Format::Asm, "not 0; name it behind an arrow: OPEN_CHAN a, b -> ch");
+    says(channel, Format::Asm, "ch is a qubit as well as a channel");
+}
+
 #[test]
 fn undeclared() {
     json(
         &[
-            "E-GUARD x 6",
             "E-LINEAR h 4",
             "E-LINEAR k 7",
             "E-UNDECLARED h 4",

@@ -73,7 +73,9 @@ fn check_graph(graph: &Graph, lines: usize) -> bool {
 
 /// Whether a text is a valid program.
 fn check_text(text: &str, format: Format) -> bool {
-    let options = ParseOptions { params: [("n".to_string(), "2".to_string())].into(), ..ParseOptions::default() };
+    // A parameter that the program does not have is a finding.
+    let given = text.contains(".param n").then(|| ("n".to_string(), "2".to_string()));
+    let options = ParseOptions { params: given.into_iter().collect(), ..ParseOptions::default() };
     let lines = text.lines().count();
     match parse(text, format, &options) {
         Ok(graph) => check_graph(&graph, lines),
@@ -81,7 +83,10 @@ fn check_text(text: &str, format: Format) -> bool {
             assert!(!found.is_empty());
             // serde_json counts the line behind the last line feed.
             check_findings(&found, lines + 1);
-            assert!(found.iter().all(|f| ["E-PARSE", "E-SCHEMA", "E-LIMIT"].contains(&f.code.as_str())), "{found:?}");
+            assert!(
+                found.iter().all(|f| ["E-PARSE", "E-SCHEMA", "E-LIMIT", "E-ARG"].contains(&f.code.as_str())),
+                "{found:?}"
+            );
             false
         }
     }

@@ -1,6 +1,6 @@
 //! The assembly language: directives, expressions, macros, includes, and what its errors say.
 
-use qmk_qvm::{Finding, Graph, Guard, Opcode, ParseOptions, assemble, disassemble};
+use qmk_qvm::{Finding, Format, Graph, Guard, Opcode, ParseOptions, assemble, disassemble, flatten, parse};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -423,10 +423,17 @@ fn parameters() {
     assert_eq!(run(&[("kind", "odd one")]), "x2_4_1: BAR_REGION tag=\"odd one\"");
     assert_eq!(run(&[("kind", "balanced_x0"), ("n", "1 + 1")]), "x2_4_1: BAR_REGION tag=\"balanced_x0\"");
     assert_eq!(run(&[("targets", "[\"1\", \"1\"]")]), "x2_4_2: BAR_REGION tag=\"plain\"");
-    assert_eq!(run(&[("unused", "1")]), "x2_4_1: BAR_REGION tag=\"plain\"");
-    // A program may rely on a parameter without naming a default.
+    // A name that is mistyped would go unnoticed.
+    let unknown = |text: &str, format| {
+        let found = parse(text, format, &options(&[("N", "3"), ("n", "3")])).unwrap_err();
+        found.iter().map(|f| format!("{}: {}", f.code, f.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(unknown(text, Format::Asm), ["E-ARG: the program has no parameter \"N\"; it has kind, n, targets"]);
+    let none = |name| format!("E-ARG: the program has no parameter {name:?}; it has none");
+    assert_eq!(unknown(".set n = 1\nFENCE_EPOCH", Format::Asm), [none("N"), none("n")]);
+    let graph = r#"{"version": "0.1", "program": {"nodes": []}}"#;
+    assert_eq!(unknown(graph, Format::Json), [none("N"), none("n")]);
     let bare = "x{n}: FENCE_EPOCH";
-    assert_eq!(plain(&assemble(bare, &options(&[("n", "4")])).unwrap()), ["x4: FENCE_EPOCH"]);
     refused(bare, 1, &["n is not defined; define it with .set or .param"]);
     refused("\n.param n", 2, &[".param needs name = expression"]);
     refused(".set 1 = 2", 1, &[".set needs name = expression"]);
@@ -464,6 +471,12 @@ fn includes() {
     let text = ".set n = 2\n.include \"lib/one.qvm\"\nONE(a)\nx{n}: FENCE_EPOCH";
     let expected = ["two2: FENCE_EPOCH", "four: FENCE_EPOCH", "h: APPLY_H a", "x9: FENCE_EPOCH"];
     assert_eq!(including(text, dir.path(), None).unwrap(), expected);
+    let options = ParseOptions { include_root: Some(dir.path().into()), ..ParseOptions::default() };
+    // Without the files, and without leave to read any.
+    assert_eq!(lines(&flatten(text, &options)), expected);
+    assert!(flatten(".include \"none.qvm\"", &options).contains("none.qvm"));
+    let in_macro = ".macro M()\n.include \"four.qvm\"\n.endmacro\nM()\n.if 0\n.include \"none.qvm\"\n.endif";
+    assert_eq!(lines(&flatten(in_macro, &options)), including(in_macro, dir.path(), None).unwrap());
     assert_eq!(including(text, dir.path(), Some("main.qvm")).unwrap(), expected);
     let inner = ".set n = 2\n.include \"one.qvm\"\nONE(a)\nx{n}: FENCE_EPOCH";
     assert_eq!(including(inner, dir.path(), Some("lib/main.qvm")).unwrap(), expected);

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// Bytes of one message.
+    /// Bytes of one message, of the messages of a connection that wait to be answered, and of the replies to a batch
+    /// after which the rest of it is refused.
     pub message_bytes: usize,
 }
 
@@ -31,6 +32,18 @@ impl Default for Limits {
 enum Item {
     Json(Piece),
     Frame(Vec<u8>),
+    /// A frame that is too long.
+    LongFrame,
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Json(piece) => piece.bytes(),
+            Item::Frame(frame) => frame.len(),
+            Item::LongFrame => 0,
+        }
+    }
 }
 
 const TICK: Duration = Duration::from_millis(100);
@@ -45,11 +58,37 @@ fn hung_up(stream: &UnixStream, wait: Duration) -> bool {
     }
 }
 
-/// Turns a client away.
+/// Turns a client away, in the form it speaks.
 pub(crate) fn refuse(mut stream: &UnixStream, why: &str) {
     let e = RpcError::new(ErrorCode::ResourceExhausted, why);
-    let reply = serde_json::json!({"jsonrpc": "2.0", "error": qmk_client::wire::error_to_json(&e), "id": null});
-    _ = stream.write_all(format!("{reply}\n").as_bytes());
+    let mut head = [0; 4];
+    _ = stream.set_read_timeout(Some(TICK));
+    if stream.read_exact(&mut head).is_ok() && head == *b"QMK1" {
+        _ = stream.write_all(&frame(&Err(e)).unwrap_or_default());
+    } else {
+        _ = stream.write_all(format!("{}\n", json::error(serde_json::Value::Null, &e)).as_bytes());
+    }
+    linger(stream);
+}
+
+/// A reply of the binary form.
+fn frame(result: &Result<Reply, RpcError>) -> Option<Vec<u8>> {
+    let body = postcard::to_allocvec(result).ok()?;
+    Some([&(body.len() as u32).to_le_bytes(), body.as_slice()].concat())
+}
+
+/// Reads what the client still sends, for a moment: closing on unread bytes would take the last reply from it.
+fn linger(mut stream: &UnixStream) {
+    let (end, mut chunk) = (Instant::now() + Duration::from_secs(1), [0; 16 << 10]);
+    _ = stream.set_read_timeout(Some(TICK));
+    _ = stream.shutdown(std::net::Shutdown::Write);
+    while Instant::now() < end {
+        match stream.read(&mut chunk) {
+            Ok(0) => return,
+            Err(e) if !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return,
+            _ => {}
+        }
+    }
 }
 
 /// Serves a client to its end.
@@ -65,35 +104,65 @@ pub(crate) fn serve(
     _ = stream.set_write_timeout(Some(Duration::from_secs(30)));
     let (send, receive) = sync_channel(64);
     let done = Arc::new(AtomicBool::new(false));
-    let (reader_gone, reader_done) = (gone.clone(), done.clone());
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let (reader_gone, reader_done, reader_waiting) = (gone.clone(), done.clone(), waiting.clone());
     let spawned = thread::Builder::new().name("reader".into()).spawn(move || {
-        read(&reader, limits, send, &reader_done, &stop);
+        let queue = Queue { stream: &reader, send, done: &reader_done, waiting: &reader_waiting, limits };
+        read(&queue, &stop);
+        drop(queue);
         // After the last request, only a full hang-up says that no one wants the replies.
         while !reader_done.load(Ordering::Relaxed) && !hung_up(&reader, TICK) {}
         reader_gone.store(true, Ordering::Relaxed);
     });
     if spawned.is_ok() {
-        Worker { stream: &stream, endpoint: &*endpoint, gone: &gone, busy }.run(&receive);
+        Worker { stream: &stream, endpoint: &*endpoint, gone: &gone, busy, waiting: &waiting, limits }.run(&receive);
     }
     done.store(true, Ordering::Relaxed);
+    drop(endpoint);
+    linger(&stream);
     _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-/// Hands an item over; false if no one will take it.
-fn hand_over(stream: &UnixStream, send: &SyncSender<Item>, mut item: Item, done: &AtomicBool) -> bool {
-    loop {
-        match send.try_send(item) {
-            Ok(()) => return true,
-            Err(TrySendError::Disconnected(_)) => return false,
-            Err(TrySendError::Full(back)) => item = back,
+/// What the reader hands over to the worker.
+struct Queue<'a> {
+    stream: &'a UnixStream,
+    send: SyncSender<Item>,
+    done: &'a AtomicBool,
+    /// Bytes of the items handed over and not answered yet.
+    waiting: &'a AtomicUsize,
+    limits: Limits,
+}
+
+impl Queue<'_> {
+    /// Hands an item over; false if no one will take it.
+    fn put(&self, mut item: Item) -> bool {
+        let bytes = item.bytes();
+        loop {
+            let before = self.waiting.load(Ordering::SeqCst);
+            if before == 0 || before + bytes <= self.limits.message_bytes {
+                self.waiting.fetch_add(bytes, Ordering::SeqCst);
+                match self.send.try_send(item) {
+                    Ok(()) => return true,
+                    Err(TrySendError::Disconnected(_)) => return false,
+                    Err(TrySendError::Full(back)) => item = back,
+                }
+                self.waiting.fetch_sub(bytes, Ordering::SeqCst);
+            }
+            if self.done.load(Ordering::Relaxed) || hung_up(self.stream, Duration::from_millis(5)) {
+                return false;
+            }
         }
-        if done.load(Ordering::Relaxed) || hung_up(stream, Duration::from_millis(5)) {
-            return false;
-        }
+    }
+
+    fn feed(&self, splitter: &mut Splitter, bytes: &[u8]) -> bool {
+        let mut alive = true;
+        let followed = splitter.feed(bytes, |piece| alive = alive && self.put(Item::Json(piece)));
+        alive && followed
     }
 }
 
-fn read(mut stream: &UnixStream, limits: Limits, send: SyncSender<Item>, done: &AtomicBool, stop: &AtomicBool) {
+fn read(queue: &Queue<'_>, stop: &AtomicBool) {
+    let (mut stream, limits, done) = (queue.stream, queue.limits, queue.done);
     let mut chunk = [0u8; 16 << 10];
     let mut head: Vec<u8> = Vec::new();
     let mut binary = None;
@@ -123,12 +192,12 @@ fn read(mut stream: &UnixStream, limits: Limits, send: SyncSender<Item>, done: &
             let start = std::mem::take(&mut head);
             if binary == Some(true) {
                 head = start[4..].to_vec();
-            } else if !feed(&mut splitter, &start, stream, &send, done) {
+            } else if !queue.feed(&mut splitter, &start) {
                 return;
             }
         }
         if binary == Some(false) {
-            if !feed(&mut splitter, bytes, stream, &send, done) {
+            if !queue.feed(&mut splitter, bytes) {
                 return;
             }
             continue;
@@ -136,6 +205,7 @@ fn read(mut stream: &UnixStream, limits: Limits, send: SyncSender<Item>, done: &
         head.extend_from_slice(bytes);
         while let Some(length) = head.first_chunk::<4>().map(|l| u32::from_le_bytes(*l) as usize) {
             if length > limits.message_bytes {
+                queue.put(Item::LongFrame);
                 return;
             }
             if head.len() < 4 + length {
@@ -143,29 +213,17 @@ fn read(mut stream: &UnixStream, limits: Limits, send: SyncSender<Item>, done: &
             }
             let frame = head[4..4 + length].to_vec();
             head.drain(..4 + length);
-            if !hand_over(stream, &send, Item::Frame(frame), done) {
+            if !queue.put(Item::Frame(frame)) {
                 return;
             }
         }
     }
     if binary.is_none() && !head.is_empty() {
-        feed(&mut splitter, &head, stream, &send, done);
+        queue.feed(&mut splitter, &head);
     }
     if let Some(piece) = splitter.finish() {
-        hand_over(stream, &send, Item::Json(piece), done);
+        queue.put(Item::Json(piece));
     }
-}
-
-fn feed(
-    splitter: &mut Splitter,
-    bytes: &[u8],
-    stream: &UnixStream,
-    send: &SyncSender<Item>,
-    done: &AtomicBool,
-) -> bool {
-    let mut alive = true;
-    let followed = splitter.feed(bytes, |piece| alive = alive && hand_over(stream, send, Item::Json(piece), done));
-    alive && followed
 }
 
 struct Worker<'a> {
@@ -173,6 +231,8 @@ struct Worker<'a> {
     endpoint: &'a dyn Endpoint,
     gone: &'a AtomicBool,
     busy: &'a AtomicUsize,
+    waiting: &'a AtomicUsize,
+    limits: Limits,
 }
 
 impl Worker<'_> {
@@ -182,7 +242,9 @@ impl Worker<'_> {
                 return;
             }
             self.busy.fetch_add(1, Ordering::SeqCst);
+            let bytes = item.bytes();
             let go_on = self.answer(item);
+            self.waiting.fetch_sub(bytes, Ordering::SeqCst);
             self.busy.fetch_sub(1, Ordering::SeqCst);
             if !go_on {
                 return;
@@ -193,23 +255,34 @@ impl Worker<'_> {
     fn answer(&self, item: Item) -> bool {
         let mut call = |request| self.call(request);
         let mut out = self.stream;
+        let too_long = || {
+            let message = format!("message longer than {} bytes", self.limits.message_bytes);
+            RpcError::new(ErrorCode::ResourceExhausted, message)
+        };
         let (reply, go_on) = match item {
             Item::Frame(frame) => {
                 let result = match postcard::from_bytes::<Request>(&frame) {
                     Ok(request) => call(request),
                     Err(e) => Err(RpcError::new(ErrorCode::Parse, format!("not a request frame: {e}"))),
                 };
-                let Ok(body) = postcard::to_allocvec(&result) else { return false };
-                let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
-                bytes.extend(body);
-                return out.write_all(&bytes).is_ok();
+                return self.send_frame(&result);
             }
-            Item::Json(Piece::Value(text)) => (json::answer(&text, &mut call), true),
-            Item::Json(Piece::Malformed(what)) => (Some(json::parse_error(what)), true),
-            Item::Json(Piece::Fatal(what)) => (Some(json::parse_error(what)), false),
+            Item::LongFrame => {
+                self.send_frame(&Err(too_long()));
+                return false;
+            }
+            Item::Json(Piece::Value(text)) => (json::answer(&text, self.limits.message_bytes, &mut call), true),
+            Item::Json(Piece::Malformed(what)) => (Some(json::parse_error(what).to_string()), true),
+            Item::Json(Piece::Fatal(what)) => (Some(json::parse_error(what).to_string()), false),
+            Item::Json(Piece::TooLong) => (Some(json::error(serde_json::Value::Null, &too_long()).to_string()), false),
         };
-        let sent = reply.is_none_or(|r| out.write_all(format!("{r}\n").as_bytes()).is_ok());
+        let sent = reply.is_none_or(|r| out.write_all((r + "\n").as_bytes()).is_ok());
         sent && go_on
+    }
+
+    fn send_frame(&self, result: &Result<Reply, RpcError>) -> bool {
+        let mut out = self.stream;
+        frame(result).is_some_and(|bytes| out.write_all(&bytes).is_ok())
     }
 
     /// One call. A wait is cut into slices, so that a client that is gone does not keep its session.

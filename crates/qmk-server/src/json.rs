@@ -10,7 +10,7 @@ const MAX_BATCH: usize = 1000;
 /// Performs a call; given by the connection, which knows about waiting and panics.
 pub(crate) type Call<'a> = &'a mut dyn FnMut(Request) -> Result<Reply, RpcError>;
 
-fn error(id: Value, e: &RpcError) -> Value {
+pub(crate) fn error(id: Value, e: &RpcError) -> Value {
     json!({"jsonrpc": "2.0", "error": wire::error_to_json(e), "id": id})
 }
 
@@ -19,20 +19,32 @@ pub(crate) fn parse_error(what: &str) -> Value {
     error(Value::Null, &RpcError::new(ErrorCode::Parse, format!("parse error: {what}")))
 }
 
-/// The reply to one value of the stream; `None` for notifications.
-pub(crate) fn answer(text: &[u8], call: Call<'_>) -> Option<Value> {
-    match serde_json::from_slice(text) {
-        Err(e) => Some(parse_error(&e.to_string())),
-        Ok(Value::Array(batch)) => {
-            if batch.is_empty() || batch.len() > MAX_BATCH {
-                let what = format!("a batch holds 1 to {MAX_BATCH} requests");
-                return Some(error(Value::Null, &RpcError::new(ErrorCode::InvalidRequest, what)));
-            }
-            let replies: Vec<Value> = batch.into_iter().filter_map(|v| one(v, call)).collect();
-            (!replies.is_empty()).then_some(Value::Array(replies))
-        }
-        Ok(v) => one(v, call),
+/// The reply to one value of the stream; `None` for notifications. Once the replies to a batch are `limit` bytes long,
+/// the rest of it is refused.
+pub(crate) fn answer(text: &[u8], limit: usize, call: Call<'_>) -> Option<String> {
+    let batch = match serde_json::from_slice(text) {
+        Err(e) => return Some(parse_error(&e.to_string()).to_string()),
+        Ok(Value::Array(batch)) => batch,
+        Ok(v) => return one(v, call).map(|reply| reply.to_string()),
+    };
+    if batch.is_empty() || batch.len() > MAX_BATCH {
+        let what = format!("a batch holds 1 to {MAX_BATCH} requests");
+        return Some(error(Value::Null, &RpcError::new(ErrorCode::InvalidRequest, what)).to_string());
     }
+    let refused = RpcError::new(
+        ErrorCode::ResourceExhausted,
+        format!("the replies to this batch are longer than {limit} bytes; ask for less at a time"),
+    );
+    let mut out = String::new();
+    for v in batch {
+        let full = out.len() >= limit;
+        let reply = if full { one(v, &mut |_| Err(refused.clone())) } else { one(v, &mut *call) };
+        if let Some(reply) = reply {
+            out.push(if out.is_empty() { '[' } else { ',' });
+            out += &reply.to_string();
+        }
+    }
+    (!out.is_empty()).then(|| out + "]")
 }
 
 fn one(v: Value, call: Call<'_>) -> Option<Value> {

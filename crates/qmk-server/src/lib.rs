@@ -10,7 +10,7 @@ pub use qmk_client::default_socket;
 
 use qmk_abi::rpc::Endpoint;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,13 +21,32 @@ use std::time::{Duration, Instant};
 /// Gives each connection an endpoint. Dropping the endpoint tells the machine that the client is gone.
 pub type Connect = Arc<dyn Fn() -> Box<dyn Endpoint> + Send + Sync>;
 
+/// Clients beyond the limit that are told so at one time; more are turned away without a word.
+const REFUSED: usize = 32;
+
 /// A listening server.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the socket.
+    identity: (u64, u64),
     limits: Limits,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    path.symlink_metadata().map(|m| (m.dev(), m.ino()))
+}
+
+/// Binds, sets the mode, and only then listens, so that no one connects before the mode is set.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listen(&socket, 128)?;
+    Ok(socket.into())
 }
 
 impl Server {
@@ -46,15 +65,11 @@ impl Server {
             }
             std::fs::remove_file(path)?;
         }
-        // Bound under another name first, so that no one can connect before the mode is set.
-        let private = path.with_extension(format!("{}.tmp", std::process::id()));
-        _ = std::fs::remove_file(&private);
         let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let listener = UnixListener::bind(&private).map_err(at)?;
-        std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
-        std::fs::rename(&private, path).map_err(at)?;
+        let listener = listen(path).map_err(at)?;
         listener.set_nonblocking(true)?;
-        Ok(Server { listener, path: path.into(), limits, stop: Arc::new(AtomicBool::new(false)) })
+        let identity = identity(path)?;
+        Ok(Server { listener, path: path.into(), identity, limits, stop: Arc::new(AtomicBool::new(false)) })
     }
 
     /// Serves until `stop` is set, then lets calls in flight finish for a few seconds.
@@ -80,6 +95,9 @@ impl Server {
                     continue;
                 }
             };
+            if open.load(Ordering::SeqCst) >= self.limits.connections + REFUSED {
+                continue;
+            }
             let (limits, connect, stop) = (self.limits, connect.clone(), self.stop.clone());
             let (slot, calls) = (open.clone(), busy.clone());
             let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
@@ -96,7 +114,10 @@ impl Server {
             }
         }
         drop(self.listener);
-        _ = std::fs::remove_file(&self.path);
+        // Another server may have taken the path meanwhile.
+        if identity(&self.path).is_ok_and(|i| i == self.identity) {
+            _ = std::fs::remove_file(&self.path);
+        }
         let deadline = Instant::now() + Duration::from_secs(5);
         while busy.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));

@@ -7,7 +7,8 @@ use qmk_services::{Machine, MachineConfig};
 use qmk_sim::{SimConfig, SimDevice};
 use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,18 +51,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads a configuration: a regular file of at most a mebibyte, for a device or a pipe need not end.
+fn read(path: &Path) -> std::io::Result<String> {
+    const LIMIT: u64 = 1 << 20;
+    let invalid = |what: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
+    if !path.metadata()?.is_file() {
+        return invalid("not a regular file".into());
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LIMIT { invalid(format!("longer than {LIMIT} bytes")) } else { Ok(text) }
+}
+
 fn run(args: Args) -> Result<(), (u8, String)> {
     let config: Config = match &args.config {
         None => Config::default(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| (2, format!("{}: {e}", path.display())))?;
+            let text = read(path).map_err(|e| (2, format!("{}: {e}", path.display())))?;
             toml::from_str(&text).map_err(|e| (2, format!("{}: {e}", path.display())))?
         }
     };
     let path = args.socket.or(config.socket).unwrap_or_else(default_socket);
     let mut sim = SimConfig::default();
     sim.logical_qubits = config.logical_qubits.unwrap_or(sim.logical_qubits);
-    let mut services = MachineConfig::default();
+    // Results travel in replies, which many clients may ask for at once.
+    let mut services = MachineConfig { kept_bytes: 64 << 20, ..MachineConfig::default() };
     services.max_jobs = config.max_jobs.unwrap_or(services.max_jobs);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);

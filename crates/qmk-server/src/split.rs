@@ -12,6 +12,15 @@ pub(crate) enum Piece {
     Malformed(&'static str),
     /// The stream cannot be followed any further.
     Fatal(&'static str),
+    /// A value longer than the limit; the stream is followed no further.
+    TooLong,
+}
+
+impl Piece {
+    /// Bytes it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        if let Piece::Value(text) = self { text.len() } else { 0 }
+    }
 }
 
 /// Incremental splitter: each byte is looked at once.
@@ -60,7 +69,7 @@ impl Splitter {
                 }
             }
             if self.buffer.len() >= self.limit {
-                each(Piece::Fatal("message too long"));
+                each(Piece::TooLong);
                 return false;
             }
             self.buffer.push(b);

@@ -66,7 +66,9 @@ fn a_job_can_be_cancelled_while_another_thread_waits_for_it() {
     let session = client.session(&[]).unwrap();
     let (program, policy) = hog();
     let job = session.submit(&program, policy).unwrap();
-    assert_eq!(job.wait(Some(Duration::from_millis(50))).unwrap_err().code(), Some(ErrorCode::Timeout));
+    let late = job.wait(Some(Duration::from_millis(150))).unwrap_err();
+    assert_eq!(late.code(), Some(ErrorCode::Timeout));
+    assert!(late.to_string().ends_with("has not ended after 150 ms"), "{late}");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| job.wait(None));
         std::thread::sleep(Duration::from_millis(100));
@@ -154,7 +156,7 @@ fn limits_of_the_configuration_hold() {
     let refused = |program: &Program, shots| {
         session.run(program, Policy { shots, ..Policy::default() }).unwrap_err().code().unwrap()
     };
-    assert_eq!(refused(&bell, 11), ErrorCode::InvalidParams);
+    assert_eq!(refused(&bell, 11), ErrorCode::QuotaExceeded);
     assert_eq!(refused(&bell, 0), ErrorCode::InvalidParams);
     let large = Program::asm("ALLOC_LQ -> a, b, c, d\nFREE_LQ a, b, c, d");
     assert_eq!(refused(&large, 1), ErrorCode::ResourceExhausted);
@@ -163,5 +165,54 @@ fn limits_of_the_configuration_hold() {
     second.session(&[]).unwrap();
     let third = server.client();
     let e = third.session(&[]).map(|_| ()).unwrap_err();
+    assert_eq!(e.code(), Some(ErrorCode::ResourceExhausted));
     assert!(e.to_string().contains("connection"), "{e}");
+}
+
+#[test]
+fn a_message_that_is_too_long_is_refused_as_such() {
+    let server = Server::start("max_message_bytes = 100000");
+    let session = server.client().session(&[]).unwrap();
+    let long = Program::asm(format!("{BELL}; {}", "x".repeat(3_000_000)));
+    let e = session.run(&long, Policy::default()).unwrap_err();
+    assert_eq!(e.code(), Some(ErrorCode::ResourceExhausted), "{e}");
+}
+
+#[test]
+fn a_server_leaves_its_successors_socket_alone() {
+    let mut old = Server::start("");
+    std::fs::remove_file(&old.path).unwrap();
+    let mut new = Server::command(&old.path).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the successor listens", || Client::connect(old.path.to_str().unwrap()).is_ok());
+    old.terminate();
+    assert_eq!(old.child.wait().unwrap().code(), Some(0));
+    assert!(old.client().session(&[]).is_ok());
+    Command::new("kill").arg(new.id().to_string()).status().unwrap();
+    assert_eq!(new.wait().unwrap().code(), Some(0));
+    assert!(!old.path.exists());
+}
+
+#[test]
+fn a_path_may_be_as_long_as_a_socket_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = 107 - dir.path().to_str().unwrap().len() - 1;
+    let path = dir.path().join("s".repeat(room));
+    let mut server = Server::command(&path).stdout(Stdio::null()).spawn().unwrap();
+    eventually("it listens", || Client::connect(path.to_str().unwrap()).is_ok());
+    Command::new("kill").arg(server.id().to_string()).status().unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_configuration_is_a_regular_file_of_bounded_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let long = dir.path().join("long.toml");
+    std::fs::write(&long, "#".repeat((1 << 20) + 1)).unwrap();
+    for (file, hint) in [("/dev/zero".as_ref(), "regular"), (pipe.as_path(), "regular"), (&long, "longer than")] {
+        let out = Server::command(&dir.path().join("s")).arg("--config").arg(file).output().unwrap();
+        assert_eq!(out.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&out.stderr).contains(hint), "{file:?}");
+    }
 }

@@ -159,7 +159,22 @@ fn the_binary_form() {
     }
     assert!(matches!(&got[..], [Ok(Reply::Session(_)), Err(e), Ok(Reply::Session(_))] if e.code == ErrorCode::Parse));
     // A frame that claims four gigabytes takes none.
-    assert!(server.exchange(b"QMK1\xff\xff\xff\xffabc").is_empty());
+    let out = server.exchange(b"QMK1\xff\xff\xff\xffabc");
+    let refused: Result<Reply, RpcError> = postcard::from_bytes(&out[4..]).unwrap();
+    assert_eq!(refused.unwrap_err().code, ErrorCode::ResourceExhausted);
+}
+
+#[test]
+fn a_client_too_many_is_told_so_in_its_form() {
+    let server = Server::start("max_connections = 1");
+    let mut first = server.stream();
+    call(&mut first, &json!({"jsonrpc": "2.0", "id": 1, "method": "qmk_session_create"}));
+    let request = r#"{"jsonrpc":"2.0","id":1,"method":"qmk_session_create"}"#;
+    assert_eq!(replies(&server, request)[0]["error"]["code"], -32202);
+    let create = postcard::to_allocvec(&Request::SessionCreate(SessionCreate::default())).unwrap();
+    let out = server.exchange(&[b"QMK1".as_slice(), &frame(&create)].concat());
+    let refused: Result<Reply, RpcError> = postcard::from_bytes(&out[4..]).unwrap();
+    assert_eq!(refused.unwrap_err().code, ErrorCode::ResourceExhausted);
 }
 
 #[test]
@@ -173,12 +188,53 @@ fn hostile_text_is_bounded() {
     };
     assert_eq!(code("[".repeat(1_000_000).as_bytes()), -32700);
     assert_eq!(code("{\"a\":".repeat(10_000).as_bytes()), -32700);
-    assert_eq!(code(format!("\"{}\"", "x".repeat(1_000_000)).as_bytes()), -32700);
+    // More than a socket holds: the reply comes although not all was read.
+    assert_eq!(code(format!("\"{}\"", "x".repeat(10_000_000)).as_bytes()), -32202);
     assert_eq!(code(b"\xff\xfe\x00"), -32700);
     assert_eq!(code(format!("[{}1]", "1,".repeat(5000)).as_bytes()), -32600);
     // Others are still served.
     let session = server.client().session(&[]).unwrap();
     session.run(&qmk_client::Program::asm(BELL), qmk_client::Policy::default()).unwrap();
+}
+
+/// 64 measured coins: hardly two shots are alike.
+const COINS: &str = ".set q = [f\"q{i}\" for i in range(64)]\nALLOC_LQ -> {\", \".join(q)}\n\
+                     .for i in range(64)\nAPPLY_H q{i}\nMEASURE_Z q{i} -> m{i}\n.endfor\n";
+
+#[test]
+fn the_reply_to_a_batch_is_bounded() {
+    let server = Server::start("max_message_bytes = 100000");
+    let session = one(&server, "qmk_session_create", json!({}))["result"]["session_id"].clone();
+    let policy = json!({"shots": 400});
+    let submit = json!({"session_id": session, "source": COINS, "format": "asm", "policy": policy});
+    let job = one(&server, "qmk_job_submit", submit)["result"]["job_id"].clone();
+    let params = json!({"session_id": session, "job_id": job});
+    assert_eq!(one(&server, "qmk_job_wait", params.clone())["result"]["state"], "COMPLETED");
+    let ask = |id: usize| json!({"jsonrpc": "2.0", "id": id, "method": "qmk_job_result", "params": params});
+    let out = server.exchange(Value::from_iter((0..500).map(ask)).to_string().as_bytes());
+    assert!(out.len() < 300_000, "{} bytes", out.len());
+    let replies: Vec<Value> = serde_json::from_slice(&out).unwrap();
+    assert_eq!(replies.len(), 500);
+    assert_eq!(replies[0]["result"]["shots"], 400);
+    assert_eq!((&replies[499]["id"], &replies[499]["error"]["code"]), (&json!(499), &json!(-32202)));
+}
+
+#[test]
+fn messages_that_wait_are_bounded() {
+    let server = Server::start("max_message_bytes = 100000");
+    let mut stream = server.stream();
+    let session = call(&mut stream, &json!({"jsonrpc": "2.0", "id": 1, "method": "qmk_session_create"}));
+    let session = &session["result"]["session_id"];
+    let params = json!({"session_id": session, "source": BELL, "format": "asm", "policy": {"shots": 100_000_000}});
+    let job = call(&mut stream, &json!({"jsonrpc": "2.0", "id": 2, "method": "qmk_job_submit", "params": params}));
+    let params = json!({"session_id": session, "job_id": job["result"]["job_id"]});
+    let wait = json!({"jsonrpc": "2.0", "id": 3, "method": "qmk_job_wait", "params": params}).to_string();
+    stream.write_all(wait.as_bytes()).unwrap();
+    stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let large = format!("\"{}\"", "x".repeat(90_000));
+    let taken = (0..100).take_while(|_| stream.write_all(large.as_bytes()).is_ok()).count();
+    // One waits to be answered, one to be handed over, and the socket holds a few.
+    assert!(taken < 20, "{taken} messages were taken");
 }
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {

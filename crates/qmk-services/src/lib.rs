@@ -2,6 +2,20 @@
 //!
 //! [`Machine`] owns a kernel and a thread that advances it; [`Machine::connect`] gives an endpoint of the
 //! session protocol. Policy lives here, never in the kernel.
+//!
+//! ```
+//! # fn main() -> Result<(), qmk_client::ClientError> {
+//! use qmk_client::{Client, Policy, Program};
+//! use qmk_services::{Machine, MachineConfig};
+//! use qmk_sim::SimDevice;
+//!
+//! let machine = Machine::start(SimDevice::default(), MachineConfig::default());
+//! let session = Client::over(machine.connect()).session(&[])?;
+//! let coin = Program::asm("ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a");
+//! println!("{:?}", session.run(&coin, Policy { shots: 100, ..Policy::default() })?.report.counts);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod machine;

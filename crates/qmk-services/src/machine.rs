@@ -7,10 +7,13 @@ use qmk_abi::syscall::{Limit, Quota, StrandState, StrandStatus};
 use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{DomainId, Kernel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// Bytes of outcomes that one round of collecting reads, of all jobs together.
+const COLLECT_BYTES: u64 = 1 << 20;
 
 /// Limits of each tenant.
 #[derive(Clone, Debug)]
@@ -19,10 +22,17 @@ pub struct MachineConfig {
     pub max_logical_qubits: Option<u32>,
     /// Unfinished jobs of a tenant.
     pub max_jobs: u32,
-    /// Sessions of a tenant.
+    /// Tenants. One more takes the place of the one that was used least recently among those that have nothing but
+    /// sessions that may go.
+    pub max_tenants: usize,
+    /// Sessions of a tenant. One more closes the session that was used least recently, among those that no open
+    /// connection is bound to and that have no unfinished job; without such a session it is refused.
     pub max_sessions: usize,
     /// Finished jobs a session keeps results of; the oldest go first.
     pub kept_jobs: usize,
+    /// Bytes of the results that a tenant's sessions keep; the oldest go first. A job with more bytes of distinct
+    /// outcomes fails.
+    pub kept_bytes: usize,
     /// Shots of one job.
     pub max_shots: u64,
     /// Qubits that may carry live magic at once in one job.
@@ -34,18 +44,28 @@ impl Default for MachineConfig {
         MachineConfig {
             max_logical_qubits: None,
             max_jobs: 1000,
+            max_tenants: 1000,
             max_sessions: 1000,
             kept_jobs: 1000,
+            kept_bytes: 256 << 20,
             max_shots: 100_000_000,
-            max_active: 24,
+            max_active: 26,
         }
     }
 }
 
 struct Tenant {
     domain: DomainId,
+    /// The capability to the domain, in the root's space.
+    control: Handle,
     /// The tenant's machine capability, in its own space.
     machine: Handle,
+    sessions: BTreeSet<String>,
+    /// When a session of it was last used.
+    used: u64,
+    /// Finished jobs, with their session and the bytes of their results.
+    kept: BTreeMap<u64, (String, usize)>,
+    kept_bytes: usize,
 }
 
 struct Session {
@@ -56,12 +76,15 @@ struct Session {
     /// does this, and its session outlives the connection.
     bound: bool,
     granted: Rights,
+    /// When it was last used.
+    used: u64,
     machine: Handle,
     jobs: BTreeMap<u64, Job>,
 }
 
 struct Job {
-    program: Arc<Program>,
+    /// Until the job has ended.
+    program: Option<Arc<Program>>,
     policy: Policy,
     image: Handle,
     strand: Handle,
@@ -69,8 +92,26 @@ struct Job {
     status: StrandStatus,
     estimated: u64,
     started: Instant,
-    result: Option<JobResult>,
+    outcomes: Outcomes,
+    result: Option<Arc<JobResult>>,
     error: Option<String>,
+}
+
+/// What has been read of a job's outcomes.
+#[derive(Default)]
+struct Outcomes {
+    shots: u64,
+    counts: BTreeMap<Vec<u8>, u64>,
+    last: Vec<u8>,
+}
+
+/// A job whose outcomes have all been read.
+struct Finished {
+    session: String,
+    number: u64,
+    outcomes: Outcomes,
+    program: Arc<Program>,
+    report: RunReport,
 }
 
 struct State<D> {
@@ -80,6 +121,12 @@ struct State<D> {
     config: MachineConfig,
     tenants: BTreeMap<String, Tenant>,
     sessions: BTreeMap<String, Session>,
+    /// Unfinished jobs and their sessions.
+    unfinished: BTreeMap<u64, String>,
+    /// Job whose outcomes are read first.
+    first_read: u64,
+    /// Counts uses of sessions.
+    uses: u64,
     next_job: u64,
     next_connection: u64,
     stopping: bool,
@@ -117,6 +164,9 @@ impl<D: Device + Send + 'static> Machine<D> {
             config,
             tenants: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+            first_read: 0,
+            uses: 0,
             next_job: 1,
             next_connection: 1,
             stopping: false,
@@ -146,22 +196,40 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
     }
 }
 
-/// Advances the kernel while any strand lives.
+/// Advances the kernel while any strand lives or has outcomes to read.
 fn drive<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
     while !state.stopping {
-        let report = state.kernel.advance();
-        if report.ended > 0 || report.epoch.is_multiple_of(64) {
-            state.collect();
+        let busy = state.kernel.advance().busy;
+        let collected = state.collect();
+        // While a result is made, more work may come.
+        let idle = !busy && !collected.more && collected.finished.is_empty();
+        for job in collected.finished {
+            // Names take longer than bits, and no one need wait for them.
+            let (session, number) = (job.session.clone(), job.number);
+            let result = MutexGuard::unlocked(&mut state, || job.result());
+            state.keep(&session, number, result);
+        }
+        if collected.ended {
             shared.changed.notify_all();
         }
-        if report.busy {
+        if idle {
+            shared.work.wait(&mut state);
+        } else {
             // Callers wait no longer than one epoch.
             MutexGuard::bump(&mut state);
-        } else {
-            shared.work.wait(&mut state);
         }
     }
+}
+
+/// What a round of collecting found.
+#[derive(Default)]
+struct Collected {
+    finished: Vec<Finished>,
+    /// Whether any job ended.
+    ended: bool,
+    /// Whether there are outcomes to read.
+    more: bool,
 }
 
 fn not_found<T>(what: ErrorCode) -> Result<T, RpcError> {
@@ -213,7 +281,8 @@ impl<D: Device> State<D> {
         QuotaInfo {
             max_logical_qubits: q.qubits as u64,
             max_physical_qubits: q.qubits as u64 * 97,
-            max_channels: 0,
+            // A channel takes two logical qubits.
+            max_channels: q.qubits as u64 / 2,
             max_jobs: q.strands as u64,
         }
     }
@@ -223,8 +292,14 @@ impl<D: Device> State<D> {
         if self.tenants.contains_key(name) {
             return Ok(());
         }
-        if self.tenants.len() >= 1000 || name.len() > 256 {
+        if name.len() > 256 {
             return Err(RpcError::new(ErrorCode::AuthFailed, "no such tenant"));
+        }
+        if self.tenants.len() >= self.config.max_tenants && !self.evict_tenant()? {
+            return Err(RpcError::new(
+                ErrorCode::ResourceExhausted,
+                "the machine has too many tenants; try again later",
+            ));
         }
         let (root, machine, quota) = (self.root, self.machine, self.quota());
         let control = self.handle(root, Syscall::CreateDomain { machine, quota })?;
@@ -235,14 +310,62 @@ impl<D: Device> State<D> {
             .kernel
             .domain_of(root, control)
             .ok_or_else(|| RpcError::new(ErrorCode::Internal, "the new domain is gone"))?;
-        self.tenants.insert(name.into(), Tenant { domain, machine });
+        let tenant = Tenant {
+            domain,
+            control,
+            machine,
+            sessions: BTreeSet::new(),
+            used: self.uses,
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+        };
+        self.tenants.insert(name.into(), tenant);
         Ok(())
+    }
+
+    /// Notes that a request of a connection names a session.
+    fn touch(&mut self, id: &str, connection: u64) {
+        self.uses += 1;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.used = self.uses;
+        session.bound |= session.owner == Some(connection);
+        if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
+            tenant.used = self.uses;
+        }
+    }
+
+    /// Sessions of a tenant that may be closed to make room. Clients that open a connection for each call leave theirs
+    /// behind, so not to have closed it cannot keep a session for ever.
+    fn idle_sessions<'a>(&self, tenant: &'a Tenant) -> Vec<&'a String> {
+        let busy: BTreeSet<&String> = self.unfinished.values().collect();
+        tenant.sessions.iter().filter(|id| !self.sessions[*id].bound && !busy.contains(id)).collect()
+    }
+
+    /// Closes the idle session of a tenant that was used least recently; false if there is none.
+    fn evict_session(&mut self, tenant: &str) -> Result<bool, RpcError> {
+        let idle = self.idle_sessions(&self.tenants[tenant]);
+        let Some(oldest) = idle.into_iter().min_by_key(|id| self.sessions[*id].used).cloned() else { return Ok(false) };
+        self.close_session(&oldest).map(|closed| closed.closed)
+    }
+
+    /// Forgets the tenant that was used least recently, of those that have no more than idle sessions; false if there
+    /// is none.
+    fn evict_tenant(&mut self) -> Result<bool, RpcError> {
+        let mut by_use: Vec<_> = self.tenants.iter().collect();
+        by_use.sort_by_key(|(_, t)| t.used);
+        let oldest = by_use.into_iter().find(|(_, t)| self.idle_sessions(t).len() == t.sessions.len());
+        let Some(name) = oldest.map(|(name, _)| name.clone()) else { return Ok(false) };
+        let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
+        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
+        // All that it held derives from what its domain held.
+        self.call(self.root, Syscall::Delete { target: tenant.control })?;
+        Ok(true)
     }
 
     fn create_session(&mut self, p: SessionCreate, connection: u64) -> Result<SessionInfo, RpcError> {
         let name = p.tenant_id.unwrap_or_else(|| "default".into());
         self.tenant(&name)?;
-        if self.sessions.values().filter(|s| s.tenant == name).count() >= self.config.max_sessions {
+        if self.tenants[&name].sessions.len() >= self.config.max_sessions && !self.evict_session(&name)? {
             return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
         }
         let available = Rights::CLASSES - Rights::ADMIN;
@@ -264,7 +387,13 @@ impl<D: Device> State<D> {
         getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
         let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
         let owner = (!p.detached).then_some(connection);
-        let session = Session { tenant: name, owner, bound: false, granted, machine, jobs: BTreeMap::new() };
+        self.uses += 1;
+        if let Some(tenant) = self.tenants.get_mut(&name) {
+            tenant.used = self.uses;
+            tenant.sessions.insert(session_id.clone());
+        }
+        let (used, jobs) = (self.uses, BTreeMap::new());
+        let session = Session { tenant: name, owner, bound: false, granted, used, machine, jobs };
         self.sessions.insert(session_id.clone(), session);
         Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
     }
@@ -275,18 +404,25 @@ impl<D: Device> State<D> {
 
     fn close_session(&mut self, id: &str) -> Result<Closed, RpcError> {
         let Some(session) = self.sessions.remove(id) else { return not_found(ErrorCode::SessionNotFound) };
-        let domain = self.tenants[&session.tenant].domain;
+        let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
+        tenant.sessions.remove(id);
+        for number in session.jobs.keys() {
+            self.unfinished.remove(number);
+            tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
+        }
+        let domain = tenant.domain;
         // Everything the session made derives from its machine capability.
         self.call(domain, Syscall::Delete { target: session.machine })?;
         Ok(Closed { closed: true })
     }
 
-    fn submit(&mut self, p: &JobSubmit, program: Program) -> Result<Submitted, RpcError> {
+    fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<Submitted, RpcError> {
         let session = self.session(&p.session_id)?;
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
         let policy = p.policy.clone();
+        let instructions = program.image.code.len() as u32;
         let estimated = program.critical_path(|op| self.kernel.device().cost(op)).saturating_mul(policy.shots);
-        let image = self.handle(domain, Syscall::Admit { machine, image: program.image.clone() })?;
+        let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
         let spawn =
             Syscall::Spawn { machine, image, shots: policy.shots, seed: policy.seed, priority: policy.priority };
         let strand = match self.handle(domain, spawn) {
@@ -302,7 +438,7 @@ impl<D: Device> State<D> {
             state: StrandState::Waiting,
             epochs: 0,
             issued: 0,
-            instructions: program.image.code.len() as u32,
+            instructions,
             shots_done: 0,
             shots: policy.shots,
             magic_states: 0,
@@ -312,7 +448,7 @@ impl<D: Device> State<D> {
         let kept = self.config.kept_jobs;
         let session = self.sessions.get_mut(&p.session_id).expect("looked up above");
         let job = Job {
-            program: Arc::new(program),
+            program: Some(Arc::new(program)),
             policy,
             image,
             strand,
@@ -320,53 +456,140 @@ impl<D: Device> State<D> {
             status,
             estimated,
             started: Instant::now(),
+            outcomes: Outcomes::default(),
             result: None,
             error: None,
         };
         session.jobs.insert(number, job);
+        self.unfinished.insert(number, p.session_id.clone());
         let ended: Vec<u64> = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n).collect();
-        for old in ended.iter().take(ended.len().saturating_sub(kept)) {
-            session.jobs.remove(old);
+        for &old in ended.iter().take(ended.len().saturating_sub(kept)) {
+            self.forget(&p.session_id, old);
         }
         Ok(Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated })
     }
 
-    /// Brings job states up to date with their strands, and fetches finished outcomes.
-    fn collect(&mut self) {
-        let kernel = &mut self.kernel;
-        for session in self.sessions.values_mut() {
+    /// Brings job states up to date with their strands and reads outcomes, as many as do not hold up callers.
+    fn collect(&mut self) -> Collected {
+        let mut collected = Collected::default();
+        let mut left = COLLECT_BYTES;
+        let share = left / (self.unfinished.len() as u64).max(1);
+        let numbers = self.unfinished.range(self.first_read..).chain(self.unfinished.range(..self.first_read));
+        let numbers: Vec<(u64, String)> = numbers.map(|(&n, s)| (n, s.clone())).collect();
+        self.first_read = 0;
+        for (number, id) in numbers {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
             let domain = self.tenants[&session.tenant].domain;
-            for (number, job) in session.jobs.iter_mut().filter(|(_, j)| !j.state.ended()) {
-                let Ok(qmk_abi::Reply::Status(s)) = kernel.syscall(domain, Syscall::Status { strand: job.strand })
-                else {
-                    continue;
-                };
-                job.status = s;
+            let Some(job) = session.jobs.get_mut(&number) else { continue };
+            let Some(program) = job.program.clone() else { continue };
+            let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
+            let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
+            job.status = status;
+            let stride = program.stride as u64;
+            let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
+            if left == 0 && unread(job) > 0 && self.first_read == 0 {
+                self.first_read = number;
+            }
+            let mut mine = share.max(stride + 8).min(left);
+            while unread(job) > 0 && mine > 0 && stride > 0 {
+                let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
+                let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
+                let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
+                let cost = job.outcomes.add(&bytes, program.stride) * (stride + 8);
+                (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
+            }
+            let width = program.width() + KEY_BYTES;
+            if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
+                job.error = Some(format!(
+                    "its {} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
+                     run fewer shots at a time or measure fewer qubits",
+                    job.outcomes.counts.len(),
+                    self.config.kept_bytes
+                ));
+                job.state = JobState::Failed;
+            } else {
                 job.state = match job.status.state {
                     StrandState::Waiting => JobState::Queued,
-                    StrandState::Running | StrandState::Draining => JobState::Running,
-                    StrandState::Done => JobState::Completed,
                     StrandState::Faulted => JobState::Failed,
+                    // A finished strand is a running job until its outcomes are read and named.
+                    _ => JobState::Running,
                 };
-                if job.state == JobState::Completed {
-                    job.result = Some(finish(kernel, domain, *number, job));
-                } else if job.state == JobState::Failed {
-                    job.error = job.status.fault.as_ref().map(|(_, m)| m.clone());
-                }
-                if job.state.ended() {
-                    for target in [job.strand, job.image] {
-                        // Both were just used, and no one else holds them.
-                        let _ = kernel.syscall(domain, Syscall::Delete { target });
-                    }
-                }
             }
+            if job.state == JobState::Failed {
+                let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
+                job.error = job.error.take().or(fault);
+                self.end(&id, number, 0);
+                collected.ended = true;
+            } else if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
+                let mut outcomes = std::mem::take(&mut job.outcomes);
+                if stride == 0 {
+                    outcomes.counts.insert(Vec::new(), job.policy.shots);
+                }
+                let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
+                report.t_states = job.status.magic_states;
+                report.peak_active_qubits = job.status.peak_active;
+                report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
+                collected.finished.push(Finished { session: id, number, outcomes, program, report });
+                collected.ended = true;
+            } else {
+                collected.more |= unread(job) > 0;
+            }
+        }
+        collected
+    }
+
+    /// Keeps the result of a finished job, unless it is gone by now.
+    fn keep(&mut self, session: &str, number: u64, result: JobResult) {
+        let job = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number));
+        let Some(job) = job.filter(|j| !j.state.ended()) else { return };
+        let counts: usize = result.report.counts.keys().map(|k| k.len() + KEY_BYTES).sum();
+        let names: usize = result.report.events.iter().map(|e| 2 * (e.len() + KEY_BYTES)).sum();
+        job.state = JobState::Completed;
+        job.result = Some(Arc::new(result));
+        self.end(session, number, counts + names);
+    }
+
+    /// Gives back what an ended job held in the kernel, and forgets the oldest results of a tenant that keeps too much.
+    fn end(&mut self, session: &str, number: u64, bytes: usize) {
+        self.unfinished.remove(&number);
+        let Some(owner) = self.sessions.get_mut(session) else { return };
+        let (Some(tenant), Some(job)) = (self.tenants.get_mut(&owner.tenant), owner.jobs.get_mut(&number)) else {
+            return;
+        };
+        job.program = None;
+        job.outcomes = Outcomes::default();
+        for target in [job.strand, job.image] {
+            // No one else holds them.
+            let _ = self.kernel.syscall(tenant.domain, Syscall::Delete { target });
+        }
+        tenant.kept.insert(number, (session.into(), bytes));
+        tenant.kept_bytes += bytes;
+        let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
+        let mut old = Vec::new();
+        for (&n, (session, bytes)) in tenant.kept.iter().filter(|(n, (_, bytes))| **n != number && *bytes > 0) {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(*bytes);
+            old.push((session.clone(), n));
+        }
+        for (session, n) in old {
+            self.forget(&session, n);
+        }
+    }
+
+    /// Forgets an ended job.
+    fn forget(&mut self, session: &str, number: u64) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        session.jobs.remove(&number);
+        if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
+            tenant.kept_bytes -= tenant.kept.remove(&number).map_or(0, |(_, bytes)| bytes);
         }
     }
 
     fn job(&self, session: &str, job: &str) -> Result<&Job, RpcError> {
-        let number = job.strip_prefix("job_").and_then(|n| n.parse::<u64>().ok());
         let session = self.session(session)?;
-        number.and_then(|n| session.jobs.get(&n)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
+        job_number(job).and_then(|n| session.jobs.get(&n)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
     }
 
     fn status(&self, session: &str, id: &str) -> Result<JobStatus, RpcError> {
@@ -397,17 +620,12 @@ impl<D: Device> State<D> {
         if job.state.ended() {
             return Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} has already ended")));
         }
-        let (strand, image) = (job.strand, job.image);
-        let domain = self.tenants[&self.sessions[session].tenant].domain;
-        self.call(domain, Syscall::Delete { target: strand })?;
-        self.call(domain, Syscall::Delete { target: image })?;
         let epoch = self.kernel.epoch();
-        let job = id
-            .strip_prefix("job_")
-            .and_then(|n| n.parse().ok())
-            .and_then(|n: u64| self.sessions.get_mut(session)?.jobs.get_mut(&n));
-        if let Some(job) = job {
-            job.state = JobState::Cancelled;
+        if let Some(number) = job_number(id) {
+            if let Some(job) = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number)) {
+                job.state = JobState::Cancelled;
+            }
+            self.end(session, number, 0);
         }
         Ok(Cancelled { job_id: id.into(), state: JobState::Cancelled, cancelled_at_epoch: epoch })
     }
@@ -441,33 +659,38 @@ fn telemetry(job: &Job) -> Telemetry {
     }
 }
 
-/// Reads a finished strand's outcomes.
-fn finish<D: Device>(kernel: &mut Kernel<D>, domain: DomainId, number: u64, job: &Job) -> JobResult {
-    let stride = (job.program.image.events as usize).div_ceil(8);
-    let mut raw: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-    let mut last = Vec::new();
-    let mut first = 0;
-    while stride > 0 && first < job.policy.shots {
-        let call = Syscall::Outcomes { strand: job.strand, first, count: u32::MAX };
-        let Ok(qmk_abi::Reply::Outcomes(bytes)) = kernel.syscall(domain, call) else { break };
+/// The number in a job's name. Each job has one name.
+fn job_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("job_")?;
+    let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| canonical)
+}
+
+/// What a key of a map takes beside its text, about.
+const KEY_BYTES: usize = 48;
+
+impl Outcomes {
+    /// Adds packed outcomes; returns the number of shots.
+    fn add(&mut self, bytes: &[u8], stride: usize) -> u64 {
         for shot in bytes.chunks_exact(stride) {
-            match raw.get_mut(shot) {
+            match self.counts.get_mut(shot) {
                 Some(n) => *n += 1,
-                None => _ = raw.insert(shot.to_vec(), 1),
+                None => _ = self.counts.insert(shot.to_vec(), 1),
             }
         }
-        first += (bytes.len() / stride).max(1) as u64;
-        last = bytes[bytes.len().saturating_sub(stride)..].to_vec();
+        let shots = (bytes.len() / stride) as u64;
+        self.shots += shots;
+        self.last = bytes[bytes.len().saturating_sub(stride)..].to_vec();
+        shots
     }
-    if stride == 0 {
-        raw.insert(Vec::new(), job.policy.shots);
+}
+
+impl Finished {
+    fn result(mut self) -> JobResult {
+        self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
+        let last_shot = self.program.values(&self.outcomes.last);
+        JobResult { job_id: format!("job_{}", self.number), last_shot, report: self.report }
     }
-    let mut report = job.program.report(job.policy.shots, job.policy.seed, job.status.epochs);
-    report.counts = count_outcomes(&job.program.events, &raw);
-    report.t_states = job.status.magic_states;
-    report.peak_active_qubits = job.status.peak_active;
-    report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
-    JobResult { job_id: format!("job_{number}"), last_shot: job.program.values(&last), report }
 }
 
 impl<D: Device + Send + 'static> Connection<D> {
@@ -478,8 +701,12 @@ impl<D: Device + Send + 'static> Connection<D> {
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
-        if policy.shots == 0 || policy.shots > max_shots {
-            return bad(format!("shots must be from 1 to {max_shots}, not {}", policy.shots));
+        if policy.shots == 0 {
+            return bad("shots must be at least 1".into());
+        }
+        if policy.shots > max_shots {
+            let message = format!("{} shots are more than the {max_shots} this machine runs in one job", policy.shots);
+            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
         }
         match policy.noise.as_str() {
             "ideal" => {}
@@ -521,11 +748,8 @@ impl<D: Device + Send + 'static> Connection<D> {
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
-        if let Some(session) =
-            request.session().and_then(|id| MutexGuard::try_map(state(), |s| s.sessions.get_mut(id)).ok())
-        {
-            let mut session = session;
-            session.bound |= session.owner == Some(self.id);
+        if let Some(id) = request.session() {
+            state().touch(id, self.id);
         }
         match request {
             Request::SessionCreate(p) => state().create_session(p, self.id).map(Reply::Session),
@@ -536,17 +760,18 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                 closed.map(Reply::Closed)
             }
             Request::JobSubmit(p) => self.submit(p).map(Reply::Submitted),
-            Request::JobStatus(p) => {
-                let mut state = state();
-                state.collect();
-                state.status(&p.session_id, &p.job_id).map(Reply::Status)
-            }
+            Request::JobStatus(p) => state().status(&p.session_id, &p.job_id).map(Reply::Status),
             Request::JobWait(p) => self.wait(&p).map(Reply::Status),
             Request::JobResult(p) => {
                 let state = state();
                 let job = state.job(&p.session_id, &p.job_id)?;
                 match (&job.result, job.state) {
-                    (Some(r), _) => Ok(Reply::Result(r.clone())),
+                    (Some(r), _) => {
+                        let result = r.clone();
+                        // It may be large, so it is copied while others go on.
+                        drop(state);
+                        Ok(Reply::Result(JobResult::clone(&result)))
+                    }
                     (None, JobState::Failed) => {
                         let why = job.error.as_deref().unwrap_or("no reason given");
                         Err(RpcError::new(ErrorCode::ResourceExhausted, format!("{} failed: {why}", p.job_id)))

@@ -21,6 +21,11 @@ pub struct Program {
     pub events: Vec<EventBits>,
     /// Most qubits live at once.
     pub peak_qubits: u32,
+    /// Bytes of one shot's packed outcomes.
+    pub(crate) stride: usize,
+    /// Node of each instruction, and the names and lines of the nodes.
+    node_of: Vec<u32>,
+    nodes: Vec<(String, Option<u32>)>,
     profile: Profile,
     warnings: Vec<String>,
 }
@@ -64,7 +69,7 @@ impl Program {
             e.findings = qmk_qvm::verify_with(&graph, Some(held));
             return Err(e);
         }
-        let Lowered { image, events, profile: named, warnings, .. } = qmk_qvm::lower(&graph).map_err(invalid)?;
+        let Lowered { image, node_of, events, profile: named, warnings } = qmk_qvm::lower(&graph).map_err(invalid)?;
         // A wrong profile is an error even where the program names its own.
         let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE))
             .map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("profile: {e}")))?;
@@ -78,7 +83,25 @@ impl Program {
             }
             peak_qubits = peak_qubits.max(live);
         }
-        Ok(Program { image, events, peak_qubits, profile, warnings })
+        let stride = (image.events as usize).div_ceil(8);
+        let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
+        Ok(Program { image, events, peak_qubits, stride, node_of, nodes, profile, warnings })
+    }
+
+    /// A device's complaint in the program's terms: it knows instructions, the user knows nodes.
+    pub(crate) fn explain(&self, at: u32, message: &str) -> String {
+        let place = self.node_of.get(at as usize).and_then(|&n| self.nodes.get(n as usize));
+        let Some((what, (node, line))) = message.strip_prefix(&format!("instruction {at} ")).zip(place) else {
+            return message.into();
+        };
+        let line = line.map_or(String::new(), |l| format!(", line {l},"));
+        let how = "raise the limit (qmk run --max-active N; max_active_qubits in a server's configuration)";
+        format!("node {node}{line} {}", what.replace("raise the limit", how))
+    }
+
+    /// Characters of an outcome string.
+    pub(crate) fn width(&self) -> usize {
+        self.events.iter().map(|e| e.bits.len()).sum()
     }
 
     /// Length of the critical path in epochs: a lower bound for one shot.

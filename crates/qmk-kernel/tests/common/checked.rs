@@ -10,12 +10,13 @@ use std::sync::Arc;
 pub struct Checked {
     inner: SimDevice,
     issued: BTreeMap<SpaceId, (Arc<Image>, Vec<bool>)>,
+    granted: BTreeMap<SpaceId, u64>,
 }
 
 impl Checked {
     pub fn new(logical_qubits: u32) -> Self {
         let config = SimConfig { logical_qubits, routes_per_epoch: 3, magic_per_epoch: 2 };
-        Checked { inner: SimDevice::new(config), issued: BTreeMap::new() }
+        Checked { inner: SimDevice::new(config), issued: BTreeMap::new(), granted: BTreeMap::new() }
     }
 }
 
@@ -60,6 +61,7 @@ impl Device for Checked {
     fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
         let (_, issued) = &self.issued[&space];
         assert!(issued.iter().all(|&i| i), "work before everything was issued");
+        *self.granted.entry(space).or_default() += budget;
         self.inner.work(space, budget)
     }
 
@@ -85,6 +87,11 @@ impl Device for Checked {
 }
 
 impl Checked {
+    /// Steps granted so far to the spaces that ever worked, in order of opening.
+    pub fn granted(&self) -> Vec<u64> {
+        self.granted.values().copied().collect()
+    }
+
     /// Number of open spaces.
     pub fn spaces(&self) -> usize {
         self.issued.len()

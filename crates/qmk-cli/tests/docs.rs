@@ -1,0 +1,45 @@
+//! The examples of the documents are programs that run.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)).unwrap()
+}
+
+/// The indented blocks of a document.
+fn programs(text: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for line in text.lines() {
+        match (line.strip_prefix("    "), found.last_mut()) {
+            (Some(line), Some(block)) => *block += &format!("{line}\n"),
+            (None, Some(block)) if !block.is_empty() => found.push(String::new()),
+            _ => {}
+        }
+    }
+    found.retain(|p| !p.is_empty());
+    found
+}
+
+#[test]
+fn the_programs_of_the_assembly_manual_run() {
+    let programs = programs(&read("docs/ASSEMBLY.md"));
+    // The first is the form of a line.
+    assert!(programs.len() >= 4 && programs[0].starts_with("label: OPCODE"), "{programs:?}");
+    for program in &programs[1..] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
+        let mut child = command.args(["run", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{program}");
+    }
+}
+
+/// The example is compiled and run where it stands as documentation of the crate.
+#[test]
+fn the_embedded_machine_of_the_readme_is_that_of_the_services() {
+    let (readme, services) = (read("README.md"), read("crates/qmk-services/src/lib.rs"));
+    let example = readme.split("```").find(|block| block.contains("Machine::start")).unwrap();
+    let written: String = example.lines().skip(1).map(|l| format!("//! {l}\n").replace("//! \n", "//!\n")).collect();
+    assert!(services.contains(&written), "{written}");
+}

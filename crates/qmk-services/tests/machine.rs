@@ -1,0 +1,184 @@
+//! The services as their clients meet them: fairness, and what happens when limits are reached.
+
+use qmk_abi::rpc::*;
+use qmk_services::{Connection, Machine, MachineConfig};
+use qmk_sim::SimDevice;
+use std::time::{Duration, Instant};
+
+type Sim = Machine<SimDevice>;
+
+const COIN: &str = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+
+fn start(config: MachineConfig) -> Sim {
+    Machine::start(SimDevice::default(), config)
+}
+
+fn create(at: &Connection<SimDevice>, tenant: &str) -> Result<String, RpcError> {
+    let create = SessionCreate { tenant_id: Some(tenant.into()), ..SessionCreate::default() };
+    match at.call(Request::SessionCreate(create))? {
+        Reply::Session(s) => Ok(s.session_id),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn submit(at: &Connection<SimDevice>, session: &str, source: &str, shots: u64) -> Result<JobRef, RpcError> {
+    let policy = Policy { shots, ..Policy::default() };
+    let submit = JobSubmit { session_id: session.into(), source: source.into(), format: Format::Asm, policy };
+    match at.call(Request::JobSubmit(submit))? {
+        Reply::Submitted(s) => Ok(JobRef { session_id: session.into(), job_id: s.job_id }),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wait(at: &Connection<SimDevice>, job: &JobRef) -> JobStatus {
+    let JobRef { session_id, job_id } = job.clone();
+    match at.call(Request::JobWait(JobWait { session_id, job_id, timeout_ms: Some(60_000) })) {
+        Ok(Reply::Status(s)) => s,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn result(at: &Connection<SimDevice>, job: &JobRef) -> Result<JobResult, RpcError> {
+    match at.call(Request::JobResult(job.clone()))? {
+        Reply::Result(r) => Ok(r),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn open(at: &Connection<SimDevice>, session: &str) -> bool {
+    at.call(Request::ResourceQuery(SessionRef { session_id: session.into() })).is_ok()
+}
+
+#[test]
+fn many_jobs_of_one_tenant_do_not_hold_up_another() {
+    let machine = start(MachineConfig::default());
+    let (busy, quick) = (machine.connect(), machine.connect());
+    let hog = create(&busy, "hog").unwrap();
+    for _ in 0..40 {
+        submit(&busy, &hog, COIN, 100_000_000).unwrap();
+    }
+    let session = create(&quick, "quick").unwrap();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert!(open(&quick, &session));
+        slowest = slowest.max(start.elapsed());
+    }
+    // An epoch takes the same time for forty jobs as for one; forty epochs' worth would be seconds.
+    assert!(slowest < Duration::from_millis(700), "a call took {slowest:?}");
+    let start = Instant::now();
+    let job = submit(&quick, &session, COIN, 1000).unwrap();
+    assert_eq!(wait(&quick, &job).state, JobState::Completed);
+    assert!(start.elapsed() < Duration::from_secs(3), "a small job took {:?}", start.elapsed());
+}
+
+#[test]
+fn sessions_left_behind_make_room() {
+    let machine = start(MachineConfig { max_sessions: 3, ..MachineConfig::default() });
+    // As the older client does it: a connection for each call.
+    let ask = || machine.connect();
+    let busy = create(&ask(), "t").unwrap();
+    submit(&ask(), &busy, COIN, 100_000_000).unwrap();
+    let bound = machine.connect();
+    let kept = create(&bound, "t").unwrap();
+    assert!(open(&bound, &kept));
+    let mut last = create(&ask(), "t").unwrap();
+    for _ in 0..20 {
+        let next = create(&ask(), "t").unwrap();
+        assert!(!open(&ask(), &last) && open(&ask(), &next) && open(&ask(), &busy) && open(&bound, &kept));
+        last = next;
+    }
+    // The one used least recently goes.
+    drop(bound);
+    let first = create(&ask(), "t").unwrap();
+    assert!(open(&ask(), &last) && open(&ask(), &first) && open(&ask(), &last));
+    let next = create(&ask(), "t").unwrap();
+    assert!(!open(&ask(), &first) && open(&ask(), &last) && open(&ask(), &next));
+    // None can go.
+    for session in [&last, &next] {
+        submit(&ask(), session, COIN, 100_000_000).unwrap();
+    }
+    assert_eq!(create(&ask(), "t").unwrap_err().code, ErrorCode::QuotaExceeded);
+    assert!(create(&ask(), "another").is_ok());
+}
+
+#[test]
+fn tenants_that_hold_nothing_make_room() {
+    let machine = start(MachineConfig { max_tenants: 3, ..MachineConfig::default() });
+    let ask = || machine.connect();
+    let busy = create(&ask(), "busy").unwrap();
+    let job = submit(&ask(), &busy, COIN, 100_000_000).unwrap();
+    for i in 0..20 {
+        create(&ask(), &format!("passer-by {i}")).unwrap();
+    }
+    assert!(open(&ask(), &busy));
+    for tenant in ["a", "b"] {
+        let session = create(&ask(), tenant).unwrap();
+        submit(&ask(), &session, COIN, 100_000_000).unwrap();
+    }
+    assert_eq!(create(&ask(), "c").unwrap_err().code, ErrorCode::ResourceExhausted);
+    ask().call(Request::JobCancel(job)).unwrap();
+    assert!(create(&ask(), "c").is_ok());
+    assert!(!open(&ask(), &busy));
+}
+
+/// 64 measured coins: hardly two shots are alike.
+const COINS: &str = ".set q = [f\"q{i}\" for i in range(64)]\nALLOC_LQ -> {\", \".join(q)}\n\
+                     .for i in range(64)\nAPPLY_H q{i}\nMEASURE_Z q{i} -> m{i}\n.endfor\n";
+
+#[test]
+fn results_of_a_tenant_are_bounded_and_the_oldest_go_first() {
+    let machine = start(MachineConfig { kept_bytes: 100_000, ..MachineConfig::default() });
+    let at = machine.connect();
+    let sessions = [create(&at, "t").unwrap(), create(&at, "t").unwrap()];
+    let jobs: Vec<JobRef> = (0..4).map(|i| submit(&at, &sessions[i % 2], COINS, 300).unwrap()).collect();
+    for job in &jobs {
+        // Earlier results may be gone by now.
+        _ = at.call(Request::JobWait(JobWait {
+            session_id: job.session_id.clone(),
+            job_id: job.job_id.clone(),
+            timeout_ms: Some(60_000),
+        }));
+    }
+    let there: Vec<bool> = jobs.iter().map(|j| result(&at, j).is_ok()).collect();
+    assert_eq!(there.iter().filter(|t| **t).count(), 2, "{there:?}");
+    assert!(!there[0] && there[3], "{there:?}");
+    assert_eq!(result(&at, &jobs[3]).unwrap().report.counts.values().sum::<u64>(), 300);
+
+    let large = submit(&at, &sessions[0], COINS, 100_000).unwrap();
+    assert_eq!(wait(&at, &large).state, JobState::Failed);
+    let why = result(&at, &large).unwrap_err();
+    assert!(why.message.contains("fewer shots"), "{why}");
+    // Many shots of few outcomes are small.
+    let small = submit(&at, &sessions[0], COIN, 100_000).unwrap();
+    assert_eq!(wait(&at, &small).state, JobState::Completed);
+    assert_eq!(result(&at, &small).unwrap().report.counts.values().sum::<u64>(), 100_000);
+}
+
+#[test]
+fn a_job_has_one_name() {
+    let machine = start(MachineConfig::default());
+    let at = machine.connect();
+    let session = create(&at, "t").unwrap();
+    let job = submit(&at, &session, COIN, 1).unwrap();
+    assert_eq!(job.job_id, "job_1");
+    assert_eq!(wait(&at, &job).state, JobState::Completed);
+    for alias in ["job_01", "job_+1", "job_1 ", "job_", "1", "job_18446744073709551617"] {
+        let e = result(&at, &JobRef { job_id: alias.into(), ..job.clone() }).unwrap_err();
+        assert_eq!(e.code, ErrorCode::JobNotFound, "{alias}");
+    }
+}
+
+#[test]
+fn too_much_magic_names_the_node_and_the_line() {
+    let machine = start(MachineConfig { max_active: 2, ..MachineConfig::default() });
+    let at = machine.connect();
+    let session = create(&at, "t").unwrap();
+    let text = "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
+                APPLY_T a\nAPPLY_T b\nculprit: APPLY_T c\nAPPLY_H a\nFREE_LQ a, b, c\n";
+    let job = submit(&at, &session, text, 1).unwrap();
+    assert_eq!(wait(&at, &job).state, JobState::Failed);
+    let e = result(&at, &job).unwrap_err();
+    assert!(e.message.contains("node culprit, line 7,"), "{e}");
+    assert!(e.message.contains("--max-active") && e.message.contains("max_active_qubits"), "{e}");
+}
