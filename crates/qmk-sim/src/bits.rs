@@ -278,7 +278,7 @@ fn load_chunks<T: Words, const K: usize>(t: T, bits: &[u64]) -> [[T::W; 2]; K] {
 #[inline(always)]
 fn fold_in_registers<T: Words, const K: usize, const R: usize>(
     t: T,
-    mut rows: [Row<'_>; R],
+    rows: [Row<'_>; R],
     folds: &[Fold],
     strings: &[u64],
 ) {

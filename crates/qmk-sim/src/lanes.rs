@@ -211,7 +211,7 @@ impl Chunk<'_> {
     fn coin_word(&self, site: Site, w: usize) -> u64 {
         let shot = self.first + 64 * w as u64;
         // Chunks of less than 64 lanes begin inside a word.
-        self.sampler.random.coins(site, shot / 128)[(shot / 64 & 1) as usize] >> (shot % 64)
+        self.sampler.random.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64)
     }
 
     fn coins(&mut self) {
@@ -261,7 +261,7 @@ impl Chunk<'_> {
                 let random = self.sampler.random;
                 let at = symbol as usize * self.width;
                 let mut eigenvalues = vec![0u64; self.width];
-                for w in 0..self.width {
+                for (w, eigenvalue) in eigenvalues.iter_mut().enumerate() {
                     let coins = self.coin_word(site, w);
                     let minus = self.sign(sign, w);
                     let group = &self.banks[register as usize].group;
@@ -278,7 +278,7 @@ impl Chunk<'_> {
                         word |= (one as u64) << i;
                     }
                     self.symbols[at + w] = word;
-                    eigenvalues[w] = word ^ minus;
+                    *eigenvalue = word ^ minus;
                 }
                 let bank = &mut self.banks[register as usize];
                 let targets = bank.part(self.count, 2, |lane| (eigenvalues[lane / 64] >> (lane % 64) & 1) as u8);

@@ -60,7 +60,7 @@ impl Random {
 
     /// Fair coin of one shot.
     pub fn coin(self, site: Site, shot: u64) -> bool {
-        self.coins(site, shot / 128)[(shot / 64 & 1) as usize] >> (shot % 64) & 1 == 1
+        self.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64) & 1 == 1
     }
 
     /// Uniform in [0, 1) with 53 bits, below 1/2 iff the coin is 1.

@@ -15,7 +15,7 @@ pub struct Checked {
 
 impl Checked {
     pub fn new(logical_qubits: u32) -> Self {
-        let config = SimConfig { logical_qubits, routes_per_epoch: 3, magic_per_epoch: 2 };
+        let config = SimConfig { logical_qubits, routes_per_epoch: 3, magic_per_epoch: 2, threads: 1 };
         Checked { inner: SimDevice::new(config), issued: BTreeMap::new(), granted: BTreeMap::new() }
     }
 }
