@@ -273,6 +273,7 @@ impl Chunk<'_> {
                         let one = match p {
                             0.0 => false,
                             1.0 => true,
+                            0.5 => coins >> i & 1 == 1,
                             _ => random.uniform(site, self.first + lane as u64, coins >> i & 1 == 1) < p,
                         };
                         word |= (one as u64) << i;

@@ -65,7 +65,7 @@ impl Random {
 
     /// Uniform in [0, 1) with 53 bits, below 1/2 iff the coin is 1.
     pub fn uniform(self, site: Site, shot: u64, coin: bool) -> f64 {
-        let rest = self.block(site, UNIFORM, shot)[0] >> 1;
+        let rest = self.block(site, UNIFORM, shot / 2)[(shot % 2) as usize] >> 1;
         unit((!coin as u64) << 63 | rest)
     }
 

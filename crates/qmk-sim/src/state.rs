@@ -80,11 +80,12 @@ impl Shot {
 }
 
 /// Probability of outcome 1 of an observable with this expectation value. Rounding must not let an impossible outcome
-/// happen.
+/// happen; a fair one is the coin itself.
 pub(crate) fn probability_of_one(expectation: f64) -> f64 {
     match (1.0 - expectation) / 2.0 {
         p if p < 1e-14 => 0.0,
         p if p > 1.0 - 1e-14 => 1.0,
+        p if (p - 0.5).abs() < 1e-14 => 0.5,
         p => p,
     }
 }

@@ -389,7 +389,8 @@ impl<F: Frame + Default> Structure<F> {
             return outcome;
         }
         // φ is projected and one of its qubits, v, goes dormant. As above, afterwards P is Z_v.
-        let bit = if m.x != 0 { m.x.trailing_zeros() } else { m.z.trailing_zeros() };
+        // The highest bit: what is kept then lies in long stretches.
+        let bit = if m.x != 0 { m.x.ilog2() } else { m.z.ilog2() };
         let outcome = backend.collapse(m, sign, bit, site);
         let v = self.active.remove(bit as usize) as usize;
         self.active_mask[v / 64] &= !(1 << (v % 64));

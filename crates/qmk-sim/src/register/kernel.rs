@@ -294,20 +294,103 @@ impl Kernel for Project<'_> {
         let n = 1usize << (k - LANE_BITS);
         for (g, &outcome) in outcomes.iter().enumerate() {
             let (from, to) = (g * n, g * n / 2);
-            if p.x != 0 {
+            if p.x >> bit > 1 || p.x != 0 && bit < LANE_BITS {
                 Combine::projection(p, outcome).apply(s, &mut re[from..from + n], &mut im[from..from + n]);
+            } else if p.x != 0 {
+                // The half that is kept only. What is written lies below all that is yet to be read.
+                let half = Half::new(s, p, outcome);
+                for i in 0..n / 2 {
+                    let (re_new, im_new) = half.at(s, &re[from..], &im[from..], i);
+                    s.store(re_new, &mut re[to + i]);
+                    s.store(im_new, &mut im[to + i]);
+                }
             }
-            let keep = Keep::new(p, bit, outcome);
+            if p.x == 0 || p.x >> bit > 1 || bit < LANE_BITS {
+                let keep = Keep::new(p, bit, outcome);
+                for i in 0..n / 2 {
+                    // Never reads below what it has written.
+                    (re[to + i], im[to + i]) = (keep.chunk(&re[from..], i), keep.chunk(&im[from..], i));
+                }
+            }
+            normalise(s, &mut re[to..to + n / 2], &mut im[to..to + n / 2]);
+        }
+    }
+}
+
+#[inline(always)]
+fn normalise<S: Simd>(s: S, re: &mut [Chunk], im: &mut [Chunk]) {
+    let norm = expectation(s, re, im, Mask { x: 0, z: 0, negative: false });
+    let scale = s.splat(norm.sqrt().recip());
+    for c in re.iter_mut().chain(im) {
+        s.store(s.mul(s.load(c), scale), c);
+    }
+}
+
+/// The amplitudes of `(1 ± P)φ` with the highest bit of P's X part at 0, which must not be a lane's.
+struct Half<S: Simd> {
+    imaginary: bool,
+    weights: [S::V; 2],
+    lanes: S::Permutation,
+    x: usize,
+    z: u64,
+}
+
+impl<S: Simd> Half<S> {
+    #[inline(always)]
+    fn new(s: S, p: Mask, outcome: bool) -> Self {
+        let op = Combine::projection(p, outcome);
+        let lanes = s.permutation((op.x & LANE_MASK) as usize);
+        let (x, z) = ((op.x >> LANE_BITS) as usize, op.z >> LANE_BITS);
+        Half { imaginary: op.imaginary, weights: op.weights(s), lanes, x, z }
+    }
+
+    /// Chunk i.
+    #[inline(always)]
+    fn at(&self, s: S, re: &[Chunk], im: &[Chunk], i: usize) -> (S::V, S::V) {
+        let h = insert_zero(i, self.x.ilog2());
+        let j = h ^ self.x;
+        let w = self.weights[parity(h as u64 & self.z)];
+        let (re_other, im_other) = (s.permute(s.load(&re[j]), self.lanes), s.permute(s.load(&im[j]), self.lanes));
+        let (re, im) = (s.load(&re[h]), s.load(&im[h]));
+        // As `Combine` does, to the bit.
+        let c = s.splat(1.0);
+        if self.imaginary {
+            (s.neg_mul_add(w, im_other, s.mul(c, re)), s.mul_add(w, re_other, s.mul(c, im)))
+        } else {
+            (s.mul_add(w, re_other, s.mul(c, re)), s.mul_add(w, im_other, s.mul(c, im)))
+        }
+    }
+}
+
+/// Projects source groups, each larger than two chunks, into new ones. P has an X part, whose highest bit goes and is not
+/// a lane's.
+pub(super) struct ProjectInto<'a> {
+    pub(super) k: u32,
+    pub(super) re: &'a [Chunk],
+    pub(super) im: &'a [Chunk],
+    pub(super) p: Mask,
+    pub(super) targets: &'a [(u32, bool)],
+    pub(super) re_out: &'a mut [Chunk],
+    pub(super) im_out: &'a mut [Chunk],
+}
+
+impl Kernel for ProjectInto<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ProjectInto { k, re, im, p, targets, re_out, im_out } = self;
+        let n = 1usize << (k - LANE_BITS);
+        let out = re_out.chunks_exact_mut(n / 2).zip(im_out.chunks_exact_mut(n / 2));
+        for (&(source, outcome), (re_out, im_out)) in targets.iter().zip(out) {
+            let group = source as usize * n..(source as usize + 1) * n;
+            let (re, im) = (&re[group.clone()], &im[group]);
+            let half = Half::new(s, p, outcome);
             for i in 0..n / 2 {
-                // Never reads below what it has written.
-                (re[to + i], im[to + i]) = (keep.chunk(&re[from..], i), keep.chunk(&im[from..], i));
+                let (re_new, im_new) = half.at(s, re, im, i);
+                s.store(re_new, &mut re_out[i]);
+                s.store(im_new, &mut im_out[i]);
             }
-            let (re, im) = (&mut re[to..to + n / 2], &mut im[to..to + n / 2]);
-            let norm = expectation(s, re, im, Mask { x: 0, z: 0, negative: false });
-            let scale = s.splat(norm.sqrt().recip());
-            for c in re.iter_mut().chain(im) {
-                s.store(s.mul(s.load(c), scale), c);
-            }
+            normalise(s, re_out, im_out);
         }
     }
 }

@@ -11,7 +11,7 @@ mod scalar;
 mod tests;
 
 use crate::simd::{self, Chunk, LANES};
-use kernel::{All, Combine, Each, Expectation, Keep, LANE_BITS, Project};
+use kernel::{All, Combine, Each, Expectation, Keep, LANE_BITS, Project, ProjectInto};
 use num_complex::Complex64;
 
 /// A signed Hermitian Pauli string over register bits.
@@ -198,6 +198,13 @@ impl Register {
     /// the other qubits with the bit at 0 if P has an X part, else with the bit as the others' parity and the
     /// outcome dictate.
     pub fn project(&self, p: Mask, bit: u32, targets: &[(u32, bool)]) -> Register {
+        if bit >= LANE_BITS && p.x >> bit == 1 {
+            let total = chunks(targets.len() << (self.k - 1));
+            let (mut re, mut im) = (vec![Chunk::default(); total], vec![Chunk::default(); total]);
+            let (re_out, im_out) = (re.as_mut_slice(), im.as_mut_slice());
+            simd::run(ProjectInto { k: self.k, re: &self.re, im: &self.im, p, targets, re_out, im_out });
+            return Register { k: self.k - 1, groups: targets.len(), re, im };
+        }
         // In batches that stay in cache, of whole chunks.
         const BATCH: usize = 1 << 12;
         let batch = (BATCH >> self.k).max(if self.k > LANE_BITS { 1 } else { LANES });
