@@ -610,6 +610,9 @@ impl<D: Device> Kernel<D> {
         };
         let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
+        if strand.image.image.code.is_empty() {
+            return Ok(Reply::Outcomes(alloc::vec![0; (count * stride) as usize]));
+        }
         let mut bytes = Vec::with_capacity((count * stride) as usize);
         self.device.outcomes(space, first, count as u32, &mut bytes);
         Ok(Reply::Outcomes(bytes))

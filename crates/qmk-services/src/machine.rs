@@ -515,7 +515,11 @@ impl<D: Device> State<D> {
                 let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
                 let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
                 let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
-                let cost = job.outcomes.add(&bytes, program.stride) * (stride + 8);
+                let shots = job.outcomes.add(&bytes, program.stride);
+                if shots == 0 {
+                    break;
+                }
+                let cost = shots * (stride + 8);
                 (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
             }
             let width = program.width() + KEY_BYTES;

@@ -175,7 +175,8 @@ fn too_much_magic_names_the_node_and_the_line() {
     let at = machine.connect();
     let session = create(&at, "t").unwrap();
     let text = "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
-                APPLY_T a\nAPPLY_T b\nculprit: APPLY_T c\nAPPLY_H a\nFREE_LQ a, b, c\n";
+                APPLY_T a\nAPPLY_T b\nculprit: APPLY_T c\nAPPLY_CNOT a, b\nAPPLY_CNOT b, c\n.for q in [\"a\", \"b\", \"c\"]\n\
+                APPLY_H {q}\nAPPLY_T {q}\n.endfor\nAPPLY_CNOT c, a\nAPPLY_CNOT b, a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a, b, c\n";
     let job = submit(&at, &session, text, 1).unwrap();
     assert_eq!(wait(&at, &job).state, JobState::Failed);
     let e = result(&at, &job).unwrap_err();
