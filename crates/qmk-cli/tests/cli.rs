@@ -259,7 +259,11 @@ fn jobs_on_a_server() {
     assert_eq!(resources["quota"]["max_channels"], 5_000);
 
     let long = dir.path().join("long.qvm");
-    std::fs::write(&long, "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
+    std::fs::write(
+        &long,
+        "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\nFREE_LQ a\n",
+    )
+    .unwrap();
     let job = qmk(&["submit", long.to_str().unwrap(), "--shots", "100000000", "--connect", &at]).stdout;
     let late = qmk(&["wait", job.trim(), "--timeout-ms", "750", "--json", "--connect", &at]);
     assert_eq!((late.code, &late.json()["error"]["code"]), (4, &json!("TIMEOUT")));

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 type Sim = Machine<SimDevice>;
 
-const COIN: &str = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+/// Depends on an outcome, so that each shot is one of its own and many take long.
+const COIN: &str = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\nFREE_LQ a\n";
 
 fn start(config: MachineConfig) -> Sim {
     Machine::start(SimDevice::default(), config)
