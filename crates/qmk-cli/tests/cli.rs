@@ -91,7 +91,8 @@ fn exit_codes_and_error_documents() {
     let magic = file(
         "magic.qvm",
         "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
-         APPLY_T a\nAPPLY_T b\nlast: APPLY_T c\nAPPLY_H a\nFREE_LQ a, b, c\n",
+         APPLY_T a\nAPPLY_T b\nlast: APPLY_T c\nAPPLY_CNOT a, b\nAPPLY_CNOT b, c\n.for q in [\"a\", \"b\", \"c\"]\n\
+         APPLY_H {q}\nAPPLY_T {q}\n.endfor\nAPPLY_CNOT c, a\nAPPLY_CNOT b, a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a, b, c\n",
     );
     let pipe = dir.path().join("pipe").to_string_lossy().into_owned();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -157,6 +158,13 @@ fn arguments_need_not_be_text() {
     std::fs::copy(example("bell.qvm"), &odd).unwrap();
     let out = run();
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn an_empty_program_runs() {
+    let out = qmk_with(&["run", "-", "--shots", "3", "--json"], "; nothing yet\n.events a b\n");
+    assert_eq!((out.code, &out.json()["counts"]), (0, &json!({"00": 3})), "{}", out.stderr);
+    assert!(out.stderr.contains("W-EMPTY"), "{}", out.stderr);
 }
 
 #[test]
@@ -251,7 +259,11 @@ fn jobs_on_a_server() {
     assert_eq!(resources["quota"]["max_channels"], 5_000);
 
     let long = dir.path().join("long.qvm");
-    std::fs::write(&long, "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
+    std::fs::write(
+        &long,
+        "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\nFREE_LQ a\n",
+    )
+    .unwrap();
     let job = qmk(&["submit", long.to_str().unwrap(), "--shots", "100000000", "--connect", &at]).stdout;
     let late = qmk(&["wait", job.trim(), "--timeout-ms", "750", "--json", "--connect", &at]);
     assert_eq!((late.code, &late.json()["error"]["code"]), (4, &json!("TIMEOUT")));

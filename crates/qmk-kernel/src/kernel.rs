@@ -15,10 +15,10 @@ use qmk_hal::{Device, SpaceId, SpaceSpec};
 
 /// Largest reply to `Outcomes`.
 const OUTCOME_BYTES: u64 = 1 << 20;
-/// Device steps of one turn of a strand: about a millisecond of the simulated machine.
-const STEPS_PER_TURN: u64 = 1 << 15;
-/// Turns of one epoch, all strands together: some ten milliseconds, for so long may an epoch keep callers waiting.
-const TURNS: usize = 8;
+/// Most turns of one epoch, all strands together.
+const TURNS: u64 = 8;
+/// Device steps of a turn that are worth having more turns in an epoch.
+const STEPS: u64 = 1 << 11;
 
 #[derive(Debug)]
 enum Object {
@@ -84,6 +84,8 @@ pub struct EpochReport {
     pub issued: u32,
     /// Strands that ended in it.
     pub ended: u32,
+    /// Turns that strands had at the device.
+    pub turns: u32,
     /// Whether any strand still waits, runs or drains.
     pub busy: bool,
 }
@@ -105,11 +107,16 @@ pub struct Kernel<D> {
     live: Vec<u32>,
     /// Turns at the device that tenants have had.
     turns: usize,
+    /// Device steps of one epoch.
+    pace: u64,
     /// Domains destroyed by the deletion under way.
     dying: Vec<u32>,
 }
 
 impl<D: Device> Kernel<D> {
+    /// Device steps of one epoch, at boot.
+    pub const PACE: u64 = 1 << 18;
+
     /// Boots on a device. Returns the kernel, the root domain and its machine capability, which has every right.
     /// `seed` seeds interactive qubits; strands bring their own.
     pub fn boot(device: D, seed: u64, quota: Quota) -> (Self, DomainId, Handle) {
@@ -127,11 +134,18 @@ impl<D: Device> Kernel<D> {
             next_object: 0,
             live: Vec::new(),
             turns: 0,
+            pace: Self::PACE,
             dying: Vec::new(),
         };
         let object = kernel.add_object(Object::Machine);
         let machine = kernel.insert(0, object, Rights::all(), 0, None);
         (kernel, DomainId(0), machine)
+    }
+
+    /// Sets the device steps of one epoch, which is how long it keeps callers waiting. What programs measure does not
+    /// depend on it.
+    pub fn set_pace(&mut self, steps: u64) {
+        self.pace = steps.max(1);
     }
 
     /// Current epoch.
@@ -221,7 +235,7 @@ impl<D: Device> Kernel<D> {
                 report.issued += strand.run_epoch(&mut self.device, self.epoch, &mut budget);
             }
         }
-        self.drain();
+        report.turns = self.drain();
         for id in self.live.clone() {
             let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&id) else { continue };
             if matches!(strand.state, StrandState::Done | StrandState::Faulted) {
@@ -254,7 +268,7 @@ impl<D: Device> Kernel<D> {
 
     /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
     /// tenant around its strands, so that an epoch takes the same time however many there are.
-    fn drain(&mut self) {
+    fn drain(&mut self) -> u32 {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut issuing = false;
         for id in &self.live {
@@ -267,9 +281,12 @@ impl<D: Device> Kernel<D> {
         }
         let mut owners: Vec<u32> = draining.keys().copied().collect();
         // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
-        for _ in 0..if issuing { 1 } else { TURNS } {
+        let turns = (self.pace / STEPS).clamp(1, TURNS);
+        let steps = (self.pace / turns).max(1);
+        let most = if issuing { 1 } else { turns as u32 };
+        for turn in 0..most {
             if owners.is_empty() {
-                break;
+                return turn;
             }
             self.turns = self.turns.wrapping_add(1);
             let at = self.turns % owners.len();
@@ -282,7 +299,7 @@ impl<D: Device> Kernel<D> {
             let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&strands[next]) else {
                 break;
             };
-            strand.drain(&mut self.device, STEPS_PER_TURN);
+            strand.drain(&mut self.device, steps);
             if strand.state != StrandState::Draining {
                 strands.remove(next);
                 if strands.is_empty() {
@@ -290,6 +307,7 @@ impl<D: Device> Kernel<D> {
                 }
             }
         }
+        most
     }
 
     /// Starts waiting strands in order of arrival. A strand that waits for its own domain's quota holds up that
@@ -592,6 +610,9 @@ impl<D: Device> Kernel<D> {
         };
         let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
+        if strand.image.image.code.is_empty() {
+            return Ok(Reply::Outcomes(alloc::vec![0; (count * stride) as usize]));
+        }
         let mut bytes = Vec::with_capacity((count * stride) as usize);
         self.device.outcomes(space, first, count as u32, &mut bytes);
         Ok(Reply::Outcomes(bytes))

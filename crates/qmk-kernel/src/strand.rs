@@ -155,6 +155,12 @@ impl Strand {
     /// Lets the device finish shots.
     pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) {
         let Some(space) = self.space else { return };
+        if self.image.image.code.is_empty() {
+            // To a device, a space without a program is an interactive one.
+            self.shots_done = self.shots;
+            self.state = StrandState::Done;
+            return;
+        }
         match device.work(space, work) {
             Ok(status) => {
                 self.shots_done = status.shots_done;

@@ -337,14 +337,25 @@ fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
         let after = kernel.device().granted();
         after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<u64>>()
     };
-    let alone = granted(&[1], 30)[0];
-    let many = granted(&[1, 20, 3], 30);
+    let alone = granted(&[1], 8)[0];
+    let many = granted(&[1, 20, 3], 8);
     assert_eq!(many.iter().sum::<u64>(), alone);
     // Tenants have equal parts, and so have the strands of one.
     let parts = [many[0], many[1..21].iter().sum(), many[21..].iter().sum()];
-    assert!(parts.iter().all(|p| p * 3 >= alone / 100 * 95), "{parts:?} of {alone}");
+    assert!(parts.iter().all(|p| p * 3 >= alone / 100 * 90), "{parts:?} of {alone}");
     let spread = |s: &[u64]| s.iter().max().unwrap() - s.iter().min().unwrap();
-    assert!(spread(&many[1..21]) <= alone / 30 && spread(&many[21..]) <= alone / 30, "{many:?}");
+    assert!(spread(&many[1..21]) <= alone / 32 && spread(&many[21..]) <= alone / 32, "{many:?}");
+}
+
+#[test]
+fn an_empty_program_ends() {
+    let (mut model, root, machine) = alone();
+    let image = Image { events: 3, ..Image::default() };
+    let image = model.call(root, Syscall::Admit { machine, image }).unwrap();
+    let strand = model.call(root, Syscall::Spawn { machine, image, shots: 5, seed: 1, priority: 0 }).unwrap();
+    assert!(!model.kernel.advance().busy);
+    let outcomes = model.kernel.syscall(root, Syscall::Outcomes { strand, first: 0, count: 9 });
+    assert_eq!(outcomes, Ok(Reply::Outcomes(vec![0; 5])));
 }
 
 #[test]

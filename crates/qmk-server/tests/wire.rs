@@ -225,7 +225,8 @@ fn messages_that_wait_are_bounded() {
     let mut stream = server.stream();
     let session = call(&mut stream, &json!({"jsonrpc": "2.0", "id": 1, "method": "qmk_session_create"}));
     let session = &session["result"]["session_id"];
-    let params = json!({"session_id": session, "source": BELL, "format": "asm", "policy": {"shots": 100_000_000}});
+    let slow = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\n";
+    let params = json!({"session_id": session, "source": slow, "format": "asm", "policy": {"shots": 100_000_000}});
     let job = call(&mut stream, &json!({"jsonrpc": "2.0", "id": 2, "method": "qmk_job_submit", "params": params}));
     let params = json!({"session_id": session, "job_id": job["result"]["job_id"]});
     let wait = json!({"jsonrpc": "2.0", "id": 3, "method": "qmk_job_wait", "params": params}).to_string();

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
 
+/// How long an epoch may keep callers waiting.
+const EPOCH: Duration = Duration::from_millis(10);
+
 /// Limits of each tenant.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
@@ -199,8 +202,13 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
 /// Advances the kernel while any strand lives or has outcomes to read.
 fn drive<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
+    let mut pace = Kernel::<D>::PACE;
     while !state.stopping {
-        let busy = state.kernel.advance().busy;
+        let start = Instant::now();
+        let report = state.kernel.advance();
+        let busy = report.busy;
+        pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+        state.kernel.set_pace(pace);
         let collected = state.collect();
         // While a result is made, more work may come.
         let idle = !busy && !collected.more && collected.finished.is_empty();
@@ -219,6 +227,18 @@ fn drive<D: Device>(shared: &Shared<D>) {
             // Callers wait no longer than one epoch.
             MutexGuard::bump(&mut state);
         }
+    }
+}
+
+/// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
+fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
+    // An epoch of one turn says nothing of the turns that a strand under issue leaves no room for.
+    let told = turns > 1 || pace < 4096;
+    match turns {
+        0 => pace,
+        _ if took > EPOCH => (pace / 2).max(1),
+        _ if took < EPOCH / 2 && told => pace + pace / 8 + 1,
+        _ => pace,
     }
 }
 
@@ -495,7 +515,11 @@ impl<D: Device> State<D> {
                 let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
                 let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
                 let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
-                let cost = job.outcomes.add(&bytes, program.stride) * (stride + 8);
+                let shots = job.outcomes.add(&bytes, program.stride);
+                if shots == 0 {
+                    break;
+                }
+                let cost = shots * (stride + 8);
                 (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
             }
             let width = program.width() + KEY_BYTES;
@@ -807,5 +831,29 @@ impl<D: Device + Send + 'static> Drop for Connection<D> {
             let _ = state.close_session(&id);
         }
         self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EPOCH, adapt};
+    use std::time::Duration;
+
+    #[test]
+    fn the_pace_settles_where_an_epoch_takes_its_time() {
+        // Nanoseconds of a step, and the least that a turn takes.
+        for (step, least) in [(1, 1), (40, 1), (1_000, 1), (1, 4_000_000), (30_000, 4_000_000)] {
+            let mut pace = 1 << 18;
+            let mut took = Duration::ZERO;
+            for _ in 0..200 {
+                // As the kernel cuts it.
+                let turns = (pace / 2048).clamp(1, 8);
+                took = turns as u32 * Duration::from_nanos((step * (pace / turns).max(1)).max(least));
+                pace = adapt(pace, took, turns as u32);
+            }
+            assert!(took < 2 * EPOCH && took > EPOCH / 4, "{pace} steps of {step} ns: {took:?}");
+        }
+        assert_eq!(adapt(100, 9 * EPOCH, 0), 100);
+        assert_eq!(adapt(1 << 18, EPOCH / 100, 1), 1 << 18);
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 type Sim = Machine<SimDevice>;
 
-const COIN: &str = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+/// Depends on an outcome, so that each shot is one of its own and many take long.
+const COIN: &str = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\nFREE_LQ a\n";
 
 fn start(config: MachineConfig) -> Sim {
     Machine::start(SimDevice::default(), config)
@@ -175,7 +176,8 @@ fn too_much_magic_names_the_node_and_the_line() {
     let at = machine.connect();
     let session = create(&at, "t").unwrap();
     let text = "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
-                APPLY_T a\nAPPLY_T b\nculprit: APPLY_T c\nAPPLY_H a\nFREE_LQ a, b, c\n";
+                APPLY_T a\nAPPLY_T b\nculprit: APPLY_T c\nAPPLY_CNOT a, b\nAPPLY_CNOT b, c\n.for q in [\"a\", \"b\", \"c\"]\n\
+                APPLY_H {q}\nAPPLY_T {q}\n.endfor\nAPPLY_CNOT c, a\nAPPLY_CNOT b, a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a, b, c\n";
     let job = submit(&at, &session, text, 1).unwrap();
     assert_eq!(wait(&at, &job).state, JobState::Failed);
     let e = result(&at, &job).unwrap_err();
