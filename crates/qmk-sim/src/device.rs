@@ -224,9 +224,11 @@ impl Space {
         match &mut self.run {
             Run::Planned(sampler) => {
                 let left = shots - self.status.shots_done;
-                let lanes = sampler.lanes() as u64;
-                let chunks = (budget / sampler.cost().max(1)).max(1).min(left.div_ceil(lanes));
-                let count = (chunks.saturating_mul(lanes)).min(left);
+                // Each thread takes as much as one may.
+                let lanes = sampler.lanes_for(budget);
+                let chunks = (budget / sampler.cost(lanes)).max(1).saturating_mul(self.threads as u64);
+                let chunks = chunks.min(left.div_ceil(lanes));
+                let count = (chunks * lanes).min(left);
                 if stride > 0 {
                     let from = self.outcomes.len();
                     self.outcomes.resize(from + count as usize * stride, 0);

@@ -26,8 +26,11 @@ pub(crate) struct Sampler {
     random: Random,
     /// Registers before the first action that differs between shots, and the number of that action.
     shared: Vec<(Register, usize)>,
-    /// Lanes of one chunk.
+    /// Most lanes of one chunk.
     lanes: usize,
+    /// Elementary steps of 64 lanes, and those of the registers.
+    steps: u64,
+    magic_steps: u64,
 }
 
 /// A register's groups, and each lane's.
@@ -82,24 +85,31 @@ impl Sampler {
             }
         }
         let lanes = lanes(&plan, &shared);
-        Sampler { plan, random: Random { seed }, shared, lanes }
+        let rows = plan.rows.iter().flatten().map(|r| 1 + r.symbols.len() as u64).sum::<u64>();
+        let registers = plan.actions.iter().filter(|a| a.register().is_some()).count() as u64;
+        // A lane's outcomes are written as bytes, and its registers' groups looked up.
+        let steps = 1 + rows + 8 * plan.rows.len() as u64 + 64 * registers;
+        let magic_steps = if registers == 0 { 0 } else { registers << plan.peak_active };
+        Sampler { plan, random: Random { seed }, shared, lanes, steps, magic_steps }
     }
 
     pub(crate) fn peak_active(&self) -> u32 {
         self.plan.peak_active
     }
 
-    /// Shots of one chunk.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes
+    /// Roughly the elementary steps of a chunk of so many shots: a word of a row, an amplitude, or eight bytes of outcomes each.
+    pub(crate) fn cost(&self, lanes: u64) -> u64 {
+        (self.steps * lanes.div_ceil(64)).saturating_add(self.magic_steps).max(1)
     }
 
-    /// Roughly the elementary steps of a chunk.
-    pub(crate) fn cost(&self) -> u64 {
-        let words = self.lanes.div_ceil(64) as u64;
-        let rows: u64 = self.plan.rows.iter().flatten().map(|r| 1 + r.symbols.len() as u64).sum();
-        let registers = self.plan.actions.iter().filter(|a| a.register().is_some()).count() as u64;
-        rows * words + registers * (self.lanes as u64 + (1 << self.plan.peak_active))
+    /// Shots of the largest chunk that the budget allows, but enough for its fixed part to pay.
+    pub(crate) fn lanes_for(&self, budget: u64) -> u64 {
+        let most = self.lanes as u64;
+        if self.magic_steps > 0 {
+            return most;
+        }
+        let lanes = (budget / self.steps.max(1)).saturating_mul(64);
+        lanes.clamp(1, most).next_power_of_two().clamp(BLOCK.min(most), most)
     }
 
     /// Runs shots `first..first + out.len() / stride` and writes their outcomes, packed.

@@ -347,8 +347,8 @@ impl Tableau {
         };
         // S†YS = X and HZH = X: no sign.
         q.clear(d);
-        // The log is never larger than the rows.
-        if self.folds.len() >= (2 * self.n).max(64) {
+        // The log is at most half as large as the rows.
+        if self.folds.len() >= self.n.max(64) {
             self.catch_up_all();
         }
         self.folds.push(Fold::new(before, q.negative, q.span, d, self.chunk, hadamard));
