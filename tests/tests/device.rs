@@ -3,7 +3,7 @@
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_sim::State;
-use qmk_sim::rng::philox2x64;
+use qmk_sim::rng::{Random, Site, philox2x64};
 use qmk_tests::dense::{Dense, gates};
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -81,9 +81,12 @@ struct Calibration {
 }
 
 impl Calibration {
-    /// Follows an outcome the machine gave: it must be possible, and is counted against its probability.
-    fn follow(&mut self, dense: &mut Dense, q: usize, outcome: bool) {
+    /// Follows an outcome the machine gave: it must be the one that the draw and its probability dictate, and is counted
+    /// against the latter.
+    fn follow(&mut self, dense: &mut Dense, q: usize, outcome: bool, (random, site, shot): (Random, Site, u64)) {
         let p = dense.probability_of_one(q);
+        let draw = random.uniform(site, shot, random.coin(site, shot));
+        assert!((draw - p).abs() < 1e-9 || (draw < p) == outcome, "outcome {outcome} of draw {draw} at p(1) = {p}");
         assert!(if outcome { p > 1e-9 } else { p < 1.0 - 1e-9 }, "impossible outcome {outcome} at p(1) = {p}");
         let bin = ((p * 20.0) as usize).min(19);
         self.expected[bin] += p;
@@ -111,7 +114,9 @@ fn reset(dense: &mut Dense, q: usize, machine: &[Complex64]) {
     *dense = best.expect("one branch is possible");
 }
 
-fn apply(dense: &mut Dense, op: &Op, outcomes: &[bool], state: &State, seen: &mut Calibration) {
+type Draws<'a> = &'a dyn Fn(u32) -> (Random, Site, u64);
+
+fn apply(dense: &mut Dense, op: &Op, outcomes: &[bool], state: &State, seen: &mut Calibration, draws: Draws<'_>) {
     let u = |q: u32| q as usize;
     let quarter = |k: f64| k * FRAC_PI_2;
     match *op {
@@ -153,19 +158,19 @@ fn apply(dense: &mut Dense, op: &Op, outcomes: &[bool], state: &State, seen: &mu
                 Pauli::Y => (gates::rx(quarter(1.0)), gates::rx(quarter(-1.0))),
             };
             dense.apply(&to, &[], u(q));
-            seen.follow(dense, u(q), outcomes[0]);
+            seen.follow(dense, u(q), outcomes[0], draws(0));
             dense.apply(&back, &[], u(q));
         }
         Op::MeasureAngle(a, q, _) => {
             dense.apply(&gates::ry(-a), &[], u(q));
-            seen.follow(dense, u(q), outcomes[0]);
+            seen.follow(dense, u(q), outcomes[0], draws(0));
             dense.apply(&gates::ry(a), &[], u(q));
         }
         Op::MeasureBell(a, b, ..) => {
             dense.apply(&gates::X, &[u(a)], u(b));
             dense.apply(&gates::H, &[], u(a));
-            seen.follow(dense, u(a), outcomes[0]);
-            seen.follow(dense, u(b), outcomes[1]);
+            seen.follow(dense, u(a), outcomes[0], draws(0));
+            seen.follow(dense, u(b), outcomes[1], draws(1));
             dense.apply(&gates::H, &[], u(a));
             dense.apply(&gates::X, &[u(a)], u(b));
         }
@@ -183,12 +188,13 @@ fn two_thousand_random_programs_match_amplitude_by_amplitude() {
         let mut last = false;
         for at in 0..10 + dice.below(40) as u32 {
             let op = random_op(&mut dice, n);
+            let draws = |draw| (Random { seed: case }, Site { at, draw }, case % 100);
             // A third of the operations is guarded by the last outcome.
             if dice.below(3) == 0 {
                 let wanted = dice.below(2) == 1;
                 if let (Op::Pauli(p, q), true) = (op, last == wanted) {
                     state.frame_pauli(p, q as usize);
-                    apply(&mut dense, &op, &[], &state, &mut seen);
+                    apply(&mut dense, &op, &[], &state, &mut seen, &draws);
                     continue;
                 }
                 if last != wanted {
@@ -198,7 +204,7 @@ fn two_thousand_random_programs_match_amplitude_by_amplitude() {
             let mut outcomes = Vec::new();
             state.perform(&op, at, |b| outcomes.push(b)).expect("twelve active qubits suffice for eight");
             last = outcomes.last().copied().unwrap_or(last);
-            apply(&mut dense, &op, &outcomes, &state, &mut seen);
+            apply(&mut dense, &op, &outcomes, &state, &mut seen, &draws);
             let fidelity = dense.fidelity(&state.amplitudes());
             assert!((fidelity - 1.0).abs() < 1e-9, "case {case}: fidelity {fidelity} after {op:?} at {at}");
         }

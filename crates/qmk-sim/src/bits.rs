@@ -41,6 +41,18 @@ impl Kernel for Product<'_> {
     }
 }
 
+/// Whether two strings anticommute.
+pub(crate) fn anticommute(a: &[u64], b: &[u64], chunk: usize) -> bool {
+    let mut parity = 0;
+    for (a, b) in a.chunks_exact(2 * chunk).zip(b.chunks_exact(2 * chunk)) {
+        let ((xa, za), (xb, zb)) = (a.split_at(chunk), b.split_at(chunk));
+        for i in 0..chunk {
+            parity ^= (xa[i] & zb[i]) ^ (za[i] & xb[i]);
+        }
+    }
+    parity.count_ones() & 1 == 1
+}
+
 /// The words of half a chunk, in registers.
 trait Words: Copy {
     const WORDS: usize;

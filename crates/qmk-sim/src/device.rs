@@ -288,7 +288,7 @@ impl Space {
             match plan(&program, &self.spec.image, limit) {
                 Ok(plan) => Run::Planned(Box::new(Sampler::new(plan, self.spec.seed))),
                 // A plan follows both sides of every condition; a shot follows one.
-                Err(NoPlan::Refused(at, why @ Refusal::TooManyActive(_))) if !program.is_conditional() => {
+                Err(NoPlan::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
                     return Err(refused(at, why, limit));
                 }
                 Err(_) => Run::Direct(Box::new(program), None),
@@ -300,7 +300,7 @@ impl Space {
 
 fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
     match why {
-        Refusal::TooManyActive(needed) => DeviceError::TooMuchMagic { at, needed, limit },
+        Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
         Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Direct {
 impl Direct {
     pub(crate) fn new(program: &Program, image: &Image, seed: u64, shot: u64, max_active: u32) -> Self {
         Direct {
-            structures: program.components.iter().map(|&n| Structure::new(n as usize, max_active)).collect(),
+            structures: program.structures(max_active),
             shots: program.components.iter().map(|_| Shot::new(seed, shot)).collect(),
             events: vec![false; image.events as usize],
             next: 0,

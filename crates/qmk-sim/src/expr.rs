@@ -133,6 +133,15 @@ impl Frame for Exprs {
         }
         self.x[v] = bit;
     }
+
+    fn set_z(&mut self, v: usize, bit: Expr) {
+        self.some_z[v / 64] |= 1 << (v % 64);
+        self.z[v] = bit;
+    }
+
+    fn xor(into: &mut Expr, other: &Expr) {
+        into.xor(other);
+    }
 }
 
 #[cfg(test)]

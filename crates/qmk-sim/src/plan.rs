@@ -221,8 +221,7 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
         };
         planner.plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
     }
-    let mut structures: Vec<Structure<Exprs>> =
-        program.components.iter().map(|&n| Structure::new(n as usize, max_active)).collect();
+    let mut structures: Vec<Structure<Exprs>> = program.structures(max_active);
     let mut events = vec![Expr::default(); if read.contains(&true) { image.events as usize } else { 0 }];
     let mut channels = program.noise.iter().enumerate().peekable();
     let largest = program.components.iter().copied().max().unwrap_or(0) as usize;
@@ -286,12 +285,12 @@ where
     match *op {
         Op::Measure(Pauli::Z, q, _) if cond.is_none() && fate[0] != Fate::Used => {
             let keep = fate[0] == Fate::MeasuredZ;
-            record(structure.measure_last(q as usize, keep, Site { at, draw: 0 }, backend));
+            record(structure.measure_last(q as usize, keep, Site { at, draw: 0 }, backend)?);
         }
         // Measured, so that what it was entangled with is as if someone had looked.
         Op::Free(q) => {
             if structure.is_random(q as usize) {
-                structure.measure_last(q as usize, fate[0] == Fate::MeasuredZ, Site { at, draw: 0 }, backend);
+                structure.measure_last(q as usize, fate[0] == Fate::MeasuredZ, Site { at, draw: 0 }, backend)?;
             }
         }
         _ => {

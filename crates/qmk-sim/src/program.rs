@@ -2,6 +2,7 @@
 //! slots of each, and the last use of each slot marked.
 
 use crate::noise::is_valid;
+use crate::structure::{Frame, Structure};
 use qmk_abi::image::{Cond, Image, Op, Pauli};
 use qmk_hal::{Channel, Noise};
 
@@ -44,6 +45,8 @@ pub(crate) struct Program {
     pub(crate) noise: Vec<NoiseStep>,
     /// Slots of each component.
     pub(crate) components: Vec<u32>,
+    /// Slots of a component above which rotations wait: below, the register is cheaper than the waiting.
+    pub(crate) patient_from: u32,
 }
 
 const NONE: u32 = u32::MAX;
@@ -121,8 +124,14 @@ impl Program {
     /// The image must be admitted, and the noise checked against it.
     pub(crate) fn new(image: &Image, noise: &[Noise]) -> Program {
         let mut program = Program::rename(image, noise);
+        program.patient_from = 13;
         program.mark();
         program
+    }
+
+    /// The state at first, by component.
+    pub(crate) fn structures<F: Frame + Default>(&self, max_active: u32) -> Vec<Structure<F>> {
+        self.components.iter().map(|&n| Structure::new(n as usize, max_active, n >= self.patient_from)).collect()
     }
 
     /// Whether anything but a Pauli depends on an outcome.

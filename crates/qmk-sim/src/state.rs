@@ -57,6 +57,14 @@ impl Frame for Bits {
         self.z[w] &= !mask;
         self.x[w] = self.x[w] & !mask | (bit as u64) << (v % 64);
     }
+
+    fn set_z(&mut self, v: usize, bit: bool) {
+        self.z[v / 64] = self.z[v / 64] & !(1 << (v % 64)) | (bit as u64) << (v % 64);
+    }
+
+    fn xor(into: &mut bool, other: &bool) {
+        *into ^= other;
+    }
 }
 
 /// Runs one shot: every draw is made at once. Rotations wait for company.
@@ -134,7 +142,7 @@ pub struct State {
 impl State {
     /// n qubits in |0>. `max_active` bounds the register to `2^max_active` amplitudes.
     pub fn new(n: usize, seed: u64, shot: u64, max_active: u32) -> Self {
-        State { structure: Structure::new(n, max_active), shot: Shot::new(seed, shot) }
+        State { structure: Structure::new(n, max_active, true), shot: Shot::new(seed, shot) }
     }
 
     /// Adds qubits in |0> up to n.
@@ -180,7 +188,9 @@ impl State {
         assert!(n <= 20, "2^{n} amplitudes");
         let mut structure = self.structure.clone();
         let mut shot = self.shot.clone();
+        structure.perform_waiting(&mut shot).expect("as many active qubits as there are qubits");
         shot.flush();
+        let (frame, active) = (structure.frame().clone(), structure.active().to_vec());
         let zero = Complex64::new(0.0, 0.0);
         // U Z_v U† and U X_v U† as masks over physical qubits.
         let mut forward = |pauli: Pauli, v: usize| -> Mask {
@@ -225,11 +235,9 @@ impl State {
                 (norm > 1e-9).then(|| v.into_iter().map(|a| a / norm.sqrt()).collect::<Vec<_>>())
             })
             .expect("a stabilizer state overlaps some basis state");
-        let frame = self.structure.frame();
         for v in (0..n).filter(|&v| frame.x(v)) {
             ground = apply(&ground, forward(Pauli::X, v));
         }
-        let active = self.structure.active();
         let flips: Vec<Mask> = active.iter().map(|&v| forward(Pauli::X, v as usize)).collect();
         let mut psi = vec![zero; 1 << n];
         for (b, amp) in shot.register.amplitudes(0).iter().enumerate() {

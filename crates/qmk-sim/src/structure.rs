@@ -1,5 +1,8 @@
-//! What an operation does to a state `U F (|φ> ⊗ |0…0>)`: U a Clifford, F a Pauli on virtual qubits, φ a dense register over
-//! the *active* virtual qubits, the others *dormant*.
+//! What an operation does to a state `U F R (|φ> ⊗ |0…0>)`: U a Clifford, F a Pauli on virtual qubits, R rotations that wait, φ
+//! a dense register over the *active* virtual qubits, the others *dormant*.
+//!
+//! Rotations wait until a measurement that does not commute with them, or with others that must come after them. So a qubit goes
+//! active no sooner than it must, and what no measurement can tell is never done.
 //!
 //! F on a dormant qubit is an X or nothing: it says which basis state the qubit is in. The rules do not care what F's bits
 //! are. With plain bits they run one shot; with expressions over coins and outcomes they plan all
@@ -10,11 +13,12 @@ use crate::register::Mask;
 use crate::rng::Site;
 use crate::tableau::{PauliString, Tableau};
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
+use std::collections::VecDeque;
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
 
 /// The frame F of one structure.
 pub(crate) trait Frame {
-    type Bit: Clone + Default;
+    type Bit: Clone + Default + PartialEq;
 
     /// Of n virtual qubits, the identity.
     fn resize(&mut self, words: usize);
@@ -29,6 +33,10 @@ pub(crate) trait Frame {
     fn idle(&self, candidates: impl Iterator<Item = (usize, u64)>) -> Option<usize>;
     /// Puts F on v to X^bit.
     fn set(&mut self, v: usize, bit: Self::Bit);
+    /// Puts F's Z on v, which is active, to `bit`.
+    fn set_z(&mut self, v: usize, bit: Self::Bit);
+    /// `into ^= other`.
+    fn xor(into: &mut Self::Bit, other: &Self::Bit);
 }
 
 /// What the bits of the frame are, and what becomes of the register.
@@ -52,29 +60,55 @@ pub(crate) type Bit<B> = <<B as Backend>::Frame as Frame>::Bit;
 /// Why an operation was not performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It would need this many active qubits.
-    TooManyActive(u32),
+    /// It would need this many active qubits, because of a rotation at this instruction.
+    TooManyActive {
+        /// Active qubits.
+        needed: u32,
+        /// Instruction.
+        at: u32,
+    },
     /// It cannot depend on a condition that differs between shots of one plan.
     Conditional,
 }
 
+/// A rotation that waits: `exp(-i θ/2 (-1)^sign Q)` where `cond` holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Structure<F> {
+struct Waiting<B> {
+    /// Guest of the tableau that is Q.
+    guest: u32,
+    theta: f64,
+    sign: B,
+    cond: Option<B>,
+    at: u32,
+}
+
+/// Rotations that may wait. Finding which of them a measurement needs takes the square of their number.
+const MAX_WAITING: usize = 2048;
+/// Of these, how many the last one is compared with.
+const REACH: usize = 4;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Structure<F: Frame> {
     tableau: Tableau,
     frame: F,
     /// Virtual qubit of each register bit.
     active: Vec<u32>,
     /// Bit set of active virtual qubits.
     active_mask: Vec<u64>,
+    patient: bool,
+    /// R, in the order in which it acts.
+    waiting: VecDeque<Waiting<F::Bit>>,
     max_active: u32,
     peak_active: u32,
+    /// Instruction under way.
+    at: u32,
     /// Scratch for pulled-back strings.
     q: PauliString,
 }
 
 impl<F: Frame + Default> Structure<F> {
-    /// n qubits in |0>.
-    pub(crate) fn new(n: usize, max_active: u32) -> Self {
+    /// n qubits in |0>. Rotations wait only if `patient`.
+    pub(crate) fn new(n: usize, max_active: u32, patient: bool) -> Self {
         let tableau = Tableau::new(n);
         let words = tableau.words();
         let mut frame = F::default();
@@ -84,8 +118,11 @@ impl<F: Frame + Default> Structure<F> {
             frame,
             active: Vec::new(),
             active_mask: vec![0; words],
+            patient,
+            waiting: VecDeque::new(),
             max_active: max_active.min(40),
             peak_active: 0,
+            at: 0,
             q: PauliString::default(),
         }
     }
@@ -145,6 +182,7 @@ impl<F: Frame + Default> Structure<F> {
         mut record: impl FnMut(F::Bit),
     ) -> Result<(), Refusal> {
         let site = |draw| Site { at, draw };
+        self.at = at;
         match (*op, cond) {
             (Op::Alloc(_) | Op::Fence, _) => {}
             (Op::Pauli(p, q), None) => self.tableau.pauli(p, q as usize),
@@ -192,27 +230,23 @@ impl<F: Frame + Default> Structure<F> {
                 done?;
             }
             (_, Some(_)) => return Err(Refusal::Conditional),
-            (Op::Free(q) | Op::Reset(q), _) => self.reset(q as usize, site(0), backend),
-            (Op::Measure(p, q, _), _) => record(self.measure(&[(p, q as usize)], site(0), backend)),
+            (Op::Free(q) | Op::Reset(q), _) => self.reset(q as usize, site(0), backend)?,
+            (Op::Measure(p, q, _), _) => record(self.measure(&[(p, q as usize)], site(0), backend)?),
             (Op::MeasureAngle(angle, q, _), _) => {
                 // Project on Z in the frame where cos(a/2)|0> + sin(a/2)|1> = Ry(a)|0> is |0>.
                 let q = q as usize;
                 self.rotate(&[(Pauli::Y, q)], -angle, None, backend)?;
-                record(self.measure(&[(Pauli::Z, q)], site(0), backend));
-                // A basis state costs no more active qubits than the first rotation did.
+                record(self.measure(&[(Pauli::Z, q)], site(0), backend)?);
                 self.rotate(&[(Pauli::Y, q)], angle, None, backend)?;
             }
             (Op::MeasureBell(a, b, ..), _) => {
                 let (a, b) = (a as usize, b as usize);
-                record(self.measure(&[(Pauli::X, a), (Pauli::X, b)], site(0), backend));
-                record(self.measure(&[(Pauli::Z, a), (Pauli::Z, b)], site(1), backend));
+                record(self.measure(&[(Pauli::X, a), (Pauli::X, b)], site(0), backend)?);
+                record(self.measure(&[(Pauli::Z, a), (Pauli::Z, b)], site(1), backend)?);
             }
             (Op::InjectT(q), _) => {
                 let q = q as usize;
-                if self.active.len() as u32 >= self.max_active && !self.retires_active(q) {
-                    return Err(Refusal::TooManyActive(self.active.len() as u32 + 1));
-                }
-                self.reset(q, site(0), backend);
+                self.reset(q, site(0), backend)?;
                 self.clifford1(Clifford1::H, q);
                 self.rotate(&[(Pauli::Z, q)], FRAC_PI_4, None, backend)?;
             }
@@ -220,19 +254,39 @@ impl<F: Frame + Default> Structure<F> {
         Ok(())
     }
 
-    /// Whether resetting q is certain to retire an active qubit.
-    fn retires_active(&mut self, q: usize) -> bool {
-        self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
-        self.dormant_x().is_none() && {
-            let m = self.mask();
-            m.x | m.z != 0
-        }
-    }
-
     /// A Pauli that depends on the shot goes to the frame, so that the structure stays shared between shots.
     pub(crate) fn apply_pauli(&mut self, p: &[(Pauli, usize)], bit: &F::Bit) {
         self.tableau.pull_back(p, &mut self.q);
+        self.absorb(bit);
+    }
+
+    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits go past the rotations that wait to where they do
+    /// nothing.
+    fn absorb(&mut self, bit: &F::Bit) {
+        if *bit == F::Bit::default() {
+            return;
+        }
         self.frame.absorb(&self.q, bit, &self.active_mask);
+        for w in &mut self.waiting {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            if self.q.dormant_z_anticommutes(bits, &self.active_mask) {
+                F::xor(&mut w.sign, bit);
+            }
+        }
+    }
+
+    /// The same for one letter on v that goes past the rotations: X, or Z.
+    fn pass(&mut self, v: usize, p: Pauli, bit: &F::Bit) {
+        if *bit == F::Bit::default() {
+            return;
+        }
+        for w in &mut self.waiting {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            let (x, z) = self.q.letter(bits, v);
+            if if p == Pauli::X { z } else { x } {
+                F::xor(&mut w.sign, bit);
+            }
+        }
     }
 
     /// Whether the scratch string has X or Y on a dormant virtual qubit: one that F leaves in |0> rather than another.
@@ -252,7 +306,8 @@ impl<F: Frame + Default> Structure<F> {
         m
     }
 
-    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds.
+    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds: it waits behind the others, or
+    /// joins one about the same string that it can be moved next to.
     fn rotate<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
@@ -260,39 +315,96 @@ impl<F: Frame + Default> Structure<F> {
         cond: Option<&F::Bit>,
         backend: &mut B,
     ) -> Result<(), Refusal> {
+        if self.waiting.len() >= MAX_WAITING {
+            self.perform_waiting(backend)?;
+        }
         self.tableau.pull_back(p, &mut self.q);
-        match self.dormant_x() {
-            None => {
-                let m = self.mask();
-                // An identity is a global phase.
-                if m.x | m.z != 0 {
-                    let sign = self.frame.anticommutes(&self.q);
-                    backend.rotate(m, theta, sign, cond);
-                }
+        let sign = self.frame.anticommutes(&self.q);
+        for w in self.waiting.iter_mut().rev().take(REACH) {
+            let (bits, negative) = self.tableau.guest_bits(w.guest);
+            if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
+                w.theta += if negative == self.q.negative { theta } else { -theta };
+                return Ok(());
             }
-            Some(d) => {
-                if self.active.len() as u32 >= self.max_active {
-                    return Err(Refusal::TooManyActive(self.active.len() as u32 + 1));
-                }
-                // Q = X_d R: `exp(-iθ/2 Q)|0>_d|χ> = CR (exp(-iθ/2 X_d)|0>_d)|χ>`, CR = "R controlled by d". F = X_d^b G becomes
-                // `X_d^b R^b G Z_d^f`, f the commutation of G with R. It also turns θ to (-1)^f θ, and since
-                // `Z exp(iθ/2 X)|0> = exp(-iθ/2 X)|0>`, both f's cancel: the angle is the same for all shots.
-                self.fold(d, false);
-                self.active.push(d as u32);
-                self.active_mask[d / 64] |= 1 << (d % 64);
-                self.peak_active = self.peak_active.max(self.active.len() as u32);
-                backend.push(theta, cond);
+            if self.q.anticommutes(bits) {
+                break;
             }
+        }
+        let guest = self.tableau.admit(&self.q);
+        self.waiting.push_back(Waiting { guest, theta, sign, cond: cond.cloned(), at: self.at });
+        if self.patient { Ok(()) } else { self.perform_waiting(backend) }
+    }
+
+    /// Performs all rotations that wait.
+    pub(crate) fn perform_waiting<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+        while !self.waiting.is_empty() {
+            self.perform_first(backend)?;
         }
         Ok(())
     }
 
-    /// Folds "R controlled by d" into U for the scratch string `X_d R`, and R^b into F, where F had X_d^b.
-    fn fold(&mut self, d: usize, hadamard: bool) {
-        let before = self.tableau.fold_controlled(&mut self.q, d, hadamard);
-        // H turns F's Z on d into the X that R goes with; S leaves its X.
-        let b = if before == Turn::H { self.frame.z(d) } else { self.frame.x(d) };
-        self.frame.absorb(&self.q, &b, &self.active_mask);
+    /// Performs those rotations that the scratch string must not be measured before. They keep their order, and those that stay
+    /// commute with all of them that come later and with the string.
+    fn perform_needed<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // The needed ones' strings, the string to measure first.
+        let stride = self.q.bits.len();
+        let mut strings = self.q.bits.clone();
+        let mut needed = VecDeque::new();
+        let mut rest = VecDeque::new();
+        while let Some(w) = self.waiting.pop_back() {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            // The next in order first: it is the likeliest not to commute.
+            if strings.chunks_exact(stride).rev().any(|later| self.q.anticommute(later, bits)) {
+                strings.extend_from_slice(bits);
+                needed.push_front(w);
+            } else {
+                rest.push_front(w);
+            }
+        }
+        let count = needed.len();
+        needed.append(&mut rest);
+        self.waiting = needed;
+        (0..count).try_for_each(|_| self.perform_first(backend))
+    }
+
+    /// Performs the rotation that acts first.
+    fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+        let Some(Waiting { guest, theta, sign, cond, at }) = self.waiting.pop_front() else { return Ok(()) };
+        self.tableau.guest(guest, &mut self.q);
+        self.tableau.dismiss(guest);
+        let Some(d) = self.dormant_x() else {
+            let m = self.mask();
+            // An identity is a global phase.
+            if m.x | m.z != 0 {
+                backend.rotate(m, theta, sign, cond.as_ref());
+            }
+            return Ok(());
+        };
+        let needed = self.active.len() as u32 + 1;
+        if needed > self.max_active {
+            return Err(Refusal::TooManyActive { needed, at });
+        }
+        // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
+        // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:
+        // `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, where Z moves past the rotations that wait, into F.
+        let before = self.tableau.fold_controlled(&mut self.q, d, false);
+        let mut z = self.frame.anticommutes(&self.q);
+        let b = self.frame.x(d);
+        self.absorb(&b);
+        if before == Turn::S {
+            F::xor(&mut z, &b);
+        }
+        F::xor(&mut z, &sign);
+        self.active.push(d as u32);
+        self.active_mask[d / 64] |= 1 << (d % 64);
+        self.peak_active = self.peak_active.max(needed);
+        self.frame.set_z(d, z);
+        self.pass(d, Pauli::Z, &sign);
+        backend.push(theta, cond.as_ref());
+        Ok(())
     }
 
     /// CCZ as seven commuting rotations: `|111><111| = (1-Z_a)(1-Z_b)(1-Z_c)/8`.
@@ -302,10 +414,6 @@ impl<F: Frame + Default> Structure<F> {
         cond: Option<&F::Bit>,
         backend: &mut B,
     ) -> Result<(), Refusal> {
-        let needed = self.active.len() as u32 + self.fresh_rank(&[a, b, c]);
-        if needed > self.max_active {
-            return Err(Refusal::TooManyActive(needed));
-        }
         let z = |q| (Pauli::Z, q);
         for q in [a, b, c] {
             self.rotate(&[z(q)], FRAC_PI_4, cond, backend)?;
@@ -316,37 +424,15 @@ impl<F: Frame + Default> Structure<F> {
         self.rotate(&[z(a), z(b), z(c)], FRAC_PI_4, cond, backend)
     }
 
-    /// How many qubits rotations about the Z's of `qubits` would activate: the rank of the X parts of their
-    /// pulled-back strings on dormant qubits.
-    fn fresh_rank(&mut self, qubits: &[usize]) -> u32 {
-        let mut basis: Vec<(usize, Vec<u64>)> = Vec::new();
-        for &q in qubits {
-            self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
-            let mut row = vec![0; self.tableau.words()];
-            for (w, x, _) in self.q.words() {
-                row[w] = x & !self.active_mask[w];
-            }
-            for (lead, b) in &basis {
-                if row[lead / 64] >> (lead % 64) & 1 == 1 {
-                    row.iter_mut().zip(b).for_each(|(r, b)| *r ^= b);
-                }
-            }
-            if let Some(w) = row.iter().position(|&w| w != 0) {
-                basis.push((w * 64 + row[w].trailing_zeros() as usize, row));
-            }
-        }
-        basis.len() as u32
-    }
-
     /// Measures a product P of Paulis on distinct qubits; 1 for eigenvalue -1.
     pub(crate) fn measure<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
         site: Site,
         backend: &mut B,
-    ) -> F::Bit {
+    ) -> Result<F::Bit, Refusal> {
         self.tableau.pull_back(p, &mut self.q);
-        self.measure_scratch(site, backend)
+        self.measure_scratch(p, site, backend)
     }
 
     /// Measures Z_q after which q is not used, or only measured again in Z.
@@ -356,28 +442,47 @@ impl<F: Frame + Default> Structure<F> {
         keep_z: bool,
         site: Site,
         backend: &mut B,
-    ) -> F::Bit {
-        self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
+    ) -> Result<F::Bit, Refusal> {
+        let p = [(Pauli::Z, q)];
+        self.tableau.pull_back(&p, &mut self.q);
+        if self.waiting.is_empty() {
+            self.tableau.retire(q, keep_z);
+            return self.measure_scratch(&p, site, backend);
+        }
+        // The rotations that it needs change the row.
+        let outcome = self.measure_scratch(&p, site, backend);
         self.tableau.retire(q, keep_z);
-        self.measure_scratch(site, backend)
+        outcome
     }
 
     /// Whether measuring Z_q would draw.
     pub(crate) fn is_random(&mut self, q: usize) -> bool {
         self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
-        self.dormant_x().is_some() || {
-            let m = self.mask();
-            m.x | m.z != 0
-        }
+        self.dormant_x().is_some()
+            || {
+                let m = self.mask();
+                m.x | m.z != 0
+            }
+            || self.waiting.iter().any(|w| self.q.anticommutes(self.tableau.guest_bits(w.guest).0))
     }
 
-    fn measure_scratch<B: Backend<Frame = F>>(&mut self, site: Site, backend: &mut B) -> F::Bit {
+    /// Measures P, whose pulled-back string Q is in the scratch.
+    fn measure_scratch<B: Backend<Frame = F>>(
+        &mut self,
+        p: &[(Pauli, usize)],
+        site: Site,
+        backend: &mut B,
+    ) -> Result<F::Bit, Refusal> {
+        if !self.waiting.is_empty() {
+            self.at = site.at;
+            self.perform_needed(backend)?;
+            self.tableau.pull_back(p, &mut self.q);
+        }
         if let Some(d) = self.dormant_x() {
             // Both outcomes are equally likely. `(1 ± X_d R)/√2 |0>_d = CR H |0 or 1>_d`: afterwards P is Z_d.
             let outcome = backend.coin(site);
-            self.fold(d, true);
-            self.frame.set(d, outcome.clone());
-            return outcome;
+            self.settle(d, &outcome);
+            return Ok(outcome);
         }
         let m = self.mask();
         let sign = self.frame.anticommutes(&self.q);
@@ -386,7 +491,7 @@ impl<F: Frame + Default> Structure<F> {
             if m.negative {
                 B::invert(&mut outcome);
             }
-            return outcome;
+            return Ok(outcome);
         }
         // φ is projected and one of its qubits, v, goes dormant. As above, afterwards P is Z_v.
         // The highest bit: what is kept then lies in long stretches.
@@ -394,13 +499,30 @@ impl<F: Frame + Default> Structure<F> {
         let outcome = backend.collapse(m, sign, bit, site);
         let v = self.active.remove(bit as usize) as usize;
         self.active_mask[v / 64] &= !(1 << (v % 64));
-        self.fold(v, true);
-        self.frame.set(v, outcome.clone());
-        outcome
+        self.settle(v, &outcome);
+        Ok(outcome)
     }
 
-    fn reset<B: Backend<Frame = F>>(&mut self, q: usize, site: Site, backend: &mut B) {
-        let outcome = self.measure(&[(Pauli::Z, q)], site, backend);
+    /// After a measurement of the scratch string Q: makes it Z_d in the structure and puts d to the outcome.
+    fn settle(&mut self, d: usize, outcome: &F::Bit) {
+        // Before d goes to the outcome, it is `X_d^e |0>_d`, e the outcome and whether F turns it. X_d moves past the rotations
+        // that wait.
+        let mut e = F::Bit::default();
+        if !self.waiting.is_empty() {
+            e = self.frame.anticommutes(&self.q);
+            F::xor(&mut e, outcome);
+        }
+        let before = self.tableau.fold_controlled(&mut self.q, d, true);
+        // The rest of Q goes into F where F had X on d, or Z if H has turned that to X; S leaves an X.
+        let b = if before == Turn::H { self.frame.z(d) } else { self.frame.x(d) };
+        self.absorb(&b);
+        self.pass(d, Pauli::X, &e);
+        self.frame.set(d, outcome.clone());
+    }
+
+    fn reset<B: Backend<Frame = F>>(&mut self, q: usize, site: Site, backend: &mut B) -> Result<(), Refusal> {
+        let outcome = self.measure(&[(Pauli::Z, q)], site, backend)?;
         self.apply_pauli(&[(Pauli::X, q)], &outcome);
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked at, many
 //! at a time; a row that is not looked at again never pays for them.
 
-use crate::bits::{Fold, Row, Turn, chunk_words, fold, multiply};
+use crate::bits::{Fold, Row, Turn, anticommute, chunk_words, fold, multiply};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
 /// A signed Hermitian Pauli string in the layout of a tableau's rows.
@@ -46,6 +46,26 @@ impl PauliString {
         })
     }
 
+    /// X and Z on qubit v of a string in this layout.
+    pub(crate) fn letter(&self, bits: &[u64], v: usize) -> (bool, bool) {
+        let at = self.at(v / 64);
+        (bits[at] >> (v % 64) & 1 == 1, bits[at + self.chunk] >> (v % 64) & 1 == 1)
+    }
+
+    pub(crate) fn anticommutes(&self, bits: &[u64]) -> bool {
+        self.anticommute(&self.bits, bits)
+    }
+
+    /// Whether two strings in this layout anticommute.
+    pub(crate) fn anticommute(&self, a: &[u64], b: &[u64]) -> bool {
+        anticommute(a, b, self.chunk)
+    }
+
+    /// Whether this string's Z's outside of `active` anticommute with a string.
+    pub(crate) fn dormant_z_anticommutes(&self, bits: &[u64], active: &[u64]) -> bool {
+        self.words().fold(0, |p, (w, _, z)| p ^ (z & !active[w] & bits[self.at(w)])).count_ones() & 1 == 1
+    }
+
     fn clear(&mut self, v: usize) {
         let (i, bit) = (self.at(v / 64), 1u64 << (v % 64));
         self.bits[i] &= !bit;
@@ -62,7 +82,7 @@ pub(crate) struct Tableau {
     n: usize,
     chunk: usize,
     stride: usize,
-    /// Rows 2q and 2q+1 belong to qubit q.
+    /// Rows 2q and 2q+1 belong to qubit q; those from 2n on are guests.
     data: Vec<u64>,
     negative: Vec<bool>,
     span: Vec<(u32, u32)>,
@@ -72,6 +92,8 @@ pub(crate) struct Tableau {
     folds: Vec<Fold>,
     strings: Vec<u64>,
     seen: Vec<u32>,
+    /// Guests that have left.
+    vacant: Vec<u32>,
 }
 
 /// Rows that are not looked at again.
@@ -119,6 +141,7 @@ impl Tableau {
             folds: Vec::new(),
             strings: Vec::new(),
             seen: vec![0; 2 * n],
+            vacant: Vec::new(),
         };
         for q in 0..n {
             let (word, home) = (q / 64, (q / (64 * chunk)) as u32);
@@ -144,19 +167,25 @@ impl Tableau {
     pub(crate) fn grow(&mut self, n: usize) {
         self.catch_up_all();
         let mut t = Tableau::new(n);
-        for r in 0..2 * self.n {
+        let guests = self.seen.len() - 2 * self.n;
+        (0..guests).for_each(|_| t.add_row());
+        for r in 0..self.seen.len() {
+            // Guests keep their numbers.
+            let to = if r < 2 * self.n { r } else { r - 2 * self.n + 2 * n };
             for word in 0..self.words() {
                 let from = r * self.stride + word / self.chunk * 2 * self.chunk + word % self.chunk;
-                let to = r * t.stride + word / t.chunk * 2 * t.chunk + word % t.chunk;
+                let at = to * t.stride + word / t.chunk * 2 * t.chunk + word % t.chunk;
                 if word < t.words() {
-                    t.data[to] = self.data[from];
-                    t.data[to + t.chunk] = self.data[from + self.chunk];
+                    t.data[at] = self.data[from];
+                    t.data[at + t.chunk] = self.data[from + self.chunk];
                 }
             }
-            t.negative[r] = self.negative[r];
-            t.span[r] = (0, (t.stride / (2 * t.chunk)) as u32);
+            t.negative[to] = self.negative[r];
+            t.span[to] = (0, (t.stride / (2 * t.chunk)) as u32);
+            t.seen[to] = self.seen[r];
         }
         t.label[..self.n].copy_from_slice(&self.label);
+        t.vacant = std::mem::take(&mut self.vacant);
         *self = t;
     }
 
@@ -212,7 +241,7 @@ impl Tableau {
     }
 
     fn catch_up_all(&mut self) {
-        for row in 0..2 * self.n {
+        for row in 0..self.seen.len() {
             self.catch_up(row);
             if self.seen[row] != RETIRED {
                 self.seen[row] = 0;
@@ -220,6 +249,47 @@ impl Tableau {
         }
         self.folds.clear();
         self.strings.clear();
+    }
+
+    fn add_row(&mut self) {
+        self.data.resize(self.data.len() + self.stride, 0);
+        self.negative.push(false);
+        self.span.push((0, 0));
+        self.seen.push(RETIRED);
+    }
+
+    /// Takes in a string as a guest, which folds change as they do the rows. Returns its number.
+    pub(crate) fn admit(&mut self, q: &PauliString) -> u32 {
+        let guest = self.vacant.pop().unwrap_or_else(|| {
+            self.add_row();
+            (self.seen.len() - 1 - 2 * self.n) as u32
+        });
+        let row = 2 * self.n + guest as usize;
+        self.data[row * self.stride..(row + 1) * self.stride].copy_from_slice(&q.bits);
+        (self.negative[row], self.span[row], self.seen[row]) = (q.negative, q.span, self.folds.len() as u32);
+        guest
+    }
+
+    /// Copies a guest as it now is.
+    pub(crate) fn guest(&mut self, guest: u32, out: &mut PauliString) {
+        let row = 2 * self.n + guest as usize;
+        self.catch_up(row);
+        out.chunk = self.chunk;
+        out.bits.clear();
+        out.bits.extend_from_slice(&self.data[row * self.stride..(row + 1) * self.stride]);
+        (out.negative, out.span) = (self.negative[row], self.span[row]);
+    }
+
+    /// The bits of a guest, for [`PauliString::anticommutes`].
+    pub(crate) fn guest_bits(&mut self, guest: u32) -> (&[u64], bool) {
+        let row = 2 * self.n + guest as usize;
+        self.catch_up(row);
+        (&self.data[row * self.stride..(row + 1) * self.stride], self.negative[row])
+    }
+
+    pub(crate) fn dismiss(&mut self, guest: u32) {
+        self.seen[2 * self.n + guest as usize] = RETIRED;
+        self.vacant.push(guest);
     }
 
     fn bits(&self, row: usize) -> core::ops::Range<usize> {

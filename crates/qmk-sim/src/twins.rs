@@ -137,7 +137,9 @@ fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
     for case in 0..cases {
         let (image, noise) = program(&mut Dice(case, 0), mix);
         check_noise(&image, &noise).unwrap();
-        let program = Program::new(&image, &noise);
+        let mut program = Program::new(&image, &noise);
+        // With rotations that wait, and without.
+        program.patient_from = (case % 2) as u32 * 100;
         let Ok(plan) = plan(&program, &image, 10) else { continue };
         planned += 1;
         let sampler = Sampler::new(plan, case);
@@ -207,4 +209,47 @@ fn neither_threads_nor_budgets_change_outcomes() {
         assert_eq!(run(4, u64::MAX), one);
         assert_eq!(run(3, 1000), one);
     }
+}
+
+/// A line of qubits with a T gate on each before and after each layer of CZs.
+fn shallow(n: u32) -> Image {
+    let mut image = Image { qubits: n, events: n, ..Image::default() };
+    let mut push = |op| image.code.push(Instr { op, cond: None });
+    (0..n).for_each(|q| push(Op::Alloc(q)));
+    for layer in 0..2 {
+        for q in 0..n {
+            push(Op::Clifford1(Clifford1::H, q));
+            push(Op::T(q));
+        }
+        (layer..n - 1).step_by(2).for_each(|q| push(Op::Clifford2(Clifford2::Cz, q, q + 1)));
+    }
+    for q in 0..n {
+        push(Op::Clifford1(Clifford1::H, q));
+        push(Op::Measure(Pauli::Z, q, q));
+    }
+    (0..n).for_each(|q| push(Op::Free(q)));
+    image
+}
+
+#[test]
+fn rotations_wait_for_the_measurements_that_they_matter_to() {
+    let image = shallow(200);
+    let program = Program::new(&image, &[]);
+    let plan = plan(&program, &image, 26).expect("few are active at once");
+    assert!(plan.peak_active <= 8, "{} active at once", plan.peak_active);
+    let sampler = Sampler::new(plan, 3);
+    let mut out = vec![0; 25 * 40];
+    sampler.run(&image, 0, &mut out);
+    for (shot, events) in one_by_one(&program, &image, 3, 0..40).iter().enumerate() {
+        assert!((0..200).all(|e| events[e] == (out[25 * shot + e / 8] >> (e % 8) & 1 == 1)), "shot {shot}");
+    }
+    // What a measurement commutes with costs nothing.
+    let mut image = Image { qubits: 20, events: 20, ..Image::default() };
+    let ops =
+        (0..20).flat_map(|q| [Op::Alloc(q), Op::Clifford1(Clifford1::H, q), Op::Clifford2(Clifford2::Cz, q, q / 2)]);
+    image.code.extend(ops.filter(|op| *op != Op::Clifford2(Clifford2::Cz, 0, 0)).map(|op| Instr { op, cond: None }));
+    let ends = (0..20).map(Op::T).chain((0..20).map(|q| Op::Measure(Pauli::Z, q, q)));
+    image.code.extend(ends.map(|op| Instr { op, cond: None }));
+    let program = Program::new(&image, &[]);
+    assert_eq!(crate::plan::plan(&program, &image, 0).expect("nothing is active").peak_active, 0);
 }
