@@ -33,11 +33,23 @@ pub(crate) struct Sampler {
     magic_steps: u64,
 }
 
-/// A register's groups, and each lane's.
+/// A register and the lanes of its groups.
 struct Bank<'a> {
     register: Cow<'a, Register>,
-    group: Vec<u32>,
+    groups: Groups,
+    lanes: usize,
 }
+
+/// Which lanes are of which group.
+enum Groups {
+    /// A bit per lane for each group: while they are few.
+    Masks(Vec<Vec<u64>>),
+    /// The group of each lane.
+    Lanes(Vec<u32>),
+}
+
+/// Most groups that are kept as masks.
+const MAX_MASKS: usize = 64;
 
 struct Chunk<'a> {
     sampler: &'a Sampler,
@@ -125,11 +137,7 @@ impl Sampler {
             width,
             rows: vec![0; self.plan.rows.len() * width],
             symbols: vec![0; self.plan.symbols as usize * width],
-            banks: self
-                .shared
-                .iter()
-                .map(|(register, _)| Bank { register: Cow::Borrowed(register), group: Vec::new() })
-                .collect(),
+            banks: self.shared.iter().map(|(register, _)| Bank::new(register, count)).collect(),
         };
         chunk.noise();
         chunk.coins();
@@ -270,29 +278,47 @@ impl Chunk<'_> {
                     expectation.iter().map(|&e| [probability_of_one(e), probability_of_one(-e)]).collect();
                 let random = self.sampler.random;
                 let at = symbol as usize * self.width;
-                let mut eigenvalues = vec![0u64; self.width];
-                for (w, eigenvalue) in eigenvalues.iter_mut().enumerate() {
+                let mut outcomes = vec![0u64; self.width];
+                for (w, outcome) in outcomes.iter_mut().enumerate() {
                     let coins = self.coin_word(site, w);
                     let minus = self.sign(sign, w);
-                    let group = &self.banks[register as usize].group;
-                    let mut word = 0;
-                    for i in 0..64.min(self.count - 64 * w) {
-                        let lane = 64 * w + i;
-                        let g = group.get(lane).copied().unwrap_or(0) as usize;
-                        let p = p[g][(minus >> i & 1) as usize];
-                        let one = match p {
-                            0.0 => false,
-                            1.0 => true,
-                            0.5 => coins >> i & 1 == 1,
-                            _ => random.uniform(site, self.first + lane as u64, coins >> i & 1 == 1) < p,
-                        };
-                        word |= (one as u64) << i;
+                    let draw = |i: usize, p: f64| {
+                        let lane = (64 * w + i) as u64;
+                        (random.uniform(site, self.first + lane, coins >> i & 1 == 1) < p) as u64
+                    };
+                    match &self.banks[register as usize].groups {
+                        Groups::Masks(masks) => {
+                            for (mask, p) in masks.iter().zip(&p) {
+                                for (p, lanes) in [(p[0], mask[w] & !minus), (p[1], mask[w] & minus)] {
+                                    match p {
+                                        0.0 => {}
+                                        1.0 => *outcome |= lanes,
+                                        0.5 => *outcome |= lanes & coins,
+                                        _ => each(lanes, |i| *outcome |= draw(i, p) << i),
+                                    }
+                                }
+                            }
+                        }
+                        Groups::Lanes(group) => {
+                            for i in 0..64.min(self.count - 64 * w) {
+                                let one = match p[group[64 * w + i] as usize][(minus >> i & 1) as usize] {
+                                    0.0 => 0,
+                                    1.0 => 1,
+                                    0.5 => coins >> i & 1,
+                                    p => draw(i, p),
+                                };
+                                *outcome |= one << i;
+                            }
+                        }
                     }
-                    self.symbols[at + w] = word;
-                    *eigenvalue = word ^ minus;
+                }
+                self.symbols[at..at + self.width].copy_from_slice(&outcomes);
+                for (w, outcome) in outcomes.iter_mut().enumerate() {
+                    *outcome ^= self.sign(sign, w);
                 }
                 let bank = &mut self.banks[register as usize];
-                let targets = bank.part(self.count, 2, |lane| (eigenvalues[lane / 64] >> (lane % 64) & 1) as u8);
+                // By now these are eigenvalues of the mask without its sign.
+                let targets = bank.part(&[&outcomes]);
                 let in_order =
                     targets.len() == bank.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);
                 match &mut bank.register {
@@ -358,15 +384,11 @@ impl Chunk<'_> {
     /// Parts the groups of a register so that each has one sign and one condition. Returns these for each group, the
     /// condition as bit 0 (set if there is none) and the sign as bit 1.
     fn part(&mut self, register: u32, sign: Sign, cond: Option<RowId>) -> Vec<u8> {
-        let words: Vec<(u64, u64)> =
-            (0..self.width).map(|w| (cond.map_or(!0, |c| self.row(c)[w]), self.sign(sign, w))).collect();
+        let cond: Vec<u64> = cond.map_or_else(|| vec![!0; self.width], |c| self.row(c).to_vec());
+        // What does not turn has no sign.
+        let sign: Vec<u64> = cond.iter().enumerate().map(|(w, cond)| self.sign(sign, w) & cond).collect();
         let bank = &mut self.banks[register as usize];
-        let groups = bank.part(self.count, 4, |lane| {
-            let (cond, sign) = words[lane / 64];
-            let cond = (cond >> (lane % 64) & 1) as u8;
-            // What does not turn has no sign.
-            cond | ((sign >> (lane % 64) & 1) as u8 & cond) << 1
-        });
+        let groups = bank.part(&[&cond, &sign]);
         if groups.len() > bank.register.groups() {
             let sources: Vec<u32> = groups.iter().map(|g| g.0).collect();
             bank.register = Cow::Owned(bank.register.select(&sources));
@@ -375,22 +397,76 @@ impl Chunk<'_> {
     }
 }
 
-impl Bank<'_> {
-    /// Renumbers the groups so that each holds lanes of one class; returns `(old group, class)` of each, in ascending order.
-    fn part(&mut self, lanes: usize, classes: usize, class: impl Fn(usize) -> u8) -> Vec<(u32, u8)> {
-        const ABSENT: u32 = u32::MAX;
-        let group = |lane: usize| self.group.get(lane).copied().unwrap_or(0) as usize;
-        let mut number = vec![ABSENT; self.register.groups() * classes];
-        for lane in 0..lanes {
-            number[group(lane) * classes + class(lane) as usize] = 0;
+/// Calls `f` with the number of each bit set.
+#[inline]
+fn each(mut bits: u64, mut f: impl FnMut(usize)) {
+    while bits != 0 {
+        f(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
+
+impl<'a> Bank<'a> {
+    /// One group of all lanes.
+    fn new(register: &'a Register, lanes: usize) -> Self {
+        let mut all = vec![u64::MAX; lanes.div_ceil(64)];
+        if let (Some(last), rest @ 1..) = (all.last_mut(), lanes % 64) {
+            *last >>= 64 - rest;
         }
+        Bank { register: Cow::Borrowed(register), groups: Groups::Masks(vec![all]), lanes }
+    }
+
+    /// Renumbers the groups so that each holds lanes of one class, a class being the bits of a lane in each of `classes`, at most
+    /// two. Returns `(old group, class)` of each, in ascending order.
+    fn part(&mut self, classes: &[&[u64]]) -> Vec<(u32, u8)> {
         let mut parts = Vec::new();
-        for (i, n) in number.iter_mut().enumerate().filter(|(_, n)| **n != ABSENT) {
-            *n = parts.len() as u32;
-            parts.push(((i / classes) as u32, (i % classes) as u8));
-        }
-        if parts.len() > 1 || !self.group.is_empty() {
-            self.group = (0..lanes).map(|lane| number[group(lane) * classes + class(lane) as usize]).collect();
+        match &mut self.groups {
+            Groups::Masks(masks) => {
+                let mut parted: Vec<Vec<u64>> = Vec::new();
+                for (g, mask) in masks.iter().enumerate() {
+                    for class in 0..1u8 << classes.len() {
+                        let mut part = mask.clone();
+                        for (i, bits) in classes.iter().enumerate() {
+                            let flip = if class >> i & 1 == 1 { 0 } else { u64::MAX };
+                            part.iter_mut().zip(*bits).for_each(|(p, b)| *p &= b ^ flip);
+                        }
+                        if part.iter().any(|&w| w != 0) {
+                            parts.push((g as u32, class));
+                            parted.push(part);
+                        }
+                    }
+                }
+                if parted.len() > MAX_MASKS {
+                    let mut group = vec![0; self.lanes];
+                    for (g, mask) in parted.iter().enumerate() {
+                        for (w, &bits) in mask.iter().enumerate() {
+                            each(bits, |i| group[64 * w + i] = g as u32);
+                        }
+                    }
+                    self.groups = Groups::Lanes(group);
+                } else {
+                    *masks = parted;
+                }
+            }
+            Groups::Lanes(group) => {
+                const ABSENT: u32 = u32::MAX;
+                let width = 1 << classes.len();
+                let class = |lane: usize| {
+                    let bit = |(i, bits): (usize, &&[u64])| (bits[lane / 64] >> (lane % 64) & 1) << i;
+                    classes.iter().enumerate().map(bit).sum::<u64>() as usize
+                };
+                let mut number = vec![ABSENT; self.register.groups() * width];
+                for (lane, g) in group.iter().enumerate() {
+                    number[*g as usize * width + class(lane)] = 0;
+                }
+                for (i, n) in number.iter_mut().enumerate().filter(|(_, n)| **n != ABSENT) {
+                    *n = parts.len() as u32;
+                    parts.push(((i / width) as u32, (i % width) as u8));
+                }
+                for (lane, g) in group.iter_mut().enumerate() {
+                    *g = number[*g as usize * width + class(lane)];
+                }
+            }
         }
         parts
     }
