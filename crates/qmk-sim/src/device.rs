@@ -2,7 +2,8 @@
 
 use crate::cost::cost;
 use crate::direct::Direct;
-use crate::lanes::Sampler;
+use crate::lanes::{Chunk, Sampler};
+use crate::noise::BLOCK;
 use crate::plan::{NoPlan, plan};
 use crate::program::{Program, check_noise};
 use crate::state::State;
@@ -10,7 +11,7 @@ use crate::structure::Refusal;
 use qmk_abi::image::{Instr, Op};
 use qmk_hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 /// Outcomes of one space may take this many bytes.
 const MAX_OUTCOME_BYTES: u64 = 256 << 20;
@@ -63,8 +64,8 @@ enum Run {
     Interactive { state: Box<State>, at: u32, events: Vec<bool> },
     /// A program that waits for its last instruction.
     Waiting,
-    /// All shots from one plan.
-    Planned(Box<Sampler>),
+    /// All shots from one plan, those under way in chunks.
+    Planned(Arc<Sampler>, Vec<Chunk>),
     /// One shot after the other; the one under way, if any.
     Direct(Box<Program>, Option<Box<Direct>>),
 }
@@ -220,34 +221,45 @@ impl Space {
         if let Run::Waiting = self.run {
             self.start()?;
         }
-        let (image, stride, shots) = (&*self.spec.image, self.stride(), self.spec.shots);
+        let (image, stride, shots) = (&self.spec.image, self.stride(), self.spec.shots);
         match &mut self.run {
-            Run::Planned(sampler) => {
-                let left = shots - self.status.shots_done;
-                // Each thread takes as much as one may.
-                let lanes = sampler.lanes_for(budget);
-                let chunks = (budget / sampler.cost(lanes)).max(1).saturating_mul(self.threads as u64);
-                let chunks = chunks.min(left.div_ceil(lanes));
-                let count = (chunks * lanes).min(left);
-                if stride > 0 {
-                    let from = self.outcomes.len();
-                    self.outcomes.resize(from + count as usize * stride, 0);
-                    let first = self.status.shots_done;
-                    let pieces = self.outcomes[from..].chunks_mut(lanes as usize * stride).enumerate();
-                    let pieces = Mutex::new(pieces.map(|(i, piece)| (first + i as u64 * lanes, piece)));
-                    let take = || pieces.lock().ok()?.next();
-                    let run = || {
-                        while let Some((first, piece)) = take() {
-                            sampler.run(image, first, piece);
-                        }
-                    };
-                    std::thread::scope(|scope| {
-                        (1..self.threads.min(chunks as usize)).for_each(|_| drop(scope.spawn(run)));
-                        run();
-                    });
-                }
-                self.status.shots_done += count;
+            Run::Planned(sampler, chunks) => {
                 self.status.peak_active = sampler.peak_active();
+                let mut budget = budget;
+                while budget > 0 && self.status.shots_done < shots {
+                    if chunks.is_empty() {
+                        // Each thread takes as much as one may.
+                        let share = (shots - self.status.shots_done).div_ceil(self.threads as u64).next_power_of_two();
+                        let lanes = sampler.lanes_for(budget).min(share.max(BLOCK));
+                        let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
+                        chunks.extend(
+                            starts.map(|first| Chunk::new(sampler, image, first, lanes.min(shots - first) as usize)),
+                        );
+                    }
+                    let budgets: Vec<u64> = std::thread::scope(|scope| {
+                        let advance = |chunk: &mut Chunk| {
+                            let mut left = budget;
+                            // What is not done has spent it all.
+                            if chunk.advance(&mut left) { left } else { 0 }
+                        };
+                        let (mine, others) = chunks.split_first_mut().expect("shots are left");
+                        let others: Vec<_> =
+                            others.iter_mut().map(|chunk| scope.spawn(move || advance(chunk))).collect();
+                        let mut left = vec![advance(mine)];
+                        left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
+                        left
+                    });
+                    budget = budgets.into_iter().min().unwrap_or(0);
+                    if !chunks.iter().all(Chunk::is_done) {
+                        break;
+                    }
+                    for chunk in chunks.drain(..) {
+                        let from = self.outcomes.len();
+                        self.outcomes.resize(from + chunk.shots() * stride, 0);
+                        chunk.write(stride, &mut self.outcomes[from..]);
+                        self.status.shots_done += chunk.shots() as u64;
+                    }
+                }
             }
             Run::Direct(program, current) => {
                 let mut budget = budget;
@@ -286,7 +298,7 @@ impl Space {
             Run::Direct(Box::new(program), None)
         } else {
             match plan(&program, &self.spec.image, limit) {
-                Ok(plan) => Run::Planned(Box::new(Sampler::new(plan, self.spec.seed))),
+                Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed)), Vec::new()),
                 // A plan follows both sides of every condition; a shot follows one.
                 Err(NoPlan::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
                     return Err(refused(at, why, limit));

@@ -10,7 +10,7 @@ use crate::register::Register;
 use crate::rng::{Random, Site};
 use crate::state::probability_of_one;
 use qmk_abi::image::{CondTerm, Image};
-use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Bytes that the tables of one chunk may take, without and with registers.
 const TABLE_BYTES: usize = 4 << 20;
@@ -25,7 +25,7 @@ pub(crate) struct Sampler {
     plan: Plan,
     random: Random,
     /// Registers before the first action that differs between shots, and the number of that action.
-    shared: Vec<(Register, usize)>,
+    shared: Vec<(Arc<Register>, usize)>,
     /// Most lanes of one chunk.
     lanes: usize,
     /// Elementary steps of 64 lanes, and those of the registers.
@@ -34,13 +34,15 @@ pub(crate) struct Sampler {
 }
 
 /// A register and the lanes of its groups.
-struct Bank<'a> {
-    register: Cow<'a, Register>,
+#[derive(Debug)]
+struct Bank {
+    register: Arc<Register>,
     groups: Groups,
     lanes: usize,
 }
 
 /// Which lanes are of which group.
+#[derive(Debug)]
 enum Groups {
     /// A bit per lane for each group: while they are few.
     Masks(Vec<Vec<u64>>),
@@ -51,16 +53,20 @@ enum Groups {
 /// Most groups that are kept as masks.
 const MAX_MASKS: usize = 64;
 
-struct Chunk<'a> {
-    sampler: &'a Sampler,
-    image: &'a Image,
+/// Shots under way.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    sampler: Arc<Sampler>,
+    image: Arc<Image>,
+    /// Next action.
+    next: usize,
     first: u64,
     count: usize,
     /// Words of a row.
     width: usize,
     rows: Vec<u64>,
     symbols: Vec<u64>,
-    banks: Vec<Bank<'a>>,
+    banks: Vec<Bank>,
 }
 
 impl Action {
@@ -102,16 +108,12 @@ impl Sampler {
         // A lane's outcomes are written as bytes, and its registers' groups looked up.
         let steps = 1 + rows + 8 * plan.rows.len() as u64 + 64 * registers;
         let magic_steps = if registers == 0 { 0 } else { registers << plan.peak_active };
+        let shared = shared.into_iter().map(|(register, end)| (Arc::new(register), end)).collect();
         Sampler { plan, random: Random { seed }, shared, lanes, steps, magic_steps }
     }
 
     pub(crate) fn peak_active(&self) -> u32 {
         self.plan.peak_active
-    }
-
-    /// Roughly the elementary steps of a chunk of so many shots: a word of a row, an amplitude, or eight bytes of outcomes each.
-    pub(crate) fn cost(&self, lanes: u64) -> u64 {
-        (self.steps * lanes.div_ceil(64)).saturating_add(self.magic_steps).max(1)
     }
 
     /// Shots of the largest chunk that the budget allows, but enough for its fixed part to pay.
@@ -122,29 +124,6 @@ impl Sampler {
         }
         let lanes = (budget / self.steps.max(1)).saturating_mul(64);
         lanes.clamp(1, most).next_power_of_two().clamp(BLOCK.min(most), most)
-    }
-
-    /// Runs shots `first..first + out.len() / stride` and writes their outcomes, packed.
-    pub(crate) fn run(&self, image: &Image, first: u64, out: &mut [u8]) {
-        let stride = image.events.div_ceil(8) as usize;
-        let count = out.len() / stride.max(1);
-        let width = count.div_ceil(64);
-        let mut chunk = Chunk {
-            sampler: self,
-            image,
-            first,
-            count,
-            width,
-            rows: vec![0; self.plan.rows.len() * width],
-            symbols: vec![0; self.plan.symbols as usize * width],
-            banks: self.shared.iter().map(|(register, _)| Bank::new(register, count)).collect(),
-        };
-        chunk.noise();
-        chunk.coins();
-        for (i, action) in self.plan.actions.iter().enumerate() {
-            chunk.act(i, action);
-        }
-        transpose(&chunk.rows, width, image.events as usize, count, stride, out);
     }
 }
 
@@ -194,20 +173,75 @@ fn register_bytes(plan: &Plan, shared: &[(Register, usize)], lanes: f64) -> f64 
     peak
 }
 
-impl Chunk<'_> {
+impl Chunk {
+    /// Shots `first..first + count`.
+    pub(crate) fn new(sampler: &Arc<Sampler>, image: &Arc<Image>, first: u64, count: usize) -> Self {
+        let width = count.div_ceil(64);
+        let mut chunk = Chunk {
+            sampler: sampler.clone(),
+            image: image.clone(),
+            next: 0,
+            first,
+            count,
+            width,
+            rows: vec![0; sampler.plan.rows.len() * width],
+            symbols: vec![0; sampler.plan.symbols as usize * width],
+            banks: sampler.shared.iter().map(|(register, _)| Bank::new(register.clone(), count)).collect(),
+        };
+        chunk.noise(sampler);
+        chunk.coins(sampler);
+        chunk
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.next == self.sampler.plan.actions.len()
+    }
+
+    pub(crate) fn shots(&self) -> usize {
+        self.count
+    }
+
+    /// Acts until all is done or the budget of elementary steps spent: a word of a row, an amplitude, or eight bytes of outcomes
+    /// each. Returns whether all is done.
+    pub(crate) fn advance(&mut self, budget: &mut u64) -> bool {
+        let sampler = self.sampler.clone();
+        if self.next == 0 {
+            *budget = budget.saturating_sub(sampler.steps * self.width as u64);
+        }
+        while let Some(action) = sampler.plan.actions.get(self.next) {
+            self.act(&sampler, self.next, action);
+            self.next += 1;
+            if let Some((r, _)) = action.register() {
+                let register = &self.banks[r as usize].register;
+                let passes = if let Action::Rotate { rotations, .. } = action { rotations.len() as u64 } else { 4 };
+                *budget = budget.saturating_sub(passes * ((register.groups() as u64) << register.qubits()) / 4);
+                // Once a call, however small the budget, something is done.
+                if *budget == 0 {
+                    break;
+                }
+            }
+        }
+        self.is_done()
+    }
+
+    /// Writes the outcomes, packed: `stride` bytes for each shot.
+    pub(crate) fn write(&self, stride: usize, out: &mut [u8]) {
+        transpose(&self.rows, self.width, self.image.events as usize, self.count, stride, out);
+    }
+
     fn row(&self, row: RowId) -> &[u64] {
         &self.rows[row as usize * self.width..][..self.width]
     }
 
     /// Flips the rows of every error that strikes a lane.
-    fn noise(&mut self) {
+    fn noise(&mut self, sampler: &Sampler) {
         let (first, last) = (self.first, self.first + self.count as u64);
-        for (index, n) in self.sampler.plan.noise.iter().enumerate() {
+        for (index, n) in sampler.plan.noise.iter().enumerate() {
             if n.flips.iter().all(Vec::is_empty) {
                 continue;
             }
             for block in first / BLOCK..last.div_ceil(BLOCK) {
-                draw(self.sampler.random, index as u32, &n.channel, block, |shot, error| {
+                draw(sampler.random, index as u32, &n.channel, block, |shot, error| {
                     let shot = block * BLOCK + shot;
                     if !(first..last).contains(&shot) {
                         return;
@@ -232,12 +266,12 @@ impl Chunk<'_> {
         self.sampler.random.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64)
     }
 
-    fn coins(&mut self) {
-        for &(site, symbol) in &self.sampler.plan.coins {
+    fn coins(&mut self, sampler: &Sampler) {
+        for &(site, symbol) in &sampler.plan.coins {
             let at = symbol as usize * self.width;
             if self.first.is_multiple_of(128) {
                 for (i, pair) in self.symbols[at..at + self.width].chunks_mut(2).enumerate() {
-                    let coins = self.sampler.random.coins(site, self.first / 128 + i as u64);
+                    let coins = sampler.random.coins(site, self.first / 128 + i as u64);
                     pair.copy_from_slice(&coins[..pair.len()]);
                 }
             } else {
@@ -248,35 +282,38 @@ impl Chunk<'_> {
         }
     }
 
-    fn act(&mut self, index: usize, action: &Action) {
-        if action.register().is_some_and(|(r, _)| index < self.sampler.shared[r as usize].1) {
+    fn act(&mut self, sampler: &Sampler, index: usize, action: &Action) {
+        if action.register().is_some_and(|(r, _)| index < sampler.shared[r as usize].1) {
             return;
         }
         match *action {
-            Action::Row(row) => self.fill(row),
-            Action::Condition { cond, symbol } => self.condition(self.image.cond_terms(cond), symbol),
+            Action::Row(row) => self.fill(sampler, row),
+            Action::Condition { cond, symbol } => {
+                let image = self.image.clone();
+                self.condition(image.cond_terms(cond), symbol);
+            }
             Action::Rotate { register, ref rotations } => {
-                self.banks[register as usize].register.to_mut().rotate_many(rotations);
+                Arc::make_mut(&mut self.banks[register as usize].register).rotate_many(rotations);
             }
             Action::Push { register, theta, cond: None } => {
-                self.banks[register as usize].register.to_mut().push(theta);
+                Arc::make_mut(&mut self.banks[register as usize].register).push(theta);
             }
             Action::Push { register, theta, cond: Some(cond) } => {
                 let class = self.part(register, Sign::Plus, Some(cond));
                 let angles: Vec<f64> = class.iter().map(|&c| [0.0, theta][c as usize]).collect();
-                self.banks[register as usize].register.to_mut().push_each(&angles);
+                Arc::make_mut(&mut self.banks[register as usize].register).push_each(&angles);
             }
             Action::RotateEach { register, mask, theta, sign, cond } => {
                 let class = self.part(register, sign, cond);
                 let angles: Vec<f64> = class.iter().map(|&c| [0.0, theta, 0.0, -theta][c as usize]).collect();
-                self.banks[register as usize].register.to_mut().rotate_each(mask, &angles);
+                Arc::make_mut(&mut self.banks[register as usize].register).rotate_each(mask, &angles);
             }
             Action::Collapse { register, mask, bit, sign, site, symbol } => {
                 let mut expectation = Vec::new();
                 self.banks[register as usize].register.expectation(mask, &mut expectation);
                 let p: Vec<[f64; 2]> =
                     expectation.iter().map(|&e| [probability_of_one(e), probability_of_one(-e)]).collect();
-                let random = self.sampler.random;
+                let random = sampler.random;
                 let at = symbol as usize * self.width;
                 let mut outcomes = vec![0u64; self.width];
                 for (w, outcome) in outcomes.iter_mut().enumerate() {
@@ -321,14 +358,14 @@ impl Chunk<'_> {
                 let targets = bank.part(&[&outcomes]);
                 let in_order =
                     targets.len() == bank.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);
-                match &mut bank.register {
-                    Cow::Owned(register) if in_order => {
+                match Arc::get_mut(&mut bank.register) {
+                    Some(register) if in_order => {
                         let outcomes: Vec<bool> = targets.iter().map(|t| t.1 == 1).collect();
                         register.project_in_place(mask, bit, &outcomes);
                     }
-                    register => {
+                    _ => {
                         let targets: Vec<(u32, bool)> = targets.iter().map(|t| (t.0, t.1 == 1)).collect();
-                        *register = Cow::Owned(register.project(mask, bit, &targets));
+                        bank.register = Arc::new(bank.register.project(mask, bit, &targets));
                     }
                 }
             }
@@ -343,10 +380,10 @@ impl Chunk<'_> {
     }
 
     /// Adds the symbols of a row to what noise has put there.
-    fn fill(&mut self, id: RowId) {
+    fn fill(&mut self, sampler: &Sampler, id: RowId) {
         let at = id as usize * self.width;
         let out = &mut self.rows[at..at + self.width];
-        let Some(row) = &self.sampler.plan.rows[id as usize] else { return };
+        let Some(row) = &sampler.plan.rows[id as usize] else { return };
         for &s in &row.symbols {
             let from = &self.symbols[s as usize * self.width..][..self.width];
             out.iter_mut().zip(from).for_each(|(o, s)| *o ^= s);
@@ -391,7 +428,7 @@ impl Chunk<'_> {
         let groups = bank.part(&[&cond, &sign]);
         if groups.len() > bank.register.groups() {
             let sources: Vec<u32> = groups.iter().map(|g| g.0).collect();
-            bank.register = Cow::Owned(bank.register.select(&sources));
+            bank.register = Arc::new(bank.register.select(&sources));
         }
         groups.into_iter().map(|g| g.1).collect()
     }
@@ -406,14 +443,14 @@ fn each(mut bits: u64, mut f: impl FnMut(usize)) {
     }
 }
 
-impl<'a> Bank<'a> {
+impl Bank {
     /// One group of all lanes.
-    fn new(register: &'a Register, lanes: usize) -> Self {
+    fn new(register: Arc<Register>, lanes: usize) -> Self {
         let mut all = vec![u64::MAX; lanes.div_ceil(64)];
         if let (Some(last), rest @ 1..) = (all.last_mut(), lanes % 64) {
             *last >>= 64 - rest;
         }
-        Bank { register: Cow::Borrowed(register), groups: Groups::Masks(vec![all]), lanes }
+        Bank { register, groups: Groups::Masks(vec![all]), lanes }
     }
 
     /// Renumbers the groups so that each holds lanes of one class, a class being the bits of a lane in each of `classes`, at most

@@ -1,8 +1,8 @@
 //! The planned engine against the engine for one shot: the same outcomes, bit by bit, for the same seed.
 
 use crate::direct::Direct;
-use crate::lanes::Sampler;
-use crate::plan::plan;
+use crate::lanes::{Chunk, Sampler};
+use crate::plan::{Plan, plan};
 use crate::program::{Program, check_noise};
 use crate::rng::philox2x64;
 use crate::{SimConfig, SimDevice};
@@ -132,6 +132,16 @@ fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Rang
         .collect()
 }
 
+/// A few steps at a time.
+fn lanes(plan: Plan, image: &Image, seed: u64, first: u64, shots: usize) -> Vec<u8> {
+    let mut chunk = Chunk::new(&Arc::new(Sampler::new(plan, seed)), &Arc::new(image.clone()), first, shots);
+    while !chunk.advance(&mut 10) {}
+    let stride = image.events.div_ceil(8) as usize;
+    let mut out = vec![0; shots * stride];
+    chunk.write(stride, &mut out);
+    out
+}
+
 fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
     let mut planned = 0;
     for case in 0..cases {
@@ -142,10 +152,8 @@ fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
         program.patient_from = (case % 2) as u32 * 100;
         let Ok(plan) = plan(&program, &image, 10) else { continue };
         planned += 1;
-        let sampler = Sampler::new(plan, case);
         let stride = image.events.div_ceil(8) as usize;
-        let mut out = vec![0; shots as usize * stride];
-        sampler.run(&image, first, &mut out);
+        let out = lanes(plan, &image, case, first, shots as usize);
         for (shot, events) in one_by_one(&program, &image, case, first..first + shots).iter().enumerate() {
             let bytes = &out[shot * stride..(shot + 1) * stride];
             let got: Vec<bool> = (0..image.events as usize).map(|e| bytes[e / 8] >> (e % 8) & 1 == 1).collect();
@@ -237,9 +245,7 @@ fn rotations_wait_for_the_measurements_that_they_matter_to() {
     let program = Program::new(&image, &[]);
     let plan = plan(&program, &image, 26).expect("few are active at once");
     assert!(plan.peak_active <= 8, "{} active at once", plan.peak_active);
-    let sampler = Sampler::new(plan, 3);
-    let mut out = vec![0; 25 * 40];
-    sampler.run(&image, 0, &mut out);
+    let out = lanes(plan, &image, 3, 0, 40);
     for (shot, events) in one_by_one(&program, &image, 3, 0..40).iter().enumerate() {
         assert!((0..200).all(|e| events[e] == (out[25 * shot + e / 8] >> (e % 8) & 1 == 1)), "shot {shot}");
     }
