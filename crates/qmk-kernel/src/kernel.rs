@@ -236,34 +236,36 @@ impl<D: Device> Kernel<D> {
             }
         }
         report.turns = self.drain();
-        for id in self.live.clone() {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&id) else { continue };
-            if matches!(strand.state, StrandState::Done | StrandState::Faulted) {
+        let mut live = core::mem::take(&mut self.live);
+        live.retain(|id| {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(id) else { return false };
+            let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
+            if ended {
                 report.ended += 1;
-                let (owner, peak) = (strand.owner, strand.image.peak_qubits);
-                self.live.retain(|&s| s != id);
-                self.return_qubits(owner, peak);
+                self.return_qubits(strand.owner, strand.image.peak_qubits);
             }
-        }
+            !ended
+        });
+        self.live = live;
         self.magic_stock = budget.magic;
         report.busy = !self.live.is_empty();
         report
     }
 
     /// Within a tenant by priority; among tenants the first turn goes around with the epoch.
-    fn order_of_issue(&self) -> Vec<u32> {
-        let strand = |id: &u32| match &self.objects[id].object {
-            Object::Strand(s) => Some(s),
+    fn order_of_issue(&self) -> impl Iterator<Item = u32> + use<D> {
+        let strand = |&id: &u32| match &self.objects[&id].object {
+            // Ids tell the order of arrival.
+            Object::Strand(s) => Some((s.owner, -(s.priority as i64), id)),
             _ => None,
         };
-        let mut owners: Vec<u32> = self.live.iter().filter_map(|id| Some(strand(id)?.owner)).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let first = (self.epoch % owners.len().max(1) as u64) as usize;
-        let turn = |owner| (owners.partition_point(|&o| o < owner) + owners.len() - first) % owners.len();
-        let mut order = self.live.clone();
-        order.sort_by_cached_key(|id| strand(id).map(|s| (turn(s.owner), -(s.priority as i64))));
-        order
+        let mut order: Vec<_> = self.live.iter().filter_map(strand).collect();
+        order.sort_unstable();
+        let tenants = || order.chunk_by(|a, b| a.0 == b.0).map(<[_]>::len);
+        let first = (self.epoch % tenants().count().max(1) as u64) as usize;
+        let skipped = tenants().take(first).sum();
+        order.rotate_left(skipped);
+        order.into_iter().map(|(_, _, id)| id)
     }
 
     /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
@@ -314,8 +316,8 @@ impl<D: Device> Kernel<D> {
     /// domain only; one that waits for the machine holds up all behind it, so that none starves.
     fn start_waiting(&mut self) {
         let mut blocked: Vec<u32> = Vec::new();
-        for id in self.live.clone() {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
+        for id in &self.live {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(id) else { continue };
             if strand.state != StrandState::Waiting || blocked.contains(&strand.owner) {
                 continue;
             }
