@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use qmk_abi::image::{Image, Instr, Op};
 use qmk_abi::syscall::{DomainUsage, Limit, ObjectKind, Quota, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -75,6 +76,14 @@ impl Domain {
     }
 }
 
+/// A strand that runs or drains. Ids tell the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Running {
+    owner: u32,
+    priority: Reverse<i32>,
+    id: u32,
+}
+
 /// What one epoch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EpochReport {
@@ -103,8 +112,10 @@ pub struct Kernel<D> {
     next_domain: u32,
     objects: BTreeMap<u32, Entry>,
     next_object: u32,
-    /// Strands that have not ended, in order of arrival.
-    live: Vec<u32>,
+    /// Strands that have not started, in order of arrival.
+    waiting: Vec<u32>,
+    /// Strands that have started and not ended, sorted.
+    running: Vec<Running>,
     /// Turns at the device that tenants have had.
     turns: usize,
     /// Device steps of one epoch.
@@ -132,7 +143,8 @@ impl<D: Device> Kernel<D> {
             next_domain: 1,
             objects: BTreeMap::new(),
             next_object: 0,
-            live: Vec::new(),
+            waiting: Vec::new(),
+            running: Vec::new(),
             turns: 0,
             pace: Self::PACE,
             dying: Vec::new(),
@@ -229,43 +241,36 @@ impl<D: Device> Kernel<D> {
         self.magic_stock = self.magic_stock.saturating_add(spec.magic_per_epoch).min(spec.magic_buffer);
         let mut budget = Budget { magic: self.magic_stock, routes: spec.routes_per_epoch };
         let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
-        for id in self.order_of_issue() {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
+        let first = self.first_to_issue();
+        for at in (first..self.running.len()).chain(0..first) {
+            let entry = self.objects.get_mut(&self.running[at].id);
+            let Some(Entry { object: Object::Strand(strand), .. }) = entry else { continue };
             if strand.state == StrandState::Running {
                 report.issued += strand.run_epoch(&mut self.device, self.epoch, &mut budget);
             }
         }
         report.turns = self.drain();
-        let mut live = core::mem::take(&mut self.live);
-        live.retain(|id| {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(id) else { return false };
+        let mut running = core::mem::take(&mut self.running);
+        running.retain(|r| {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&r.id) else { return false };
             let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
             if ended {
                 report.ended += 1;
-                self.return_qubits(strand.owner, strand.image.peak_qubits);
+                self.return_qubits(r.owner, strand.image.peak_qubits);
             }
             !ended
         });
-        self.live = live;
+        self.running = running;
         self.magic_stock = budget.magic;
-        report.busy = !self.live.is_empty();
+        report.busy = !(self.waiting.is_empty() && self.running.is_empty());
         report
     }
 
-    /// Within a tenant by priority; among tenants the first turn goes around with the epoch.
-    fn order_of_issue(&self) -> impl Iterator<Item = u32> + use<D> {
-        let strand = |&id: &u32| match &self.objects[&id].object {
-            // Ids tell the order of arrival.
-            Object::Strand(s) => Some((s.owner, -(s.priority as i64), id)),
-            _ => None,
-        };
-        let mut order: Vec<_> = self.live.iter().filter_map(strand).collect();
-        order.sort_unstable();
-        let tenants = || order.chunk_by(|a, b| a.0 == b.0).map(<[_]>::len);
-        let first = (self.epoch % tenants().count().max(1) as u64) as usize;
-        let skipped = tenants().take(first).sum();
-        order.rotate_left(skipped);
-        order.into_iter().map(|(_, _, id)| id)
+    /// Where among the running strands an epoch begins: the first turn goes around the tenants.
+    fn first_to_issue(&self) -> usize {
+        let tenants = || self.running.chunk_by(|a, b| a.owner == b.owner).map(<[_]>::len);
+        let first = self.epoch % tenants().count().max(1) as u64;
+        tenants().take(first as usize).sum()
     }
 
     /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
@@ -273,10 +278,10 @@ impl<D: Device> Kernel<D> {
     fn drain(&mut self) -> u32 {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut issuing = false;
-        for id in &self.live {
-            let Object::Strand(s) = &self.objects[id].object else { continue };
+        for r in &self.running {
+            let Object::Strand(s) = &self.objects[&r.id].object else { continue };
             match s.state {
-                StrandState::Draining => draining.entry(s.owner).or_default().push(*id),
+                StrandState::Draining => draining.entry(r.owner).or_default().push(r.id),
                 StrandState::Running => issuing = true,
                 _ => {}
             }
@@ -316,19 +321,21 @@ impl<D: Device> Kernel<D> {
     /// domain only; one that waits for the machine holds up all behind it, so that none starves.
     fn start_waiting(&mut self) {
         let mut blocked: Vec<u32> = Vec::new();
-        for id in &self.live {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(id) else { continue };
-            if strand.state != StrandState::Waiting || blocked.contains(&strand.owner) {
-                continue;
-            }
+        let mut full = false;
+        for id in core::mem::take(&mut self.waiting) {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
             let (owner, peak) = (strand.owner, strand.image.peak_qubits);
             let Some(domain) = self.domains.get_mut(&owner) else { continue };
-            if peak > domain.quota.qubits.saturating_sub(domain.used.qubits) {
-                blocked.push(owner);
-                continue;
+            if !full && !blocked.contains(&owner) {
+                if peak > domain.quota.qubits.saturating_sub(domain.used.qubits) {
+                    blocked.push(owner);
+                } else {
+                    full = peak > self.free_qubits;
+                }
             }
-            if peak > self.free_qubits {
-                break;
+            if full || blocked.contains(&owner) {
+                self.waiting.push(id);
+                continue;
             }
             let spec = SpaceSpec {
                 image: strand.image.image.clone(),
@@ -345,6 +352,9 @@ impl<D: Device> Kernel<D> {
                     strand.fail(e, 0);
                 }
             }
+            let running = Running { owner, priority: Reverse(strand.priority), id };
+            let at = self.running.partition_point(|r| *r < running);
+            self.running.insert(at, running);
         }
     }
 
@@ -479,7 +489,8 @@ impl<D: Device> Kernel<D> {
                 if holds_qubits {
                     self.return_qubits(strand.owner, strand.image.peak_qubits);
                 }
-                self.live.retain(|&s| s != id);
+                self.waiting.retain(|&s| s != id);
+                self.running.retain(|r| r.id != id);
                 if let Some(domain) = self.domains.get_mut(&strand.owner) {
                     domain.used.strands -= 1;
                 }
@@ -592,7 +603,7 @@ impl<D: Device> Kernel<D> {
         let strand = Strand::new(d, image.clone(), shots, seed, priority);
         self.domains.get_mut(&d).expect("caller exists").used.strands += 1;
         let object = self.add_object(Object::Strand(Box::new(strand)));
-        self.live.push(object);
+        self.waiting.push(object);
         let parent = SlotRef { domain: d, slot: machine.slot };
         Ok(Reply::Handle(self.insert(d, object, Rights::OBJECT, 0, Some(parent))))
     }

@@ -161,6 +161,8 @@ impl Strand {
         self.epochs = now - self.started;
         if frontier.completed as usize == image.image.code.len() {
             self.state = StrandState::Draining;
+            // What told the order of issue takes memory that a strand no longer needs.
+            (self.frontier, self.in_flight) = Default::default();
         } else {
             self.epochs += 1;
         }
