@@ -116,6 +116,8 @@ pub struct Kernel<D> {
     waiting: Vec<u32>,
     /// Strands that have started and not ended, sorted.
     running: Vec<Running>,
+    /// Tenant that issued first in the last epoch.
+    first: u32,
     /// Turns at the device that tenants have had.
     turns: usize,
     /// Device steps of one epoch.
@@ -145,6 +147,7 @@ impl<D: Device> Kernel<D> {
             next_object: 0,
             waiting: Vec::new(),
             running: Vec::new(),
+            first: 0,
             turns: 0,
             pace: Self::PACE,
             dying: Vec::new(),
@@ -242,35 +245,46 @@ impl<D: Device> Kernel<D> {
         let mut budget = Budget { magic: self.magic_stock, routes: spec.routes_per_epoch };
         let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
         let first = self.first_to_issue();
+        let mut all_issue = true;
         for at in (first..self.running.len()).chain(0..first) {
             let entry = self.objects.get_mut(&self.running[at].id);
             let Some(Entry { object: Object::Strand(strand), .. }) = entry else { continue };
             if strand.state == StrandState::Running {
                 report.issued += strand.run_epoch(&mut self.device, self.epoch, &mut budget);
             }
+            all_issue &= strand.state == StrandState::Running;
         }
-        report.turns = self.drain();
-        let mut running = core::mem::take(&mut self.running);
-        running.retain(|r| {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&r.id) else { return false };
-            let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
-            if ended {
-                report.ended += 1;
-                self.return_qubits(r.owner, strand.image.peak_qubits);
-            }
-            !ended
-        });
-        self.running = running;
+        if !all_issue {
+            report.turns = self.drain();
+            report.ended = self.end();
+        }
         self.magic_stock = budget.magic;
         report.busy = !(self.waiting.is_empty() && self.running.is_empty());
         report
     }
 
     /// Where among the running strands an epoch begins: the first turn goes around the tenants.
-    fn first_to_issue(&self) -> usize {
-        let tenants = || self.running.chunk_by(|a, b| a.owner == b.owner).map(<[_]>::len);
-        let first = self.epoch % tenants().count().max(1) as u64;
-        tenants().take(first as usize).sum()
+    fn first_to_issue(&mut self) -> usize {
+        let after = self.running.partition_point(|r| r.owner <= self.first);
+        let first = if after < self.running.len() { after } else { 0 };
+        self.first = self.running.get(first).map_or(0, |r| r.owner);
+        first
+    }
+
+    /// Takes out strands that have ended; returns their number.
+    fn end(&mut self) -> u32 {
+        let mut running = core::mem::take(&mut self.running);
+        let before = running.len();
+        running.retain(|r| {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&r.id) else { return false };
+            let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
+            if ended {
+                self.return_qubits(r.owner, strand.image.peak_qubits);
+            }
+            !ended
+        });
+        self.running = running;
+        (before - self.running.len()) as u32
     }
 
     /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
