@@ -31,8 +31,9 @@ pub struct Admitted {
     /// Most registers allocated at once.
     pub peak_qubits: u32,
     /// How often each instruction is the successor of another.
-    pub predecessors: Vec<u32>,
-    /// For each operand of an instruction, the next instruction on that register, or [`NONE`].
+    pub(crate) predecessors: Vec<u32>,
+    /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. A register's users wait
+    /// in line, so the one pass of admission can fill this in as it goes.
     next: Vec<[u32; 3]>,
     /// Conditions of `readers[offsets[e]..offsets[e + 1]]` read event e; one that reads it twice is there twice.
     readers: Vec<u32>,
@@ -45,7 +46,7 @@ const NONE: u32 = u32::MAX;
 
 impl Admitted {
     /// Visits the instructions that wait for this one, as often as they do.
-    pub fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
+    pub(crate) fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
         self.next[index as usize].into_iter().filter(|&next| next != NONE).for_each(&mut visit);
         // Most programs have no conditions, and then the instruction itself need not be looked at.
         if !self.readers.is_empty() {
@@ -57,12 +58,12 @@ impl Admitted {
     }
 
     /// Fence segment of an instruction.
-    pub fn segment(&self, index: u32) -> usize {
+    pub(crate) fn segment(&self, index: u32) -> usize {
         self.fences.partition_point(|&fence| fence <= index)
     }
 
     /// One past the last instruction of a fence segment; `None` if there is no such segment.
-    pub fn segment_end(&self, segment: usize) -> Option<u32> {
+    pub(crate) fn segment_end(&self, segment: usize) -> Option<u32> {
         match self.fences.get(segment) {
             Some(&fence) => Some(fence),
             None => (segment == self.fences.len()).then_some(self.image.code.len() as u32),

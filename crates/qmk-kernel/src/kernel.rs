@@ -254,6 +254,7 @@ impl<D: Device> Kernel<D> {
             }
             all_issue &= strand.state == StrandState::Running;
         }
+        // A strand that issues neither drains nor ends.
         if !all_issue {
             report.turns = self.drain();
             report.ended = self.end();

@@ -63,7 +63,7 @@ impl Frontier {
     }
 
     fn make_ready(&mut self, image: &Admitted, index: u32) {
-        // All of the earlier segments has completed.
+        // Nothing before the current segment is left.
         if index < self.segment_end {
             self.ready.push(index);
         } else {
