@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use qmk_abi::Rights;
-use qmk_abi::image::{CondTerm, Image, ImageError, ImageErrorKind as Kind, Instr, Op};
+use qmk_abi::image::{CondTerm, Event, Image, ImageError, ImageErrorKind as Kind, Instr, Op};
 
 /// Bounds on what is admitted.
 #[derive(Clone, Copy, Debug)]
@@ -30,19 +30,55 @@ pub struct Admitted {
     pub classes: Rights,
     /// Most registers allocated at once.
     pub peak_qubits: u32,
-    /// Number of predecessors of each instruction.
-    pub predecessors: Vec<u32>,
-    /// Successors of instruction i are `successors[offsets[i]..offsets[i + 1]]`.
-    pub offsets: Vec<u32>,
-    /// Concatenated successor lists.
-    pub successors: Vec<u32>,
-    /// Fence segment of each instruction; a fence is the first of the segment it opens.
-    pub segment: Vec<u32>,
-    /// Instructions in each segment.
-    pub segment_sizes: Vec<u32>,
+    /// How often each instruction is the successor of another.
+    pub(crate) predecessors: Vec<u32>,
+    /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. A register's users wait
+    /// in line, so the one pass of admission can fill this in as it goes.
+    next: Vec<[u32; 3]>,
+    /// Conditions of `readers[offsets[e]..offsets[e + 1]]` read event e; one that reads it twice is there twice.
+    readers: Vec<u32>,
+    offsets: Vec<u32>,
+    /// Fences cut the program into segments. A fence is the first instruction of the segment it opens.
+    fences: Vec<u32>,
 }
 
-const UNWRITTEN: u32 = u32::MAX;
+const NONE: u32 = u32::MAX;
+
+impl Admitted {
+    /// Visits the instructions that wait for this one, as often as they do.
+    pub(crate) fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
+        self.next[index as usize].into_iter().filter(|&next| next != NONE).for_each(&mut visit);
+        // Most programs have no conditions, and then the instruction itself need not be looked at.
+        if !self.readers.is_empty() {
+            for e in self.image.code[index as usize].op.writes() {
+                let range = self.offsets[e as usize] as usize..self.offsets[e as usize + 1] as usize;
+                self.readers[range].iter().copied().for_each(&mut visit);
+            }
+        }
+    }
+
+    /// Fence segment of an instruction.
+    pub(crate) fn segment(&self, index: u32) -> usize {
+        self.fences.partition_point(|&fence| fence <= index)
+    }
+
+    /// One past the last instruction of a fence segment; `None` if there is no such segment.
+    pub(crate) fn segment_end(&self, segment: usize) -> Option<u32> {
+        match self.fences.get(segment) {
+            Some(&fence) => Some(fence),
+            None => (segment == self.fences.len()).then_some(self.image.code.len() as u32),
+        }
+    }
+}
+
+/// What admission knows of a register.
+#[derive(Clone, Copy)]
+struct Register {
+    allocated: bool,
+    /// The instruction that named it last, and as which operand.
+    last: u32,
+    operand: u8,
+}
 
 /// Checks an image against the classes a capability holds.
 ///
@@ -55,12 +91,13 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
     if too_large {
         return Err(ImageError { at: 0, kind: Kind::TooLarge });
     }
-    let mut live = vec![false; image.qubits as usize];
-    let mut last_use = vec![UNWRITTEN; image.qubits as usize];
-    let mut writer = vec![UNWRITTEN; image.events as usize];
-    let mut edges: Vec<(u32, u32)> = Vec::new();
-    let (mut alive, mut peak, mut classes) = (0u32, 0u32, Rights::empty());
-    let (mut segment, mut segment_sizes) = (Vec::with_capacity(n), vec![0u32]);
+    let mut registers = vec![Register { allocated: false, last: NONE, operand: 0 }; image.qubits as usize];
+    let mut writer = vec![NONE; image.events as usize];
+    let mut predecessors = Vec::with_capacity(n);
+    let mut next = vec![[NONE; 3]; n];
+    let mut reads: Vec<(Event, u32)> = Vec::new();
+    let mut fences = Vec::new();
+    let (mut allocated, mut peak, mut classes) = (0u32, 0u32, Rights::empty());
     let mut terms_read = 0usize;
     for (at, &Instr { op, cond }) in image.code.iter().enumerate() {
         let at = at as u32;
@@ -72,29 +109,31 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         if op.angle().is_some_and(|a| !a.is_finite()) {
             return fail(Kind::BadAngle);
         }
-        for (i, q) in op.qubits().enumerate() {
-            let Some(&is_live) = live.get(q as usize) else { return fail(Kind::QubitRange) };
-            if op.qubits().take(i).any(|p| p == q) {
+        let mut waits_for = 0u32;
+        for (operand, q) in op.qubits().enumerate() {
+            let Some(register) = registers.get_mut(q as usize) else { return fail(Kind::QubitRange) };
+            if register.last == at {
                 return fail(Kind::Duplicate);
             }
-            match (op, is_live) {
+            match (op, register.allocated) {
                 (Op::Alloc(_), true) => return fail(Kind::AlreadyAllocated),
                 (Op::Alloc(_), false) => {
-                    live[q as usize] = true;
-                    alive += 1;
-                    peak = peak.max(alive);
+                    register.allocated = true;
+                    allocated += 1;
+                    peak = peak.max(allocated);
                 }
                 (_, false) => return fail(Kind::NotAllocated),
                 (Op::Free(_), true) => {
-                    live[q as usize] = false;
-                    alive -= 1;
+                    register.allocated = false;
+                    allocated -= 1;
                 }
                 _ => {}
             }
-            if last_use[q as usize] != UNWRITTEN {
-                edges.push((last_use[q as usize], at));
+            if register.last != NONE {
+                next[register.last as usize][register.operand as usize] = at;
+                waits_for += 1;
             }
-            last_use[q as usize] = at;
+            (register.last, register.operand) = (at, operand as u8);
         }
         if let Some(cond) = cond {
             if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
@@ -111,10 +150,11 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 match *term {
                     CondTerm::Event(e) => {
                         let Some(&w) = writer.get(e as usize) else { return fail(Kind::EventRange) };
-                        if w == UNWRITTEN {
+                        if w == NONE {
                             return fail(Kind::ReadBeforeWrite);
                         }
-                        edges.push((w, at));
+                        reads.push((e, at));
+                        waits_for += 1;
                         depth += 1;
                     }
                     CondTerm::Not if depth >= 1 => {}
@@ -133,39 +173,33 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
             match writer.get_mut(e as usize) {
                 None => return fail(Kind::EventRange),
                 Some(w) if *w == at => return fail(Kind::Duplicate),
-                Some(w) if *w != UNWRITTEN => return fail(Kind::WrittenTwice),
+                Some(w) if *w != NONE => return fail(Kind::WrittenTwice),
                 Some(w) => *w = at,
             }
         }
         if op == Op::Fence {
-            segment_sizes.push(0);
+            fences.push(at);
         }
-        segment.push(segment_sizes.len() as u32 - 1);
-        *segment_sizes.last_mut().expect("never empty") += 1;
+        predecessors.push(waits_for);
     }
-    let mut predecessors = vec![0u32; n];
-    let mut offsets = vec![0u32; n + 1];
-    for &(from, to) in &edges {
-        predecessors[to as usize] += 1;
-        offsets[from as usize + 1] += 1;
+    let (offsets, readers) = group(&reads, image.events as usize);
+    Ok(Admitted { image: Arc::new(image), classes, peak_qubits: peak, predecessors, next, readers, offsets, fences })
+}
+
+/// Values by key, in their order: those of key k are `values[offsets[k]..offsets[k + 1]]`.
+fn group(pairs: &[(u32, u32)], keys: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut offsets = vec![0u32; keys + 1];
+    for &(key, _) in pairs {
+        offsets[key as usize + 1] += 1;
     }
-    for i in 0..n {
-        offsets[i + 1] += offsets[i];
+    for k in 0..keys {
+        offsets[k + 1] += offsets[k];
     }
     let mut fill = offsets.clone();
-    let mut successors = vec![0u32; edges.len()];
-    for (from, to) in edges {
-        successors[fill[from as usize] as usize] = to;
-        fill[from as usize] += 1;
+    let mut values = vec![0u32; pairs.len()];
+    for &(key, value) in pairs {
+        values[fill[key as usize] as usize] = value;
+        fill[key as usize] += 1;
     }
-    Ok(Admitted {
-        image: Arc::new(image),
-        classes,
-        peak_qubits: peak,
-        predecessors,
-        offsets,
-        successors,
-        segment,
-        segment_sizes,
-    })
+    (offsets, values)
 }

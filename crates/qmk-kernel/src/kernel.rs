@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use qmk_abi::image::{Image, Instr, Op};
 use qmk_abi::syscall::{DomainUsage, Limit, ObjectKind, Quota, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -75,6 +76,14 @@ impl Domain {
     }
 }
 
+/// A strand that runs or drains. Ids tell the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Running {
+    owner: u32,
+    priority: Reverse<i32>,
+    id: u32,
+}
+
 /// What one epoch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EpochReport {
@@ -103,8 +112,12 @@ pub struct Kernel<D> {
     next_domain: u32,
     objects: BTreeMap<u32, Entry>,
     next_object: u32,
-    /// Strands that have not ended, in order of arrival.
-    live: Vec<u32>,
+    /// Strands that have not started, in order of arrival.
+    waiting: Vec<u32>,
+    /// Strands that have started and not ended, sorted.
+    running: Vec<Running>,
+    /// Tenant that issued first in the last epoch.
+    first: u32,
     /// Turns at the device that tenants have had.
     turns: usize,
     /// Device steps of one epoch.
@@ -132,7 +145,9 @@ impl<D: Device> Kernel<D> {
             next_domain: 1,
             objects: BTreeMap::new(),
             next_object: 0,
-            live: Vec::new(),
+            waiting: Vec::new(),
+            running: Vec::new(),
+            first: 0,
             turns: 0,
             pace: Self::PACE,
             dying: Vec::new(),
@@ -229,41 +244,48 @@ impl<D: Device> Kernel<D> {
         self.magic_stock = self.magic_stock.saturating_add(spec.magic_per_epoch).min(spec.magic_buffer);
         let mut budget = Budget { magic: self.magic_stock, routes: spec.routes_per_epoch };
         let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
-        for id in self.order_of_issue() {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
+        let first = self.first_to_issue();
+        let mut all_issue = true;
+        for at in (first..self.running.len()).chain(0..first) {
+            let entry = self.objects.get_mut(&self.running[at].id);
+            let Some(Entry { object: Object::Strand(strand), .. }) = entry else { continue };
             if strand.state == StrandState::Running {
                 report.issued += strand.run_epoch(&mut self.device, self.epoch, &mut budget);
             }
+            all_issue &= strand.state == StrandState::Running;
         }
-        report.turns = self.drain();
-        for id in self.live.clone() {
-            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&id) else { continue };
-            if matches!(strand.state, StrandState::Done | StrandState::Faulted) {
-                report.ended += 1;
-                let (owner, peak) = (strand.owner, strand.image.peak_qubits);
-                self.live.retain(|&s| s != id);
-                self.return_qubits(owner, peak);
-            }
+        // A strand that issues neither drains nor ends.
+        if !all_issue {
+            report.turns = self.drain();
+            report.ended = self.end();
         }
         self.magic_stock = budget.magic;
-        report.busy = !self.live.is_empty();
+        report.busy = !(self.waiting.is_empty() && self.running.is_empty());
         report
     }
 
-    /// Within a tenant by priority; among tenants the first turn goes around with the epoch.
-    fn order_of_issue(&self) -> Vec<u32> {
-        let strand = |id: &u32| match &self.objects[id].object {
-            Object::Strand(s) => Some(s),
-            _ => None,
-        };
-        let mut owners: Vec<u32> = self.live.iter().filter_map(|id| Some(strand(id)?.owner)).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let first = (self.epoch % owners.len().max(1) as u64) as usize;
-        let turn = |owner| (owners.partition_point(|&o| o < owner) + owners.len() - first) % owners.len();
-        let mut order = self.live.clone();
-        order.sort_by_cached_key(|id| strand(id).map(|s| (turn(s.owner), -(s.priority as i64))));
-        order
+    /// Where among the running strands an epoch begins: the first turn goes around the tenants.
+    fn first_to_issue(&mut self) -> usize {
+        let after = self.running.partition_point(|r| r.owner <= self.first);
+        let first = if after < self.running.len() { after } else { 0 };
+        self.first = self.running.get(first).map_or(0, |r| r.owner);
+        first
+    }
+
+    /// Takes out strands that have ended; returns their number.
+    fn end(&mut self) -> u32 {
+        let mut running = core::mem::take(&mut self.running);
+        let before = running.len();
+        running.retain(|r| {
+            let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(&r.id) else { return false };
+            let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
+            if ended {
+                self.return_qubits(r.owner, strand.image.peak_qubits);
+            }
+            !ended
+        });
+        self.running = running;
+        (before - self.running.len()) as u32
     }
 
     /// Lets the device finish shots. Turns go around the tenants that have issued all of a program, and within a
@@ -271,10 +293,10 @@ impl<D: Device> Kernel<D> {
     fn drain(&mut self) -> u32 {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut issuing = false;
-        for id in &self.live {
-            let Object::Strand(s) = &self.objects[id].object else { continue };
+        for r in &self.running {
+            let Object::Strand(s) = &self.objects[&r.id].object else { continue };
             match s.state {
-                StrandState::Draining => draining.entry(s.owner).or_default().push(*id),
+                StrandState::Draining => draining.entry(r.owner).or_default().push(r.id),
                 StrandState::Running => issuing = true,
                 _ => {}
             }
@@ -314,19 +336,21 @@ impl<D: Device> Kernel<D> {
     /// domain only; one that waits for the machine holds up all behind it, so that none starves.
     fn start_waiting(&mut self) {
         let mut blocked: Vec<u32> = Vec::new();
-        for id in self.live.clone() {
+        let mut full = false;
+        for id in core::mem::take(&mut self.waiting) {
             let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get_mut(&id) else { continue };
-            if strand.state != StrandState::Waiting || blocked.contains(&strand.owner) {
-                continue;
-            }
             let (owner, peak) = (strand.owner, strand.image.peak_qubits);
             let Some(domain) = self.domains.get_mut(&owner) else { continue };
-            if peak > domain.quota.qubits.saturating_sub(domain.used.qubits) {
-                blocked.push(owner);
-                continue;
+            if !full && !blocked.contains(&owner) {
+                if peak > domain.quota.qubits.saturating_sub(domain.used.qubits) {
+                    blocked.push(owner);
+                } else {
+                    full = peak > self.free_qubits;
+                }
             }
-            if peak > self.free_qubits {
-                break;
+            if full || blocked.contains(&owner) {
+                self.waiting.push(id);
+                continue;
             }
             let spec = SpaceSpec {
                 image: strand.image.image.clone(),
@@ -343,6 +367,9 @@ impl<D: Device> Kernel<D> {
                     strand.fail(e, 0);
                 }
             }
+            let running = Running { owner, priority: Reverse(strand.priority), id };
+            let at = self.running.partition_point(|r| *r < running);
+            self.running.insert(at, running);
         }
     }
 
@@ -477,7 +504,8 @@ impl<D: Device> Kernel<D> {
                 if holds_qubits {
                     self.return_qubits(strand.owner, strand.image.peak_qubits);
                 }
-                self.live.retain(|&s| s != id);
+                self.waiting.retain(|&s| s != id);
+                self.running.retain(|r| r.id != id);
                 if let Some(domain) = self.domains.get_mut(&strand.owner) {
                     domain.used.strands -= 1;
                 }
@@ -590,7 +618,7 @@ impl<D: Device> Kernel<D> {
         let strand = Strand::new(d, image.clone(), shots, seed, priority);
         self.domains.get_mut(&d).expect("caller exists").used.strands += 1;
         let object = self.add_object(Object::Strand(Box::new(strand)));
-        self.live.push(object);
+        self.waiting.push(object);
         let parent = SlotRef { domain: d, slot: machine.slot };
         Ok(Reply::Handle(self.insert(d, object, Rights::OBJECT, 0, Some(parent))))
     }

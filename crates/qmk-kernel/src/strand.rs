@@ -31,14 +31,66 @@ pub(crate) struct Strand {
     shots_done: u64,
     peak_active: u32,
     fault: Option<(u32, String)>,
+    frontier: Frontier,
+    /// Completions of the epochs to come, the next one first. Costs are a few dozen cycles at most.
+    in_flight: VecDeque<Vec<u32>>,
+}
+
+/// Which instructions of a program may be issued.
+#[derive(Debug, Default)]
+struct Frontier {
+    /// How many completions each instruction still waits for.
     waiting_for: Vec<u32>,
-    ready: VecDeque<u32>,
+    ready: Vec<u32>,
     /// Ready but behind a fence, by segment.
-    parked: BTreeMap<u32, Vec<u32>>,
-    current_segment: u32,
-    left_in_segment: u32,
-    /// Completions by epoch.
-    in_flight: BTreeMap<u64, Vec<u32>>,
+    parked: BTreeMap<usize, Vec<u32>>,
+    segment: usize,
+    segment_end: u32,
+    completed: u32,
+}
+
+impl Frontier {
+    fn new(image: &Admitted) -> Self {
+        let mut frontier = Frontier { waiting_for: image.predecessors.clone(), ..Frontier::default() };
+        frontier.segment_end = image.segment_end(0).unwrap_or(0);
+        for (i, &n) in image.predecessors.iter().enumerate() {
+            if n == 0 {
+                frontier.make_ready(image, i as u32);
+            }
+        }
+        frontier.pass_fences(image);
+        frontier
+    }
+
+    fn make_ready(&mut self, image: &Admitted, index: u32) {
+        // Nothing before the current segment is left.
+        if index < self.segment_end {
+            self.ready.push(index);
+        } else {
+            self.parked.entry(image.segment(index)).or_default().push(index);
+        }
+    }
+
+    fn pass_fences(&mut self, image: &Admitted) {
+        while self.completed == self.segment_end {
+            let Some(end) = image.segment_end(self.segment + 1) else { return };
+            self.segment += 1;
+            self.segment_end = end;
+            self.ready.extend(self.parked.remove(&self.segment).into_iter().flatten());
+        }
+    }
+
+    fn complete(&mut self, image: &Admitted, index: u32) {
+        image.for_each_successor(index, |next| {
+            let left = &mut self.waiting_for[next as usize];
+            *left -= 1;
+            if *left == 0 {
+                self.make_ready(image, next);
+            }
+        });
+        self.completed += 1;
+        self.pass_fences(image);
+    }
 }
 
 impl Strand {
@@ -58,12 +110,8 @@ impl Strand {
             shots_done: 0,
             peak_active: 0,
             fault: None,
-            waiting_for: Vec::new(),
-            ready: VecDeque::new(),
-            parked: BTreeMap::new(),
-            current_segment: 0,
-            left_in_segment: 0,
-            in_flight: BTreeMap::new(),
+            frontier: Frontier::default(),
+            in_flight: VecDeque::new(),
         }
     }
 
@@ -71,62 +119,25 @@ impl Strand {
         self.state = StrandState::Running;
         self.space = Some(space);
         self.started = epoch;
-        self.waiting_for = self.image.predecessors.clone();
-        self.left_in_segment = self.image.segment_sizes[0];
-        let image = self.image.clone();
-        for (i, &n) in image.predecessors.iter().enumerate() {
-            if n == 0 {
-                self.make_ready(i as u32);
-            }
-        }
-        self.skip_finished_segments();
-    }
-
-    fn make_ready(&mut self, index: u32) {
-        match self.image.segment[index as usize] {
-            s if s == self.current_segment => self.ready.push_back(index),
-            s => self.parked.entry(s).or_default().push(index),
-        }
-    }
-
-    fn skip_finished_segments(&mut self) {
-        while self.left_in_segment == 0 && (self.current_segment as usize) + 1 < self.image.segment_sizes.len() {
-            self.current_segment += 1;
-            self.left_in_segment = self.image.segment_sizes[self.current_segment as usize];
-            self.ready.extend(self.parked.remove(&self.current_segment).into_iter().flatten());
-        }
-    }
-
-    fn complete(&mut self, index: u32) {
-        let image = self.image.clone();
-        let range = image.offsets[index as usize] as usize..image.offsets[index as usize + 1] as usize;
-        for &next in &image.successors[range] {
-            self.waiting_for[next as usize] -= 1;
-            if self.waiting_for[next as usize] == 0 {
-                self.make_ready(next);
-            }
-        }
-        self.left_in_segment -= 1;
-        self.skip_finished_segments();
+        self.frontier = Frontier::new(&self.image);
     }
 
     /// Issues what is ready in this epoch under the budget; returns the number of instructions issued.
     pub(crate) fn run_epoch<D: Device>(&mut self, device: &mut D, now: u64, budget: &mut Budget) -> u32 {
         let Some(space) = self.space else { return 0 };
-        while let Some(entry) = self.in_flight.first_entry() {
-            if *entry.key() > now {
-                break;
-            }
-            for index in entry.remove() {
-                self.complete(index);
-            }
+        let (image, frontier) = (&*self.image, &mut self.frontier);
+        if let Some(mut due) = self.in_flight.pop_front() {
+            due.drain(..).for_each(|index| frontier.complete(image, index));
+            self.in_flight.push_back(due);
         }
         let before = self.issued;
-        let mut deferred = VecDeque::new();
-        while let Some(index) = self.ready.pop_front() {
-            let cost = device.cost(&self.image.image.code[index as usize].op);
+        let (mut at, mut deferred) = (0, 0);
+        while let Some(&index) = frontier.ready.get(at) {
+            at += 1;
+            let cost = device.cost(&image.image.code[index as usize].op);
             if cost.magic > budget.magic || cost.routes > budget.routes {
-                deferred.push_back(index);
+                frontier.ready[deferred] = index;
+                deferred += 1;
                 continue;
             }
             budget.magic -= cost.magic;
@@ -136,16 +147,22 @@ impl Strand {
             }
             self.issued += 1;
             self.magic += cost.magic as u64;
-            if cost.cycles == 0 {
-                self.complete(index);
+            let cycles = cost.cycles as usize;
+            if cycles == 0 {
+                frontier.complete(image, index);
             } else {
-                self.in_flight.entry(now + cost.cycles as u64).or_default().push(index);
+                if self.in_flight.len() < cycles {
+                    self.in_flight.resize_with(cycles, Vec::new);
+                }
+                self.in_flight[cycles - 1].push(index);
             }
         }
-        self.ready = deferred;
+        frontier.ready.truncate(deferred);
         self.epochs = now - self.started;
-        if self.ready.is_empty() && self.in_flight.is_empty() {
+        if frontier.completed as usize == image.image.code.len() {
             self.state = StrandState::Draining;
+            // What told the order of issue takes memory that a strand no longer needs.
+            (self.frontier, self.in_flight) = Default::default();
         } else {
             self.epochs += 1;
         }
