@@ -83,7 +83,7 @@ struct Waiting<B> {
 }
 
 /// Rotations that may wait. Finding which of them a measurement needs takes the square of their number.
-const MAX_WAITING: usize = 2048;
+const MAX_WAITING: usize = 1 << 14;
 /// Of these, how many the last one is compared with.
 const REACH: usize = 4;
 
