@@ -254,21 +254,20 @@ impl<const R: usize> Kernel for Folding<'_, R> {
     }
 }
 
-/// The sign of a row after a fold. Row = X_d T or Y_d T if x, else T or Z_d T; R·T = i^k × Hermitian, and k is odd iff they
-/// anticommute. Then T becomes Z_d T, X_d T becomes Y_d (-iRT), and Y_d T becomes -X_d (-iRT).
+/// The signs of rows after a fold, a bit to each. Row = X_d T or Y_d T if x, else T or Z_d T; R·T = i^k × Hermitian, k = odd + 2
+/// high, and k is odd iff they anticommute. Then T becomes Z_d T, X_d T becomes Y_d (-iRT), and Y_d T becomes -X_d (-iRT).
 #[inline(always)]
-fn sign(f: &Fold, negative: bool, x: bool, z: bool, k: u8) -> bool {
-    let turned = k.wrapping_add(2 * (negative as u8 + f.negative as u8)) & 3;
-    // Without branches: x is as good as a coin.
-    let product = if k & 1 == 1 { (turned == 3) ^ z } else { turned == 2 };
-    if x { product } else { negative }
+fn sign(f: &Fold, negative: u8, x: u8, z: u8, odd: u8, high: u8) -> u8 {
+    let all = if f.negative { u8::MAX } else { 0 };
+    let product = high ^ negative ^ all ^ (odd & z);
+    negative ^ (x & (product ^ negative))
 }
 
-/// X and Z of one qubit after H or S, and whether the sign turns.
+/// X and Z of one qubit after H or S, and whether the sign turns, a bit to each row.
 #[inline(always)]
-fn turn(how: Turn, x: bool, z: bool) -> (bool, bool, bool) {
+fn turn(how: Turn, x: u8, z: u8) -> (u8, u8, u8) {
     match how {
-        Turn::None => (x, z, false),
+        Turn::None => (x, z, 0),
         Turn::H => (z, x, x & z),
         // S†XS = -Y, S†YS = X.
         Turn::S => (x, z ^ x, x & !z),
@@ -296,10 +295,10 @@ fn fold_in_registers<T: Words, const K: usize, const R: usize>(
 ) {
     let c = T::WORDS;
     let mut vs = [[[t.splat(0); 2]; K]; R];
-    let mut signs = [false; R];
+    let mut signs = 0u8;
     for i in 0..R {
         vs[i] = load_chunks::<T, K>(t, rows[i].bits);
-        signs[i] = *rows[i].negative;
+        signs |= (*rows[i].negative as u8) << i;
     }
     for (f, r) in folds.iter().zip(strings.chunks_exact(2 * K * c)) {
         let mut d = [t.splat(0); K];
@@ -318,24 +317,22 @@ fn fold_in_registers<T: Words, const K: usize, const R: usize>(
                 phase[i] = add_phase(t, phase[i], [x1, z1], [x2, z2]);
             }
         }
-        let mut counts = [0u8; R];
+        // A bit to each row.
+        let (mut x0, mut z0, mut odd, mut high) = (0u8, 0u8, 0u8, 0u8);
         for i in 0..R {
-            counts[i] = 4 - t.count(phase[i][0], phase[i][1]);
+            let count = 4 - t.count(phase[i][0], phase[i][1]);
+            odd |= (count & 1) << i;
+            high |= (count >> 1 & 1) << i;
+            x0 |= (t.any(at_d[i][0]) as u8) << i;
+            z0 |= (t.any(at_d[i][1]) as u8) << i;
         }
-        let mut change = [[false; 3]; R];
+        let (x, z, flip) = turn(f.before, x0, z0);
+        signs = sign(f, signs ^ flip, x, z, odd, high);
+        let (x1, z1, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z ^ odd);
+        signs ^= flip;
         for i in 0..R {
-            let (x0, z0) = (t.any(at_d[i][0]), t.any(at_d[i][1]));
-            let (x, z, flip) = turn(f.before, x0, z0);
-            let sign = sign(f, signs[i] ^ flip, x, z, counts[i]);
-            let z = z ^ (counts[i] & 1 == 1);
-            let (x1, z1, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z);
-            signs[i] = sign ^ flip;
-            change[i] = [x, x0 ^ x1, z0 ^ z1];
-        }
-        for i in 0..R {
-            let take = t.splat((change[i][0] as u64).wrapping_neg());
-            let dx = t.splat((change[i][1] as u64).wrapping_neg());
-            let dz = t.splat((change[i][2] as u64).wrapping_neg());
+            let mask = |bits: u8| ((bits >> i & 1) as u64).wrapping_neg();
+            let (take, dx, dz) = (t.splat(mask(x)), t.splat(mask(x0 ^ x1)), t.splat(mask(z0 ^ z1)));
             for k in 0..K {
                 let [x, z] = vs[i][k];
                 vs[i][k] = [
@@ -351,7 +348,7 @@ fn fold_in_registers<T: Words, const K: usize, const R: usize>(
             t.store(v[0], x);
             t.store(v[1], z);
         }
-        *rows[i].negative = signs[i];
+        *rows[i].negative = signs >> i & 1 == 1;
         *rows[i].span = (0, K as u32);
     }
 }
@@ -370,9 +367,9 @@ fn fold_in_memory<T: Words>(t: T, row: Row<'_>, folds: &[Fold], strings: &[u64])
             continue;
         }
         let (xi, zi) = (f.word as usize, f.word as usize + c);
-        let (x, z, flip) = turn(f.before, bits[xi] & f.bit != 0, bits[zi] & f.bit != 0);
-        *negative ^= flip;
-        let k = if x {
+        let one = |on: bool| on as u8;
+        let (x, z, flip) = turn(f.before, one(bits[xi] & f.bit != 0), one(bits[zi] & f.bit != 0));
+        let k = if x == 1 {
             *span = (lo.min(f.span.0), hi.max(f.span.1));
             let range = f.span.0 as usize * 2 * c..f.span.1 as usize * 2 * c;
             4 - multiply_with(t, &mut bits[range.clone()], &r[range])
@@ -384,10 +381,10 @@ fn fold_in_memory<T: Words>(t: T, row: Row<'_>, folds: &[Fold], strings: &[u64])
             }
             4 - t.count(phase[0], phase[1])
         };
-        *negative = sign(f, *negative, x, z, k);
-        let z = z ^ (k & 1 == 1);
-        let (x, z, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z);
-        *negative ^= flip;
+        let signs = sign(f, one(*negative) ^ flip, x, z, k & 1, k >> 1 & 1);
+        let (x, z, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z ^ (k & 1));
+        *negative = signs ^ flip == 1;
+        let (x, z) = (x == 1, z == 1);
         if at_home || x || z {
             bits[xi] = bits[xi] & !f.bit | if x { f.bit } else { 0 };
             bits[zi] = bits[zi] & !f.bit | if z { f.bit } else { 0 };

@@ -201,7 +201,7 @@ impl Tableau {
     #[inline]
     fn catch_up_four(&mut self, rows: [usize; 4]) {
         let seen = self.seen[rows[0]];
-        if self.chunk == 8 && (seen as usize) < self.folds.len() && rows.iter().all(|&r| self.seen[r] == seen) {
+        if (seen as usize) < self.folds.len() && rows.iter().all(|&r| self.seen[r] == seen) {
             self.fold_into(rows);
         } else {
             rows.into_iter().for_each(|r| self.catch_up(r));
