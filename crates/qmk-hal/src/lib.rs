@@ -128,7 +128,7 @@ pub struct SpaceStatus {
 pub enum DeviceError {
     /// The operation would make more qubits active than the space may have.
     #[error(
-        "instruction {at} would make {needed} qubits carry live magic at once, the limit is {limit}; \
+        "instruction {at} would make the number of qubits that carry live magic at once {needed}, the limit is {limit}; \
          raise the limit or measure magic qubits earlier"
     )]
     TooMuchMagic {
@@ -139,6 +139,17 @@ pub enum DeviceError {
         /// The limit.
         limit: u32,
     },
+    /// There is no memory for the register that the operation needs.
+    #[error(
+        "instruction {at} makes {active} qubits carry live magic at once, for which there is not enough memory; \
+         measure magic qubits earlier"
+    )]
+    OutOfMemory {
+        /// Instruction index.
+        at: u32,
+        /// Active qubits it needs.
+        active: u32,
+    },
     /// No such space, or the space does not support the call.
     #[error("{0}")]
     Refused(String),
@@ -148,7 +159,7 @@ impl DeviceError {
     /// Instruction the error is about, if it is about one.
     pub fn instruction(&self) -> Option<u32> {
         match self {
-            DeviceError::TooMuchMagic { at, .. } => Some(*at),
+            DeviceError::TooMuchMagic { at, .. } | DeviceError::OutOfMemory { at, .. } => Some(*at),
             DeviceError::Refused(_) => None,
         }
     }
@@ -171,7 +182,8 @@ pub trait Device {
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
 
     /// Works on issued instructions and remaining shots for at most about `budget` elementary steps (one
-    /// instruction of one shot is at least one), so that a caller can stay responsive.
+    /// instruction of one shot is at least one), so that a caller can stay responsive. With a budget of at least 1
+    /// it gets on.
     fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError>;
 
     /// Value of an event in a finished shot; false if it was never written.

@@ -287,6 +287,7 @@ fn load_chunks<T: Words, const K: usize>(t: T, bits: &[u64]) -> [[T::W; 2]; K] {
 /// For rows of K chunks: they stay in registers from fold to fold. Loops, not closures: these would not be compiled for the
 /// instruction set.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "one index for several arrays of registers")]
 fn fold_in_registers<T: Words, const K: usize, const R: usize>(
     t: T,
     rows: [Row<'_>; R],

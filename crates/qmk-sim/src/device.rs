@@ -298,7 +298,7 @@ impl Space {
             Run::Direct(Box::new(program), None)
         } else {
             match plan(&program, &self.spec.image, limit) {
-                Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed)), Vec::new()),
+                Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new()),
                 // A plan follows both sides of every condition; a shot follows one.
                 Err(NoPlan::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
                     return Err(refused(at, why, limit));
@@ -313,6 +313,7 @@ impl Space {
 fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
     match why {
         Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
+        Refusal::OutOfMemory { active, at } => DeviceError::OutOfMemory { at, active },
         Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
     }
 }

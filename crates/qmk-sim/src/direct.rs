@@ -47,6 +47,7 @@ impl Direct {
             self.noise(program, true, |n| n.after < step.at);
             self.next += 1;
             let structure = &mut self.structures[step.component as usize];
+            let effort = structure.effort();
             // A Clifford step touches rows of n bits, a magic step 2^k amplitudes.
             let cost = 1 + structure.qubits() as u64 / 64 + (1u64 << structure.active().len()) / 64;
             *budget = budget.saturating_sub(cost);
@@ -70,6 +71,7 @@ impl Direct {
                     step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?
                 }
             }
+            *budget = budget.saturating_sub(self.structures[step.component as usize].effort() - effort);
             self.noise(program, true, |n| n.after <= step.at);
         }
         Ok(true)

@@ -16,6 +16,11 @@ impl Expr {
         Expr { constant: false, first: s / 64, words: vec![1 << (s % 64)] }
     }
 
+    /// Words it takes.
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
+
     pub(crate) fn is_constant(&self) -> bool {
         self.words.iter().all(|&w| w == 0)
     }

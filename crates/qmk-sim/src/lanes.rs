@@ -4,7 +4,7 @@
 //! both outcomes, or a rotation with both signs. So the work until the first measurement is done once, and
 //! a measured register halves as its groups double.
 
-use crate::noise::{BLOCK, draw};
+use crate::noise::{BLOCK, draw, total};
 use crate::plan::{Action, Plan, RowId, Sign};
 use crate::register::Register;
 use crate::rng::{Random, Site};
@@ -18,6 +18,8 @@ const WIDE_TABLE_BYTES: usize = 64 << 20;
 /// Bytes that the registers of one chunk may take, unless one shot needs more.
 const REGISTER_BYTES: f64 = (1u64 << 29) as f64;
 const MAX_LANES: usize = 1 << 16;
+/// Most qubits of a register that is made before the first shot.
+const MAX_SHARED: u32 = 20;
 
 /// A plan, and what all shots share.
 #[derive(Debug)]
@@ -83,7 +85,8 @@ impl Action {
 }
 
 impl Sampler {
-    pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+    /// For chunks of which `threads` run at once.
+    pub(crate) fn new(plan: Plan, seed: u64, threads: usize) -> Self {
         let mut shared: Vec<(Register, usize)> =
             (0..plan.registers).map(|_| (Register::new(), plan.actions.len())).collect();
         for (i, action) in plan.actions.iter().enumerate() {
@@ -92,7 +95,8 @@ impl Sampler {
             if i >= *end {
                 continue;
             }
-            if !same {
+            // A large register is better made in steps: few shots share it.
+            if !same || matches!(action, Action::Push { .. }) && register.qubits() >= MAX_SHARED {
                 *end = i;
                 continue;
             }
@@ -102,11 +106,12 @@ impl Sampler {
                 _ => {}
             }
         }
-        let lanes = lanes(&plan, &shared);
+        let lanes = lanes(&plan, &shared, threads);
         let rows = plan.rows.iter().flatten().map(|r| 1 + r.symbols.len() as u64).sum::<u64>();
         let registers = plan.actions.iter().filter(|a| a.register().is_some()).count() as u64;
         // A lane's outcomes are written as bytes, and its registers' groups looked up.
-        let steps = 1 + rows + 8 * plan.rows.len() as u64 + 64 * registers;
+        let noise: f64 = plan.noise.iter().map(|n| 1.0 + 64.0 * total(&n.channel)).sum();
+        let steps = 1 + rows + 8 * plan.rows.len() as u64 + 64 * registers + noise as u64;
         let magic_steps = if registers == 0 { 0 } else { registers << plan.peak_active };
         let shared = shared.into_iter().map(|(register, end)| (Arc::new(register), end)).collect();
         Sampler { plan, random: Random { seed }, shared, lanes, steps, magic_steps }
@@ -128,16 +133,16 @@ impl Sampler {
 }
 
 /// As many lanes as keep the tables in the cache and the registers in bounds, if every part that can happen does.
-fn lanes(plan: &Plan, shared: &[(Register, usize)]) -> usize {
+fn lanes(plan: &Plan, shared: &[(Register, usize)], threads: usize) -> usize {
     let rows = (plan.rows.len() + plan.symbols as usize).max(1);
     let magic = shared.iter().any(|(r, end)| r.qubits() > 0 || *end < plan.actions.len());
     let bytes = if magic { WIDE_TABLE_BYTES } else { TABLE_BYTES };
     let mut lanes = MAX_LANES;
-    while lanes > 64 && rows * lanes / 8 > bytes {
+    while lanes > 64 && rows * lanes / 8 > bytes / threads {
         lanes /= 2;
     }
     let single = register_bytes(plan, shared, 1.0);
-    while lanes > 1 && register_bytes(plan, shared, lanes as f64) > REGISTER_BYTES.max(single) {
+    while lanes > 1 && register_bytes(plan, shared, lanes as f64) > (REGISTER_BYTES / threads as f64).max(single) {
         lanes /= 2;
     }
     lanes

@@ -7,7 +7,7 @@ use qmk_hal::Channel;
 pub(crate) const BLOCK: u64 = 1024;
 
 /// Total probability of a channel's errors.
-fn total(channel: &Channel) -> f64 {
+pub(crate) fn total(channel: &Channel) -> f64 {
     let sum = |p: &[f64]| p.iter().sum::<f64>();
     match channel {
         Channel::Pauli1 { p, .. } => sum(p),

@@ -13,8 +13,15 @@ use crate::structure::{Backend, Refusal, Structure};
 use qmk_abi::image::{Cond, CondTerm, Event, Image, Op, Pauli};
 use qmk_hal::Channel;
 
-/// Words that the expressions of one program may take.
+/// Words that the expressions in the frames of one program may take.
 const MAX_WORDS: usize = 1 << 27;
+/// Symbols that all rows, noise and conditions of a plan may name: where outcomes are parities of very many others, shots
+/// are cheaper one by one.
+const MAX_SYMBOLS: usize = 1 << 25;
+/// Steps that may go into finding which rotations measurements need.
+const MAX_EFFORT: u64 = 1 << 30;
+/// Passes over amplitudes of one action, so that work can pause between actions.
+const MAX_PASSES: u32 = 28;
 
 /// A row: the parity of some symbols, kept for the shots of a chunk. Rows `0..events` are the events.
 pub(crate) type RowId = u32;
@@ -90,6 +97,10 @@ pub(crate) enum NoPlan {
 #[derive(Default)]
 struct Planner {
     plan: Plan,
+    /// Symbols named so far.
+    named: usize,
+    /// Qubits of each register.
+    active: Vec<u32>,
     symbols: Vec<Symbol>,
     register: u32,
 }
@@ -111,6 +122,7 @@ impl Planner {
                 _ => symbols.push(s),
             }
         }
+        self.named += e.symbols().count();
         self.plan.rows[row as usize] = Some(Row { constant: e.constant, symbols });
         self.plan.actions.push(Action::Row(row));
     }
@@ -145,6 +157,7 @@ impl Backend for Planner {
         if let (Sign::Plus, None) = (sign, cond) {
             if let Some(Action::Rotate { register: r, rotations }) = self.plan.actions.last_mut()
                 && *r == register
+                && rotations.len() < 16 << MAX_PASSES.saturating_sub(self.active[register as usize] + 4).min(12)
             {
                 merge(rotations, mask, theta);
             } else {
@@ -158,6 +171,7 @@ impl Backend for Planner {
 
     fn push(&mut self, theta: f64, cond: Option<&Expr>) {
         let cond = cond.map(|c| self.row(c));
+        self.active[self.register as usize] += 1;
         self.plan.actions.push(Action::Push { register: self.register, theta, cond });
     }
 
@@ -165,6 +179,7 @@ impl Backend for Planner {
         let (minus, sign) = self.sign(&sign);
         mask.negative ^= minus;
         let symbol = self.symbol(Symbol::Computed);
+        self.active[self.register as usize] -= 1;
         self.plan.actions.push(Action::Collapse { register: self.register, mask, bit, sign, site, symbol });
         Expr::symbol(symbol)
     }
@@ -174,12 +189,15 @@ impl Backend for Planner {
     }
 }
 
-/// A condition that is a parity of events.
-fn parity(terms: &[CondTerm], events: &[Expr]) -> Option<Expr> {
+/// A condition that is a parity of events. Adds the words it reads to `read`.
+fn parity(terms: &[CondTerm], events: &[Expr], read: &mut usize) -> Option<Expr> {
     let mut stack: Vec<Expr> = Vec::new();
     for term in terms {
         match *term {
-            CondTerm::Event(e) => stack.push(events[e as usize].clone()),
+            CondTerm::Event(e) => {
+                *read += events[e as usize].words();
+                stack.push(events[e as usize].clone());
+            }
             CondTerm::Not => {
                 let top = stack.last_mut()?;
                 top.constant = !top.constant;
@@ -201,6 +219,7 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
     let mut planner = Planner::default();
     planner.plan.rows = vec![None; image.events as usize];
     planner.plan.registers = program.components.len() as u32;
+    planner.active = vec![0; program.components.len()];
     let mut read = vec![false; image.events as usize];
     for step in &program.steps {
         for term in step.cond.map_or(&[][..], |c| image.cond_terms(c)) {
@@ -209,18 +228,19 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
             }
         }
     }
-    let mut flips: Vec<Option<u32>> = vec![None; image.events as usize];
+    let mut flips: Vec<(Event, u32)> = Vec::new();
     for (i, n) in program.noise.iter().enumerate() {
         let parts = match n.channel {
             Channel::Pauli1 { .. } => 2,
             Channel::Pauli2 { .. } => 4,
             Channel::Flip { event, .. } => {
-                flips[event as usize] = Some(i as u32);
+                flips.push((event, i as u32));
                 1
             }
         };
         planner.plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
     }
+    flips.sort_unstable();
     let mut structures: Vec<Structure<Exprs>> = program.structures(max_active);
     let mut events = vec![Expr::default(); if read.contains(&true) { image.events as usize } else { 0 }];
     let mut channels = program.noise.iter().enumerate().peekable();
@@ -229,12 +249,13 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
         while let Some((i, n)) = channels.next_if(|(_, n)| n.after < step.at) {
             insert(&mut planner, &mut structures, i as u32, n.component, &n.channel);
         }
-        if planner.symbols.len() / 64 * largest > MAX_WORDS {
+        let effort = structures[step.component as usize].effort();
+        if planner.symbols.len() / 64 * largest > MAX_WORDS || planner.named > MAX_SYMBOLS || effort > MAX_EFFORT {
             return Err(NoPlan::TooLarge);
         }
         planner.register = step.component;
         let cond = step.cond.map(|cond| {
-            parity(image.cond_terms(cond), &events).unwrap_or_else(|| {
+            parity(image.cond_terms(cond), &events, &mut planner.named).unwrap_or_else(|| {
                 let symbol = planner.symbol(Symbol::Computed);
                 planner.plan.actions.push(Action::Condition { cond, symbol });
                 Expr::symbol(symbol)
@@ -256,7 +277,8 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
         .map_err(|e| NoPlan::Refused(step.at, e))?;
         for (event, mut e) in step.op.writes().zip(outcomes) {
             let event: Event = event;
-            if let Some(channel) = flips[event as usize] {
+            let first = flips.partition_point(|(other, _)| *other < event);
+            for &(_, channel) in flips[first..].iter().take_while(|(other, _)| *other == event) {
                 e.xor(&Expr::symbol(planner.symbol(Symbol::Noise(channel, 0))));
             }
             planner.fill(event, &e);

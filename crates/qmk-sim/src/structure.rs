@@ -67,6 +67,13 @@ pub enum Refusal {
         /// Instruction.
         at: u32,
     },
+    /// There is no memory for the register that a rotation at this instruction needs.
+    OutOfMemory {
+        /// Active qubits.
+        active: u32,
+        /// Instruction.
+        at: u32,
+    },
     /// It cannot depend on a condition that differs between shots of one plan.
     Conditional,
 }
@@ -82,8 +89,10 @@ struct Waiting<B> {
     at: u32,
 }
 
-/// Rotations that may wait. Finding which of them a measurement needs takes the square of their number.
-const MAX_WAITING: usize = 1 << 14;
+/// Bytes of strings of rotations that may wait.
+const MAX_WAITING: usize = 1 << 28;
+/// Active qubits from which on the memory for a register is asked for before it is taken.
+const LARGE: u32 = 24;
 /// Of these, how many the last one is compared with.
 const REACH: usize = 4;
 
@@ -100,6 +109,8 @@ pub(crate) struct Structure<F: Frame> {
     waiting: VecDeque<Waiting<F::Bit>>,
     max_active: u32,
     peak_active: u32,
+    /// Steps that went into finding rotations.
+    effort: u64,
     /// Instruction under way.
     at: u32,
     /// Scratch for pulled-back strings.
@@ -122,6 +133,7 @@ impl<F: Frame + Default> Structure<F> {
             waiting: VecDeque::new(),
             max_active: max_active.min(40),
             peak_active: 0,
+            effort: 0,
             at: 0,
             q: PauliString::default(),
         }
@@ -146,6 +158,10 @@ impl<F: Frame + Default> Structure<F> {
 
     pub(crate) fn peak_active(&self) -> u32 {
         self.peak_active
+    }
+
+    pub(crate) fn effort(&self) -> u64 {
+        self.effort
     }
 
     pub(crate) fn frame(&self) -> &F {
@@ -315,10 +331,11 @@ impl<F: Frame + Default> Structure<F> {
         cond: Option<&F::Bit>,
         backend: &mut B,
     ) -> Result<(), Refusal> {
-        if self.waiting.len() >= MAX_WAITING {
-            self.perform_waiting(backend)?;
-        }
         self.tableau.pull_back(p, &mut self.q);
+        if self.waiting.len() * 8 * self.q.bits.len() >= MAX_WAITING {
+            self.perform_waiting(backend)?;
+            self.tableau.pull_back(p, &mut self.q);
+        }
         let sign = self.frame.anticommutes(&self.q);
         for w in self.waiting.iter_mut().rev().take(REACH) {
             let (bits, negative) = self.tableau.guest_bits(w.guest);
@@ -351,6 +368,7 @@ impl<F: Frame + Default> Structure<F> {
         }
         // The needed ones' strings, the string to measure first.
         let stride = self.q.bits.len();
+        self.effort += self.waiting.len() as u64 * (1 + stride as u64 / 8);
         let mut strings = self.q.bits.clone();
         let mut needed = VecDeque::new();
         let mut rest = VecDeque::new();
@@ -386,6 +404,10 @@ impl<F: Frame + Default> Structure<F> {
         let needed = self.active.len() as u32 + 1;
         if needed > self.max_active {
             return Err(Refusal::TooManyActive { needed, at });
+        }
+        // Room for the register and half of it again, for what a measurement leaves.
+        if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
+            return Err(Refusal::OutOfMemory { active: needed, at });
         }
         // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
         // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:

@@ -2,7 +2,7 @@
 
 use crate::direct::Direct;
 use crate::lanes::{Chunk, Sampler};
-use crate::plan::{Plan, plan};
+use crate::plan::{NoPlan, Plan, plan};
 use crate::program::{Program, check_noise};
 use crate::rng::philox2x64;
 use crate::{SimConfig, SimDevice};
@@ -112,6 +112,9 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
                 _ => continue,
             };
             noise.push(Noise { after, channel });
+            if matches!(channel, Channel::Flip { .. }) && dice.below(2) == 0 {
+                noise.push(Noise { after, channel });
+            }
         }
     }
     for &q in &live {
@@ -134,7 +137,7 @@ fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Rang
 
 /// A few steps at a time.
 fn lanes(plan: Plan, image: &Image, seed: u64, first: u64, shots: usize) -> Vec<u8> {
-    let mut chunk = Chunk::new(&Arc::new(Sampler::new(plan, seed)), &Arc::new(image.clone()), first, shots);
+    let mut chunk = Chunk::new(&Arc::new(Sampler::new(plan, seed, 1)), &Arc::new(image.clone()), first, shots);
     while !chunk.advance(&mut 10) {}
     let stride = image.events.div_ceil(8) as usize;
     let mut out = vec![0; shots * stride];
@@ -241,6 +244,8 @@ fn shallow(n: u32) -> Image {
 
 #[test]
 fn rotations_wait_for_the_measurements_that_they_matter_to() {
+    let plan_of = |n| plan(&Program::new(&shallow(n), &[]), &shallow(n), 26).expect("few are active at once");
+    assert!(plan_of(1500).peak_active <= 8);
     let image = shallow(200);
     let program = Program::new(&image, &[]);
     let plan = plan(&program, &image, 26).expect("few are active at once");
@@ -258,4 +263,25 @@ fn rotations_wait_for_the_measurements_that_they_matter_to() {
     image.code.extend(ends.map(|op| Instr { op, cond: None }));
     let program = Program::new(&image, &[]);
     assert_eq!(crate::plan::plan(&program, &image, 0).expect("nothing is active").peak_active, 0);
+}
+
+#[test]
+fn outcomes_that_are_parities_of_very_many_are_not_planned() {
+    let mut image = Image { qubits: 2, ..Image::default() };
+    image.code.extend([0, 1].map(|q| Instr { op: Op::Alloc(q), cond: None }));
+    for event in (0..40_000).step_by(2) {
+        let start = image.terms.len() as u32;
+        image.terms.push(CondTerm::Event(event));
+        let flip = Some(Cond { start, end: start + 1 });
+        let always = [Op::Clifford1(Clifford1::H, 0), Op::Measure(Pauli::Z, 0, event)];
+        image.code.extend(always.map(|op| Instr { op, cond: None }));
+        image.code.push(Instr { op: Op::Pauli(Pauli::X, 1), cond: flip });
+        image.code.push(Instr { op: Op::Measure(Pauli::Z, 1, event + 1), cond: None });
+    }
+    image.events = 40_000;
+    let program = Program::new(&image, &[]);
+    assert_eq!(plan(&program, &image, 26).err(), Some(NoPlan::TooLarge));
+    let events = &one_by_one(&program, &image, 1, 0..1)[0];
+    let parity = |n: usize| (0..=n).fold(false, |p, i| p ^ events[2 * i]);
+    assert!((0..20_000).step_by(97).all(|n| events[2 * n + 1] == parity(n)));
 }
