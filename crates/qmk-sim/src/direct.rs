@@ -2,7 +2,7 @@
 
 use crate::noise::{BLOCK, draw};
 use crate::plan::step_once;
-use crate::program::{NoiseStep, Program};
+use crate::program::{Fate, NoiseStep, Program};
 use crate::state::{Bits, Shot};
 use crate::structure::{Refusal, Structure};
 use qmk_abi::image::{CondTerm, Image, Op, Pauli};
@@ -43,6 +43,20 @@ impl Direct {
         while let Some(step) = program.steps.get(self.next) {
             if *budget == 0 {
                 return Ok(false);
+            }
+            // Most of most programs, without what they do not need.
+            if step.cond.is_none() && step.fate == [Fate::Used; 3] && self.next_noise == program.noise.len() {
+                let structure = &mut self.structures[step.component as usize];
+                match step.op {
+                    Op::Clifford1(g, q) => structure.clifford1(g, q as usize),
+                    Op::Clifford2(g, a, b) => structure.clifford2(g, a as usize, b as usize),
+                    _ => {}
+                }
+                if matches!(step.op, Op::Clifford1(..) | Op::Clifford2(..)) {
+                    *budget = budget.saturating_sub(1 + structure.qubits() as u64 / 64);
+                    self.next += 1;
+                    continue;
+                }
             }
             self.noise(program, true, |n| n.after < step.at);
             self.next += 1;

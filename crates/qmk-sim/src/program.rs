@@ -200,6 +200,11 @@ impl Program {
                     place[q as usize] = (c, slot);
                 }
                 Op::Fence => {}
+                Op::Clifford1(g, q) => {
+                    let (component, slot) = place[q as usize];
+                    let op = Op::Clifford1(g, slot);
+                    program.steps.push(Step { op, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
+                }
                 op => {
                     let component = op.qubits().next().map_or(0, |q| place[q as usize].0);
                     let renamed = op.map_qubits(|q| place[q as usize].1);
@@ -238,11 +243,24 @@ impl Program {
         let mut noise = self.noise.iter().rev().peekable();
         for step in self.steps.iter_mut().rev() {
             let base_of = |c: u32| base[c as usize];
+            let first = base_of(step.component);
             while let Some(n) = noise.next_if(|n| n.after >= step.at) {
                 let (q, count) = registers(&n.channel);
                 q[..count].iter().for_each(|&q| fate[base_of(n.component) + q as usize] = Fate::Used);
             }
-            let slot = |q: u32| base_of(step.component) + q as usize;
+            let slot = |q: u32| first + q as usize;
+            match step.op {
+                Op::Clifford1(_, q) => {
+                    step.fate[0] = std::mem::replace(&mut fate[slot(q)], Fate::Used);
+                    continue;
+                }
+                Op::Clifford2(_, a, b) => {
+                    step.fate[0] = std::mem::replace(&mut fate[slot(a)], Fate::Used);
+                    step.fate[1] = std::mem::replace(&mut fate[slot(b)], Fate::Used);
+                    continue;
+                }
+                _ => {}
+            }
             for (q, f) in step.op.qubits().zip(&mut step.fate) {
                 *f = fate[slot(q)];
             }
