@@ -203,7 +203,7 @@ fn random_calls_of_three_domains_keep_every_promise() {
             prop_assert_eq!(model.kernel.free_qubits(), 8);
             // The root's own space of interactive qubits stays open, though empty.
             prop_assert!(model.kernel.device().spaces() <= 1);
-            for (name, n) in &model.successes {
+            for (name, n) in model.successes.values() {
                 *successes.borrow_mut().entry(name.clone()).or_default() += n;
             }
             Ok(())
