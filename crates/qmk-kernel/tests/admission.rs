@@ -1,5 +1,5 @@
-//! Images off the wire: bytes that decode to some image, which admission must judge without panic and in linear time, and
-//! which must run to its end if admitted.
+//! Images off the wire: bytes that decode to some image, which admission must judge without panic and in linear time,
+//! and which must run to its end if admitted.
 
 mod common;
 

@@ -72,8 +72,8 @@ fn fitted(op: Op, before: &[Instr]) -> Op {
     }
 }
 
-/// An image from which every instruction that the judge objects to was dropped. Chance hardly ever makes one that he lets
-/// through, so registers and events are fitted, and some instructions get a condition over the events written before.
+/// An image from which every instruction that the judge objects to was dropped. Chance hardly ever makes one that he
+/// lets through, so registers and events are fitted, and some get a condition over the events written before.
 pub fn valid_image() -> impl Strategy<Value = Image> {
     let reads = (any::<[prop::sample::Index; 3]>(), 1..4u32, term());
     (any_image(), proptest::collection::vec(proptest::option::weighted(0.3, reads), 14)).prop_map(|(image, reads)| {
