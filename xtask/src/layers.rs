@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];
 /// Usable without an operating system.
-const NO_STD: [&str; 3] = ["qmk-abi", "qmk-hal", "qmk-kernel"];
+pub(crate) const NO_STD: [&str; 3] = ["qmk-abi", "qmk-hal", "qmk-kernel"];
 /// May hold unsafe code, in modules of its own.
 const MAY_BE_UNSAFE: [&str; 1] = ["qmk-sim"];
 

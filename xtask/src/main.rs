@@ -1,6 +1,7 @@
 //! Development tasks of QMK.
 #![forbid(unsafe_code)]
 
+mod bare;
 mod bench;
 mod layers;
 mod stats;
@@ -19,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that must hold: format, lints, layers, documentation, tests
+    /// Everything that must hold: format, lints, layers, no_std, documentation, tests
     Ci,
     /// Run the tests of the whole workspace
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- examples --nocapture")]
@@ -76,6 +77,7 @@ fn ci(root: &Path) -> Outcome {
         }
     }
     layers::check(&root.join("Cargo.toml"))?;
+    bare::check(root)?;
     run(Command::new(env!("CARGO"))
         .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .current_dir(root)

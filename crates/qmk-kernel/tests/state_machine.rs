@@ -5,8 +5,8 @@ mod common;
 use common::checked::Checked;
 use common::images::{admissible, any_image, op, valid_image};
 use common::model::Model;
+use common::runner;
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use qmk_kernel::abi::image::{Image, Op};
 use qmk_kernel::abi::syscall::{ObjectKind, Quota, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -84,7 +84,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (of(ObjectKind::Strand), 0..3u64).prop_map(|(s, f)| Action::Outcomes(s, f)),
         3 => machine().prop_map(Action::TakeQubit),
         6 => (machine(), op(), [(); 4].map(|()| of(ObjectKind::Qubit))).prop_map(|(m, o, q)| Action::Apply(m, o, q)),
-        4 => (1..12u8).prop_map(Action::Advance),
+        4 => (1..60u8).prop_map(Action::Advance),
     ]
 }
 
@@ -162,11 +162,6 @@ fn run(model: &mut Model, domains: &[DomainId], me: DomainId, action: &Action) {
     model.call(me, call);
 }
 
-fn runner(cases: u32) -> TestRunner {
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
-}
-
 #[test]
 fn random_calls_of_three_domains_keep_every_promise() {
     let strategy = proptest::collection::vec((0..4usize, action()), 1..120);
@@ -203,7 +198,7 @@ fn random_calls_of_three_domains_keep_every_promise() {
             prop_assert_eq!(model.kernel.free_qubits(), 8);
             // The root's own space of interactive qubits stays open, though empty.
             prop_assert!(model.kernel.device().spaces() <= 1);
-            for (name, n) in &model.successes {
+            for (name, n) in model.successes.values() {
                 *successes.borrow_mut().entry(name.clone()).or_default() += n;
             }
             Ok(())

@@ -5,8 +5,10 @@ use super::images::{admissible, peak};
 use qmk_kernel::abi::image::{Image, Op};
 use qmk_kernel::abi::syscall::{DomainUsage, ObjectKind, Quota, StrandState};
 use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
+use qmk_kernel::hal::Device;
 use qmk_kernel::{DomainId, Kernel};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::{Discriminant, discriminant};
 
 #[derive(Clone, Debug)]
 pub enum Object {
@@ -27,8 +29,8 @@ struct Capability {
     parent: Option<usize>,
 }
 
-pub struct Model {
-    pub kernel: Kernel<Checked>,
+pub struct Model<D = Checked> {
+    pub kernel: Kernel<D>,
     pub quotas: BTreeMap<DomainId, Quota>,
     capabilities: BTreeMap<usize, Capability>,
     next: usize,
@@ -37,8 +39,8 @@ pub struct Model {
     /// Every handle that was ever freed, by domain.
     freed: BTreeSet<(DomainId, Handle)>,
     machine_size: u32,
-    /// Calls that succeeded, by name.
-    pub successes: BTreeMap<String, u64>,
+    /// Calls that succeeded: their name and number.
+    pub successes: HashMap<Discriminant<Syscall>, (String, u64)>,
 }
 
 fn kind(object: &Object) -> ObjectKind {
@@ -53,7 +55,14 @@ fn kind(object: &Object) -> ObjectKind {
 
 impl Model {
     pub fn boot(machine_size: u32, quota: Quota) -> (Self, DomainId, Handle) {
-        let (kernel, root, machine) = Kernel::boot(Checked::new(machine_size), 1, quota);
+        Self::boot_on(Checked::new(machine_size), quota)
+    }
+}
+
+impl<D: Device> Model<D> {
+    pub fn boot_on(device: D, quota: Quota) -> (Self, DomainId, Handle) {
+        let machine_size = device.spec().logical_qubits;
+        let (kernel, root, machine) = Kernel::boot(device, 1, quota);
         let capability =
             Capability { domain: root, handle: machine, object: 0, rights: Rights::all(), badge: 0, parent: None };
         let model = Model {
@@ -64,9 +73,23 @@ impl Model {
             objects: vec![(Object::Machine, root)],
             freed: BTreeSet::new(),
             machine_size,
-            successes: BTreeMap::new(),
+            successes: HashMap::new(),
         };
         (model, root, machine)
+    }
+
+    /// The same expectations of another kernel that went through the same calls.
+    pub fn over(&self, kernel: Kernel<D>) -> Self {
+        Model {
+            kernel,
+            quotas: self.quotas.clone(),
+            capabilities: self.capabilities.clone(),
+            next: self.next,
+            objects: self.objects.clone(),
+            freed: self.freed.clone(),
+            machine_size: self.machine_size,
+            successes: HashMap::new(),
+        }
     }
 
     /// Handles a domain holds, in order.
@@ -78,6 +101,54 @@ impl Model {
 
     pub fn freed(&self) -> Vec<Handle> {
         self.freed.iter().map(|(_, h)| *h).collect()
+    }
+
+    /// Every domain that ever was.
+    pub fn domains(&self) -> Vec<DomainId> {
+        let made = self.objects.iter().filter_map(|(o, _)| if let Object::Domain(d) = o { Some(*d) } else { None });
+        std::iter::once(DomainId(0)).chain(made).collect()
+    }
+
+    /// Numbers of live capabilities, of objects they name, and of domains.
+    pub fn counts(&self) -> [usize; 3] {
+        let objects: BTreeSet<usize> = self.capabilities.values().map(|c| c.object).collect();
+        [self.capabilities.len(), objects.len(), self.quotas.len()]
+    }
+
+    /// The derivation tree, siblings by age, with domains and objects numbered as they are met: states that differ only
+    /// in names have the same key.
+    pub fn key(&self) -> Vec<u32> {
+        let mut names: [Vec<u32>; 2] = [vec![0], Vec::new()];
+        let mut name = |of: usize, id: u32| {
+            let at = names[of].iter().position(|&n| n == id);
+            at.unwrap_or_else(|| {
+                names[of].push(id);
+                names[of].len() - 1
+            }) as u32
+        };
+        let mut key = Vec::new();
+        let mut work = vec![(0, 0)];
+        while let Some((i, depth)) = work.pop() {
+            let Some(c) = self.capabilities.get(&i) else { continue };
+            let target = match &self.objects[c.object].0 {
+                Object::Domain(d) => name(0, d.0),
+                _ => u32::MAX,
+            };
+            let holder = name(0, c.domain.0);
+            key.extend([depth, holder, name(1, c.object as u32), target, c.rights.bits(), c.badge as u32]);
+            work.extend(self.capabilities.iter().filter(|(_, c)| c.parent == Some(i)).map(|(&j, _)| (j, depth + 1)));
+        }
+        key
+    }
+
+    /// Whether the model lets this call through.
+    pub fn allows(&mut self, d: DomainId, call: &Syscall) -> bool {
+        self.expect(d, call).is_some()
+    }
+
+    /// What a handle names, if anything.
+    pub fn object_of(&self, domain: DomainId, handle: Handle) -> Option<usize> {
+        self.find(domain, handle).map(|(_, c)| c.object)
     }
 
     fn find(&self, domain: DomainId, handle: Handle) -> Option<(usize, &Capability)> {
@@ -102,11 +173,11 @@ impl Model {
     fn used(&mut self, domain: DomainId) -> DomainUsage {
         let mut used = DomainUsage { slots: self.held(domain).len() as u32, ..DomainUsage::default() };
         for i in 0..self.objects.len() {
-            let (object, owner) = self.objects[i].clone();
-            if owner != domain || !self.alive(i) {
+            let (object, owner) = &self.objects[i];
+            if *owner != domain || matches!(object, Object::Machine | Object::Domain(_)) || !self.alive(i) {
                 continue;
             }
-            match object {
+            match object.clone() {
                 Object::Image(image) => used.instructions += image.code.len() as u32,
                 Object::Strand(image) => {
                     used.strands += 1;
@@ -137,9 +208,8 @@ impl Model {
         match (&expected, &reply) {
             (None, Err(_)) => None,
             (Some(effect), Ok(reply)) => {
-                let name = format!("{call:?}");
-                let name = name.split(' ').next().unwrap_or_default();
-                *self.successes.entry(name.into()).or_default() += 1;
+                let name = || format!("{call:?}").split(' ').next().unwrap_or_default().to_string();
+                self.successes.entry(discriminant(&call)).or_insert_with(|| (name(), 0)).1 += 1;
                 self.apply(d, effect.clone(), reply, &call)
             }
             _ => panic!("{d:?} {call:?}\n  the model expects {expected:?}\n  the kernel replied {reply:?}"),
@@ -227,7 +297,7 @@ impl Model {
 
     fn apply(&mut self, d: DomainId, effect: Effect, reply: &Reply, call: &Syscall) -> Option<Handle> {
         let handle = if let Reply::Handle(h) = reply { Some(*h) } else { None };
-        let insert = |model: &mut Model, domain, object, rights, badge, parent| {
+        let insert = |model: &mut Self, domain, object, rights, badge, parent| {
             let handle = handle.expect("a handle");
             assert!(model.find(domain, handle).is_none(), "{handle} is in use");
             assert!(!model.freed.contains(&(domain, handle)), "{handle} was freed and came back");

@@ -1,0 +1,48 @@
+//! Whether crates do without `std`: a check against a copy of the toolchain's libraries that has none. It needs no
+//! target beyond the host's.
+
+use crate::{Outcome, layers::NO_STD, run};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What `no_std` leaves.
+const LIBRARIES: [&str; 3] = ["libcore-", "liballoc-", "libcompiler_builtins-"];
+
+pub(crate) fn check(root: &Path) -> Outcome {
+    let host = rustc(&["-vV"])?;
+    let host = host.lines().find_map(|l| l.strip_prefix("host: ")).ok_or("rustc does not tell its host")?;
+    let installed = PathBuf::from(rustc(&["--print", "sysroot"])?.trim()).join("lib/rustlib").join(host).join("lib");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir)).join("no_std");
+    let sysroot = target.join("sysroot");
+    copy(&installed, &sysroot.join("lib/rustlib").join(host).join("lib"))
+        .map_err(|e| format!("{}: {e}", installed.display()))?;
+    // With a target named, the flags leave build scripts and macros alone, which do need `std`.
+    run(Command::new(env!("CARGO"))
+        .args(["check", "--lib", "--locked", "--target", host, "--target-dir"])
+        .arg(&target)
+        .args(NO_STD.iter().flat_map(|name| ["-p", *name]))
+        .current_dir(root)
+        .env("CARGO_ENCODED_RUSTFLAGS", format!("--sysroot\x1f{}", sysroot.display())))
+}
+
+/// Copies anew, for the toolchain may have changed.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to)?;
+    }
+    std::fs::create_dir_all(to)?;
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        let name = file.file_name();
+        if LIBRARIES.iter().any(|l| name.to_string_lossy().starts_with(l)) {
+            std::fs::copy(file.path(), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn rustc(args: &[&str]) -> Result<String, String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc).args(args).output().map_err(|e| format!("rustc: {e}"))?;
+    String::from_utf8(output.stdout).map_err(|e| format!("rustc: {e}"))
+}
