@@ -205,6 +205,11 @@ impl Program {
                     let op = Op::Clifford1(g, slot);
                     program.steps.push(Step { op, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
                 }
+                Op::Clifford2(g, a, b) => {
+                    let (component, slot) = place[a as usize];
+                    let op = Op::Clifford2(g, slot, place[b as usize].1);
+                    program.steps.push(Step { op, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
+                }
                 op => {
                     let component = op.qubits().next().map_or(0, |q| place[q as usize].0);
                     let renamed = op.map_qubits(|q| place[q as usize].1);

@@ -105,24 +105,18 @@ fn to_third(a: Pauli, b: Pauli) -> u8 {
     if cyclic { 3 } else { 1 }
 }
 
-/// `g P g†` and whether it has a minus sign.
-fn conjugate(g: Clifford1, p: Pauli) -> (Pauli, bool) {
+/// `g P g†` and whether it has a minus sign, by gate and Pauli: a table, since gates come as if at random and a branch on them
+/// would be guessed wrong.
+const CONJUGATE: [[(Pauli, bool); 3]; 5] = {
     use Pauli::{X, Y, Z};
-    match (g, p) {
-        (Clifford1::H, X) => (Z, false),
-        (Clifford1::H, Z) => (X, false),
-        (Clifford1::H, Y) => (Y, true),
-        (Clifford1::S, X) => (Y, false),
-        (Clifford1::S, Y) => (X, true),
-        (Clifford1::Sdg, X) => (Y, true),
-        (Clifford1::Sdg, Y) => (X, false),
-        (Clifford1::Sx, Y) => (Z, false),
-        (Clifford1::Sx, Z) => (Y, true),
-        (Clifford1::Sxdg, Y) => (Z, true),
-        (Clifford1::Sxdg, Z) => (Y, false),
-        (_, same) => (same, false),
-    }
-}
+    let mut table = [[(X, false), (Y, false), (Z, false)]; 5];
+    table[Clifford1::H as usize] = [(Z, false), (Y, true), (X, false)];
+    table[Clifford1::S as usize] = [(Y, false), (X, true), (Z, false)];
+    table[Clifford1::Sdg as usize] = [(Y, true), (X, false), (Z, false)];
+    table[Clifford1::Sx as usize] = [(X, false), (Z, false), (Y, true)];
+    table[Clifford1::Sxdg as usize] = [(X, false), (Z, true), (Y, false)];
+    table
+};
 
 impl Tableau {
     /// The identity on n qubits.
@@ -348,7 +342,7 @@ impl Tableau {
     /// U := g_q U.
     pub(crate) fn clifford1(&mut self, g: Clifford1, q: usize) {
         for (i, label) in self.label[q].iter_mut().enumerate() {
-            let (to, minus) = conjugate(g, *label);
+            let (to, minus) = CONJUGATE[g as usize][*label as usize];
             *label = to;
             self.negative[2 * q + i] ^= minus;
         }
