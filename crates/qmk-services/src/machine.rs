@@ -522,7 +522,7 @@ impl<D: Device> State<D> {
                 let cost = shots * (stride + 8);
                 (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
             }
-            let width = program.width() + KEY_BYTES;
+            let width = program.width + KEY_BYTES;
             if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
                 job.error = Some(format!(
                     "its {} distinct outcomes so far take more than the {} bytes a tenant's results may take; \

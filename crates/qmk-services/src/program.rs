@@ -23,6 +23,8 @@ pub struct Program {
     pub peak_qubits: u32,
     /// Bytes of one shot's packed outcomes.
     pub(crate) stride: usize,
+    /// Characters of an outcome string.
+    pub(crate) width: usize,
     /// Node of each instruction, and the names and lines of the nodes.
     node_of: Vec<u32>,
     nodes: Vec<(String, Option<u32>)>,
@@ -84,8 +86,9 @@ impl Program {
             peak_qubits = peak_qubits.max(live);
         }
         let stride = (image.events as usize).div_ceil(8);
+        let width = events.iter().map(|e| e.bits.len()).sum();
         let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
-        Ok(Program { image, events, peak_qubits, stride, node_of, nodes, profile, warnings })
+        Ok(Program { image, events, peak_qubits, stride, width, node_of, nodes, profile, warnings })
     }
 
     /// A device's complaint in the program's terms: it knows instructions, the user knows nodes.
@@ -97,11 +100,6 @@ impl Program {
         let line = line.map_or(String::new(), |l| format!(", line {l},"));
         let how = "raise the limit (qmk run --max-active N; max_active_qubits in a server's configuration)";
         format!("node {node}{line} {}", what.replace("raise the limit", how))
-    }
-
-    /// Characters of an outcome string.
-    pub(crate) fn width(&self) -> usize {
-        self.events.iter().map(|e| e.bits.len()).sum()
     }
 
     /// Length of the critical path in epochs: a lower bound for one shot.
