@@ -78,13 +78,7 @@ impl Direct {
                     self.events[e as usize] = bit;
                 }
             };
-            match step.op {
-                // Rows of other shots need not differ: the frame is cheaper than the signs.
-                Op::Pauli(p, q) if step.cond.is_some() => structure.apply_pauli(&[(p, q as usize)], &true),
-                _ => {
-                    step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?
-                }
-            }
+            step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?;
             *budget = budget.saturating_sub(self.structures[step.component as usize].effort() - effort);
             self.noise(program, true, |n| n.after <= step.at);
         }

@@ -159,7 +159,7 @@ impl Backend for Planner {
                 && *r == register
                 && rotations.len() < 16 << MAX_PASSES.saturating_sub(self.active[register as usize] + 4).min(12)
             {
-                merge(rotations, mask, theta);
+                merge(rotations, mask, theta, false);
             } else {
                 self.plan.actions.push(Action::Rotate { register, rotations: vec![(mask, theta)] });
             }

@@ -107,7 +107,7 @@ impl Backend for Shot {
 
     fn rotate(&mut self, m: Mask, theta: f64, sign: bool, cond: Option<&bool>) {
         if cond.is_none_or(|&c| c) {
-            merge(&mut self.waiting, m, if sign { -theta } else { theta });
+            merge(&mut self.waiting, m, if sign { -theta } else { theta }, false);
         }
     }
 

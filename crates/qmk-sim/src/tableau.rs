@@ -73,9 +73,6 @@ impl PauliString {
     }
 }
 
-/// What a fold did first, so that the frame can follow it.
-pub(crate) type Before = Turn;
-
 /// Inverse tableau of an n-qubit Clifford.
 #[derive(Clone, Debug)]
 pub(crate) struct Tableau {
@@ -402,8 +399,8 @@ impl Tableau {
 
     /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on the right.
     /// `before` is H_d if Q has Z on d, S_d if Y, nothing if X: it turns Q into `X_d R`. With `hadamard`, `V†QV = Z_d`;
-    /// without, X_d. On return Q is R.
-    pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> Before {
+    /// without, X_d. On return Q is R; what `before` was is returned, so that the frame can follow it.
+    pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> Turn {
         let before = match (q.x(d), q.z(d)) {
             (true, true) => Turn::S,
             (true, false) => Turn::None,

@@ -8,6 +8,7 @@
 
 use super::Mask;
 use super::kernel::{Combine, LANE_BITS, LANE_MASK, insert_zero, parity};
+use crate::rotations::{commute, merge};
 use crate::simd::{Chunk, Kernel, LANES, Simd};
 use num_complex::Complex64;
 use std::ops::BitXor;
@@ -23,7 +24,7 @@ const GATHER: [usize; 2] = [12, 4];
 /// Qubits below which planning costs more than it saves. The number of groups must not matter: the same group rounds the
 /// same way in any company.
 pub(super) const WORTHWHILE: u32 = 11;
-/// Bound on how many rotations or operators one is moved across that it commutes with.
+/// Bound on how many operators one is moved across that it commutes with.
 const REACH: usize = 64;
 /// Longest run considered for one operator.
 const RUN: usize = 64;
@@ -71,27 +72,6 @@ impl Basis {
     fn parities(&self, v: u64) -> u64 {
         self.vectors.iter().enumerate().fold(0, |c, (i, b)| c | (parity(v & b) as u64) << i)
     }
-}
-
-fn commute(p: Mask, q: Mask) -> bool {
-    parity(p.x & q.z) == parity(p.z & q.x)
-}
-
-/// Adds the angles of rotations about the same string that can be brought together. With `sort`, also moves each
-/// rotation back to the last one that it does not commute with: these often share qubits.
-fn merge(ops: &[(Mask, f64)], sort: bool) -> Vec<(Mask, f64)> {
-    let mut merged: Vec<(Mask, f64)> = Vec::with_capacity(ops.len());
-    for &(p, theta) in ops {
-        let earlier = merged.iter().enumerate().rev().take(REACH);
-        match earlier.map(|(i, &(q, _))| (i, q)).find(|&(_, q)| (p.x, p.z) == (q.x, q.z) || !commute(p, q)) {
-            Some((i, q)) if (p.x, p.z) == (q.x, q.z) => {
-                merged[i].1 += if p.negative == q.negative { theta } else { -theta };
-            }
-            Some((i, _)) if sort => merged.insert(i + 1, (p, theta)),
-            _ => merged.push((p, theta)),
-        }
-    }
-    merged
 }
 
 /// A run of rotations that becomes one operator.
@@ -393,7 +373,12 @@ pub(super) fn gather(k: u32) -> usize {
 
 /// The passes that do the work of `ops` on groups of `2^k` amplitudes, copying blocks for at least `gather` operators.
 pub(super) fn passes(k: u32, ops: &[(Mask, f64)], gather: usize) -> Vec<Pass> {
-    let [a, b] = [false, true].map(|sort| cut(&merge(ops, sort)));
+    // As they come, and with rotations moved to those that they do not commute with: these often share qubits.
+    let [a, b] = [false, true].map(|sort| {
+        let mut merged = Vec::with_capacity(ops.len());
+        ops.iter().for_each(|&(p, theta)| merge(&mut merged, p, theta, sort));
+        cut(&merged)
+    });
     let mut left = if b.0 < a.0 { b.1 } else { a.1 };
     let mut passes = Vec::new();
     let bits = (BLOCK_BITS - LANE_BITS) as usize;
