@@ -30,12 +30,16 @@ bitflags::bitflags! {
     pub struct Rights: u32 {
         /// Read the object's status, outcomes, usage.
         const READ = 1 << 0;
-        /// Use the object: admit and spawn (machine), spawn (image), apply (qubit).
+        /// Use the object: admit and spawn (machine), spawn (image, context, region), apply (qubit), accept and use
+        /// (channel endpoint), restore (checkpoint).
         const USE = 1 << 1;
         /// Place derived capabilities in another domain's space.
         const GRANT = 1 << 2;
-        /// Destroy or cancel the object.
+        /// Place capabilities in the space (domain); pause, migrate, roll back, checkpoint (strand); free (qubit); close
+        /// (channel endpoint).
         const CONTROL = 1 << 3;
+        /// Offer channels to the domain.
+        const OFFER = 1 << 4;
 
         /// `CAP_ALLOC`: allocate logical qubits.
         const ALLOC = 1 << 16;
@@ -47,13 +51,13 @@ bitflags::bitflags! {
         const TELEPORT = 1 << 19;
         /// `CAP_MAGIC`: anything that consumes magic states.
         const MAGIC = 1 << 20;
-        /// `CAP_LINK`: open entanglement channels.
+        /// `CAP_LINK`: offer, accept and use entanglement channels.
         const LINK = 1 << 21;
         /// `CAP_CHECKPOINT`: take and restore checkpoints.
         const CHECKPOINT = 1 << 22;
         /// `CAP_DEBUG`: inspect amplitudes and traces.
         const DEBUG = 1 << 23;
-        /// `CAP_ADMIN`: create domains.
+        /// `CAP_ADMIN`: create domains, scheduling contexts and regions.
         const ADMIN = 1 << 24;
     }
 }

@@ -274,4 +274,7 @@ pub enum ImageErrorKind {
     /// The machine capability lacks the instruction's class.
     #[error("capability class missing")]
     Class,
+    /// The instruction needs more than the machine ever has at once.
+    #[error("the machine never has what the operation needs at once")]
+    Unaffordable,
 }

@@ -11,14 +11,46 @@ use serde::{Deserialize, Serialize};
 pub struct Quota {
     /// Logical qubits live at once.
     pub qubits: u32,
+    /// Physical qubits of those, at once.
+    pub physical_qubits: u64,
     /// Strands not yet destroyed.
     pub strands: u32,
-    /// Instructions of all admitted images together.
+    /// Size of all admitted images together: instructions, condition terms and registers.
     pub instructions: u32,
     /// Occupied capability slots.
     pub slots: u32,
+    /// Channels offered, to it or by it, and not yet closed.
+    pub channels: u32,
+    /// Checkpoints not yet destroyed.
+    pub checkpoints: u32,
     /// Qubits carrying live magic at once, per space: the cost of simulating them is exponential in it.
     pub active: u32,
+    /// Magic states in one window.
+    pub magic: u64,
+    /// Epochs in one window in which strands of the domain may issue, counted per strand.
+    pub epochs: u64,
+    /// Epochs of one window; 0 is one window without end.
+    pub window: u64,
+    /// Share of contended resources, relative to other domains'; at least 1.
+    pub weight: u32,
+}
+
+impl Quota {
+    /// No limit but that on live magic, and weight 1.
+    pub const UNLIMITED: Quota = Quota {
+        qubits: u32::MAX,
+        physical_qubits: u64::MAX,
+        strands: u32::MAX,
+        instructions: u32::MAX,
+        slots: u32::MAX,
+        channels: u32::MAX,
+        checkpoints: u32::MAX,
+        active: 26,
+        magic: u64::MAX,
+        epochs: u64::MAX,
+        window: 0,
+        weight: 1,
+    };
 }
 
 /// What a domain uses of its [`Quota`].
@@ -26,18 +58,73 @@ pub struct Quota {
 pub struct DomainUsage {
     /// Logical qubits.
     pub qubits: u32,
+    /// Physical qubits.
+    pub physical_qubits: u64,
     /// Strands.
     pub strands: u32,
-    /// Instructions.
+    /// Size of admitted images.
     pub instructions: u32,
     /// Slots.
     pub slots: u32,
+    /// Channels.
+    pub channels: u32,
+    /// Checkpoints.
+    pub checkpoints: u32,
+    /// Magic states in the current window.
+    pub magic: u64,
+    /// Epochs in the current window.
+    pub epochs: u64,
+    /// Magic states since the domain was made.
+    pub total_magic: u64,
+    /// Raw entangled pairs that went into its channels since the domain was made.
+    pub total_pairs: u64,
+}
+
+/// What may be done through a machine capability that was derived with a budget, and through all that derive from
+/// it. Strands and qubits count while they exist, magic states for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Strands not yet destroyed.
+    pub strands: u32,
+    /// Logical qubits: held, and those of strands not yet destroyed.
+    pub qubits: u32,
+    /// Magic states, those of all shots.
+    pub magic: u64,
+}
+
+/// Families of quantum error correcting codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Code {
+    /// Rotated surface code.
+    #[default]
+    Surface,
+    /// Bacon-Shor.
+    BaconShor,
+    /// Subsystem hypergraph product simplex codes.
+    Shyps,
+    /// Honeycomb Floquet code.
+    Floquet,
+}
+
+/// How a logical qubit is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Patch {
+    /// Code.
+    pub code: Code,
+    /// Code distance.
+    pub distance: u16,
+}
+
+impl Default for Patch {
+    fn default() -> Self {
+        Patch { code: Code::Surface, distance: 7 }
+    }
 }
 
 /// Kinds of kernel object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ObjectKind {
-    /// The machine: the right to admit and run programs.
+    /// The machine, or a part of its budget: the right to admit and run programs. The root of a session.
     Machine,
     /// A domain, as seen by its creator.
     Domain,
@@ -47,6 +134,14 @@ pub enum ObjectKind {
     Strand,
     /// A qubit held interactively.
     Qubit,
+    /// A share of the machine that strands run under.
+    Context,
+    /// A part of the machine that is kept for those who hold it.
+    Region,
+    /// One end of a channel.
+    Endpoint,
+    /// A state to come back to.
+    Checkpoint,
 }
 
 /// State of a strand.
@@ -56,6 +151,8 @@ pub enum StrandState {
     Waiting,
     /// Instructions are being issued.
     Running,
+    /// Held at a fence: paused, or about to migrate.
+    Held,
     /// All instructions are issued; the machine is finishing the shots.
     Draining,
     /// Outcomes can be read.
@@ -71,6 +168,8 @@ pub struct StrandStatus {
     pub state: StrandState,
     /// Epochs from start to the end of the first shot so far.
     pub epochs: u64,
+    /// Epochs that it waited before it started.
+    pub waited: u64,
     /// Instructions issued.
     pub issued: u32,
     /// Instructions of the image.
@@ -83,8 +182,61 @@ pub struct StrandStatus {
     pub magic_states: u64,
     /// Largest number of active qubits so far.
     pub peak_active: u32,
+    /// Instructions that free a qubit which is neither measured nor known to be in a basis state; they reset it first.
+    pub dirty_frees: u32,
     /// Instruction the machine refused, and why.
     pub fault: Option<(u32, String)>,
+}
+
+/// How to run an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Number of shots, at least 1.
+    pub shots: u64,
+    /// Seed of the strand's randomness.
+    pub seed: u64,
+    /// Higher issues first among the strands of a context.
+    pub priority: i32,
+    /// Epochs, from now on, within which all shots must fit. Refused at once if that cannot be kept.
+    pub deadline: Option<u64>,
+    /// Context with `USE` to run under; the domain's own if `None`.
+    pub context: Option<Handle>,
+    /// Region with `USE` to run in; the shared one if `None`.
+    pub region: Option<Handle>,
+    /// Encoding of its qubits.
+    pub patch: Patch,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run { shots: 1, seed: 0, priority: 0, deadline: None, context: None, region: None, patch: Patch::default() }
+    }
+}
+
+/// State of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChannelState {
+    /// Waits for the other side.
+    Offered,
+    /// Holds a pair.
+    Linked,
+    /// The pair has been used.
+    Used,
+}
+
+/// Reply to [`Syscall::Accept`] and [`Syscall::ChannelStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelInfo {
+    /// State.
+    pub state: ChannelState,
+    /// Fidelity with the Bell state: asked for while offered, then that of the pair.
+    pub fidelity: f64,
+    /// Rounds of purification.
+    pub rounds: u32,
+    /// Raw pairs that go into it, on average.
+    pub pairs: u64,
+    /// Epoch from which on the pair can be used.
+    pub ready_at: u64,
 }
 
 /// A system call.
@@ -98,6 +250,28 @@ pub enum Syscall {
         /// Limits of the new domain.
         quota: Quota,
     },
+    /// Creates a scheduling context: a share beside those of domains. Needs `ADMIN`.
+    CreateContext {
+        /// Machine capability.
+        machine: Handle,
+        /// Share, at least 1.
+        weight: u32,
+        /// Epochs in one window in which its strands may issue, counted per strand.
+        epochs: u64,
+        /// Epochs of one window; 0 is one window without end.
+        window: u64,
+    },
+    /// Takes a region out of the shared part of the machine. Needs `ADMIN`.
+    CreateRegion {
+        /// Machine capability.
+        machine: Handle,
+        /// Logical qubits, free at present.
+        qubits: u32,
+        /// Two-qubit operations routed at once.
+        routes: u32,
+        /// Magic states delivered per epoch.
+        magic: u32,
+    },
     /// Derives a capability with the same or fewer rights. `into` places it in another domain's space, which needs
     /// `GRANT` on the source; the reply's handle then indexes that space.
     Derive {
@@ -109,14 +283,17 @@ pub enum Syscall {
         badge: u64,
         /// Domain capability with `CONTROL`, or the caller's own space.
         into: Option<Handle>,
+        /// Limits what is done through it; for machine capabilities only.
+        budget: Option<Budget>,
     },
-    /// Deletes every capability derived from the target, in every domain. Objects left without a
-    /// capability are destroyed.
+    /// Deletes capabilities derived from the target, in every domain, in one bounded step. Call again while the reply
+    /// says that there are more. Objects left without a capability are destroyed.
     Revoke {
         /// Capability whose descendants are deleted; it stays.
         target: Handle,
     },
-    /// Deletes one capability and its descendants.
+    /// Deletes one capability and its descendants, in one bounded step; itself last. Call again while the reply says
+    /// that there are more.
     Delete {
         /// Capability to delete.
         target: Handle,
@@ -139,12 +316,8 @@ pub enum Syscall {
         machine: Handle,
         /// Image capability with `USE`.
         image: Handle,
-        /// Number of shots, at least 1.
-        shots: u64,
-        /// Seed of the strand's randomness.
-        seed: u64,
-        /// Higher issues first among the domain's strands.
-        priority: i32,
+        /// How.
+        run: Run,
     },
     /// How far a strand is. Needs `READ`.
     Status {
@@ -160,10 +333,57 @@ pub enum Syscall {
         /// At most this many shots.
         count: u32,
     },
+    /// Holds a strand at its next fence, or lets it go on.
+    Pause {
+        /// Strand capability with `CONTROL`.
+        strand: Handle,
+        /// Whether to hold it.
+        paused: bool,
+    },
+    /// Moves a strand to another region at its next fence, once that has room.
+    Migrate {
+        /// Strand capability with `CONTROL`.
+        strand: Handle,
+        /// Region with `USE`; the shared one if `None`.
+        region: Option<Handle>,
+    },
+    /// Undoes unitary operations back to the last irreversible one, by performing their inverses: those of a strand,
+    /// or those on the domain's interactive qubits.
+    Rollback {
+        /// Machine capability with `USE` and `COMPUTE`.
+        machine: Handle,
+        /// Strand capability with `CONTROL`.
+        strand: Option<Handle>,
+    },
+    /// Takes a checkpoint: of a strand, at its next fence, or of the domain's interactive qubits, at once.
+    Checkpoint {
+        /// Machine capability with `USE` and `CHECKPOINT`.
+        machine: Handle,
+        /// Strand capability with `CONTROL`.
+        strand: Option<Handle>,
+    },
+    /// Whether a checkpoint has been taken. Needs `READ`.
+    CheckpointStatus {
+        /// Checkpoint capability.
+        checkpoint: Handle,
+    },
+    /// Goes back to a checkpoint. Needs `USE`.
+    Restore {
+        /// Checkpoint capability.
+        checkpoint: Handle,
+    },
     /// Takes a qubit in |0> into the domain's interactive space.
     TakeQubit {
         /// Machine capability with `USE` and `ALLOC`.
         machine: Handle,
+    },
+    /// Frees a qubit: deletes every capability to it. One that is neither measured nor known to be in a basis state is
+    /// reset first, which the reply tells.
+    FreeQubit {
+        /// Qubit capability with `CONTROL`.
+        qubit: Handle,
+        /// Bring it back to a basis state by undoing what was done to it, where that leaves other qubits alone.
+        uncompute: bool,
     },
     /// Applies an operation to interactive qubits: register `i` of `op` is `qubits[i]`; event registers are ignored and
     /// outcomes are in the reply. Not `Alloc`, `Free` or `Fence`.
@@ -175,6 +395,52 @@ pub enum Syscall {
         /// Qubit capabilities with `USE`.
         qubits: Vec<Handle>,
     },
+    /// Offers a channel to another domain, whose space gets a capability to the far endpoint.
+    Offer {
+        /// Machine capability with `USE` and `LINK`.
+        machine: Handle,
+        /// Qubit of the domain, with `USE`, that will hold the near half; its state is lost.
+        qubit: Handle,
+        /// Domain capability with `OFFER`.
+        to: Handle,
+        /// Least fidelity with a Bell state, above 1/4 and at most 1.
+        fidelity: f64,
+    },
+    /// Accepts an offered channel: a pair is made and purified.
+    Accept {
+        /// Machine capability with `USE` and `LINK`.
+        machine: Handle,
+        /// Endpoint capability with `USE`.
+        endpoint: Handle,
+        /// Qubit of the domain, with `USE`, that will hold the near half; its state is lost.
+        qubit: Handle,
+    },
+    /// Teleports the state of a qubit to the far half of the channel's pair.
+    Teleport {
+        /// Machine capability with `USE`, `LINK` and `TELEPORT`.
+        machine: Handle,
+        /// Endpoint capability with `USE`.
+        endpoint: Handle,
+        /// Qubit of the domain, with `USE`; left in a basis state.
+        qubit: Handle,
+    },
+    /// Joins two channels that end here into one between their far sides, which keep their endpoints.
+    SwapEntanglement {
+        /// Machine capability with `USE`, `LINK` and `TELEPORT`.
+        machine: Handle,
+        /// Endpoint capabilities with `USE`.
+        endpoints: [Handle; 2],
+    },
+    /// Closes a channel for both sides: endpoints are deleted, halves of an unused pair reset.
+    CloseChannel {
+        /// Endpoint capability with `CONTROL`.
+        endpoint: Handle,
+    },
+    /// State of a channel. Needs `READ`.
+    ChannelStatus {
+        /// Endpoint capability.
+        endpoint: Handle,
+    },
     /// The caller's usage and quota.
     Usage,
 }
@@ -182,10 +448,17 @@ pub enum Syscall {
 /// Reply to a successful system call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
+    /// Nothing to tell.
+    Done,
     /// A new capability.
     Handle(Handle),
-    /// How many capabilities were deleted.
-    Deleted(u32),
+    /// Capabilities deleted by this step, and whether there are more to delete.
+    Deleted {
+        /// Capabilities.
+        count: u32,
+        /// Call again.
+        more: bool,
+    },
     /// To `Inspect`.
     Capability {
         /// Kind of object.
@@ -199,8 +472,33 @@ pub enum Reply {
     Status(StrandStatus),
     /// To `Outcomes`.
     Outcomes(Vec<u8>),
-    /// To `Apply`: outcomes in the order the operation writes them.
-    Applied(Vec<bool>),
+    /// To `Apply`, `Teleport` and `SwapEntanglement`.
+    Applied {
+        /// Outcomes in the order the operation writes them.
+        outcomes: Vec<bool>,
+        /// Epoch at which the qubits are free again.
+        until: u64,
+    },
+    /// To `FreeQubit`.
+    Freed {
+        /// The qubit was neither measured nor known to be in a basis state, and was reset.
+        dirty: bool,
+        /// Operations that were undone.
+        undone: u32,
+    },
+    /// To `Rollback`: operations that were undone.
+    RolledBack(u32),
+    /// To `CheckpointStatus`: the epoch in which it was taken, if it was.
+    Checkpoint(Option<u64>),
+    /// To `Offer`.
+    Offered {
+        /// The near endpoint, in the caller's space.
+        endpoint: Handle,
+        /// The far endpoint, in the other domain's space.
+        invitation: Handle,
+    },
+    /// To `Accept` and `ChannelStatus`.
+    Channel(ChannelInfo),
     /// To `Usage`.
     Usage {
         /// Current use.
@@ -216,19 +514,31 @@ pub enum Limit {
     /// Logical qubits.
     #[error("logical qubits")]
     Qubits,
+    /// Physical qubits.
+    #[error("physical qubits")]
+    PhysicalQubits,
     /// Strands.
     #[error("strands")]
     Strands,
-    /// Instructions.
+    /// Size of images.
     #[error("instructions")]
     Instructions,
     /// Capability slots.
     #[error("capability slots")]
     Slots,
+    /// Channels.
+    #[error("channels")]
+    Channels,
+    /// Checkpoints.
+    #[error("checkpoints")]
+    Checkpoints,
+    /// Magic states.
+    #[error("magic states")]
+    Magic,
 }
 
 /// Why a system call was refused. A handle of someone else's and one that never existed look the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum KernelError {
     /// The handle names nothing in the caller's capability space.
     #[error("no such capability")]
@@ -242,6 +552,9 @@ pub enum KernelError {
     /// The domain's quota would be exceeded.
     #[error("quota exceeded: {0}")]
     Quota(Limit),
+    /// The budget of a machine capability would be exceeded.
+    #[error("budget of the capability exceeded: {0}")]
+    Budget(Limit),
     /// The machine does not have that many qubits.
     #[error("the machine has {available} logical qubits, {requested} were asked for")]
     Capacity {
@@ -256,9 +569,30 @@ pub enum KernelError {
     /// An argument is out of range.
     #[error("invalid argument: {0}")]
     Argument(String),
-    /// Outcomes are not there yet.
-    #[error("shots not finished")]
-    NotReady,
+    /// What was asked for is not there yet.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// The object's state does not allow it.
+    #[error("not possible: {0}")]
+    State(String),
+    /// The deadline cannot be kept.
+    #[error("the deadline of {asked} epochs cannot be kept: {why}")]
+    Deadline {
+        /// Epochs asked for.
+        asked: u64,
+        /// Why.
+        why: String,
+    },
+    /// The fidelity cannot be reached by purification.
+    #[error("fidelity {asked} cannot be reached from raw pairs of fidelity {raw}; the best is {best}")]
+    Fidelity {
+        /// Fidelity asked for.
+        asked: f64,
+        /// Fidelity of raw pairs.
+        raw: f64,
+        /// Best fidelity.
+        best: f64,
+    },
     /// The machine failed.
     #[error("machine: {0}")]
     Device(String),

@@ -13,10 +13,15 @@ extern crate alloc;
 use alloc::vec::Vec;
 use alloc::{string::String, sync::Arc};
 use qmk_abi::image::{Event, Image, Instr, Op, Qubit};
+use qmk_abi::syscall::Patch;
 
 /// Names a space of a device. Devices may reuse ids after [`Device::close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpaceId(pub u32);
+
+/// Names a saved state of a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(pub u32);
 
 /// Static description of a machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +34,22 @@ pub struct MachineSpec {
     pub magic_per_epoch: u32,
     /// Magic states that can be kept in stock.
     pub magic_buffer: u32,
+    /// Patches whose syndrome of one epoch the decoders work off in one epoch. What is left is backlog.
+    pub decoded_per_epoch: u32,
+    /// Links between spaces.
+    pub link: LinkSpec,
     /// What the machine can do beyond the contract.
     pub features: Features,
+}
+
+/// How raw entangled pairs come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkSpec {
+    /// Weights of the Bell states that a raw pair is a mixture of: the wanted one, and that with an X, Y or Z on one half.
+    /// They add up to 1; the first is the fidelity.
+    pub raw: [f64; 4],
+    /// Raw pairs per epoch.
+    pub pairs_per_epoch: u32,
 }
 
 /// Optional abilities of a device.
@@ -43,12 +62,17 @@ pub struct Features {
 /// Cost of one operation in the machine's own units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Logical cycles from issue until the operands are free again. 0: tracked in software.
+    /// Logical cycles from issue until the operands are free again, at most [`Cost::MAX_CYCLES`]. 0: tracked in software.
     pub cycles: u32,
     /// Magic states consumed.
     pub magic: u32,
     /// Routing channels occupied while it runs.
     pub routes: u32,
+}
+
+impl Cost {
+    /// Longest operation.
+    pub const MAX_CYCLES: u32 = 255;
 }
 
 /// A Pauli error channel that acts right after an instruction, whether or not its condition held.
@@ -170,8 +194,11 @@ pub trait Device {
     /// What the machine is.
     fn spec(&self) -> &MachineSpec;
 
-    /// What an operation costs.
-    fn cost(&self, op: &Op) -> Cost;
+    /// What an operation costs on patches of this kind.
+    fn cost(&self, op: &Op, patch: Patch) -> Cost;
+
+    /// Physical qubits of one logical qubit with its ancillas; `None` if the machine has no such patches.
+    fn physical_qubits(&self, patch: Patch) -> Option<u32>;
 
     /// Opens a space. The image must have been admitted: registers and events in range, allocated before
     /// use, events written before they are read.
@@ -180,6 +207,10 @@ pub trait Device {
     /// Allows the device to perform instruction `index` of the space's image. Each index is issued exactly once,
     /// after every instruction it depends on.
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
+
+    /// Takes back an issued unitary instruction by performing its inverse, in a space whose work has not begun or is
+    /// thrown away by it. All that depends on the instruction has been taken back before. It may be issued again.
+    fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
 
     /// Works on issued instructions and remaining shots for at most about `budget` elementary steps (one
     /// instruction of one shot is at least one), so that a caller can stay responsive. With a budget of at least 1
@@ -194,9 +225,24 @@ pub trait Device {
     fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>);
 
     /// Performs one instruction at once in an interactive space, growing registers and events as named. Outcomes
-    /// are read with [`Device::outcome`] for shot 0.
+    /// are read with [`Device::outcome`] for shot 0. An instruction that is refused changes nothing.
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError>;
 
-    /// Forgets a space and its outcomes. Unknown ids are ignored.
+    /// Makes an entangled pair of a qubit of one interactive space and one of another: puts both, which must be in use, in
+    /// |0>, then in (|00> + |11>)/√2, then applies X, Y or Z to the second with these probabilities. The two spaces are one
+    /// state from then on, but operations still name qubits by space and register.
+    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError>;
+
+    /// Saves the state of a space, if [`Features::snapshot`]. A space that shares a state with another cannot be saved.
+    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError>;
+
+    /// Brings a space back to a saved state. The draws of later measurements of interactive spaces are new ones.
+    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError>;
+
+    /// Forgets a saved state. Unknown ids are ignored.
+    fn forget(&mut self, snapshot: SnapshotId);
+
+    /// Forgets a space and its outcomes. Unknown ids are ignored. Qubits of other spaces that were entangled with its
+    /// qubits are left as if those had been measured and the outcomes lost.
     fn close(&mut self, space: SpaceId);
 }
