@@ -222,6 +222,8 @@ pub enum ChannelState {
     Linked,
     /// The pair has been used.
     Used,
+    /// Closed by either side.
+    Closed,
 }
 
 /// Reply to [`Syscall::Accept`] and [`Syscall::ChannelStatus`].
@@ -431,7 +433,7 @@ pub enum Syscall {
         /// Endpoint capabilities with `USE`.
         endpoints: [Handle; 2],
     },
-    /// Closes a channel for both sides: endpoints are deleted, halves of an unused pair reset.
+    /// Closes a channel for both sides; halves of a pair that was not used are reset. So does deleting an endpoint.
     CloseChannel {
         /// Endpoint capability with `CONTROL`.
         endpoint: Handle,

@@ -1,5 +1,6 @@
 //! Admission: one O(n) pass over an untrusted image, which also computes its dataflow.
 
+use crate::reverse::{Known, after};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,6 +31,8 @@ pub struct Admitted {
     pub classes: Rights,
     /// Most registers allocated at once.
     pub peak_qubits: u32,
+    /// Instructions that free a register which is neither measured nor known to be in a basis state.
+    pub dirty_frees: u32,
     /// How often each instruction is the successor of another.
     pub(crate) predecessors: Vec<u32>,
     /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. A register's users wait
@@ -75,6 +78,7 @@ impl Admitted {
 #[derive(Clone, Copy)]
 struct Register {
     allocated: bool,
+    known: Known,
     /// The instruction that named it last, and as which operand.
     last: u32,
     operand: u8,
@@ -91,13 +95,14 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
     if too_large {
         return Err(ImageError { at: 0, kind: Kind::TooLarge });
     }
-    let mut registers = vec![Register { allocated: false, last: NONE, operand: 0 }; image.qubits as usize];
+    let mut registers =
+        vec![Register { allocated: false, known: Known::Basis, last: NONE, operand: 0 }; image.qubits as usize];
     let mut writer = vec![NONE; image.events as usize];
     let mut predecessors = Vec::with_capacity(n);
     let mut next = vec![[NONE; 3]; n];
     let mut reads: Vec<(Event, u32)> = Vec::new();
     let mut fences = Vec::new();
-    let (mut allocated, mut peak, mut classes) = (0u32, 0u32, Rights::empty());
+    let (mut allocated, mut peak, mut dirty_frees, mut classes) = (0u32, 0u32, 0u32, Rights::empty());
     let mut terms_read = 0usize;
     for (at, &Instr { op, cond }) in image.code.iter().enumerate() {
         let at = at as u32;
@@ -126,6 +131,7 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 (Op::Free(_), true) => {
                     register.allocated = false;
                     allocated -= 1;
+                    dirty_frees += !register.known.clean() as u32;
                 }
                 _ => {}
             }
@@ -134,6 +140,16 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 waits_for += 1;
             }
             (register.last, register.operand) = (at, operand as u8);
+        }
+        let known = |q: Option<u32>| q.and_then(|q| registers.get(q as usize)).map_or(Known::Unknown, |r| r.known);
+        let mut qubits = op.qubits();
+        let before = [known(qubits.next()), known(qubits.next()), known(qubits.next())];
+        let then = after(&op, &before);
+        for ((q, before), then) in op.qubits().zip(before).zip(then) {
+            if let Some(register) = registers.get_mut(q as usize) {
+                // A conditional one may happen or not.
+                register.known = if cond.is_none() { then } else { then.min(before) };
+            }
         }
         if let Some(cond) = cond {
             if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
@@ -183,7 +199,17 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         predecessors.push(waits_for);
     }
     let (offsets, readers) = group(&reads, image.events as usize);
-    Ok(Admitted { image: Arc::new(image), classes, peak_qubits: peak, predecessors, next, readers, offsets, fences })
+    Ok(Admitted {
+        image: Arc::new(image),
+        classes,
+        peak_qubits: peak,
+        dirty_frees,
+        predecessors,
+        next,
+        readers,
+        offsets,
+        fences,
+    })
 }
 
 /// Values by key, in their order: those of key k are `values[offsets[k]..offsets[k + 1]]`.

@@ -1,9 +1,14 @@
-//! Capability spaces and the derivation tree.
+//! Capability spaces, and the order of derivation that runs through them.
+//!
+//! All capabilities form one list in which each is followed by those derived from it, latest first, as in seL4's mapping
+//! database: the descendants of a capability are the run of deeper entries behind it. Deleting is unlinking, so a subtree can
+//! be taken down in bounded steps and is well-formed between any two of them.
 
 use alloc::vec::Vec;
+use qmk_abi::syscall::ObjectKind;
 use qmk_abi::{Handle, Rights};
 
-/// Names a domain to the embedding of the kernel. Domains are never renumbered while they exist.
+/// Names a domain to the embedding of the kernel. Ids are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainId(pub u32);
 
@@ -14,56 +19,65 @@ pub(crate) struct SlotRef {
     pub(crate) slot: u32,
 }
 
-/// A capability and its place in the derivation tree.
-#[derive(Clone, Debug)]
+/// What a handle gives.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Capability {
     pub(crate) object: u32,
     pub(crate) rights: Rights,
-    pub(crate) badge: u64,
-    pub(crate) parent: Option<SlotRef>,
-    /// Most recently derived child; siblings form a doubly linked list.
-    pub(crate) child: Option<SlotRef>,
-    pub(crate) next: Option<SlotRef>,
-    pub(crate) prev: Option<SlotRef>,
+    pub(crate) kind: ObjectKind,
 }
 
+/// What every call looks at.
 #[derive(Clone, Debug)]
 struct Slot {
     generation: u32,
     capability: Option<Capability>,
 }
 
+/// What derivation and deletion look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) badge: u64,
+    pub(crate) depth: u32,
+    pub(crate) prev: Option<SlotRef>,
+    pub(crate) next: Option<SlotRef>,
+}
+
 /// A domain's capability space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Space {
     slots: Vec<Slot>,
+    links: Vec<Link>,
     free: Vec<u32>,
     pub(crate) used: u32,
 }
 
 impl Space {
-    pub(crate) fn get(&self, handle: Handle) -> Option<&Capability> {
+    #[inline]
+    pub(crate) fn get(&self, handle: Handle) -> Option<Capability> {
         let slot = self.slots.get(handle.slot as usize)?;
-        (slot.generation == handle.generation).then_some(slot.capability.as_ref())?
+        if slot.generation == handle.generation { slot.capability } else { None }
     }
 
-    pub(crate) fn at(&self, slot: u32) -> Option<&Capability> {
-        self.slots.get(slot as usize)?.capability.as_ref()
+    pub(crate) fn link(&self, slot: u32) -> Option<&Link> {
+        self.links.get(slot as usize)
     }
 
-    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Capability> {
-        self.slots.get_mut(slot as usize)?.capability.as_mut()
+    pub(crate) fn link_mut(&mut self, slot: u32) -> Option<&mut Link> {
+        self.links.get_mut(slot as usize)
     }
 
-    pub(crate) fn insert(&mut self, capability: Capability) -> Handle {
+    pub(crate) fn insert(&mut self, capability: Capability, link: Link) -> Handle {
         self.used += 1;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 1, capability: None });
-            self.slots.len() as u32 - 1
-        });
-        let entry = &mut self.slots[slot as usize];
-        entry.capability = Some(capability);
-        Handle { slot, generation: entry.generation }
+        if let Some(slot) = self.free.pop()
+            && let (Some(s), Some(l)) = (self.slots.get_mut(slot as usize), self.links.get_mut(slot as usize))
+        {
+            (s.capability, *l) = (Some(capability), link);
+            return Handle { slot, generation: s.generation };
+        }
+        self.slots.push(Slot { generation: 1, capability: Some(capability) });
+        self.links.push(link);
+        Handle { slot: self.slots.len() as u32 - 1, generation: 1 }
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Capability> {
@@ -78,10 +92,19 @@ impl Space {
         Some(capability)
     }
 
-    pub(crate) fn occupied(&self) -> impl Iterator<Item = (Handle, &Capability)> {
+    /// The last occupied slot; the free ones behind it are forgotten, so that emptying a space is linear. Only for spaces
+    /// that no one uses again.
+    pub(crate) fn last(&mut self) -> Option<u32> {
+        while self.slots.last().is_some_and(|s| s.capability.is_none()) {
+            self.slots.pop();
+        }
+        self.slots.len().checked_sub(1).map(|s| s as u32)
+    }
+
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = (Handle, Capability)> {
         self.slots
             .iter()
             .enumerate()
-            .filter_map(|(i, s)| Some((Handle { slot: i as u32, generation: s.generation }, s.capability.as_ref()?)))
+            .filter_map(|(i, s)| Some((Handle { slot: i as u32, generation: s.generation }, s.capability?)))
     }
 }

@@ -18,11 +18,24 @@ extern crate alloc;
 
 mod admit;
 mod capability;
+mod channel;
+mod checkpoint;
+mod deadline;
+mod epoch;
+mod frontier;
 mod kernel;
+mod purify;
+mod qubits;
+mod region;
+mod reverse;
+mod share;
+mod slab;
 mod strand;
+mod strands;
+mod tree;
 
 pub use admit::{Admitted, Limits, admit};
 pub use capability::DomainId;
-pub use kernel::{EpochReport, Kernel};
+pub use kernel::{Clock, EpochReport, Kernel};
 pub use qmk_abi as abi;
 pub use qmk_hal as hal;

@@ -1,172 +1,422 @@
-//! A running image: a dataflow frontier over its instructions.
+//! A running image.
 
 use crate::admit::Admitted;
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::deadline::Plan;
+use crate::frontier::{Class, Frontier};
+use crate::region::{Open, Promise};
+use crate::reverse::inverse;
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use qmk_abi::syscall::{StrandState, StrandStatus};
-use qmk_hal::{Device, DeviceError, SpaceId};
-
-/// What one epoch can spend, shared by all strands.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    pub(crate) magic: u32,
-    pub(crate) routes: u32,
-}
+use qmk_abi::syscall::{Run, StrandState, StrandStatus};
+use qmk_hal::{Cost, Device, DeviceError, SpaceId};
 
 #[derive(Debug)]
 pub(crate) struct Strand {
     pub(crate) owner: u32,
+    /// Objects that it keeps alive: the machine capability's budget, and the image.
+    pub(crate) machine: u32,
+    pub(crate) image_object: u32,
     pub(crate) image: Arc<Admitted>,
-    pub(crate) shots: u64,
-    pub(crate) seed: u64,
-    pub(crate) priority: i32,
+    pub(crate) run: Run,
+    pub(crate) context: u32,
+    pub(crate) region: u32,
+    /// Region to go to at the next fence.
+    pub(crate) migrate_to: Option<u32>,
+    pub(crate) paused: bool,
+    /// Checkpoints to take at the next fence.
+    pub(crate) checkpoints: Vec<u32>,
+    /// Order of arrival.
+    pub(crate) arrival: u64,
+    /// Epoch of arrival.
+    pub(crate) arrived: u64,
+    /// Physical qubits that it holds while it runs.
+    pub(crate) physical: u64,
     pub(crate) state: StrandState,
     pub(crate) space: Option<SpaceId>,
+    pub(crate) plan: Option<Plan>,
     started: u64,
+    /// Epoch in which it last issued something.
+    pub(crate) last_issue: u64,
+    /// Epochs and magic states that it still owes for what it took back.
+    debt: u64,
+    magic_debt: u64,
     epochs: u64,
     issued: u32,
     magic: u64,
     shots_done: u64,
     peak_active: u32,
     fault: Option<(u32, String)>,
-    frontier: Frontier,
-    /// Completions of the epochs to come, the next one first. Costs are a few dozen cycles at most.
+    frontier: Option<Frontier>,
+    /// Completions of the epochs to come, the next one first.
     in_flight: VecDeque<Vec<u32>>,
+    /// Unitary instructions issued since the last irreversible one, and when the first of them was.
+    reversible: Vec<u32>,
+    reversible_since: u64,
 }
 
-/// Which instructions of a program may be issued.
-#[derive(Debug, Default)]
-struct Frontier {
-    /// How many completions each instruction still waits for.
-    waiting_for: Vec<u32>,
-    ready: Vec<u32>,
-    /// Ready but behind a fence, by segment.
-    parked: BTreeMap<usize, Vec<u32>>,
-    segment: usize,
-    segment_end: u32,
-    completed: u32,
+/// What a strand stops issuing for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has had its turn.
+    Turn,
+    /// Nothing of what is ready can be issued in this epoch.
+    Dry,
 }
 
-impl Frontier {
-    fn new(image: &Admitted) -> Self {
-        let mut frontier = Frontier { waiting_for: image.predecessors.clone(), ..Frontier::default() };
-        frontier.segment_end = image.segment_end(0).unwrap_or(0);
-        for (i, &n) in image.predecessors.iter().enumerate() {
-            if n == 0 {
-                frontier.make_ready(image, i as u32);
-            }
-        }
-        frontier.pass_fences(image);
-        frontier
-    }
+/// Where a strand can be taken up again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) segment: usize,
+    issued: u32,
+    magic: u64,
+    epochs: u64,
+}
 
-    fn make_ready(&mut self, image: &Admitted, index: u32) {
-        // Nothing before the current segment is left.
-        if index < self.segment_end {
-            self.ready.push(index);
-        } else {
-            self.parked.entry(image.segment(index)).or_default().push(index);
-        }
-    }
+/// What a strand holds of the machine.
+pub(crate) struct Held {
+    pub(crate) owner: u32,
+    pub(crate) region: u32,
+    pub(crate) context: u32,
+    pub(crate) qubits: u32,
+    pub(crate) physical: u64,
+    pub(crate) promises: Vec<Promise>,
+}
 
-    fn pass_fences(&mut self, image: &Admitted) {
-        while self.completed == self.segment_end {
-            let Some(end) = image.segment_end(self.segment + 1) else { return };
-            self.segment += 1;
-            self.segment_end = end;
-            self.ready.extend(self.parked.remove(&self.segment).into_iter().flatten());
-        }
-    }
-
-    fn complete(&mut self, image: &Admitted, index: u32) {
-        image.for_each_successor(index, |next| {
-            let left = &mut self.waiting_for[next as usize];
-            *left -= 1;
-            if *left == 0 {
-                self.make_ready(image, next);
-            }
-        });
-        self.completed += 1;
-        self.pass_fences(image);
-    }
+/// What a new strand is made of.
+pub(crate) struct Origin {
+    pub(crate) owner: u32,
+    pub(crate) machine: u32,
+    pub(crate) image_object: u32,
+    pub(crate) image: Arc<Admitted>,
+    pub(crate) context: u32,
+    pub(crate) region: u32,
+    pub(crate) arrival: u64,
+    pub(crate) physical: u64,
 }
 
 impl Strand {
-    pub(crate) fn new(owner: u32, image: Arc<Admitted>, shots: u64, seed: u64, priority: i32) -> Self {
+    pub(crate) fn new(origin: Origin, run: Run, now: u64) -> Self {
+        let Origin { owner, machine, image_object, image, context, region, arrival, physical } = origin;
         Strand {
             owner,
+            machine,
+            image_object,
             image,
-            shots,
-            seed,
-            priority,
+            run,
+            context,
+            region,
+            migrate_to: None,
+            paused: false,
+            checkpoints: Vec::new(),
+            arrival,
+            arrived: now,
+            physical,
             state: StrandState::Waiting,
             space: None,
+            plan: None,
             started: 0,
+            last_issue: 0,
+            debt: 0,
+            magic_debt: 0,
             epochs: 0,
             issued: 0,
             magic: 0,
             shots_done: 0,
             peak_active: 0,
             fault: None,
-            frontier: Frontier::default(),
+            frontier: None,
             in_flight: VecDeque::new(),
+            reversible: Vec::new(),
+            reversible_since: 0,
         }
     }
 
-    pub(crate) fn start(&mut self, space: SpaceId, epoch: u64) {
+    /// With `heights`, instructions are issued by rank.
+    pub(crate) fn start(&mut self, space: SpaceId, now: u64, heights: Option<Arc<Vec<u32>>>) {
         self.state = StrandState::Running;
         self.space = Some(space);
-        self.started = epoch;
-        self.frontier = Frontier::new(&self.image);
+        self.started = now;
+        self.last_issue = now;
+        if self.plan.is_none() {
+            self.frontier = Some(Frontier::new(&self.image, heights, 0));
+            self.update_hold();
+        }
     }
 
-    /// Issues what is ready in this epoch under the budget; returns the number of instructions issued.
-    pub(crate) fn run_epoch<D: Device>(&mut self, device: &mut D, now: u64, budget: &mut Budget) -> u32 {
-        let Some(space) = self.space else { return 0 };
-        let (image, frontier) = (&*self.image, &mut self.frontier);
-        if let Some(mut due) = self.in_flight.pop_front() {
-            due.drain(..).for_each(|index| frontier.complete(image, index));
-            self.in_flight.push_back(due);
-        }
-        let before = self.issued;
-        let (mut at, mut deferred) = (0, 0);
-        while let Some(&index) = frontier.ready.get(at) {
-            at += 1;
-            let cost = device.cost(&image.image.code[index as usize].op);
-            if cost.magic > budget.magic || cost.routes > budget.routes {
-                frontier.ready[deferred] = index;
-                deferred += 1;
-                continue;
-            }
-            budget.magic -= cost.magic;
-            budget.routes -= cost.routes;
-            if let Err(e) = device.issue(space, index) {
-                return self.fail(e, before);
-            }
-            self.issued += 1;
-            self.magic += cost.magic as u64;
-            let cycles = cost.cycles as usize;
-            if cycles == 0 {
-                frontier.complete(image, index);
-            } else {
-                if self.in_flight.len() < cycles {
-                    self.in_flight.resize_with(cycles, Vec::new);
-                }
-                self.in_flight[cycles - 1].push(index);
+    /// Whether it holds qubits of the machine.
+    pub(crate) fn holds_qubits(&self) -> bool {
+        matches!(self.state, StrandState::Running | StrandState::Held | StrandState::Draining)
+    }
+
+    /// Whether it is between its start and the issue of its last instruction.
+    pub(crate) fn issues(&self) -> bool {
+        matches!(self.state, StrandState::Running | StrandState::Held)
+    }
+
+    pub(crate) fn is_ranked(&self) -> bool {
+        self.frontier.as_ref().is_some_and(Frontier::is_ranked)
+    }
+
+    /// Whether it could issue something, were there the resources.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state == StrandState::Running && self.debt == 0 && self.frontier.as_ref().is_some_and(Frontier::is_ready)
+    }
+
+    /// Stops at the next fence as long as something wants it to.
+    pub(crate) fn update_hold(&mut self) {
+        let hold = self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty();
+        let issues = self.issues();
+        if let Some(frontier) = &mut self.frontier {
+            frontier.set_hold(&self.image, hold);
+            if issues {
+                self.state = match frontier.held_at(&self.image) {
+                    Some(_) => StrandState::Held,
+                    None => StrandState::Running,
+                };
             }
         }
-        frontier.ready.truncate(deferred);
+    }
+
+    /// The fence it is held at, with nothing under way.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let segment = self.frontier.as_ref()?.held_at(&self.image)?;
+        Some(Mark { segment, issued: self.issued, magic: self.magic, epochs: self.epochs })
+    }
+
+    /// Takes up what it did at `mark`.
+    pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
+        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment));
+        self.in_flight.clear();
+        self.reversible.clear();
+        (self.debt, self.magic_debt) = (0, 0);
+        self.shots_done = 0;
+        (self.issued, self.magic, self.epochs) = (mark.issued, mark.magic, mark.epochs);
+        self.started = now.saturating_sub(mark.epochs);
+        self.last_issue = now;
+        self.state = StrandState::Running;
+        self.fault = None;
+        self.update_hold();
+    }
+
+    /// Ends the operations that are due in this epoch.
+    pub(crate) fn begin_epoch(&mut self, now: u64) {
+        if self.debt > 0 {
+            self.debt -= 1;
+        } else if let Some(frontier) = &mut self.frontier {
+            if let Some(mut due) = self.in_flight.pop_front() {
+                due.drain(..).for_each(|index| frontier.complete(&self.image, index));
+                self.in_flight.push_back(due);
+            }
+            if frontier.held_at(&self.image).is_some() {
+                self.state = StrandState::Held;
+            }
+        }
         self.epochs = now - self.started;
-        if frontier.completed as usize == image.image.code.len() {
+    }
+
+    /// After the last issue of an epoch: whether all is issued and complete.
+    pub(crate) fn end_epoch(&mut self) {
+        let done = match (&self.plan, &self.frontier) {
+            (Some(plan), _) => plan.is_done(self.epochs),
+            (None, Some(frontier)) => frontier.is_done(&self.image) && (self.debt, self.magic_debt) == (0, 0),
+            (None, None) => true,
+        };
+        if done {
             self.state = StrandState::Draining;
             // What told the order of issue takes memory that a strand no longer needs.
-            (self.frontier, self.in_flight) = Default::default();
+            (self.frontier, self.in_flight, self.reversible) = Default::default();
         } else {
+            if self.frontier.as_ref().is_some_and(|f| f.held_at(&self.image).is_some()) {
+                self.state = StrandState::Held;
+            }
             self.epochs += 1;
         }
+    }
+
+    /// Issues what the plan says for this epoch.
+    pub(crate) fn follow_plan<D: Device>(&mut self, device: &mut D, now: u64) -> u32 {
+        let (Some(space), Some(plan)) = (self.space, &mut self.plan) else { return 0 };
+        let before = self.issued;
+        while let Some(index) = plan.due(self.epochs) {
+            let Some(instr) = self.image.image.code.get(index as usize) else { break };
+            self.magic += device.cost(&instr.op, self.run.patch).magic as u64;
+            if let Err(e) = device.issue(space, index) {
+                self.fail(e);
+                break;
+            }
+            self.issued += 1;
+            self.last_issue = now;
+        }
         self.issued - before
+    }
+
+    /// Issues ready instructions. A ranked strand stops after `turn` instructions that need more than time.
+    pub(crate) fn issue<D: Device>(
+        &mut self,
+        device: &mut D,
+        open: &mut Open,
+        turn: u32,
+        owner_magic: &mut u64,
+    ) -> Stop {
+        if !self.is_ready() {
+            return Stop::Dry;
+        }
+        if self.magic_debt > 0 {
+            let paid = open.take_magic(self.magic_debt.min(*owner_magic));
+            self.magic_debt -= paid;
+            *owner_magic -= paid;
+            if self.magic_debt > 0 {
+                return Stop::Dry;
+            }
+        }
+        let before = self.issued;
+        let stop = if self.is_ranked() {
+            self.issue_ranked(device, open, turn, owner_magic)
+        } else {
+            self.issue_all(device, open, owner_magic)
+        };
+        if self.issued > before {
+            self.last_issue = open.now;
+        }
+        stop
+    }
+
+    fn issue_all<D: Device>(&mut self, device: &mut D, open: &mut Open, owner_magic: &mut u64) -> Stop {
+        let mut deferred = Vec::new();
+        let mut at = 0;
+        while let Some(&index) = self.frontier.as_mut().and_then(|f| f.fifo()?.get(at)) {
+            at += 1;
+            let Some(instr) = self.image.image.code.get(index as usize) else { continue };
+            let cost = device.cost(&instr.op, self.run.patch);
+            if cost.magic as u64 > *owner_magic || !open.take(cost) {
+                deferred.push(index);
+                continue;
+            }
+            *owner_magic -= cost.magic as u64;
+            if !self.put(device, index, cost, open) {
+                return Stop::Dry;
+            }
+        }
+        if let Some(queue) = self.frontier.as_mut().and_then(Frontier::fifo) {
+            queue.clear();
+            queue.append(&mut deferred);
+        }
+        Stop::Dry
+    }
+
+    fn issue_ranked<D: Device>(&mut self, device: &mut D, open: &mut Open, turn: u32, owner_magic: &mut u64) -> Stop {
+        let mut left = turn;
+        loop {
+            while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
+                let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
+                let cost = device.cost(&instr.op, self.run.patch);
+                if cost.magic as u64 > *owner_magic || !open.take(cost) {
+                    break;
+                }
+                if let Some(frontier) = &mut self.frontier {
+                    frontier.take(Class::Plain);
+                }
+                *owner_magic -= cost.magic as u64;
+                if !self.put(device, index, cost, open) {
+                    return Stop::Dry;
+                }
+            }
+            if left == 0 {
+                return Stop::Turn;
+            }
+            let Some(frontier) = &self.frontier else { return Stop::Dry };
+            let magic = frontier.first(Class::Magic).filter(|_| open.magic_open && *owner_magic > 0);
+            let routed = frontier.first(Class::Routed).filter(|_| open.routes_open);
+            let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
+            let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };
+            let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
+            let cost = device.cost(&instr.op, self.run.patch);
+            if cost.magic as u64 > *owner_magic {
+                // The owner's window is used up, which is no one else's matter.
+                *owner_magic = 0;
+                continue;
+            }
+            if !open.take(cost) {
+                continue;
+            }
+            if let Some(frontier) = &mut self.frontier {
+                frontier.take(class);
+            }
+            *owner_magic -= cost.magic as u64;
+            left -= 1;
+            if !self.put(device, index, cost, open) {
+                return Stop::Dry;
+            }
+        }
+    }
+
+    /// Hands an instruction to the device; false if it refuses.
+    #[inline]
+    fn put<D: Device>(&mut self, device: &mut D, index: u32, cost: Cost, open: &mut Open) -> bool {
+        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return false };
+        if let Err(e) = device.issue(space, index) {
+            self.fail(e);
+            return false;
+        }
+        self.issued += 1;
+        open.issued += 1;
+        self.magic += cost.magic as u64;
+        if let Some(instr) = self.image.image.code.get(index as usize) {
+            if inverse(&instr.op).is_none() {
+                self.reversible.clear();
+            } else {
+                if self.reversible.is_empty() {
+                    self.reversible_since = open.now;
+                }
+                self.reversible.push(index);
+            }
+        }
+        let cycles = open
+            .cycles(cost, || self.image.image.code.get(index as usize).is_some_and(|i| i.op.writes().next().is_some()));
+        if cycles == 0 {
+            frontier.complete(&self.image, index);
+        } else {
+            if self.in_flight.len() < cycles {
+                self.in_flight.resize_with(cycles, Vec::new);
+            }
+            if let Some(due) = self.in_flight.get_mut(cycles - 1) {
+                due.push(index);
+            }
+        }
+        true
+    }
+
+    /// Takes back what is unitary, back to the last irreversible instruction. It takes the epochs and the magic states that
+    /// it took to do it; returns the number of instructions.
+    pub(crate) fn rollback<D: Device>(&mut self, device: &mut D, now: u64) -> Result<u32, DeviceError> {
+        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Ok(0) };
+        let mut undone = core::mem::take(&mut self.reversible);
+        undone.reverse();
+        let mut magic = 0;
+        for &index in &undone {
+            device.undo(space, index)?;
+            if let Some(instr) = self.image.image.code.get(index as usize) {
+                magic += device.cost(&instr.op, self.run.patch).magic as u64;
+            }
+        }
+        let mut flying: Vec<u32> = self.in_flight.iter().flatten().copied().collect();
+        flying.sort_unstable();
+        let mut taken = undone.clone();
+        taken.sort_unstable();
+        for due in &mut self.in_flight {
+            due.retain(|index| taken.binary_search(index).is_err());
+        }
+        frontier.take_back(&self.image, &undone, &flying);
+        if !undone.is_empty() {
+            self.debt += now - self.reversible_since + 1;
+        }
+        self.issued -= undone.len() as u32;
+        self.magic += magic;
+        self.magic_debt += magic;
+        self.update_hold();
+        Ok(undone.len() as u32)
     }
 
     /// Lets the device finish shots.
@@ -174,7 +424,7 @@ impl Strand {
         let Some(space) = self.space else { return };
         if self.image.image.code.is_empty() {
             // To a device, a space without a program is an interactive one.
-            self.shots_done = self.shots;
+            self.shots_done = self.run.shots;
             self.state = StrandState::Done;
             return;
         }
@@ -182,37 +432,55 @@ impl Strand {
             Ok(status) => {
                 self.shots_done = status.shots_done;
                 self.peak_active = status.peak_active;
-                if status.shots_done >= self.shots {
+                if status.shots_done >= self.run.shots {
                     self.state = StrandState::Done;
                 }
             }
-            Err(e) => {
-                self.fail(e, 0);
-            }
+            Err(e) => self.fail(e),
         }
     }
 
-    pub(crate) fn fail(&mut self, error: DeviceError, issued_before: u32) -> u32 {
-        self.state = StrandState::Faulted;
-        self.fault = Some((error.instruction().unwrap_or(0), error.to_string()));
-        self.issued.saturating_sub(issued_before)
+    pub(crate) fn fail(&mut self, error: DeviceError) {
+        self.fault(error.instruction().unwrap_or(0), error.to_string());
     }
 
-    pub(crate) fn status(&self) -> StrandStatus {
+    pub(crate) fn fault(&mut self, at: u32, why: String) {
+        self.state = StrandState::Faulted;
+        self.fault = Some((at, why));
+        (self.frontier, self.in_flight, self.reversible) = Default::default();
+    }
+
+    pub(crate) fn status(&self, now: u64) -> StrandStatus {
+        let until = if self.state == StrandState::Waiting { now } else { self.started };
         StrandStatus {
             state: self.state,
             epochs: self.epochs,
+            waited: until.saturating_sub(self.arrived),
             issued: self.issued,
             instructions: self.image.image.code.len() as u32,
             shots_done: self.shots_done,
-            shots: self.shots,
+            shots: self.run.shots,
             magic_states: self.magic,
             peak_active: self.peak_active,
+            dirty_frees: self.image.dirty_frees,
             fault: self.fault.clone(),
         }
     }
 
     pub(crate) fn shots_done(&self) -> u64 {
         self.shots_done
+    }
+
+    /// What is to be given back when it ends after epoch `now`.
+    pub(crate) fn held(&mut self, now: u64) -> Held {
+        let epochs = (now + 1).saturating_sub(self.started);
+        Held {
+            owner: self.owner,
+            region: self.region,
+            context: self.context,
+            qubits: self.image.peak_qubits,
+            physical: self.physical,
+            promises: self.plan.take().map_or(Vec::new(), |p| p.rest(epochs).to_vec()),
+        }
     }
 }

@@ -1,0 +1,363 @@
+//! Brokered channels: the one way in which qubits of two domains come to be entangled.
+//!
+//! A domain may offer a channel to another only if it was given a capability for that domain with `OFFER`, and nothing
+//! happens until the other accepts. Accepting makes a raw pair and purifies it by a stated model (`purify`); what noise is left acts
+//! on the pair. The endpoint of the side that accepts derives from that of the side that offered: taking back the one takes the other.
+
+use crate::capability::SlotRef;
+use crate::kernel::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
+use crate::purify::{BellWeights, purify, swap};
+use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
+use qmk_abi::syscall::{ChannelInfo, ChannelState, Limit, ObjectKind, Patch};
+use qmk_abi::{Handle, KernelError, Reply, Rights};
+use qmk_hal::Device;
+
+/// Raw pairs that one channel may take.
+const MAX_PAIRS: u64 = 1 << 16;
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    ends: [End; 2],
+    state: ChannelState,
+    /// Asked for.
+    fidelity: f64,
+    weights: BellWeights,
+    rounds: u32,
+    pairs: u64,
+    ready_at: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    domain: u32,
+    /// The near half, while the channel needs it.
+    register: Option<u32>,
+    /// The endpoint object, while it exists.
+    object: Option<u32>,
+}
+
+impl Channel {
+    fn info(&self) -> ChannelInfo {
+        let fidelity = if self.state == ChannelState::Offered { self.fidelity } else { self.weights[0] };
+        ChannelInfo { state: self.state, fidelity, rounds: self.rounds, pairs: self.pairs, ready_at: self.ready_at }
+    }
+
+    fn end(&self, side: u8) -> &End {
+        &self.ends[side as usize & 1]
+    }
+
+    fn end_mut(&mut self, side: u8) -> &mut End {
+        &mut self.ends[side as usize & 1]
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, ChannelState::Offered | ChannelState::Linked | ChannelState::Used)
+    }
+}
+
+impl<D: Device> Kernel<D> {
+    fn endpoint(&self, d: u32, handle: Handle, need: Rights) -> Result<(u32, u8, &Channel)> {
+        let (id, _) = self.require(d, handle, ObjectKind::Endpoint, need)?;
+        match self.object(id) {
+            &Object::Endpoint { channel, side } => match self.channels.get(channel) {
+                Some(c) => Ok((channel, side, c)),
+                None => not_now("the channel is gone"),
+            },
+            _ => not_now("the channel is gone"),
+        }
+    }
+
+    /// The near half of a linked channel that is ready, if it belongs to `d`.
+    fn half(&self, d: u32, handle: Handle) -> Result<(u32, u8, u32)> {
+        let (id, side, channel) = self.endpoint(d, handle, Rights::USE)?;
+        let near = channel.end(side);
+        if near.domain != d {
+            return not_now("the endpoint belongs to another domain's qubit");
+        }
+        match (channel.state, near.register) {
+            (ChannelState::Linked, Some(_)) if channel.ready_at > self.epoch => not_ready("the pair is not ready"),
+            (ChannelState::Linked, Some(register)) => Ok((id, side, register)),
+            (ChannelState::Offered, _) => not_ready("the channel has not been accepted"),
+            (ChannelState::Used, _) => not_now("the pair has been used"),
+            _ => not_now("the channel is closed"),
+        }
+    }
+
+    /// A qubit of the caller's own that is in no channel.
+    fn loose(&self, d: u32, handle: Handle) -> Result<u32> {
+        let (_, qubit) = self.qubit(d, handle, Rights::USE)?;
+        if qubit.owner != d {
+            return argument("the qubit lies in another domain's space");
+        }
+        match self.register(d, qubit.register) {
+            Some(r) if r.channel.is_some() => not_now("the qubit is half of another channel"),
+            _ => Ok(qubit.register),
+        }
+    }
+
+    pub(crate) fn offer(&mut self, d: u32, machine: Handle, qubit: Handle, to: Handle, fidelity: f64) -> Result<Reply> {
+        self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
+        let register = self.loose(d, qubit)?;
+        let (object, _) = self.require(d, to, ObjectKind::Domain, Rights::OFFER)?;
+        let &Object::Domain(other) = self.object(object) else { return not_now("the domain is gone") };
+        if other == d {
+            return argument("a channel joins two domains");
+        }
+        if !(fidelity > 0.25 && fidelity <= 1.0) {
+            return argument("the fidelity must be above 1/4 and at most 1");
+        }
+        self.check_slots(d)?;
+        self.check_slots(other)?;
+        for domain in [d, other] {
+            if self.domain(domain).is_none_or(|d| d.used.channels >= d.quota.channels) {
+                return Err(KernelError::Quota(Limit::Channels));
+            }
+        }
+        let end = |domain, register| End { domain, register, object: None };
+        let channel = self.channels.insert(Channel {
+            ends: [end(d, Some(register)), end(other, None)],
+            state: ChannelState::Offered,
+            fidelity,
+            weights: [0.0; 4],
+            rounds: 0,
+            pairs: 0,
+            ready_at: 0,
+        });
+        let near = Object::Endpoint { channel, side: 0 };
+        let (near, endpoint) = self.give(d, near, ObjectKind::Endpoint, machine)?;
+        let far = self.add_object(Object::Endpoint { channel, side: 1 });
+        let parent = SlotRef { domain: d, slot: endpoint.slot };
+        let rights = Rights::OBJECT - Rights::GRANT;
+        let invitation = self.insert(other, far, ObjectKind::Endpoint, rights, 0, Some(parent));
+        let Some(invitation) = invitation else { return Err(KernelError::NoCapability) };
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.end_mut(0).object = Some(near);
+            channel.end_mut(1).object = Some(far);
+        }
+        if let Some(r) = self.register_mut(d, register) {
+            r.channel = Some((channel, 0));
+        }
+        self.count(&[d, other], |domain| domain.used.channels += 1);
+        Ok(Reply::Offered { endpoint, invitation })
+    }
+
+    fn count(&mut self, domains: &[u32], f: impl Fn(&mut Domain)) {
+        for &domain in domains {
+            if let Some(domain) = self.domain_mut(domain) {
+                f(domain);
+            }
+        }
+    }
+
+    pub(crate) fn accept(&mut self, d: u32, machine: Handle, endpoint: Handle, qubit: Handle) -> Result<Reply> {
+        self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
+        let (id, side, channel) = self.endpoint(d, endpoint, Rights::USE)?;
+        if side != 1 || channel.end(1).domain != d {
+            return not_now("only the domain that the channel was offered to can accept it");
+        }
+        if channel.state != ChannelState::Offered {
+            return not_now("the channel is not on offer");
+        }
+        let (asked, offering) = (channel.fidelity, *channel.end(0));
+        let Some(far) = offering.register else { return not_now("the channel is closed") };
+        let register = self.loose(d, qubit)?;
+        let link = self.device.spec().link;
+        let purified = purify(link.raw, asked);
+        let raw = link.raw[0];
+        let purified = match purified {
+            Ok(p) if p.pairs <= MAX_PAIRS => p,
+            Ok(_) => return argument("the fidelity takes more raw pairs than one channel may have"),
+            Err(best) => return Err(KernelError::Fidelity { asked, raw, best }),
+        };
+        let (Some(a), Some(b)) = (self.space_of(offering.domain), self.space_of(d)) else {
+            return not_now("the channel is closed");
+        };
+        let [_, x, y, z] = purified.weights;
+        self.device.link((a, far), (b, register), [x, y, z]).map_err(device_error)?;
+        self.pairs_due += purified.pairs;
+        let ready_at = self.epoch + self.pairs_due.div_ceil(link.pairs_per_epoch.max(1) as u64);
+        for (domain, register) in [(offering.domain, far), (d, register)] {
+            self.disturb(domain);
+            if let Some(r) = self.register_mut(domain, register) {
+                r.known = Default::default();
+                r.ready_at = ready_at;
+                r.busy_until = ready_at;
+            }
+        }
+        if let Some(r) = self.register_mut(d, register) {
+            r.channel = Some((id, 1));
+        }
+        self.count(&[offering.domain, d], |domain| {
+            domain.used.total_pairs = domain.used.total_pairs.saturating_add(purified.pairs);
+            domain.version += 1;
+        });
+        let Some(channel) = self.channels.get_mut(id) else { return not_now("the channel is gone") };
+        channel.end_mut(1).register = Some(register);
+        channel.state = ChannelState::Linked;
+        channel.weights = purified.weights;
+        (channel.rounds, channel.pairs, channel.ready_at) = (purified.rounds, purified.pairs, ready_at);
+        Ok(Reply::Channel(channel.info()))
+    }
+
+    fn space_of(&self, domain: u32) -> Option<qmk_hal::SpaceId> {
+        self.domain(domain)?.interactive.as_ref().map(|i| i.space)
+    }
+
+    /// What was done to a domain's qubits cannot be undone past this point.
+    fn disturb(&mut self, domain: u32) {
+        if let Some(interactive) = self.domain_mut(domain).and_then(|d| d.interactive.as_mut()) {
+            interactive.segment.clear();
+        }
+    }
+
+    /// Measures two qubits of one domain in the Bell basis, leaving both in basis states, and corrects the far qubit.
+    fn bell(&mut self, d: u32, state: u32, half: u32, far: Option<(u32, u32)>) -> Result<(alloc::vec::Vec<bool>, u64)> {
+        self.perform(d, Op::Clifford2(Clifford2::Cnot, state, half))?;
+        self.perform(d, Op::Clifford1(Clifford1::H, state))?;
+        let mut outcomes = self.perform(d, Op::Measure(Pauli::Z, state, 0))?;
+        outcomes.extend(self.perform(d, Op::Measure(Pauli::Z, half, 0))?);
+        let cycles = self.device.cost(&Op::MeasureBell(state, half, 0, 1), Patch::default()).cycles;
+        let until = self.occupy_until(d, &[state, half], cycles);
+        if let (Some((domain, register)), [z, x]) = (far, &outcomes[..]) {
+            for (flip, pauli) in [(*x, Pauli::X), (*z, Pauli::Z)] {
+                if flip {
+                    self.perform(domain, Op::Pauli(pauli, register))?;
+                }
+            }
+            self.disturb(domain);
+            if let Some(r) = self.register_mut(domain, register) {
+                r.busy_until = r.busy_until.max(until);
+            }
+        }
+        Ok((outcomes, until))
+    }
+
+    pub(crate) fn teleport(&mut self, d: u32, machine: Handle, endpoint: Handle, qubit: Handle) -> Result<Reply> {
+        let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+        self.require(d, machine, ObjectKind::Machine, need)?;
+        let (id, side, near) = self.half(d, endpoint)?;
+        let state = self.loose(d, qubit)?;
+        let far = self.channels.get(id).map(|c| *c.end(1 - side));
+        let far = far.and_then(|f| Some((f.domain, f.register?)));
+        let (outcomes, until) = self.bell(d, state, near, far)?;
+        self.detach(id);
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.state = ChannelState::Used;
+        }
+        Ok(Reply::Applied { outcomes, until })
+    }
+
+    /// The halves of a channel's pair are qubits like any others from here on.
+    fn detach(&mut self, id: u32) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let ends = channel.ends;
+        channel.ends.iter_mut().for_each(|e| e.register = None);
+        for end in ends {
+            if let Some(r) = end.register.and_then(|r| self.register_mut(end.domain, r)) {
+                r.channel = None;
+            }
+        }
+    }
+
+    pub(crate) fn swap_entanglement(&mut self, d: u32, machine: Handle, endpoints: [Handle; 2]) -> Result<Reply> {
+        let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+        self.require(d, machine, ObjectKind::Machine, need)?;
+        let (first, side, near) = self.half(d, endpoints[0])?;
+        let (second, other_side, other_near) = self.half(d, endpoints[1])?;
+        if first == second {
+            return argument("the endpoints are those of one channel");
+        }
+        let (Some(a), Some(b)) = (self.channels.get(first), self.channels.get(second)) else {
+            return not_now("the channel is gone");
+        };
+        let (far, other_far) = (*a.end(1 - side), *b.end(1 - other_side));
+        if far.domain == other_far.domain {
+            return argument("both channels lead to the same domain");
+        }
+        let weights = swap(&a.weights, &b.weights);
+        let pairs = a.pairs + b.pairs;
+        let rounds = a.rounds.max(b.rounds);
+        let target = other_far.register.map(|r| (other_far.domain, r));
+        let (outcomes, until) = self.bell(d, near, other_near, target)?;
+        for register in [near, other_near] {
+            if let Some(r) = self.register_mut(d, register) {
+                r.channel = None;
+            }
+        }
+        // The far side of the second channel takes the caller's place in the first, and what is left of the second is the
+        // caller's alone.
+        let mut mine = [None; 2];
+        if let Some(a) = self.channels.get_mut(first) {
+            mine[0] = core::mem::replace(a.end_mut(side), other_far).object;
+            (a.weights, a.pairs, a.rounds) = (weights, pairs, rounds);
+        }
+        if let Some(b) = self.channels.get_mut(second) {
+            mine[1] = b.end(other_side).object;
+            b.ends = mine.map(|object| End { domain: d, register: None, object });
+            b.state = ChannelState::Closed;
+        }
+        if let Some(register) = other_far.register.and_then(|r| self.register_mut(other_far.domain, r)) {
+            register.channel = Some((first, side));
+        }
+        self.rename(other_far.object, first, side);
+        self.rename(mine[0], second, 0);
+        self.rename(mine[1], second, 1);
+        self.count(&[d, d], |domain| domain.used.channels -= 1);
+        Ok(Reply::Applied { outcomes, until })
+    }
+
+    fn rename(&mut self, object: Option<u32>, channel: u32, side: u8) {
+        if let Some(Entry { object: Object::Endpoint { channel: c, side: s }, .. }) =
+            object.and_then(|o| self.objects.get_mut(o))
+        {
+            (*c, *s) = (channel, side);
+        }
+    }
+
+    pub(crate) fn close_channel(&mut self, d: u32, endpoint: Handle) -> Result<Reply> {
+        let (id, ..) = self.endpoint(d, endpoint, Rights::CONTROL)?;
+        self.close(id);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn channel_status(&self, d: u32, endpoint: Handle) -> Result<Reply> {
+        let (_, _, channel) = self.endpoint(d, endpoint, Rights::READ)?;
+        Ok(Reply::Channel(channel.info()))
+    }
+
+    /// Closes a channel. The halves of a pair that was not used are reset, which ends their entanglement.
+    fn close(&mut self, id: u32) {
+        let Some(channel) = self.channels.get_mut(id).filter(|c| c.is_open()) else { return };
+        let linked = channel.state == ChannelState::Linked;
+        channel.state = ChannelState::Closed;
+        let ends = channel.ends;
+        self.detach(id);
+        for end in ends {
+            if let (true, Some(register)) = (linked, end.register) {
+                // The only failure is a space that is gone, and its entanglement with it.
+                let _ = self.perform(end.domain, Op::Reset(register));
+                if let Some(r) = self.register_mut(end.domain, register) {
+                    r.ready_at = 0;
+                }
+            }
+            self.count(&[end.domain], |domain| domain.used.channels -= 1);
+        }
+    }
+
+    /// A qubit is about to be freed: a channel that it is half of has no pair any more.
+    pub(crate) fn leave_channel(&mut self, owner: u32, register: u32) {
+        if let Some((channel, _)) = self.register(owner, register).and_then(|r| r.channel) {
+            self.close(channel);
+        }
+    }
+
+    /// An endpoint is no longer named by anyone. That closes the channel, which is forgotten with its last endpoint.
+    pub(crate) fn leave_endpoint(&mut self, id: u32, side: u8) {
+        self.close(id);
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        channel.end_mut(side).object = None;
+        if channel.ends.iter().all(|e| e.object.is_none()) {
+            self.channels.remove(id);
+        }
+    }
+}

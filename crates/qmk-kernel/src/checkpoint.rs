@@ -1,0 +1,166 @@
+//! Checkpoints: states to come back to, where the device can copy states.
+
+use crate::kernel::{Entry, Kernel, Object, Result, device_error, not_now, not_ready};
+use crate::reverse::Known;
+use crate::strand::Mark;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use qmk_abi::syscall::{Limit, ObjectKind, StrandState};
+use qmk_abi::{Handle, KernelError, Reply, Rights};
+use qmk_hal::{Device, SnapshotId};
+
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    owner: u32,
+    /// Epoch in which it was taken.
+    taken: Option<(u64, SnapshotId)>,
+    /// The strand ended first.
+    failed: bool,
+    of: Of,
+}
+
+#[derive(Debug)]
+enum Of {
+    /// A strand, which its arrival identifies for ever, and where it was.
+    Strand { id: u32, arrival: u64, mark: Option<Mark> },
+    /// The interactive qubits of the owner, and what was known of them.
+    Qubits { version: u64, known: Vec<Known> },
+}
+
+impl<D: Device> Kernel<D> {
+    pub(crate) fn checkpoint(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
+        self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::CHECKPOINT)?;
+        self.check_slots(d)?;
+        if !self.device.spec().features.snapshot {
+            return not_now("the machine cannot copy quantum states");
+        }
+        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
+        if domain.used.checkpoints >= domain.quota.checkpoints {
+            return Err(KernelError::Quota(Limit::Checkpoints));
+        }
+        let mut checkpoint = Checkpoint { owner: d, taken: None, failed: false, of: self.qubits_now(d) };
+        let strand = match strand {
+            Some(handle) => {
+                let id = self.movable(d, handle)?;
+                let Object::Strand(s) = self.object(id) else { return not_now("the strand is gone") };
+                checkpoint.of = Of::Strand { id, arrival: s.arrival, mark: None };
+                Some(id)
+            }
+            None => {
+                let space = domain.interactive.as_ref().map(|i| i.space);
+                let Some(space) = space else { return not_now("the domain holds no qubits") };
+                let snapshot = self.device.snapshot(space).map_err(device_error)?;
+                checkpoint.taken = Some((self.epoch, snapshot));
+                None
+            }
+        };
+        if let Some(domain) = self.domain_mut(d) {
+            domain.used.checkpoints += 1;
+        }
+        let object = Object::Checkpoint(Box::new(checkpoint));
+        let (id, handle) = self.give(d, object, ObjectKind::Checkpoint, machine)?;
+        if let Some(strand) = strand.and_then(|s| self.strand_mut(s)) {
+            strand.checkpoints.push(id);
+            strand.update_hold();
+        }
+        Ok(Reply::Handle(handle))
+    }
+
+    fn qubits_now(&self, d: u32) -> Of {
+        let domain = self.domain(d);
+        let registers = domain.and_then(|d| d.interactive.as_ref()).map_or(&[][..], |i| &i.registers);
+        Of::Qubits { version: domain.map_or(0, |d| d.version), known: registers.iter().map(|r| r.known).collect() }
+    }
+
+    /// Saves a strand that is held at a fence.
+    pub(crate) fn take_checkpoints(&mut self, id: u32) {
+        let now = self.epoch;
+        let Some(strand) = self.strand_mut(id) else { return };
+        let (Some(mark), Some(space)) = (strand.mark(), strand.space) else { return };
+        for checkpoint in core::mem::take(&mut strand.checkpoints) {
+            let snapshot = self.device.snapshot(space);
+            let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(checkpoint) else { continue };
+            if let (Of::Strand { mark: to, .. }, Ok(snapshot)) = (&mut c.of, snapshot) {
+                *to = Some(mark);
+                c.taken = Some((now, snapshot));
+            } else {
+                c.failed = true;
+            }
+        }
+    }
+
+    /// The strand ended before it came to a fence.
+    pub(crate) fn fail_checkpoint(&mut self, id: u32) {
+        if let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(id) {
+            c.failed = true;
+        }
+    }
+
+    fn find_checkpoint(&self, d: u32, handle: Handle, need: Rights) -> Result<&Checkpoint> {
+        let (id, _) = self.require(d, handle, ObjectKind::Checkpoint, need)?;
+        match self.object(id) {
+            Object::Checkpoint(c) if c.failed => not_now("the strand ended before it came to a fence"),
+            Object::Checkpoint(c) => Ok(c),
+            _ => not_now("the checkpoint is gone"),
+        }
+    }
+
+    pub(crate) fn checkpoint_status(&self, d: u32, handle: Handle) -> Result<Reply> {
+        let checkpoint = self.find_checkpoint(d, handle, Rights::READ)?;
+        Ok(Reply::Checkpoint(checkpoint.taken.map(|(epoch, _)| epoch)))
+    }
+
+    pub(crate) fn restore(&mut self, d: u32, handle: Handle) -> Result<Reply> {
+        let checkpoint = self.find_checkpoint(d, handle, Rights::USE)?;
+        let owner = checkpoint.owner;
+        let Some((_, snapshot)) = checkpoint.taken else { return not_ready("the strand has not come to a fence") };
+        match &checkpoint.of {
+            &Of::Strand { id, arrival, mark } => {
+                let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
+                let (Some(mark), Some(space), true) = (mark, strand.space, strand.arrival == arrival) else {
+                    return not_now("the strand is gone");
+                };
+                if !matches!(strand.state, StrandState::Running | StrandState::Held | StrandState::Draining) {
+                    return not_now("the strand has ended; spawn it again");
+                }
+                let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
+                self.device.restore(space, snapshot).map_err(device_error)?;
+                let heights = self.heights(image, patch, region);
+                let now = self.epoch;
+                if let Some(strand) = self.strand_mut(id) {
+                    strand.go_back(mark, now, heights);
+                }
+            }
+            Of::Qubits { version, known } => {
+                let (version, known) = (*version, known.clone());
+                let Some(domain) = self.domain(owner) else { return not_now("the qubits' owner is gone") };
+                let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.version == version) else {
+                    return not_now("qubits were taken, freed or linked since");
+                };
+                self.device.restore(interactive.space, snapshot).map_err(device_error)?;
+                if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
+                    interactive.segment.clear();
+                    for (register, known) in interactive.registers.iter_mut().zip(known) {
+                        register.known = known;
+                    }
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn end_checkpoint(&mut self, id: u32, checkpoint: Checkpoint) {
+        if let Some((_, snapshot)) = checkpoint.taken {
+            self.device.forget(snapshot);
+        }
+        if let Of::Strand { id: strand, .. } = checkpoint.of
+            && let Some(strand) = self.strand_mut(strand)
+        {
+            strand.checkpoints.retain(|&c| c != id);
+            strand.update_hold();
+        }
+        if let Some(domain) = self.domain_mut(checkpoint.owner) {
+            domain.used.checkpoints -= 1;
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One epoch of the machine.
+
+use crate::kernel::{Clock, EpochReport, Kernel, Object};
+use crate::region::{Open, Running};
+use crate::share::Resource;
+use crate::strand::Stop;
+use crate::tree::STEP;
+use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::ops::Range;
+use qmk_abi::syscall::StrandState;
+use qmk_hal::Device;
+
+/// Most turns of one epoch at the device, all strands together.
+const TURNS: u64 = 8;
+/// Device steps of a turn that are worth having more turns in an epoch.
+const STEPS: u64 = 1 << 11;
+/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and those that fit
+/// no longer overtake it.
+pub(crate) const PATIENCE: u64 = 1024;
+/// Epochs after which a strand that is ready and issues nothing goes before all others of its context.
+pub(crate) const AGE: u64 = 64;
+
+impl<D: Device> Kernel<D> {
+    /// Runs one epoch: starts strands that fit, issues ready instructions under the epoch's resources, and lets the
+    /// device finish shots.
+    pub fn advance(&mut self) -> EpochReport {
+        self.epoch += 1;
+        let mut step = STEP;
+        self.bury(&mut step);
+        self.pairs_due = self.pairs_due.saturating_sub(self.device.spec().link.pairs_per_epoch as u64);
+        let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
+        let regions: Vec<u32> = self.regions.iter().map(|(id, _)| id).collect();
+        for &region in &regions {
+            self.start_waiting(region);
+            report.issued += self.run_region(region);
+        }
+        let (turns, issuing) = self.drain(&regions);
+        report.turns = turns;
+        // A strand that issues neither drains nor ends.
+        if !issuing {
+            report.ended = self.end(&regions);
+        }
+        report.busy = self.regions.iter().any(|(_, r)| !(r.waiting.is_empty() && r.running.is_empty()));
+        report
+    }
+
+    /// Issues what can be issued in a region; returns the number of instructions.
+    fn run_region(&mut self, id: u32) -> u32 {
+        let now = self.epoch;
+        let Some(region) = self.regions.get_mut(id) else { return 0 };
+        let mut open = region.begin_epoch(now);
+        let running = core::mem::take(&mut region.running);
+        let mut planned = 0;
+        let mut held = Vec::new();
+        for r in &running {
+            let Some(strand) = strand_of(&mut self.objects, r.id) else { continue };
+            if !strand.issues() {
+                continue;
+            }
+            strand.begin_epoch(now);
+            if strand.plan.is_some() {
+                planned += strand.follow_plan(&mut self.device, now);
+            } else if strand.state == StrandState::Held {
+                held.push(r.id);
+            }
+        }
+        self.best_effort(id, &running, &mut open);
+        for r in &running {
+            if let Some(strand) = strand_of(&mut self.objects, r.id)
+                && strand.issues()
+            {
+                strand.end_epoch();
+            }
+        }
+        let issued = planned + open.issued;
+        if let Some(region) = self.regions.get_mut(id) {
+            region.running = running;
+            region.end_epoch(open);
+        }
+        for strand in held {
+            self.at_fence(strand);
+        }
+        issued
+    }
+
+    /// What waits for a strand to be at a fence.
+    fn at_fence(&mut self, id: u32) {
+        self.take_checkpoints(id);
+        self.try_move(id);
+        if let Some(strand) = self.strand_mut(id) {
+            strand.update_hold();
+        }
+    }
+
+    /// Lets strands without deadlines issue: the context of the least virtual time first.
+    fn best_effort(&mut self, region: u32, running: &[Running], open: &mut Open) {
+        let Some(place) = self.regions.get(region) else { return };
+        let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
+        let mut turns: BinaryHeap<Reverse<Turn>> = BinaryHeap::new();
+        let mut from = 0;
+        for group in running.chunk_by(|a, b| a.context == b.context) {
+            let range = from..from + group.len();
+            from = range.end;
+            let Some(context) = group.first().map(|r| r.context) else { continue };
+            let Some(share) = self.contexts.get_mut(context) else { continue };
+            share.charge(Resource::Patches, share.qubits as u64, qubits);
+            if share.may_issue(open.now) {
+                let time = share.time();
+                turns.push(Reverse(Turn { time, context, oldest: None, range }));
+            }
+        }
+        let alone = turns.len() == 1;
+        let mut latest = 0;
+        // What has waited too long goes first.
+        let mut all: Vec<Reverse<Turn>> = turns.into_vec();
+        for Reverse(turn) in &mut all {
+            turn.oldest = self.neglected(running, turn.range.clone());
+        }
+        let mut turns = BinaryHeap::from(all);
+        while let Some(Reverse(mut turn)) = turns.pop() {
+            let at = turn.oldest.take().or_else(|| (!turn.range.is_empty()).then_some(turn.range.start));
+            let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
+            let Some(strand) = strand_of(&mut self.objects, id) else { continue };
+            let Some(Some(domain)) = self.domains.get_mut(strand.owner as usize) else { continue };
+            let left = domain.magic_left(open.now);
+            let (mut magic, spent, taken) = (left, open.spent, open.route_epochs);
+            let stop = strand.issue(&mut self.device, open, if alone { u32::MAX } else { 1 }, &mut magic);
+            let (spent, taken) = ((open.spent - spent) as u64, open.route_epochs - taken);
+            domain.charge_magic(spent);
+            if stop == Stop::Dry && at == Some(turn.range.start) {
+                turn.range.start += 1;
+            }
+            let Some(share) = self.contexts.get_mut(turn.context) else { continue };
+            share.charge(Resource::Magic, spent, rate);
+            share.charge(Resource::Routes, taken, routes);
+            turn.time = share.time();
+            latest = latest.max(turn.time);
+            if !turn.range.is_empty() {
+                turns.push(Reverse(turn));
+            }
+        }
+        for group in running.chunk_by(|a, b| a.context == b.context) {
+            let strands = group.iter().filter_map(|r| match self.objects.get(r.id).map(|e| &e.object) {
+                Some(Object::Strand(strand)) => Some(strand),
+                _ => None,
+            });
+            let issued = strands.filter(|s| s.last_issue == open.now).count() as u64;
+            if let Some(share) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
+                share.charge_epochs(issued);
+                share.catch_up(latest, true);
+            }
+        }
+    }
+
+    /// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
+    fn neglected(&self, running: &[Running], range: Range<usize>) -> Option<usize> {
+        let since = |at: &usize| match self.objects.get(running.get(*at)?.id).map(|e| &e.object) {
+            Some(Object::Strand(strand)) if strand.is_ready() => Some(strand.last_issue),
+            _ => None,
+        };
+        let (at, last) = range.filter_map(|at| Some((at, since(&at)?))).min_by_key(|&(_, last)| last)?;
+        (self.epoch - last > AGE).then_some(at)
+    }
+
+    /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
+    /// tenants that have issued all of a program, and within a tenant around its strands, so that an epoch takes the same time
+    /// however many there are.
+    fn drain(&mut self, regions: &[u32]) -> (u32, bool) {
+        let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let (mut issuing, mut ended) = (false, false);
+        for region in regions.iter().filter_map(|&r| self.regions.get(r)) {
+            for r in &region.running {
+                let Some(Object::Strand(s)) = self.objects.get(r.id).map(|e| &e.object) else { continue };
+                match s.state {
+                    StrandState::Draining => draining.entry(s.owner).or_default().push(r.id),
+                    StrandState::Running | StrandState::Held => issuing = true,
+                    _ => ended = true,
+                }
+            }
+        }
+        if draining.is_empty() {
+            return (0, !ended);
+        }
+        let pace = match self.clock {
+            Clock::FreeRunning { pace } => pace.max(1),
+            Clock::Lockstep => {
+                let mut turns = 0;
+                for id in draining.into_values().flatten() {
+                    while let Some(strand) = strand_of(&mut self.objects, id)
+                        && strand.state == StrandState::Draining
+                    {
+                        strand.drain(&mut self.device, Self::PACE);
+                        turns += 1;
+                    }
+                }
+                return (turns, false);
+            }
+        };
+        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
+        let turns = (pace / STEPS).clamp(1, TURNS);
+        let steps = (pace / turns).max(1);
+        let most = if issuing { 1 } else { turns as u32 };
+        let mut owners: Vec<u32> = draining.keys().copied().collect();
+        for turn in 0..most {
+            if owners.is_empty() {
+                return (turn, false);
+            }
+            self.turns = self.turns.wrapping_add(1);
+            let at = self.turns % owners.len();
+            let Some(&owner) = owners.get(at) else { break };
+            let (Some(Some(domain)), Some(strands)) = (self.domains.get_mut(owner as usize), draining.get_mut(&owner))
+            else {
+                break;
+            };
+            domain.turns = domain.turns.wrapping_add(1);
+            let next = domain.turns % strands.len();
+            let Some(strand) = strands.get(next).and_then(|&id| strand_of(&mut self.objects, id)) else { break };
+            strand.drain(&mut self.device, steps);
+            if strand.state != StrandState::Draining {
+                strands.remove(next);
+                if strands.is_empty() {
+                    owners.remove(at);
+                }
+            }
+        }
+        (most, false)
+    }
+
+    /// Takes out strands that have ended; returns their number.
+    fn end(&mut self, regions: &[u32]) -> u32 {
+        let mut ended = Vec::new();
+        for region in regions.iter().filter_map(|&r| self.regions.get(r)) {
+            ended.extend(region.running.iter().map(|r| r.id).filter(|&id| match self.object(id) {
+                Object::Strand(s) => matches!(s.state, StrandState::Done | StrandState::Faulted),
+                _ => true,
+            }));
+        }
+        for &id in &ended {
+            self.vacate(id);
+            // What was to be saved at a fence will not be.
+            let checkpoints = self.strand_mut(id).map(|s| core::mem::take(&mut s.checkpoints));
+            checkpoints.into_iter().flatten().for_each(|c| self.fail_checkpoint(c));
+        }
+        ended.len() as u32
+    }
+
+    /// Starts strands that fit: of the context that holds the least for its weight first, and within a context by priority, then
+    /// in order of arrival. A strand that waits for its domain's quota holds up its context; one that waits for the region is
+    /// overtaken for a while and then holds up all, so that none starves.
+    fn start_waiting(&mut self, region: u32) {
+        let now = self.epoch;
+        let Some(place) = self.regions.get_mut(region) else { return };
+        // An old strand may begin to hold up others at any time, which lets none start that could not before.
+        if place.waiting.is_empty() || !core::mem::take(&mut place.changed) {
+            return;
+        }
+        let mut queues: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for &id in &place.waiting {
+            let Some(Object::Strand(strand)) = self.objects.get(id).map(|e| &e.object) else { continue };
+            let young = now.saturating_sub(strand.arrived) < PATIENCE;
+            let rank = (young, Reverse(strand.run.priority), strand.arrival, id);
+            queues.entry(strand.context).or_default().push(rank);
+        }
+        // The first comes last, to be popped.
+        queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
+        let mut started = Vec::new();
+        loop {
+            let density = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.density());
+            let first = queues.iter().filter_map(|(c, q)| Some((density(c), q.last()?.2, *c))).min();
+            let Some((_, _, context)) = first else { break };
+            let Some((young, _, _, id)) = queues.get_mut(&context).and_then(Vec::pop) else { break };
+            let Object::Strand(strand) = self.object(id) else { continue };
+            let (owner, peak, physical) = (strand.owner, strand.image.peak_qubits, strand.physical);
+            let Some(domain) = self.domain(owner) else { continue };
+            let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
+                && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
+            let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak));
+            if fits_quota && has_room {
+                self.start(id, now);
+                started.push(id);
+            } else if fits_quota && !young {
+                break;
+            } else {
+                queues.remove(&context);
+            }
+        }
+        if let Some(place) = self.regions.get_mut(region) {
+            place.waiting.retain(|id| !started.contains(id));
+        }
+    }
+}
+
+/// A context's turn. The rest of its strands are those of `range`.
+#[derive(Debug, PartialEq, Eq)]
+struct Turn {
+    time: u64,
+    context: u32,
+    oldest: Option<usize>,
+    range: Range<usize>,
+}
+
+impl Ord for Turn {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        (self.time, self.context).cmp(&(other.time, other.context))
+    }
+}
+
+impl PartialOrd for Turn {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A strand, while other parts of the kernel are in use.
+fn strand_of(
+    objects: &mut crate::slab::Slab<crate::kernel::Entry>,
+    id: u32,
+) -> Option<&mut alloc::boxed::Box<crate::strand::Strand>> {
+    match objects.get_mut(id).map(|e| &mut e.object) {
+        Some(Object::Strand(strand)) => Some(strand),
+        _ => None,
+    }
+}

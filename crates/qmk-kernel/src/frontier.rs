@@ -1,0 +1,249 @@
+//! Which instructions of a program may be issued: a dataflow frontier.
+
+use crate::admit::Admitted;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use qmk_abi::image::Op;
+
+/// Ready instructions by what they may have to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Nothing.
+    Plain = 0,
+    /// Routing.
+    Routed = 1,
+    /// Magic states, and maybe routing.
+    Magic = 2,
+}
+
+impl Class {
+    fn of(op: &Op) -> Class {
+        match op {
+            Op::T(_) | Op::Tdg(_) | Op::Rotate(..) | Op::Ccz(..) | Op::Toffoli(..) | Op::InjectT(_) => Class::Magic,
+            Op::MeasureAngle(..) => Class::Magic,
+            Op::Clifford2(..) | Op::TeleportCnot(..) | Op::MeasureBell(..) => Class::Routed,
+            _ => Class::Plain,
+        }
+    }
+}
+
+/// Those of the longest remaining path first, then in program order.
+type Ranked = BinaryHeap<(u32, Reverse<u32>)>;
+
+/// Where resources are short, the order of issue decides how long a program takes; elsewhere order costs more than it brings.
+#[derive(Debug)]
+enum Ready {
+    Fifo(Vec<u32>),
+    Ranked { heights: Arc<Vec<u32>>, queues: Box<[Ranked; 3]> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Frontier {
+    /// How many completions each instruction still waits for.
+    waiting_for: Vec<u32>,
+    ready: Ready,
+    /// Ready but behind a fence, by segment.
+    parked: BTreeMap<usize, Vec<u32>>,
+    segment: usize,
+    segment_end: u32,
+    pub(crate) completed: u32,
+    /// Whether to stop at the next fence.
+    hold: bool,
+}
+
+impl Frontier {
+    /// The frontier once all before a fence segment is complete. With `heights`, instructions are ranked.
+    pub(crate) fn new(image: &Admitted, heights: Option<Arc<Vec<u32>>>, segment: usize) -> Self {
+        let ready = match heights {
+            None => Ready::Fifo(Vec::new()),
+            Some(heights) => Ready::Ranked { heights, queues: Box::default() },
+        };
+        let start = if segment == 0 { 0 } else { image.segment_end(segment - 1).unwrap_or(0) };
+        let mut frontier = Frontier {
+            waiting_for: image.predecessors.clone(),
+            ready,
+            parked: BTreeMap::new(),
+            segment,
+            segment_end: image.segment_end(segment).unwrap_or(0),
+            completed: start,
+            hold: false,
+        };
+        for i in 0..start {
+            image.for_each_successor(i, |next| frontier.satisfy(next));
+        }
+        for i in start..image.image.code.len() as u32 {
+            if frontier.waiting_for.get(i as usize) == Some(&0) {
+                frontier.make_ready(image, i);
+            }
+        }
+        frontier.pass_fences(image);
+        frontier
+    }
+
+    #[inline]
+    fn satisfy(&mut self, index: u32) {
+        if let Some(left) = self.waiting_for.get_mut(index as usize) {
+            *left -= 1;
+        }
+    }
+
+    #[inline]
+    fn make_ready(&mut self, image: &Admitted, index: u32) {
+        // Nothing before the current segment is left.
+        if index >= self.segment_end {
+            self.parked.entry(image.segment(index)).or_default().push(index);
+            return;
+        }
+        match &mut self.ready {
+            Ready::Fifo(queue) => queue.push(index),
+            Ready::Ranked { heights, queues } => {
+                let class = image.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
+                let height = heights.get(index as usize).copied().unwrap_or(0);
+                queues[class as usize].push((height, Reverse(index)));
+            }
+        }
+    }
+
+    fn pass_fences(&mut self, image: &Admitted) {
+        while self.completed == self.segment_end {
+            let Some(end) = image.segment_end(self.segment + 1) else { return };
+            if self.hold {
+                return;
+            }
+            self.segment += 1;
+            self.segment_end = end;
+            for index in self.parked.remove(&self.segment).into_iter().flatten() {
+                self.make_ready(image, index);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn complete(&mut self, image: &Admitted, index: u32) {
+        image.for_each_successor(index, |next| {
+            if let Some(left) = self.waiting_for.get_mut(next as usize) {
+                *left -= 1;
+                if *left == 0 {
+                    self.make_ready(image, next);
+                }
+            }
+        });
+        self.completed += 1;
+        self.pass_fences(image);
+    }
+
+    /// Stops at the next fence, or goes on.
+    pub(crate) fn set_hold(&mut self, image: &Admitted, hold: bool) {
+        self.hold = hold;
+        self.pass_fences(image);
+    }
+
+    /// The segment behind the fence that it is held at.
+    pub(crate) fn held_at(&self, image: &Admitted) -> Option<usize> {
+        let next = self.segment + 1;
+        (self.hold && self.completed == self.segment_end && image.segment_end(next).is_some()).then_some(next)
+    }
+
+    pub(crate) fn is_done(&self, image: &Admitted) -> bool {
+        self.completed as usize == image.image.code.len()
+    }
+
+    pub(crate) fn is_ranked(&self) -> bool {
+        matches!(self.ready, Ready::Ranked { .. })
+    }
+
+    /// Whether anything is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        match &self.ready {
+            Ready::Fifo(queue) => !queue.is_empty(),
+            Ready::Ranked { queues, .. } => queues.iter().any(|q| !q.is_empty()),
+        }
+    }
+
+    /// All that is ready, in order of readiness; what is put back comes first next time.
+    pub(crate) fn fifo(&mut self) -> Option<&mut Vec<u32>> {
+        match &mut self.ready {
+            Ready::Fifo(queue) => Some(queue),
+            Ready::Ranked { .. } => None,
+        }
+    }
+
+    /// The first ready instruction of a class, with its height.
+    #[inline]
+    pub(crate) fn first(&self, class: Class) -> Option<(u32, u32)> {
+        match &self.ready {
+            Ready::Ranked { queues, .. } => {
+                queues[class as usize].peek().map(|&(height, Reverse(index))| (height, index))
+            }
+            Ready::Fifo(_) => None,
+        }
+    }
+
+    /// Takes out what [`Frontier::first`] shows.
+    #[inline]
+    pub(crate) fn take(&mut self, class: Class) {
+        if let Ready::Ranked { queues, .. } = &mut self.ready {
+            queues[class as usize].pop();
+        }
+    }
+
+    /// Takes issued instructions back, the last one first. `flying` tells which of them were not complete.
+    pub(crate) fn take_back(&mut self, image: &Admitted, issued: &[u32], flying: &[u32]) {
+        for &index in issued {
+            if flying.binary_search(&index).is_err() {
+                image.for_each_successor(index, |next| {
+                    if let Some(left) = self.waiting_for.get_mut(next as usize) {
+                        *left += 1;
+                    }
+                });
+                self.completed -= 1;
+            }
+        }
+        let start = |segment: usize| segment.checked_sub(1).and_then(|s| image.segment_end(s)).unwrap_or(0);
+        while self.completed < start(self.segment) {
+            self.segment -= 1;
+        }
+        self.segment_end = image.segment_end(self.segment).unwrap_or(0);
+        // What was ready may wait again, and what was issued is ready if nothing before it was taken back.
+        let mut ready: Vec<u32> = issued.to_vec();
+        ready.extend(core::mem::take(&mut self.parked).into_values().flatten());
+        match &mut self.ready {
+            Ready::Fifo(queue) => ready.append(queue),
+            Ready::Ranked { queues, .. } => {
+                ready.extend(queues.iter_mut().flat_map(|q| q.drain()).map(|(_, Reverse(index))| index));
+            }
+        }
+        ready.sort_unstable();
+        for index in ready {
+            if self.waiting_for.get(index as usize) == Some(&0) {
+                self.make_ready(image, index);
+            }
+        }
+        self.pass_fences(image);
+    }
+}
+
+/// Longest path in cycles from the start of each instruction to the end of the program, fences included.
+pub(crate) fn heights(image: &Admitted, cycles: impl Fn(&Op) -> u32) -> Vec<u32> {
+    let mut heights = vec![0u32; image.image.code.len()];
+    // All behind the next fence waits for all before it.
+    let (mut behind, mut highest) = (0, 0);
+    for (i, instr) in image.image.code.iter().enumerate().rev() {
+        let mut height = behind;
+        image
+            .for_each_successor(i as u32, |next| height = height.max(heights.get(next as usize).copied().unwrap_or(0)));
+        height = height.saturating_add(cycles(&instr.op));
+        highest = highest.max(height);
+        if instr.op == Op::Fence {
+            behind = highest;
+        }
+        if let Some(h) = heights.get_mut(i) {
+            *h = height;
+        }
+    }
+    heights
+}

@@ -1,0 +1,537 @@
+//! System calls about strands and regions.
+
+use crate::deadline::{HORIZON, Plan};
+use crate::frontier::heights;
+use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
+use crate::region::{Region, Running};
+use crate::strand::{Held, Origin, Strand};
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use qmk_abi::image::{ImageError, ImageErrorKind};
+use qmk_abi::syscall::{Limit, ObjectKind, Patch, Run, StrandState};
+use qmk_abi::{Handle, KernelError, Reply, Rights};
+use qmk_hal::{Device, SpaceSpec};
+
+/// Largest reply to `Outcomes`.
+const OUTCOME_BYTES: u64 = 1 << 20;
+
+impl<D: Device> Kernel<D> {
+    /// What an image takes on these patches; the last answer is kept with the image.
+    fn needs(&mut self, image: u32, patch: Patch) -> Result<Needs> {
+        let Object::Image { image: admitted, needs, .. } = self.object(image) else {
+            return not_now("the image is gone");
+        };
+        if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
+            return Ok(needs.clone());
+        }
+        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), heights: None };
+        for (at, instr) in admitted.image.code.iter().enumerate() {
+            let cost = self.device.cost(&instr.op, patch);
+            found.magic += cost.magic as u64;
+            found.most_magic = found.most_magic.max((cost.magic, at as u32));
+            found.most_routes = found.most_routes.max((cost.routes, at as u32));
+        }
+        if let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) {
+            *needs = Some((patch, found.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Ranks of a strand's instructions, if it runs where order matters.
+    pub(crate) fn heights(&mut self, image: u32, patch: Patch, region: u32) -> Option<Arc<Vec<u32>>> {
+        let needs = self.needs(image, patch).ok()?;
+        let routes = self.regions.get(region)?.routes;
+        let Object::Image { image: admitted, .. } = self.object(image) else { return None };
+        // No more routes are in use at once than qubits.
+        if needs.magic == 0 && routes >= admitted.peak_qubits { None } else { Some(self.rank(image, patch)) }
+    }
+
+    fn rank(&mut self, image: u32, patch: Patch) -> Arc<Vec<u32>> {
+        let device = &self.device;
+        let Some(Entry { object: Object::Image { image, needs, .. }, .. }) = self.objects.get_mut(image) else {
+            return Arc::default();
+        };
+        let make = || Arc::new(heights(image, |op| device.cost(op, patch).cycles));
+        match needs {
+            Some((_, needs)) => needs.heights.get_or_insert_with(make).clone(),
+            None => make(),
+        }
+    }
+
+    /// The region behind an optional handle.
+    fn region_of(&self, d: u32, region: Option<Handle>) -> Result<u32> {
+        let Some(handle) = region else { return Ok(0) };
+        let (object, _) = self.require(d, handle, ObjectKind::Region, Rights::USE)?;
+        match self.object(object) {
+            Object::Region(r) => Ok(*r),
+            _ => not_now("the region is gone"),
+        }
+    }
+
+    pub(crate) fn spawn(&mut self, d: u32, machine: Handle, image: Handle, run: Run) -> Result<Reply> {
+        let (machine_object, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE)?;
+        let (image_object, _) = self.require(d, image, ObjectKind::Image, Rights::USE)?;
+        let Object::Image { image, .. } = self.object(image_object) else { return not_now("the image is gone") };
+        let image = image.clone();
+        if !rights.contains(image.classes) {
+            return Err(KernelError::Rights(image.classes - rights));
+        }
+        let region = self.region_of(d, run.region)?;
+        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
+        let context = match run.context {
+            None => domain.context,
+            Some(handle) => {
+                let (object, _) = self.require(d, handle, ObjectKind::Context, Rights::USE)?;
+                match self.object(object) {
+                    Object::Context(c) => *c,
+                    _ => return not_now("the context is gone"),
+                }
+            }
+        };
+        self.check_slots(d)?;
+        if run.shots == 0 {
+            return argument("shots must be at least 1");
+        }
+        let Some(physical) = self.device.physical_qubits(run.patch) else {
+            return argument("the machine has no patches of this code and distance");
+        };
+        let physical = physical as u64 * image.peak_qubits as u64;
+        let (quota, used) = (domain.quota, domain.used);
+        let Some(place) = self.regions.get(region) else { return not_now("the region is gone") };
+        let (available, buffer, routes) = (place.qubits, place.buffer, place.routes);
+        let peak = image.peak_qubits;
+        if peak > available {
+            return Err(KernelError::Capacity { requested: peak, available });
+        }
+        if peak > quota.qubits {
+            return Err(KernelError::Quota(Limit::Qubits));
+        }
+        if physical > quota.physical_qubits {
+            return Err(KernelError::Quota(Limit::PhysicalQubits));
+        }
+        if used.strands >= quota.strands {
+            return Err(KernelError::Quota(Limit::Strands));
+        }
+        let needs = self.needs(image_object, run.patch)?;
+        let unaffordable = |at| Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
+        if needs.most_magic.0 > buffer {
+            return unaffordable(needs.most_magic.1);
+        }
+        if needs.most_routes.0 > routes {
+            return unaffordable(needs.most_routes.1);
+        }
+        if needs.most_magic.0 as u64 > quota.magic {
+            return Err(KernelError::Quota(Limit::Magic));
+        }
+        let plan = match run.deadline {
+            Some(deadline) => Some(self.plan(d, image_object, &run, region, deadline, physical)?),
+            None => None,
+        };
+        let magic = needs.magic.saturating_mul(run.shots);
+        self.check_budget(machine_object, 1, peak, magic)?;
+        self.charge_budget(machine_object, 1, peak, magic);
+        self.arrivals += 1;
+        let origin = Origin {
+            owner: d,
+            machine: machine_object,
+            image_object,
+            image,
+            context,
+            region,
+            arrival: self.arrivals,
+            physical,
+        };
+        let mut strand = Strand::new(origin, run, self.epoch);
+        let planned = plan.is_some();
+        strand.plan = plan;
+        self.hold(machine_object);
+        self.hold(image_object);
+        if let Some(domain) = self.domain_mut(d) {
+            domain.used.strands += 1;
+        }
+        let (id, handle) = self.give(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
+        if planned {
+            self.start(id, self.epoch + 1);
+        } else if let Some(region) = self.regions.get_mut(region) {
+            region.waiting.push(id);
+            region.changed = true;
+        }
+        Ok(Reply::Handle(handle))
+    }
+
+    /// The schedule of a strand with a deadline, or why there is none.
+    fn plan(&mut self, d: u32, image: u32, run: &Run, region: u32, deadline: u64, physical: u64) -> Result<Plan> {
+        let heights = self.rank(image, run.patch);
+        let (Some(domain), Some(place)) = (self.domain(d), self.regions.get(region)) else {
+            return not_now("the region is gone");
+        };
+        let Object::Image { image, .. } = self.object(image) else { return not_now("the image is gone") };
+        let (peak, used, quota) = (image.peak_qubits, domain.used, domain.quota);
+        if (quota.magic, quota.epochs) != (u64::MAX, u64::MAX) {
+            return late(deadline, "the domain's magic states or epochs are limited");
+        }
+        if run.context.is_some() {
+            return late(deadline, "a deadline is kept outside of contexts");
+        }
+        if used.qubits.saturating_add(peak) > quota.qubits
+            || used.physical_qubits.saturating_add(physical) > quota.physical_qubits
+        {
+            return late(deadline, "the domain's qubits are in use");
+        }
+        if peak > place.free {
+            return late(deadline, "the region's qubits are in use");
+        }
+        if place.backlog > 0 || place.qubits - place.free + peak > place.decoded {
+            return late(deadline, "the decoders are behind, or would be");
+        }
+        let within = deadline / run.shots;
+        let cost = |op: &_| self.device.cost(op, run.patch);
+        match Plan::make(image, heights, cost, place, within) {
+            Some(plan) => Ok(plan),
+            None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
+            None => late(deadline, "there are not enough magic states or routes, or the program is too long"),
+        }
+    }
+
+    /// Gives a strand its qubits and its space.
+    pub(crate) fn start(&mut self, id: u32, now: u64) {
+        let Some(strand) = self.strand_mut(id) else { return };
+        let (owner, region, context, physical) = (strand.owner, strand.region, strand.context, strand.physical);
+        let (peak, image_object, run) = (strand.image.peak_qubits, strand.image_object, strand.run);
+        let running = Running { context, priority: Reverse(run.priority), arrival: strand.arrival, id };
+        let image = strand.image.image.clone();
+        let active = self.domain(owner).map_or(0, |d| d.quota.active);
+        let spec = SpaceSpec { image, noise: Arc::default(), shots: run.shots, seed: run.seed, max_active: active };
+        self.occupy(owner, region, context, peak, physical);
+        let heights = self.heights(image_object, run.patch, region);
+        let space = self.device.open(spec);
+        let Some(strand) = self.strand_mut(id) else { return };
+        match space {
+            Ok(space) => strand.start(space, now, heights),
+            Err(e) => {
+                // It gives back what it holds as any strand that runs.
+                strand.state = StrandState::Draining;
+                strand.fail(e);
+            }
+        }
+        let promises = strand.plan.as_ref().map_or(Vec::new(), |p| p.rest(0).to_vec());
+        if let Some(region) = self.regions.get_mut(region) {
+            region.enter(running);
+            region.promise(promises.into_iter(), true);
+        }
+    }
+
+    /// Counts qubits as held.
+    fn occupy(&mut self, owner: u32, region: u32, context: u32, qubits: u32, physical: u64) {
+        if let Some(region) = self.regions.get_mut(region) {
+            region.free -= qubits;
+        }
+        if let Some(domain) = self.domain_mut(owner) {
+            domain.used.qubits += qubits;
+            domain.used.physical_qubits += physical;
+        }
+        let busiest = self.contexts.iter().filter(|(_, c)| c.strands > 0).map(|(_, c)| c.time()).min();
+        if let Some(context) = self.contexts.get_mut(context) {
+            if let (0, Some(time)) = (context.strands, busiest) {
+                context.catch_up(time, false);
+            }
+            context.strands += 1;
+            context.qubits += qubits;
+        }
+    }
+
+    /// Gives back what a strand holds of the machine, which it does from its start to its end.
+    pub(crate) fn vacate(&mut self, id: u32) {
+        let now = self.epoch;
+        let held = self.strand_mut(id).map(|s| s.held(now));
+        if let Some(held) = held {
+            self.give_back(id, held);
+        }
+    }
+
+    fn give_back(&mut self, id: u32, held: Held) {
+        let Held { owner, region, context, qubits, physical, promises } = held;
+        if let Some(region) = self.regions.get_mut(region) {
+            region.free += qubits;
+            region.changed = true;
+            region.running.retain(|r| r.id != id);
+            region.promise(promises.into_iter(), false);
+        }
+        if let Some(domain) = self.domain_mut(owner) {
+            domain.used.qubits -= qubits;
+            domain.used.physical_qubits -= physical;
+        }
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.strands -= 1;
+            context.qubits -= qubits;
+        }
+    }
+}
+
+// Calls on strands that exist.
+impl<D: Device> Kernel<D> {
+    pub(crate) fn outcomes(&self, d: u32, handle: Handle, first: u64, count: u32) -> Result<Reply> {
+        let (_, strand) = self.strand(d, handle, Rights::READ)?;
+        let (Some(space), true) = (strand.space, first < strand.shots_done()) else {
+            return not_ready("the shot is not finished");
+        };
+        let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
+        let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
+        if strand.image.image.code.is_empty() {
+            return Ok(Reply::Outcomes(alloc::vec![0; (count * stride) as usize]));
+        }
+        let mut bytes = Vec::with_capacity((count * stride) as usize);
+        self.device.outcomes(space, first, count as u32, &mut bytes);
+        Ok(Reply::Outcomes(bytes))
+    }
+
+    /// A strand that may be held, moved and taken back.
+    pub(crate) fn movable(&self, d: u32, handle: Handle) -> Result<u32> {
+        let (id, strand) = self.strand(d, handle, Rights::CONTROL)?;
+        match strand.state {
+            StrandState::Draining | StrandState::Done | StrandState::Faulted => {
+                not_now("all instructions of the strand have been issued")
+            }
+            _ if strand.run.deadline.is_some() => not_now("a strand with a deadline keeps to its schedule"),
+            _ => Ok(id),
+        }
+    }
+
+    pub(crate) fn pause(&mut self, d: u32, handle: Handle, paused: bool) -> Result<Reply> {
+        let id = self.movable(d, handle)?;
+        if let Some(strand) = self.strand_mut(id) {
+            strand.paused = paused;
+            strand.update_hold();
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn migrate(&mut self, d: u32, handle: Handle, region: Option<Handle>) -> Result<Reply> {
+        let id = self.movable(d, handle)?;
+        let to = self.region_of(d, region)?;
+        let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
+        let (peak, image, patch) = (strand.image.peak_qubits, strand.image_object, strand.run.patch);
+        let Some(place) = self.regions.get(to) else { return not_now("the region is gone") };
+        let (available, buffer, routes) = (place.qubits, place.buffer, place.routes);
+        if peak > available {
+            return Err(KernelError::Capacity { requested: peak, available });
+        }
+        let needs = self.needs(image, patch)?;
+        if needs.most_magic.0 > buffer || needs.most_routes.0 > routes {
+            return not_now("the region never has what the strand's instructions need at once");
+        }
+        if let Some(strand) = self.strand_mut(id) {
+            strand.migrate_to = Some(to).filter(|&to| to != strand.region);
+            strand.update_hold();
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Moves a strand that is held at a fence, if its new region has room.
+    pub(crate) fn try_move(&mut self, id: u32) {
+        let Some(strand) = self.strand_mut(id) else { return };
+        let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
+        let running =
+            Running { context: strand.context, priority: Reverse(strand.run.priority), arrival: strand.arrival, id };
+        if self.regions.get(to).is_none_or(|r| !r.has_room(peak)) {
+            return;
+        }
+        if let Some(from) = self.regions.get_mut(from) {
+            from.running.retain(|r| r.id != id);
+            from.free += peak;
+            from.changed = true;
+        }
+        if let Some(to) = self.regions.get_mut(to) {
+            to.free -= peak;
+            to.enter(running);
+        }
+        if let Some(strand) = self.strand_mut(id) {
+            strand.region = to;
+            strand.migrate_to = None;
+        }
+    }
+
+    pub(crate) fn rollback(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
+        let (machine, _) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
+        let Some(handle) = strand else { return self.rollback_qubits(d, machine) };
+        let id = self.movable(d, handle)?;
+        let now = self.epoch;
+        match self.objects.get_mut(id).map(|e| &mut e.object) {
+            Some(Object::Strand(strand)) => {
+                strand.rollback(&mut self.device, now).map(Reply::RolledBack).map_err(device_error)
+            }
+            _ => not_now("the strand is gone"),
+        }
+    }
+
+    /// Forgets a strand that no one names any more.
+    pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
+        let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
+        let (space, region, peak) = (strand.space, strand.region, strand.image.peak_qubits);
+        let checkpoints = strand.checkpoints.clone();
+        if strand.holds_qubits() || self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
+            let held = strand.held(self.epoch);
+            self.give_back(id, held);
+        } else if let Some(region) = self.regions.get_mut(region) {
+            region.waiting.retain(|&s| s != id);
+            region.changed = true;
+        }
+        if let Some(space) = space {
+            self.device.close(space);
+        }
+        for checkpoint in checkpoints {
+            self.fail_checkpoint(checkpoint);
+        }
+        if let Some(domain) = self.domain_mut(owner) {
+            domain.used.strands -= 1;
+        }
+        self.discharge(machine, 1, peak);
+        self.let_go(image);
+        self.let_go(machine);
+    }
+
+    // Regions and contexts.
+
+    pub(crate) fn create_region(
+        &mut self,
+        d: u32,
+        machine: Handle,
+        qubits: u32,
+        routes: u32,
+        magic: u32,
+    ) -> Result<Reply> {
+        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
+        self.check_slots(d)?;
+        let Some(shared) = self.regions.get_mut(0) else { return not_now("there is no shared region") };
+        if qubits == 0 {
+            return argument("a region needs at least one qubit");
+        }
+        if qubits > shared.free {
+            return Err(KernelError::Capacity { requested: qubits, available: shared.free });
+        }
+        if routes > shared.routes - shared.taken || magic > shared.rate {
+            return not_ready("the shared region does not have that many routes or magic states to give at present");
+        }
+        if !shared.promises.is_empty() {
+            return not_ready("the shared region has deadlines to keep");
+        }
+        // Buffer and decoders go with the part of the machine that they serve.
+        let part = |whole: u32, of: u32, all: u32| (whole as u64 * of as u64 / all.max(1) as u64) as u32;
+        let buffer = part(shared.buffer, magic, shared.rate);
+        let decoded = part(shared.decoded, qubits, shared.qubits);
+        shared.qubits -= qubits;
+        shared.free -= qubits;
+        shared.routes -= routes;
+        shared.rate -= magic;
+        shared.buffer -= buffer;
+        shared.stock = shared.stock.min(shared.buffer);
+        shared.decoded -= decoded;
+        let region = self.regions.insert(Region::new(qubits, routes, magic, buffer, decoded));
+        self.drop_hopeless(0);
+        Ok(Reply::Handle(self.give(d, Object::Region(region), ObjectKind::Region, machine)?.1))
+    }
+
+    /// Faults what can no longer run in a region that has become smaller.
+    fn drop_hopeless(&mut self, region: u32) {
+        let Some(place) = self.regions.get(region) else { return };
+        let (qubits, buffer, routes) = (place.qubits, place.buffer, place.routes);
+        let all: Vec<u32> = place.running.iter().map(|r| r.id).chain(place.waiting.iter().copied()).collect();
+        for id in all {
+            let Object::Strand(strand) = self.object(id) else { continue };
+            let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
+            if !matches!(strand.state, StrandState::Waiting | StrandState::Running | StrandState::Held) {
+                continue;
+            }
+            let Ok(needs) = self.needs(image, patch) else { continue };
+            if peak > qubits || needs.most_magic.0 > buffer || needs.most_routes.0 > routes {
+                self.stop_strand(id, "the region has become too small for it");
+            }
+        }
+    }
+
+    /// Ends a strand with a fault.
+    pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
+        let Some(strand) = self.strand_mut(id) else { return };
+        let (region, held) = (strand.region, strand.holds_qubits());
+        let checkpoints = core::mem::take(&mut strand.checkpoints);
+        if held {
+            self.vacate(id);
+        }
+        if let Some(region) = self.regions.get_mut(region) {
+            region.waiting.retain(|&s| s != id);
+        }
+        if let Some(strand) = self.strand_mut(id) {
+            strand.fault(0, why.to_string());
+        }
+        for checkpoint in checkpoints {
+            self.fail_checkpoint(checkpoint);
+        }
+    }
+
+    pub(crate) fn end_region(&mut self, id: u32) {
+        let Some(region) = self.regions.get(id) else { return };
+        let all: Vec<u32> = region.running.iter().map(|r| r.id).chain(region.waiting.iter().copied()).collect();
+        for strand in all {
+            self.stop_strand(strand, "its region was taken back");
+        }
+        for (_, entry) in self.objects.iter_mut() {
+            if let Object::Strand(strand) = &mut entry.object
+                && strand.migrate_to == Some(id)
+            {
+                strand.migrate_to = None;
+                strand.update_hold();
+            }
+        }
+        let Some(region) = self.regions.remove(id) else { return };
+        if let Some(shared) = self.regions.get_mut(0) {
+            shared.qubits += region.qubits;
+            shared.free += region.qubits;
+            shared.routes += region.routes;
+            shared.rate += region.rate;
+            shared.buffer += region.buffer;
+            shared.decoded += region.decoded;
+            shared.backlog += region.backlog;
+            // Operations under way keep their routes to their end.
+            shared.taken += region.taken;
+            if shared.releases.len() < region.releases.len() {
+                shared.releases.resize(region.releases.len(), 0);
+            }
+            shared.releases.iter_mut().zip(&region.releases).for_each(|(all, one)| *all += one);
+            shared.changed = true;
+        }
+    }
+
+    /// The strands of a context that is taken back go on under their domains' own.
+    pub(crate) fn end_context(&mut self, id: u32) {
+        self.contexts.remove(id);
+        let mut moved = Vec::new();
+        for (_, entry) in self.objects.iter_mut() {
+            if let Object::Strand(strand) = &mut entry.object
+                && strand.context == id
+                && let Some(Some(domain)) = self.domains.get(strand.owner as usize)
+            {
+                strand.context = domain.context;
+                moved.push((strand.context, strand.holds_qubits(), strand.image.peak_qubits));
+            }
+        }
+        for (context, held, qubits) in moved {
+            if let (true, Some(context)) = (held, self.contexts.get_mut(context)) {
+                context.strands += 1;
+                context.qubits += qubits;
+            }
+        }
+        for (_, region) in self.regions.iter_mut() {
+            for running in &mut region.running {
+                if running.context == id
+                    && let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(running.id)
+                {
+                    running.context = strand.context;
+                }
+            }
+            region.running.sort_unstable();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Derivation and deletion.
+
+use crate::capability::{Capability, Link, SlotRef};
+use crate::kernel::{Entry, Kernel, Object};
+use qmk_abi::syscall::ObjectKind;
+use qmk_abi::{Handle, Rights};
+use qmk_hal::Device;
+
+/// Capabilities that one call deletes at most.
+pub(crate) const STEP: u32 = 1024;
+
+impl<D: Device> Kernel<D> {
+    pub(crate) fn link(&self, at: SlotRef) -> Option<&Link> {
+        self.domain(at.domain)?.capabilities.link(at.slot)
+    }
+
+    fn link_mut(&mut self, at: SlotRef) -> Option<&mut Link> {
+        self.domain_mut(at.domain)?.capabilities.link_mut(at.slot)
+    }
+
+    /// Puts a capability in a domain's space, behind the one that it derives from.
+    pub(crate) fn insert(
+        &mut self,
+        domain: u32,
+        object: u32,
+        kind: ObjectKind,
+        rights: Rights,
+        badge: u64,
+        parent: Option<SlotRef>,
+    ) -> Option<Handle> {
+        let (depth, next) = match parent.and_then(|p| self.link(p)) {
+            Some(link) => (link.depth + 1, link.next),
+            None => (0, None),
+        };
+        let link = Link { badge, depth, prev: parent, next };
+        let handle = self.domain_mut(domain)?.capabilities.insert(Capability { object, rights, kind }, link);
+        let me = SlotRef { domain, slot: handle.slot };
+        if let Some(next) = next.and_then(|n| self.link_mut(n)) {
+            next.prev = Some(me);
+        }
+        if let Some(parent) = parent.and_then(|p| self.link_mut(p)) {
+            parent.next = Some(me);
+        }
+        self.objects.get_mut(object)?.references += 1;
+        Some(handle)
+    }
+
+    /// Deletes capabilities derived from a target, and then itself if asked, at most [`STEP`] of them. Returns their number
+    /// and whether any are left.
+    pub(crate) fn delete(&mut self, domain: u32, target: Handle, itself: bool) -> (u32, bool) {
+        let mut left = STEP;
+        let at = SlotRef { domain, slot: target.slot };
+        // The target's own domain may die of it.
+        let exists = |k: &Self| k.domain(domain).is_some_and(|d| d.capabilities.get(target).is_some());
+        while exists(self) {
+            if !self.bury(&mut left) {
+                return (STEP - left, true);
+            }
+            if exists(self) {
+                match self.descendant(at) {
+                    Some(next) if left > 0 => self.remove(next, &mut left),
+                    Some(_) => return (STEP - left, true),
+                    None if !itself => break,
+                    None if left > 0 => self.remove(at, &mut left),
+                    None => return (STEP - left, true),
+                }
+            }
+        }
+        let more = !self.bury(&mut left);
+        (STEP - left, more)
+    }
+
+    /// The first of a capability's descendants.
+    fn descendant(&self, at: SlotRef) -> Option<SlotRef> {
+        let link = self.link(at)?;
+        let next = link.next?;
+        (self.link(next)?.depth > link.depth).then_some(next)
+    }
+
+    /// Empties the spaces of dead domains, with all that derives from what they held; false if it has to stop before.
+    pub(crate) fn bury(&mut self, left: &mut u32) -> bool {
+        while let Some(&domain) = self.dying.last() {
+            let slot = self.domains.get_mut(domain as usize).and_then(|d| d.as_mut()?.capabilities.last());
+            let Some(slot) = slot else {
+                self.dying.pop();
+                self.forget_domain(domain);
+                continue;
+            };
+            if *left == 0 {
+                return false;
+            }
+            let at = SlotRef { domain, slot };
+            let next = self.descendant(at).unwrap_or(at);
+            self.remove(next, left);
+        }
+        true
+    }
+
+    fn forget_domain(&mut self, domain: u32) {
+        let Some(dead) = self.domains.get_mut(domain as usize).and_then(Option::take) else { return };
+        self.contexts.remove(dead.context);
+        if let Some(interactive) = dead.interactive {
+            self.device.close(interactive.space);
+        }
+    }
+
+    /// Deletes one capability, and its object if no other names it.
+    fn remove(&mut self, at: SlotRef, left: &mut u32) {
+        *left -= 1;
+        let Some(link) = self.link(at).cloned() else { return };
+        let removed = self.domains.get_mut(at.domain as usize).and_then(|d| d.as_mut()?.capabilities.remove(at.slot));
+        let Some(capability) = removed else { return };
+        if let Some(prev) = link.prev.and_then(|p| self.link_mut(p)) {
+            prev.next = link.next;
+        }
+        if let Some(next) = link.next.and_then(|n| self.link_mut(n)) {
+            next.prev = link.prev;
+        }
+        if let Some(entry) = self.objects.get_mut(capability.object) {
+            entry.references -= 1;
+        }
+        self.release(capability.object);
+    }
+
+    /// Destroys an object that nothing names and nothing holds any more.
+    pub(crate) fn release(&mut self, id: u32) {
+        if self.objects.get(id).is_none_or(|e| e.references > 0 || e.holds > 0) {
+            return;
+        }
+        if let Some(Entry { object, .. }) = self.objects.remove(id) {
+            self.destroy(id, object);
+        }
+    }
+
+    /// Keeps an object alive without a capability.
+    pub(crate) fn hold(&mut self, id: u32) {
+        if let Some(entry) = self.objects.get_mut(id) {
+            entry.holds += 1;
+        }
+    }
+
+    pub(crate) fn let_go(&mut self, id: u32) {
+        if let Some(entry) = self.objects.get_mut(id) {
+            entry.holds -= 1;
+        }
+        self.release(id);
+    }
+
+    fn destroy(&mut self, id: u32, object: Object) {
+        match object {
+            Object::Machine(machine) => {
+                if let Some(parent) = machine.parent {
+                    self.let_go(parent);
+                }
+            }
+            // All it created derives from what its space holds, so nothing of it survives this.
+            Object::Domain(d) => {
+                if let Some(domain) = self.domain_mut(d) {
+                    domain.dead = true;
+                    self.dying.push(d);
+                }
+            }
+            Object::Image { owner, size, .. } => {
+                if let Some(domain) = self.domain_mut(owner) {
+                    domain.used.instructions -= size;
+                }
+            }
+            Object::Strand(strand) => self.end_strand(id, *strand),
+            Object::Qubit(qubit) => {
+                self.leave_channel(qubit.owner, qubit.register);
+                self.return_qubit(&qubit);
+            }
+            Object::Context(context) => self.end_context(context),
+            Object::Region(region) => self.end_region(region),
+            Object::Endpoint { channel, side } => self.leave_endpoint(channel, side),
+            Object::Checkpoint(checkpoint) => self.end_checkpoint(id, *checkpoint),
+            Object::Gone => {}
+        }
+    }
+}
