@@ -1,6 +1,6 @@
 //! The simulated machine behind the hardware contract.
 
-use crate::cost::cost;
+use crate::cost::{cost, physical_qubits};
 use crate::direct::Direct;
 use crate::lanes::{Chunk, Sampler};
 use crate::noise::BLOCK;
@@ -8,8 +8,11 @@ use crate::plan::{NoPlan, plan};
 use crate::program::{Program, check_noise};
 use crate::state::State;
 use crate::structure::Refusal;
-use qmk_abi::image::{Instr, Op};
-use qmk_hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_abi::image::{Instr, Op, Qubit};
+use qmk_abi::syscall::Patch;
+use qmk_hal::{
+    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,13 +30,31 @@ pub struct SimConfig {
     pub routes_per_epoch: u32,
     /// Magic states delivered per epoch.
     pub magic_per_epoch: u32,
+    /// Magic states kept in stock; four epochs' deliveries, but at least 64, if `None`.
+    pub magic_buffer: Option<u32>,
+    /// Patches decoded per epoch; all logical qubits if `None`, so that there is no backlog.
+    pub decoded_per_epoch: Option<u32>,
+    /// Raw pairs between spaces.
+    pub link: LinkSpec,
+    /// Whether states can be saved.
+    pub snapshot: bool,
     /// Threads that run shots; 0 for one on each core. Outcomes do not depend on it.
     pub threads: usize,
 }
 
 impl Default for SimConfig {
     fn default() -> Self {
-        SimConfig { logical_qubits: 10_000, routes_per_epoch: 5_000, magic_per_epoch: 64, threads: 0 }
+        SimConfig {
+            logical_qubits: 10_000,
+            routes_per_epoch: 5_000,
+            magic_per_epoch: 64,
+            magic_buffer: None,
+            decoded_per_epoch: None,
+            // A Werner state of fidelity 0.95.
+            link: LinkSpec { raw: [0.95, 0.05 / 3.0, 0.05 / 3.0, 0.05 / 3.0], pairs_per_epoch: 16 },
+            snapshot: true,
+            threads: 0,
+        }
     }
 }
 
@@ -73,13 +94,16 @@ enum Run {
 impl SimDevice {
     /// A machine of the given size.
     pub fn new(config: SimConfig) -> Self {
+        let magic_per_epoch = config.magic_per_epoch.max(1);
         SimDevice {
             spec: MachineSpec {
                 logical_qubits: config.logical_qubits,
                 routes_per_epoch: config.routes_per_epoch.max(2),
-                magic_per_epoch: config.magic_per_epoch.max(1),
-                magic_buffer: config.magic_per_epoch.max(1).saturating_mul(4).max(64),
-                features: Features { snapshot: true },
+                magic_per_epoch,
+                magic_buffer: config.magic_buffer.unwrap_or(magic_per_epoch.saturating_mul(4).max(64)),
+                decoded_per_epoch: config.decoded_per_epoch.unwrap_or(config.logical_qubits),
+                link: config.link,
+                features: Features { snapshot: config.snapshot },
             },
             threads: match config.threads {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -106,8 +130,12 @@ impl Device for SimDevice {
         &self.spec
     }
 
-    fn cost(&self, op: &Op) -> Cost {
+    fn cost(&self, op: &Op, _patch: Patch) -> Cost {
         cost(op)
+    }
+
+    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
+        physical_qubits(patch)
     }
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
@@ -145,6 +173,20 @@ impl Device for SimDevice {
 
     fn issue(&mut self, space: SpaceId, _index: u32) -> Result<(), DeviceError> {
         self.space(space)?.issued += 1;
+        Ok(())
+    }
+
+    fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
+        let space = self.space(space)?;
+        let op = space.spec.image.code.get(index as usize).map(|i| i.op);
+        let unitary = op.is_some_and(|op| {
+            op.writes().next().is_none() && !matches!(op, Op::Free(_) | Op::Reset(_) | Op::InjectT(_))
+        });
+        if !unitary || space.issued == 0 {
+            return Err(DeviceError::Refused(format!("no unitary instruction {index} has been issued")));
+        }
+        space.issued -= 1;
+        space.rewind(0);
         Ok(())
     }
 
@@ -206,6 +248,20 @@ impl Device for SimDevice {
         done.map_err(|e| refused(index, e, limit)).inspect_err(|e| space.fault = Some(e.clone()))
     }
 
+    fn link(&mut self, _a: (SpaceId, Qubit), _b: (SpaceId, Qubit), _errors: [f64; 3]) -> Result<(), DeviceError> {
+        Err(DeviceError::Refused("links are not modelled yet".into()))
+    }
+
+    fn snapshot(&mut self, _space: SpaceId) -> Result<SnapshotId, DeviceError> {
+        Err(DeviceError::Refused("states cannot be saved yet".into()))
+    }
+
+    fn restore(&mut self, _space: SpaceId, _snapshot: SnapshotId) -> Result<(), DeviceError> {
+        Err(DeviceError::Refused("no such snapshot".into()))
+    }
+
+    fn forget(&mut self, _snapshot: SnapshotId) {}
+
     fn close(&mut self, space: SpaceId) {
         self.spaces.remove(&space.0);
     }
@@ -215,6 +271,18 @@ impl Space {
     /// Bytes of one shot's outcomes.
     fn stride(&self) -> usize {
         self.spec.image.events.div_ceil(8) as usize
+    }
+
+    /// Forgets all but the first `shots` shots, and what went wrong: the others are run again.
+    fn rewind(&mut self, shots: u64) {
+        self.status.shots_done = self.status.shots_done.min(shots);
+        self.outcomes.truncate(self.status.shots_done as usize * self.stride());
+        self.fault = None;
+        match &mut self.run {
+            Run::Planned(_, chunks) => chunks.clear(),
+            Run::Direct(_, current) => *current = None,
+            Run::Interactive { .. } | Run::Waiting => {}
+        }
     }
 
     fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
