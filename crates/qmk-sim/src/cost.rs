@@ -1,11 +1,38 @@
-//! What operations cost on the modelled machine: surface-code patches with lattice surgery (Litinski, arXiv:1808.02892).
+//! What operations and patches cost on the modelled machine: lattice surgery as on surface-code patches (Litinski,
+//! arXiv:1808.02892).
+//!
+//! A cycle is as many rounds of syndrome extraction as the distance, so it is longer on larger patches, but operations take
+//! the same number of them. The Azure estimator (arXiv:2211.07629) counts cycles of surface and Floquet codes alike; for
+//! Bacon-Shor and SHYPS codes no better figure is modelled.
 
 use qmk_abi::image::{Clifford1, Clifford2, Op};
+use qmk_abi::syscall::{Code, Patch};
 use qmk_hal::Cost;
 
 /// T gates to approximate one arbitrary rotation: `0.53 log2(1/ε) + 5.3` with ε = 1e-10 (Kliuchnikov et al.,
 /// arXiv:2203.10064, as used in the Azure estimator, arXiv:2211.07629).
 const T_PER_ROTATION: u32 = 23;
+
+/// Physical qubits of one logical qubit, ancillas included; `None` unless the distance is odd and between 3 and 101.
+pub(crate) fn physical_qubits(patch: Patch) -> Option<u32> {
+    let d = patch.distance as u32;
+    if !(3..=101).contains(&d) || d.is_multiple_of(2) {
+        return None;
+    }
+    Some(match patch.code {
+        // d² data and d²-1 ancillas.
+        Code::Surface => 2 * d * d - 1,
+        // d² data and 2d(d-1) gauge ancillas.
+        Code::BaconShor => d * d + 2 * d * (d - 1),
+        // arXiv:2211.07629.
+        Code::Floquet => 4 * d * d + 8 * (d - 1),
+        // [(2^r-1)², r², 2^(r-1)] with 2^(r-1) >= d, one ancilla per data qubit, shared by r² logical qubits (arXiv:2502.07150).
+        Code::Shyps => {
+            let r = (d.next_power_of_two().trailing_zeros() + 1).max(3);
+            (2 * ((1 << r) - 1u32).pow(2)).div_ceil(r * r)
+        }
+    })
+}
 
 /// Cost of one operation. Paulis and conditions are tracked in software and take no time.
 pub(crate) fn cost(op: &Op) -> Cost {

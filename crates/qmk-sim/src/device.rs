@@ -1,22 +1,28 @@
 //! The simulated machine behind the hardware contract.
 
-use crate::cost::cost;
+use crate::cost::{cost, physical_qubits};
 use crate::direct::Direct;
+use crate::joint::{Draw, Joint, MAX_QUBITS};
 use crate::lanes::{Chunk, Sampler};
 use crate::noise::BLOCK;
 use crate::plan::{NoPlan, plan};
 use crate::program::{Program, check_noise};
-use crate::state::State;
+use crate::rng::Site;
 use crate::structure::Refusal;
-use qmk_abi::image::{Instr, Op};
-use qmk_hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
-use std::collections::BTreeMap;
+use num_complex::Complex64;
+use qmk_abi::image::{Instr, Op, Qubit};
+use qmk_abi::syscall::Patch;
+use qmk_hal::{
+    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Outcomes of one space may take this many bytes.
 const MAX_OUTCOME_BYTES: u64 = 256 << 20;
-/// Qubits of one interactive space.
-const MAX_INTERACTIVE: u32 = 1 << 14;
+/// Events of one interactive space.
+const MAX_EVENTS: u32 = 1 << 14;
 
 /// Size of the simulated machine.
 #[derive(Clone, Debug)]
@@ -27,13 +33,31 @@ pub struct SimConfig {
     pub routes_per_epoch: u32,
     /// Magic states delivered per epoch.
     pub magic_per_epoch: u32,
+    /// Magic states kept in stock; four epochs' deliveries, but at least 64, if `None`.
+    pub magic_buffer: Option<u32>,
+    /// Patches decoded per epoch; all logical qubits if `None`, so that there is no backlog.
+    pub decoded_per_epoch: Option<u32>,
+    /// Raw pairs between spaces.
+    pub link: LinkSpec,
+    /// Whether states can be saved.
+    pub snapshot: bool,
     /// Threads that run shots; 0 for one on each core. Outcomes do not depend on it.
     pub threads: usize,
 }
 
 impl Default for SimConfig {
     fn default() -> Self {
-        SimConfig { logical_qubits: 10_000, routes_per_epoch: 5_000, magic_per_epoch: 64, threads: 0 }
+        SimConfig {
+            logical_qubits: 10_000,
+            routes_per_epoch: 5_000,
+            magic_per_epoch: 64,
+            magic_buffer: None,
+            decoded_per_epoch: None,
+            // A Werner state of fidelity 0.95.
+            link: LinkSpec { raw: [0.95, 0.05 / 3.0, 0.05 / 3.0, 0.05 / 3.0], pairs_per_epoch: 16 },
+            snapshot: true,
+            threads: 0,
+        }
     }
 }
 
@@ -44,6 +68,11 @@ pub struct SimDevice {
     threads: usize,
     spaces: BTreeMap<u32, Space>,
     next: u32,
+    /// States of interactive spaces.
+    joints: BTreeMap<u32, Joint>,
+    next_joint: u32,
+    snapshots: BTreeMap<u32, Snapshot>,
+    next_snapshot: u32,
 }
 
 #[derive(Debug)]
@@ -61,7 +90,7 @@ struct Space {
 #[derive(Debug)]
 enum Run {
     /// One instruction at a time, as they come.
-    Interactive { state: Box<State>, at: u32, events: Vec<bool> },
+    Interactive(Interactive),
     /// A program that waits for its last instruction.
     Waiting,
     /// All shots from one plan, those under way in chunks.
@@ -70,16 +99,50 @@ enum Run {
     Direct(Box<Program>, Option<Box<Direct>>),
 }
 
+/// An interactive space.
+#[derive(Debug)]
+struct Interactive {
+    /// The state that its qubits are part of.
+    joint: u32,
+    memory: Memory,
+    /// Number of the next instruction.
+    at: u32,
+}
+
+/// What an interactive space names.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    /// Qubits of the state, by register.
+    registers: BTreeMap<Qubit, usize>,
+    events: Vec<bool>,
+}
+
+/// A saved state of a space.
+#[derive(Debug)]
+struct Snapshot {
+    space: u32,
+    saved: Saved,
+}
+
+#[derive(Debug)]
+enum Saved {
+    Program { issued: usize, shots: u64, outcomes: Vec<u8> },
+    Interactive(Box<Joint>, Memory),
+}
+
 impl SimDevice {
     /// A machine of the given size.
     pub fn new(config: SimConfig) -> Self {
+        let magic_per_epoch = config.magic_per_epoch.max(1);
         SimDevice {
             spec: MachineSpec {
                 logical_qubits: config.logical_qubits,
                 routes_per_epoch: config.routes_per_epoch.max(2),
-                magic_per_epoch: config.magic_per_epoch.max(1),
-                magic_buffer: config.magic_per_epoch.max(1).saturating_mul(4).max(64),
-                features: Features { snapshot: true },
+                magic_per_epoch,
+                magic_buffer: config.magic_buffer.unwrap_or(magic_per_epoch.saturating_mul(4).max(64)),
+                decoded_per_epoch: config.decoded_per_epoch.unwrap_or(config.logical_qubits),
+                link: config.link,
+                features: Features { snapshot: config.snapshot },
             },
             threads: match config.threads {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -87,12 +150,119 @@ impl SimDevice {
             },
             spaces: BTreeMap::new(),
             next: 0,
+            joints: BTreeMap::new(),
+            next_joint: 0,
+            snapshots: BTreeMap::new(),
+            next_snapshot: 0,
         }
     }
 
-    fn space(&mut self, id: SpaceId) -> Result<&mut Space, DeviceError> {
-        self.spaces.get_mut(&id.0).ok_or_else(|| DeviceError::Refused("no such space".into()))
+    /// The amplitudes of the state that an interactive space is part of, up to a global phase: 2^n of them for n qubits. An
+    /// index has a bit for each register that has been named, from the lowest up in order of space id, then of register.
+    /// Above are bits of qubits of closed spaces, as long as too many active qubits were needed to measure them. `None` for other
+    /// spaces, and for more than 20 qubits. For tests and debugging.
+    pub fn amplitudes(&self, space: SpaceId) -> Option<Vec<Complex64>> {
+        let Run::Interactive(this) = &self.spaces.get(&space.0)?.run else { return None };
+        let joint = self.joints.get(&this.joint)?;
+        let spaces = joint.spaces().iter().filter_map(|id| self.spaces.get(id));
+        let registers = spaces.filter_map(|s| match &s.run {
+            Run::Interactive(other) => Some(other.memory.registers.values().copied()),
+            _ => None,
+        });
+        joint.amplitudes(registers.flatten())
     }
+
+    fn space(&mut self, id: SpaceId) -> Result<&mut Space, DeviceError> {
+        self.spaces.get_mut(&id.0).ok_or_else(no_space)
+    }
+
+    /// Where a register of an interactive space is: state and qubit, and the space's draws number `draw` of its next
+    /// instruction.
+    fn locate(&self, (id, register): (SpaceId, Qubit), draw: u32) -> Result<(u32, usize, Draw), DeviceError> {
+        let space = self.spaces.get(&id.0).ok_or_else(no_space)?;
+        let Run::Interactive(this) = &space.run else { return Err(not_interactive()) };
+        let Some(&qubit) = this.memory.registers.get(&register) else {
+            return Err(DeviceError::Refused(format!("register {register} of the space is not in use")));
+        };
+        this.following()?;
+        Ok((this.joint, qubit, Draw { seed: space.spec.seed, site: Site { at: this.at, draw } }))
+    }
+
+    /// The state of an interactive space that shares it with no other.
+    fn unshared(&self, this: &Interactive) -> Result<&Joint, DeviceError> {
+        let joint = self.joints.get(&this.joint).ok_or_else(no_space)?;
+        match joint.spaces().len() {
+            1 => Ok(joint),
+            _ => Err(DeviceError::Refused("the space shares its state with another".into())),
+        }
+    }
+
+    /// Makes two states one. Returns its number.
+    fn join(&mut self, a: u32, b: u32) -> u32 {
+        let size = |joint: u32| self.joints.get(&joint).map_or(0, Joint::used);
+        // The smaller one moves.
+        let (number, moved) = if size(a) < size(b) { (b, a) } else { (a, b) };
+        let Some(other) = self.joints.remove(&moved) else { return number };
+        let Some(joint) = self.joints.get_mut(&number) else { return number };
+        let moving = other.spaces().clone();
+        let names = joint.adopt(other);
+        for id in moving {
+            if let Some(Space { run: Run::Interactive(this), .. }) = self.spaces.get_mut(&id) {
+                this.joint = number;
+                this.memory.registers.values_mut().for_each(|q| *q = names[*q].unwrap_or(*q));
+            }
+        }
+        number
+    }
+}
+
+impl Interactive {
+    /// Number of the instruction after the next.
+    fn following(&self) -> Result<u32, DeviceError> {
+        self.at.checked_add(1).ok_or_else(|| DeviceError::Refused("the space has had 2^32 instructions".into()))
+    }
+}
+
+/// A number that nothing in use has.
+fn unused<T>(map: &BTreeMap<u32, T>, next: &mut u32) -> u32 {
+    while map.contains_key(next) {
+        *next = next.wrapping_add(1);
+    }
+    let id = *next;
+    *next = next.wrapping_add(1);
+    id
+}
+
+/// Refuses what would not be admitted as part of a program.
+fn check(instr: &Instr) -> Result<(), DeviceError> {
+    let refuse = |why: &str| Err(DeviceError::Refused(why.into()));
+    if instr.cond.is_some() {
+        return refuse("a condition is for programs; let the caller decide");
+    }
+    if instr.op.angle().is_some_and(|a| !a.is_finite()) {
+        return refuse("the angle is not finite");
+    }
+    let qubits = instr.op.qubits().enumerate();
+    if qubits.clone().any(|(i, q)| instr.op.qubits().take(i).any(|other| other == q)) {
+        return refuse("an operation acts on different registers");
+    }
+    if instr.op.writes().any(|e| e >= MAX_EVENTS) {
+        return Err(DeviceError::Refused(format!("an interactive space holds {MAX_EVENTS} events")));
+    }
+    Ok(())
+}
+
+fn no_space() -> DeviceError {
+    DeviceError::Refused("no such space".into())
+}
+
+fn not_interactive() -> DeviceError {
+    DeviceError::Refused("not an interactive space".into())
+}
+
+/// Why qubits that share a state cannot become more.
+pub(crate) fn too_many_qubits() -> DeviceError {
+    DeviceError::Refused(format!("a state holds {MAX_QUBITS} interactive qubits"))
 }
 
 impl Default for SimDevice {
@@ -106,8 +276,12 @@ impl Device for SimDevice {
         &self.spec
     }
 
-    fn cost(&self, op: &Op) -> Cost {
+    fn cost(&self, op: &Op, _patch: Patch) -> Cost {
         cost(op)
+    }
+
+    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
+        physical_qubits(patch)
     }
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
@@ -119,17 +293,14 @@ impl Device for SimDevice {
             )));
         }
         check_noise(&spec.image, &spec.noise).map_err(DeviceError::Refused)?;
+        let id = unused(&self.spaces, &mut self.next);
         let run = if spec.image.code.is_empty() {
-            Run::Interactive {
-                state: Box::new(State::new(0, spec.seed, 0, spec.max_active)),
-                at: 0,
-                events: Vec::new(),
-            }
+            let joint = unused(&self.joints, &mut self.next_joint);
+            self.joints.insert(joint, Joint::new(id, spec.max_active));
+            Run::Interactive(Interactive { joint, memory: Memory::default(), at: 0 })
         } else {
             Run::Waiting
         };
-        let id = self.next;
-        self.next = self.next.wrapping_add(1);
         let space = Space {
             spec,
             threads: self.threads,
@@ -148,6 +319,20 @@ impl Device for SimDevice {
         Ok(())
     }
 
+    fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
+        let space = self.space(space)?;
+        let op = space.spec.image.code.get(index as usize).map(|i| i.op);
+        let unitary = op.is_some_and(|op| {
+            op.writes().next().is_none() && !matches!(op, Op::Free(_) | Op::Reset(_) | Op::InjectT(_))
+        });
+        if !unitary || space.issued == 0 {
+            return Err(DeviceError::Refused(format!("no unitary instruction {index} has been issued")));
+        }
+        space.issued -= 1;
+        space.rewind(0);
+        Ok(())
+    }
+
     fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
         let space = self.space(space)?;
         if let Some(fault) = &space.fault {
@@ -162,8 +347,8 @@ impl Device for SimDevice {
 
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
         let Some(space) = self.spaces.get(&space.0) else { return false };
-        if let Run::Interactive { events, .. } = &space.run {
-            return shot == 0 && events.get(event as usize).copied().unwrap_or(false);
+        if let Run::Interactive(this) = &space.run {
+            return shot == 0 && this.memory.events.get(event as usize).copied().unwrap_or(false);
         }
         let byte = shot.saturating_mul(space.stride() as u64).saturating_add(event as u64 / 8);
         space.outcomes.get(byte as usize).is_some_and(|b| b >> (event % 8) & 1 == 1)
@@ -176,38 +361,140 @@ impl Device for SimDevice {
     }
 
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        let space = self.space(space)?;
-        if let Some(fault) = &space.fault {
-            return Err(fault.clone());
+        let space = self.spaces.get_mut(&space.0).ok_or_else(no_space)?;
+        let Run::Interactive(this) = &mut space.run else { return Err(not_interactive()) };
+        let joint = self.joints.get_mut(&this.joint).ok_or_else(no_space)?;
+        check(&instr)?;
+        let next = this.following()?;
+        let Memory { registers, events } = &mut this.memory;
+        for q in instr.op.qubits() {
+            if let Entry::Vacant(entry) = registers.entry(q) {
+                entry.insert(joint.take().ok_or_else(too_many_qubits)?);
+            }
         }
-        let (Run::Interactive { state, at, events }, None) = (&mut space.run, instr.cond) else {
-            return Err(DeviceError::Refused("not an interactive space".into()));
-        };
-        let qubits = instr.op.qubits().max().map_or(0, |q| q.saturating_add(1));
-        let count = instr.op.writes().max().map_or(0, |e| e.saturating_add(1));
-        if qubits > MAX_INTERACTIVE || count > MAX_INTERACTIVE {
-            return Err(DeviceError::Refused(format!("an interactive space holds {MAX_INTERACTIVE} qubits")));
-        }
-        // Doubling keeps the cost of growth linear.
-        if qubits as usize > state.qubits() {
-            state.grow((qubits as usize).next_power_of_two());
-        }
-        events.resize(events.len().max(count as usize), false);
-        let index = *at;
-        *at += 1;
-        let mut writes = instr.op.writes();
-        let done = state.perform(&instr.op, index, |bit| {
+        let count = instr.op.writes().max().map_or(0, |e| e as usize + 1);
+        events.resize(events.len().max(count), false);
+        let op = instr.op.map_qubits(|q| registers[&q] as Qubit);
+        let mut writes = op.writes();
+        let done = joint.perform(&op, space.spec.seed, this.at, |bit| {
             if let Some(e) = writes.next() {
                 events[e as usize] = bit;
             }
         });
-        space.status.peak_active = state.peak_active();
-        let limit = space.spec.max_active;
-        done.map_err(|e| refused(index, e, limit)).inspect_err(|e| space.fault = Some(e.clone()))
+        space.status.peak_active = space.status.peak_active.max(joint.peak_active());
+        done?;
+        this.at = next;
+        Ok(())
+    }
+
+    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
+        if !errors.iter().all(|p| (0.0..=1.0).contains(p)) || errors.iter().sum::<f64>() > 1.0 + 1e-9 {
+            return Err(DeviceError::Refused(format!("{errors:?} are no probabilities of X, Y and Z")));
+        }
+        if a == b {
+            return Err(DeviceError::Refused("a pair has two qubits".into()));
+        }
+        // Two spaces draw on their own, one space draws thrice.
+        let (first, qa, draw_a) = self.locate(a, 0)?;
+        let (second, qb, draw_b) = self.locate(b, 1)?;
+        let (_, _, draw_error) = self.locate(a, 2)?;
+        // Everything that can be refused comes before anything that has an effect.
+        let number = if first == second {
+            let joint = self.joints.get_mut(&first).ok_or_else(no_space)?;
+            joint.can_reset(&[qa, qb], draw_a.site.at)?;
+            joint.reset(qa, draw_a)?;
+            joint.reset(qb, draw_b)?;
+            first
+        } else {
+            let mut other = self.joints.remove(&second).ok_or_else(no_space)?;
+            let reset = self.joints.get_mut(&first).ok_or_else(no_space).and_then(|joint| {
+                joint.can_join(qa, &mut other, qb, draw_a.site.at)?;
+                joint.reset(qa, draw_a)?;
+                other.reset(qb, draw_b)
+            });
+            self.joints.insert(second, other);
+            reset?;
+            self.join(first, second)
+        };
+        let ((_, qa, _), (_, qb, _)) = (self.locate(a, 0)?, self.locate(b, 1)?);
+        let joint = self.joints.get_mut(&number).ok_or_else(no_space)?;
+        joint.entangle([qa, qb], errors, draw_error);
+        for id in BTreeSet::from([a.0, b.0]) {
+            let space = self.spaces.get_mut(&id.0).ok_or_else(no_space)?;
+            space.status.peak_active = space.status.peak_active.max(joint.peak_active());
+            if let Run::Interactive(this) = &mut space.run {
+                this.at = this.following()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
+        if !self.spec.features.snapshot {
+            return Err(DeviceError::Refused("this machine cannot copy states".into()));
+        }
+        let saved = match &self.spaces.get(&space.0).ok_or_else(no_space)?.run {
+            Run::Interactive(this) => {
+                Saved::Interactive(Box::new(self.unshared(this)?.copy(this.at)?), this.memory.clone())
+            }
+            _ => {
+                let space = self.space(space)?;
+                let mut outcomes = Vec::new();
+                if outcomes.try_reserve_exact(space.outcomes.len()).is_err() {
+                    return Err(DeviceError::Refused("there is not enough memory for the outcomes".into()));
+                }
+                outcomes.extend_from_slice(&space.outcomes);
+                Saved::Program { issued: space.issued, shots: space.status.shots_done, outcomes }
+            }
+        };
+        let id = unused(&self.snapshots, &mut self.next_snapshot);
+        self.snapshots.insert(id, Snapshot { space: space.0, saved });
+        Ok(SnapshotId(id))
+    }
+
+    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
+        let Some(Snapshot { saved, .. }) = self.snapshots.get(&snapshot.0).filter(|s| s.space == space.0) else {
+            return Err(DeviceError::Refused("the space has no such snapshot".into()));
+        };
+        let joint = match (&self.spaces.get(&space.0).ok_or_else(no_space)?.run, saved) {
+            (Run::Interactive(this), Saved::Interactive(joint, _)) => {
+                self.unshared(this)?;
+                Some(joint.copy(this.at)?)
+            }
+            _ => None,
+        };
+        let space = self.spaces.get_mut(&space.0).ok_or_else(no_space)?;
+        match (&mut space.run, saved) {
+            (Run::Interactive(this), Saved::Interactive(_, memory)) => {
+                this.memory.clone_from(memory);
+                self.joints.extend(joint.map(|joint| (this.joint, joint)));
+            }
+            (_, Saved::Program { issued, shots, outcomes }) => {
+                space.rewind(0);
+                space.issued = *issued;
+                space.outcomes.extend_from_slice(outcomes);
+                space.status.shots_done = *shots;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, snapshot: SnapshotId) {
+        self.snapshots.remove(&snapshot.0);
     }
 
     fn close(&mut self, space: SpaceId) {
-        self.spaces.remove(&space.0);
+        let Some(closed) = self.spaces.remove(&space.0) else { return };
+        self.snapshots.retain(|_, s| s.space != space.0);
+        let Run::Interactive(this) = closed.run else { return };
+        if let Some(joint) = self.joints.get_mut(&this.joint) {
+            let draw = Draw { seed: closed.spec.seed, site: Site { at: this.at, draw: 0 } };
+            joint.leave(space.0, this.memory.registers.into_values(), draw);
+            if joint.spaces().is_empty() {
+                self.joints.remove(&this.joint);
+            }
+        }
     }
 }
 
@@ -215,6 +502,18 @@ impl Space {
     /// Bytes of one shot's outcomes.
     fn stride(&self) -> usize {
         self.spec.image.events.div_ceil(8) as usize
+    }
+
+    /// Forgets all but the first `shots` shots, and what went wrong: the others are run again.
+    fn rewind(&mut self, shots: u64) {
+        self.status.shots_done = self.status.shots_done.min(shots);
+        self.outcomes.truncate(self.status.shots_done as usize * self.stride());
+        self.fault = None;
+        match &mut self.run {
+            Run::Planned(_, chunks) => chunks.clear(),
+            Run::Direct(_, current) => *current = None,
+            Run::Interactive(_) | Run::Waiting => {}
+        }
     }
 
     fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
@@ -285,7 +584,7 @@ impl Space {
                     }
                 }
             }
-            Run::Interactive { .. } | Run::Waiting => {}
+            Run::Interactive(_) | Run::Waiting => {}
         }
         Ok(())
     }
@@ -310,7 +609,7 @@ impl Space {
     }
 }
 
-fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
+pub(crate) fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
     match why {
         Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
         Refusal::OutOfMemory { active, at } => DeviceError::OutOfMemory { at, active },

@@ -14,6 +14,7 @@ mod cost;
 mod device;
 mod direct;
 mod expr;
+mod joint;
 mod lanes;
 mod noise;
 mod plan;

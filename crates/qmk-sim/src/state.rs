@@ -6,7 +6,7 @@ use crate::rotations::merge;
 use crate::structure::{Backend, Frame, Refusal, Structure};
 use crate::tableau::PauliString;
 use num_complex::Complex64;
-use qmk_abi::image::{Op, Pauli};
+use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use std::f64::consts::SQRT_2;
 
 /// A frame of one shot.
@@ -79,6 +79,14 @@ pub(crate) struct Shot {
 impl Shot {
     pub(crate) fn new(seed: u64, shot: u64) -> Self {
         Shot { random: Random { seed }, shot, register: Register::new(), waiting: Vec::new() }
+    }
+
+    /// Takes over a register, its bits above those here.
+    fn adopt(&mut self, other: Shot) {
+        let k = self.register.qubits();
+        self.register = self.register.tensor(&other.register);
+        let up = |m: Mask| Mask { x: m.x << k, z: m.z << k, ..m };
+        self.waiting.extend(other.waiting.into_iter().map(|(m, theta)| (up(m), theta)));
     }
 
     fn flush(&mut self) {
@@ -169,14 +177,67 @@ impl State {
     /// receives the outcomes in the order of [`Op::writes`].
     ///
     /// # Errors
-    /// [`Refusal::TooManyActive`], before memory is taken. The state is then of no further use.
+    /// [`Refusal::TooManyActive`] or [`Refusal::OutOfMemory`], before memory is taken. The operation has then had no effect.
     pub fn perform(&mut self, op: &Op, at: u32, record: impl FnMut(bool)) -> Result<(), Refusal> {
+        if let Op::MeasureBell(a, b, ..) = *op {
+            let (a, b) = (a as usize, b as usize);
+            let both: [&[_]; 2] = [&[(Pauli::X, a), (Pauli::X, b)], &[(Pauli::Z, a), (Pauli::Z, b)]];
+            self.structure.prepare(&both, at, &mut self.shot)?;
+        }
         self.structure.perform(op, at, None, &mut self.shot, record)
     }
 
     /// A Pauli that is conditional on outcomes: goes to the frame.
     pub fn frame_pauli(&mut self, p: Pauli, q: usize) {
         self.structure.apply_pauli(&[(p, q)], &true);
+    }
+
+    /// Makes draws with another seed from now on.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.shot.random.seed = seed;
+    }
+
+    pub(crate) fn max_active(&self) -> u32 {
+        self.structure.max_active()
+    }
+
+    /// Whether a register of so many qubits may be made at instruction `at`.
+    pub(crate) fn room(&self, active: u32, at: u32) -> Result<(), Refusal> {
+        self.structure.room(active, at)
+    }
+
+    /// Makes sure that qubits can be measured in Z, and reset, without refusal. The state stays as it is.
+    pub(crate) fn prepare(&mut self, qubits: &[usize], at: u32) -> Result<(), Refusal> {
+        let products: Vec<[_; 1]> = qubits.iter().map(|&q| [(Pauli::Z, q)]).collect();
+        let products: Vec<&[_]> = products.iter().map(|p| p.as_slice()).collect();
+        self.structure.prepare(&products, at, &mut self.shot)
+    }
+
+    /// See [`Structure::collapses`].
+    pub(crate) fn collapses(&mut self, q: usize) -> bool {
+        self.structure.collapses(q)
+    }
+
+    /// Resets a qubit.
+    pub(crate) fn reset(&mut self, q: usize, site: Site) -> Result<(), Refusal> {
+        self.structure.reset(q, site, &mut self.shot)
+    }
+
+    /// Turns two qubits in |0> into `(|00> + |11>)/√2`.
+    pub(crate) fn entangle(&mut self, a: usize, b: usize) {
+        self.structure.clifford1(Clifford1::H, a);
+        self.structure.clifford2(Clifford2::Cnot, a, b);
+    }
+
+    /// See [`Structure::detach`].
+    pub(crate) fn detach(&mut self, qubits: &[usize]) -> Vec<usize> {
+        self.structure.detach(qubits)
+    }
+
+    /// See [`Structure::adopt`].
+    pub(crate) fn adopt(&mut self, other: State, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
+        self.structure.adopt(other.structure, qubits, virtuals);
+        self.shot.adopt(other.shot);
     }
 
     /// The 2^n amplitudes, bit q of an index being qubit q; up to a global phase. For tests and debugging.
@@ -188,6 +249,7 @@ impl State {
         assert!(n <= 20, "2^{n} amplitudes");
         let mut structure = self.structure.clone();
         let mut shot = self.shot.clone();
+        structure.allow_active(n as u32);
         structure.perform_waiting(&mut shot).expect("as many active qubits as there are qubits");
         shot.flush();
         let (frame, active) = (structure.frame().clone(), structure.active().to_vec());

@@ -12,6 +12,7 @@ use crate::bits::Turn;
 use crate::register::Mask;
 use crate::rng::Site;
 use crate::tableau::{PauliString, Tableau};
+use qmk_abi::caps::Rights;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use std::collections::VecDeque;
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
@@ -78,6 +79,17 @@ pub enum Refusal {
     Conditional,
 }
 
+impl Refusal {
+    /// The same on behalf of another instruction, which could not be performed without this one.
+    pub(crate) fn on_behalf_of(self, at: u32) -> Self {
+        match self {
+            Refusal::TooManyActive { needed, .. } => Refusal::TooManyActive { needed, at },
+            Refusal::OutOfMemory { active, .. } => Refusal::OutOfMemory { active, at },
+            Refusal::Conditional => Refusal::Conditional,
+        }
+    }
+}
+
 /// A rotation that waits: `exp(-i θ/2 (-1)^sign Q)` where `cond` holds.
 #[derive(Clone, Debug)]
 struct Waiting<B> {
@@ -91,10 +103,12 @@ struct Waiting<B> {
 
 /// Bytes of strings of rotations that may wait.
 const MAX_WAITING: usize = 1 << 28;
+/// Of these rotations, how many the last one is compared with.
+const REACH: usize = 4;
 /// Active qubits from which on the memory for a register is asked for before it is taken.
 const LARGE: u32 = 24;
-/// Of these, how many the last one is compared with.
-const REACH: usize = 4;
+/// Most rotations of one operation.
+const PER_OPERATION: usize = 7;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Structure<F: Frame> {
@@ -189,6 +203,9 @@ impl<F: Frame + Default> Structure<F> {
 
     /// Performs an operation other than `Alloc` and `Fence`, which do nothing here, where `cond` holds. `at` numbers the
     /// instruction for its draws; `record` receives the outcomes in the order of [`Op::writes`].
+    ///
+    /// What is refused has had no effect if rotations wait, except that of the first half of a `MeasureBell` that was not
+    /// [prepared](Self::prepare).
     pub(crate) fn perform<B: Backend<Frame = F>>(
         &mut self,
         op: &Op,
@@ -199,6 +216,11 @@ impl<F: Frame + Default> Structure<F> {
     ) -> Result<(), Refusal> {
         let site = |draw| Site { at, draw };
         self.at = at;
+        // What is refused is refused here or before a measurement.
+        let rotates = cond.is_some() || op.class().contains(Rights::MAGIC);
+        if rotates && (self.waiting.len() + PER_OPERATION) * 16 * self.tableau.words() >= MAX_WAITING {
+            self.perform_waiting(backend)?;
+        }
         match (*op, cond) {
             (Op::Alloc(_) | Op::Fence, _) => {}
             (Op::Pauli(p, q), None) => self.tableau.pauli(p, q as usize),
@@ -252,8 +274,9 @@ impl<F: Frame + Default> Structure<F> {
                 // Project on Z in the frame where cos(a/2)|0> + sin(a/2)|1> = Ry(a)|0> is |0>.
                 let q = q as usize;
                 self.rotate(&[(Pauli::Y, q)], -angle, None, backend)?;
-                record(self.measure(&[(Pauli::Z, q)], site(0), backend)?);
+                let outcome = self.measure(&[(Pauli::Z, q)], site(0), backend);
                 self.rotate(&[(Pauli::Y, q)], angle, None, backend)?;
+                record(outcome?);
             }
             (Op::MeasureBell(a, b, ..), _) => {
                 let (a, b) = (a as usize, b as usize);
@@ -332,10 +355,6 @@ impl<F: Frame + Default> Structure<F> {
         backend: &mut B,
     ) -> Result<(), Refusal> {
         self.tableau.pull_back(p, &mut self.q);
-        if self.waiting.len() * 8 * self.q.bits.len() >= MAX_WAITING {
-            self.perform_waiting(backend)?;
-            self.tableau.pull_back(p, &mut self.q);
-        }
         let sign = self.frame.anticommutes(&self.q);
         for w in self.waiting.iter_mut().rev().take(REACH) {
             let (bits, negative) = self.tableau.guest_bits(w.guest);
@@ -360,16 +379,32 @@ impl<F: Frame + Default> Structure<F> {
         Ok(())
     }
 
-    /// Performs those rotations that the scratch string must not be measured before. They keep their order, and those that stay
-    /// commute with all of them that come later and with the string.
-    fn perform_needed<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+    /// Performs the rotations without which these products of Paulis, which commute, cannot be measured: measuring them then
+    /// is not refused. `at` is the instruction that measures.
+    pub(crate) fn prepare<B: Backend<Frame = F>>(
+        &mut self,
+        products: &[&[(Pauli, usize)]],
+        at: u32,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        self.at = at;
+        let mut strings = Vec::new();
+        for p in products {
+            self.tableau.pull_back(p, &mut self.q);
+            strings.extend_from_slice(&self.q.bits);
+        }
+        self.perform_needed(strings, backend)
+    }
+
+    /// Performs those rotations that the strings must not be measured before. They keep their order, and those that stay
+    /// commute with all of them that come later and with the strings.
+    fn perform_needed<B: Backend<Frame = F>>(&mut self, mut strings: Vec<u64>, backend: &mut B) -> Result<(), Refusal> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        // The needed ones' strings, the string to measure first.
-        let stride = self.q.bits.len();
+        // The needed ones' strings join them.
+        let stride = 2 * self.tableau.words();
         self.effort += self.waiting.len() as u64 * (1 + stride as u64 / 8);
-        let mut strings = self.q.bits.clone();
         let mut needed = VecDeque::new();
         let mut rest = VecDeque::new();
         while let Some(w) = self.waiting.pop_back() {
@@ -388,12 +423,18 @@ impl<F: Frame + Default> Structure<F> {
         (0..count).try_for_each(|_| self.perform_first(backend))
     }
 
-    /// Performs the rotation that acts first.
+    /// Performs the rotation that acts first. If refused, it goes on waiting.
     fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
-        let Some(Waiting { guest, theta, sign, cond, at }) = self.waiting.pop_front() else { return Ok(()) };
-        self.tableau.guest(guest, &mut self.q);
+        let Some(first) = self.waiting.front() else { return Ok(()) };
+        self.tableau.guest(first.guest, &mut self.q);
+        let dormant = self.dormant_x();
+        let needed = self.active.len() as u32 + 1;
+        if dormant.is_some() {
+            self.room(needed, first.at)?;
+        }
+        let Some(Waiting { guest, theta, sign, cond, .. }) = self.waiting.pop_front() else { return Ok(()) };
         self.tableau.dismiss(guest);
-        let Some(d) = self.dormant_x() else {
+        let Some(d) = dormant else {
             let m = self.mask();
             // An identity is a global phase.
             if m.x | m.z != 0 {
@@ -401,14 +442,6 @@ impl<F: Frame + Default> Structure<F> {
             }
             return Ok(());
         };
-        let needed = self.active.len() as u32 + 1;
-        if needed > self.max_active {
-            return Err(Refusal::TooManyActive { needed, at });
-        }
-        // Room for the register and half of it again, for what a measurement leaves.
-        if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
-            return Err(Refusal::OutOfMemory { active: needed, at });
-        }
         // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
         // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:
         // `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, where Z moves past the rotations that wait, into F.
@@ -426,6 +459,18 @@ impl<F: Frame + Default> Structure<F> {
         self.frame.set_z(d, z);
         self.pass(d, Pauli::Z, &sign);
         backend.push(theta, cond.as_ref());
+        Ok(())
+    }
+
+    /// Whether there may be so many active qubits, and a register of them.
+    pub(crate) fn room(&self, needed: u32, at: u32) -> Result<(), Refusal> {
+        if needed > self.max_active {
+            return Err(Refusal::TooManyActive { needed, at });
+        }
+        // For the register and half of it again, for what a measurement leaves.
+        if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
+            return Err(Refusal::OutOfMemory { active: needed, at });
+        }
         Ok(())
     }
 
@@ -497,7 +542,7 @@ impl<F: Frame + Default> Structure<F> {
     ) -> Result<F::Bit, Refusal> {
         if !self.waiting.is_empty() {
             self.at = site.at;
-            self.perform_needed(backend)?;
+            self.perform_needed(self.q.bits.clone(), backend)?;
             self.tableau.pull_back(p, &mut self.q);
         }
         if let Some(d) = self.dormant_x() {
@@ -542,7 +587,72 @@ impl<F: Frame + Default> Structure<F> {
         self.frame.set(d, outcome.clone());
     }
 
-    fn reset<B: Backend<Frame = F>>(&mut self, q: usize, site: Site, backend: &mut B) -> Result<(), Refusal> {
+    /// Whether measuring Z_q, [prepared](Self::prepare), takes a qubit out of the register.
+    pub(crate) fn collapses(&mut self, q: usize) -> bool {
+        self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
+        let m = self.mask();
+        self.dormant_x().is_none() && m.x | m.z != 0
+    }
+
+    /// Gives qubits that were just reset virtual qubits of their own: `U = U' ⊗ 1` with 1 on them. Returns their virtual
+    /// qubits, both as states that nothing else depends on.
+    pub(crate) fn detach(&mut self, qubits: &[usize]) -> Vec<usize> {
+        let mut own = Vec::with_capacity(qubits.len());
+        let mut taken = vec![0u64; self.tableau.words()];
+        for &q in qubits {
+            // Z_q is a product of Z's on dormant qubits that commutes with all that waits.
+            self.tableau.pull_back(&[(Pauli::Z, q)], &mut self.q);
+            let untaken = self.q.words().map(|(w, _, z)| (w, z & !taken[w])).find(|(_, z)| *z != 0);
+            let Some((w, z)) = untaken else { unreachable!("Z's on different qubits are independent") };
+            let d = w * 64 + z.trailing_zeros() as usize;
+            taken[w] |= 1 << (d % 64);
+            self.settle(d, &F::Bit::default());
+            own.push(d);
+        }
+        self.tableau.isolate(qubits, &own);
+        own
+    }
+
+    /// Takes over the qubits of another structure: qubit q becomes `qubits[q]`, virtual qubit v `virtuals[v]`, which are
+    /// detached here, as those of the other are that are `None`. The register's bits of the other come above those here.
+    pub(crate) fn adopt(&mut self, mut other: Self, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
+        self.tableau.adopt(&mut other.tableau, qubits, virtuals);
+        for (v, to) in virtuals.iter().enumerate() {
+            if let Some(to) = *to {
+                self.frame.set(to, other.frame.x(v));
+            }
+        }
+        for v in other.active {
+            let Some(to) = virtuals[v as usize] else { unreachable!("it is in no basis state") };
+            self.frame.set_z(to, other.frame.z(v as usize));
+            self.active.push(to as u32);
+            self.active_mask[to / 64] |= 1 << (to % 64);
+        }
+        for w in other.waiting {
+            other.tableau.guest(w.guest, &mut self.q);
+            let guest = self.tableau.admit(&self.tableau.renamed(&self.q, virtuals));
+            self.waiting.push_back(Waiting { guest, ..w });
+        }
+        self.max_active = self.max_active.max(other.max_active);
+        self.peak_active = self.peak_active.max(other.peak_active).max(self.active.len() as u32);
+    }
+
+    pub(crate) fn max_active(&self) -> u32 {
+        self.max_active
+    }
+
+    /// Lets more qubits be active.
+    pub(crate) fn allow_active(&mut self, max_active: u32) {
+        self.max_active = self.max_active.max(max_active);
+    }
+
+    /// Measures Z_q and turns the qubit to |0>.
+    pub(crate) fn reset<B: Backend<Frame = F>>(
+        &mut self,
+        q: usize,
+        site: Site,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
         let outcome = self.measure(&[(Pauli::Z, q)], site, backend)?;
         self.apply_pauli(&[(Pauli::X, q)], &outcome);
         Ok(())

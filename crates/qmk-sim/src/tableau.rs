@@ -263,12 +263,80 @@ impl Tableau {
 
     /// Copies a guest as it now is.
     pub(crate) fn guest(&mut self, guest: u32, out: &mut PauliString) {
-        let row = 2 * self.n + guest as usize;
+        self.copy_row(2 * self.n + guest as usize, out);
+    }
+
+    fn copy_row(&mut self, row: usize, out: &mut PauliString) {
         self.catch_up(row);
         out.chunk = self.chunk;
         out.bits.clear();
         out.bits.extend_from_slice(&self.data[row * self.stride..(row + 1) * self.stride]);
         (out.negative, out.span) = (self.negative[row], self.span[row]);
+    }
+
+    /// A string of another tableau, whose virtual qubit v is `virtuals[v]` here; it must be the identity on those that are
+    /// `None`.
+    pub(crate) fn renamed(&self, q: &PauliString, virtuals: &[Option<usize>]) -> PauliString {
+        let mut to = PauliString { bits: vec![0; self.stride], negative: q.negative, span: (0, 0), chunk: self.chunk };
+        for (w, x, z) in q.words() {
+            let mut both = x | z;
+            while both != 0 {
+                let bit = both.trailing_zeros() as usize;
+                both &= both - 1;
+                let Some(v) = virtuals[w * 64 + bit] else { continue };
+                let (i, chunk) = (to.at(v / 64), (v / 64 / self.chunk) as u32);
+                to.bits[i] |= (x >> bit & 1) << (v % 64);
+                to.bits[i + self.chunk] |= (z >> bit & 1) << (v % 64);
+                to.span = if to.span == (0, 0) {
+                    (chunk, chunk + 1)
+                } else {
+                    (to.span.0.min(chunk), to.span.1.max(chunk + 1))
+                };
+            }
+        }
+        to
+    }
+
+    /// Takes over the rows of another tableau: qubit q becomes `qubits[q]`, virtual qubit v `virtuals[v]`, on both of which
+    /// this one is the identity; the other is so on those that are `None`.
+    pub(crate) fn adopt(&mut self, other: &mut Tableau, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
+        self.catch_up_all();
+        let mut string = PauliString::default();
+        for (q, to) in qubits.iter().enumerate() {
+            let Some(to) = *to else { continue };
+            self.label[to] = other.label[q];
+            for i in 0..2 {
+                other.copy_row(2 * q + i, &mut string);
+                let (row, string) = (2 * to + i, self.renamed(&string, virtuals));
+                self.data[row * self.stride..(row + 1) * self.stride].copy_from_slice(&string.bits);
+                (self.negative[row], self.span[row]) = (string.negative, string.span);
+            }
+        }
+    }
+
+    /// Makes this the identity on qubits q, whose Z_q pull back to Z's on `own`, in the same order, which are in |0>: Z's on
+    /// these in other strings are left out. No other string may have X's there.
+    pub(crate) fn isolate(&mut self, qubits: &[usize], own: &[usize]) {
+        self.catch_up_all();
+        let mut keep = vec![!0u64; self.stride];
+        let at = |v: usize| v / 64 / self.chunk * 2 * self.chunk + v / 64 % self.chunk;
+        for &v in own {
+            keep[at(v)] &= !(1 << (v % 64));
+            keep[at(v) + self.chunk] &= !(1 << (v % 64));
+        }
+        for row in self.data.chunks_exact_mut(self.stride) {
+            row.iter_mut().zip(&keep).for_each(|(bits, keep)| *bits &= keep);
+        }
+        for (&q, &v) in qubits.iter().zip(own) {
+            self.data[2 * q * self.stride..2 * (q + 1) * self.stride].fill(0);
+            self.data[2 * q * self.stride + at(v)] = 1 << (v % 64);
+            self.data[(2 * q + 1) * self.stride + at(v) + self.chunk] = 1 << (v % 64);
+            let home = (v / 64 / self.chunk) as u32;
+            for row in [2 * q, 2 * q + 1] {
+                (self.negative[row], self.span[row]) = (false, (home, home + 1));
+            }
+            self.label[q] = [Pauli::X, Pauli::Z];
+        }
     }
 
     /// The bits of a guest, for [`PauliString::anticommutes`].

@@ -186,6 +186,22 @@ impl Register {
         self.k += 1;
     }
 
+    /// The tensor product of two registers of one group each; the bits of `high` come above those of this one.
+    pub fn tensor(&self, high: &Register) -> Register {
+        assert_eq!((self.groups, high.groups), (1, 1));
+        let k = self.k + high.k;
+        let total = chunks(1 << k);
+        let mut product =
+            Register { k, groups: 1, re: vec![Chunk::default(); total], im: vec![Chunk::default(); total] };
+        for j in 0..1 << high.k {
+            let b = high.at(j);
+            for i in 0..1 << self.k {
+                product.set(j << self.k | i, self.at(i) * b);
+            }
+        }
+        product
+    }
+
     /// `<φ_g|P|φ_g>` of every group.
     pub fn expectation(&self, p: Mask, out: &mut Vec<f64>) {
         out.clear();

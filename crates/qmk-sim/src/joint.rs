@@ -1,0 +1,201 @@
+//! States of interactive spaces. Spaces that were linked share one.
+
+use crate::device::{refused, too_many_qubits};
+use crate::rng::{Random, Site};
+use crate::state::State;
+use crate::structure::Refusal;
+use num_complex::Complex64;
+use qmk_abi::image::{Op, Pauli};
+use qmk_hal::DeviceError;
+use std::collections::BTreeSet;
+
+/// Most qubits of one state.
+pub(crate) const MAX_QUBITS: usize = 1 << 14;
+
+/// A state, the spaces that share it, and what becomes of qubits that none of them names.
+#[derive(Clone, Debug)]
+pub(crate) struct Joint {
+    state: State,
+    spaces: BTreeSet<u32>,
+    /// Qubits in |0>, each with the virtual qubit that is its own.
+    free: Vec<(usize, usize)>,
+    /// Qubits of closed spaces that are still to be measured. No one can tell whether they have been.
+    left: Vec<(usize, Draw)>,
+}
+
+/// A draw of a space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw {
+    pub(crate) seed: u64,
+    pub(crate) site: Site,
+}
+
+impl Joint {
+    /// The state of one space without qubits.
+    pub(crate) fn new(space: u32, max_active: u32) -> Self {
+        Joint {
+            state: State::new(0, 0, 0, max_active),
+            spaces: BTreeSet::from([space]),
+            free: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    pub(crate) fn spaces(&self) -> &BTreeSet<u32> {
+        &self.spaces
+    }
+
+    pub(crate) fn max_active(&self) -> u32 {
+        self.state.max_active()
+    }
+
+    pub(crate) fn peak_active(&self) -> u32 {
+        self.state.peak_active()
+    }
+
+    /// Number of qubits that are not free.
+    pub(crate) fn used(&self) -> usize {
+        self.state.qubits() - self.free.len()
+    }
+
+    /// Makes room for more qubits; false if there would be too many.
+    fn reserve(&mut self, count: usize) -> bool {
+        let (n, used) = (self.state.qubits(), self.used() + count);
+        if used > MAX_QUBITS {
+            return false;
+        }
+        if used > n {
+            // Doubling keeps the cost of growth linear.
+            self.state.grow(used.next_power_of_two());
+            self.free.splice(0..0, (n..self.state.qubits()).rev().map(|q| (q, q)));
+        }
+        true
+    }
+
+    /// A qubit in |0>; `None` if there are too many.
+    pub(crate) fn take(&mut self) -> Option<usize> {
+        self.reserve(1);
+        self.free.pop().map(|(q, _)| q)
+    }
+
+    /// Performs an operation on qubits of the state with draws of a space. One that is refused has no effect.
+    pub(crate) fn perform(&mut self, op: &Op, seed: u64, at: u32, record: impl FnMut(bool)) -> Result<(), DeviceError> {
+        self.sweep();
+        self.state.reseed(seed);
+        self.state.perform(op, at, record).map_err(self.error(at))
+    }
+
+    /// A copy, if there is memory for its register; `at` is the instruction that errors name.
+    pub(crate) fn copy(&self, at: u32) -> Result<Joint, DeviceError> {
+        self.state.room(self.state.active(), at).map_err(self.error(at))?;
+        Ok(self.clone())
+    }
+
+    /// What a refusal means to the caller, to whom other spaces' instructions say nothing.
+    fn error(&self, at: u32) -> impl Fn(Refusal) -> DeviceError + use<> {
+        let limit = self.max_active();
+        move |why| refused(at, why.on_behalf_of(at), limit)
+    }
+
+    /// Whether a qubit of this state and one of another can be reset and the states then be made one, at instruction `at`. The
+    /// states stay what they are.
+    pub(crate) fn can_join(&mut self, q: usize, other: &mut Joint, r: usize, at: u32) -> Result<(), DeviceError> {
+        self.can_reset(&[q], at)?;
+        other.can_reset(&[r], at)?;
+        if self.used() + other.used() > MAX_QUBITS {
+            return Err(too_many_qubits());
+        }
+        let collapsing = self.state.collapses(q) as u32 + other.state.collapses(r) as u32;
+        let active = self.state.active() + other.state.active() - collapsing;
+        let wider = if self.max_active() < other.max_active() { other } else { self };
+        wider.state.room(active, at).map_err(wider.error(at))
+    }
+
+    /// Whether qubits can be reset, one after the other, at instruction `at`. The state stays what it is.
+    pub(crate) fn can_reset(&mut self, qubits: &[usize], at: u32) -> Result<(), DeviceError> {
+        self.sweep();
+        self.state.prepare(qubits, at).map_err(self.error(at))
+    }
+
+    pub(crate) fn reset(&mut self, q: usize, draw: Draw) -> Result<(), DeviceError> {
+        self.state.reseed(draw.seed);
+        self.state.reset(q, draw.site).map_err(self.error(draw.site.at))
+    }
+
+    /// Turns two qubits in |0> into a Bell pair with an error on the second: X, Y or Z with these probabilities.
+    pub(crate) fn entangle(&mut self, [a, b]: [usize; 2], errors: [f64; 3], draw: Draw) {
+        self.state.entangle(a, b);
+        let random = Random { seed: draw.seed };
+        let mut left = random.uniform(draw.site, 0, random.coin(draw.site, 0));
+        for (p, error) in errors.into_iter().zip([Pauli::X, Pauli::Y, Pauli::Z]) {
+            if left < p {
+                self.state.frame_pauli(error, b);
+                break;
+            }
+            left -= p;
+        }
+    }
+
+    /// Makes this and another state one. Returns what the qubits of the other, by number, are here: `None` for those that were
+    /// free.
+    pub(crate) fn adopt(&mut self, other: Joint) -> Vec<Option<usize>> {
+        let (n, count) = (other.state.qubits(), other.used());
+        self.reserve(count);
+        let (mut qubits, mut virtuals) = (vec![true; n], vec![true; n]);
+        for &(q, v) in &other.free {
+            (qubits[q], virtuals[v]) = (false, false);
+        }
+        let (q, v): (Vec<_>, Vec<_>) = self.free.drain(self.free.len() - count..).unzip();
+        let (qubits, virtuals) = (number(qubits, q), number(virtuals, v));
+        self.left.extend(other.left.iter().filter_map(|&(q, draw)| Some((qubits[q]?, draw))));
+        self.spaces.extend(other.spaces);
+        self.state.adopt(other.state, &qubits, &virtuals);
+        qubits
+    }
+
+    /// Lets a space go, whose qubits are these. They are measured with draws from `draw` on.
+    pub(crate) fn leave(&mut self, space: u32, qubits: impl Iterator<Item = usize>, draw: Draw) {
+        self.spaces.remove(&space);
+        let site = |i| Site { draw: i, ..draw.site };
+        self.left.extend(qubits.zip(0..).map(|(q, i)| (q, Draw { site: site(i), ..draw })));
+        self.sweep();
+    }
+
+    /// Measures qubits that closed spaces have left and frees them. Those that would need too many active qubits wait: not to
+    /// measure them makes no difference to others.
+    fn sweep(&mut self) {
+        let mut freed = Vec::new();
+        for (q, draw) in std::mem::take(&mut self.left) {
+            match self.reset(q, draw) {
+                Ok(()) => freed.push(q),
+                Err(_) => self.left.push((q, draw)),
+            }
+        }
+        if !freed.is_empty() {
+            let own = self.state.detach(&freed);
+            self.free.extend(freed.into_iter().zip(own));
+        }
+    }
+
+    /// Amplitudes of at most 20 qubits: bit i of an index is the i-th of `order`, which has all qubits that spaces name. Bits of
+    /// qubits that closed spaces have left and that are yet to be measured come above.
+    pub(crate) fn amplitudes(&self, order: impl Iterator<Item = usize>) -> Option<Vec<Complex64>> {
+        let (n, used) = (self.state.qubits(), self.used());
+        if used > 20 {
+            return None;
+        }
+        let mut virtuals = vec![true; n];
+        self.free.iter().for_each(|&(_, v)| virtuals[v] = false);
+        let mut qubits = vec![None; n];
+        order.chain(self.left.iter().map(|&(q, _)| q)).enumerate().for_each(|(i, q)| qubits[q] = Some(i));
+        let mut state = State::new(used, 0, 0, 0);
+        state.adopt(self.state.clone(), &qubits, &number(virtuals, 0..used));
+        Some(state.amplitudes())
+    }
+}
+
+/// Gives the marked ones the names in order.
+fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Option<usize>> {
+    let mut names = names.into_iter();
+    marked.into_iter().map(|m| if m { names.next() } else { None }).collect()
+}
