@@ -199,3 +199,34 @@ fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Opti
     let mut names = names.into_iter();
     marked.into_iter().map(|m| if m { names.next() } else { None }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qmk_abi::image::{Clifford1, Clifford2};
+
+    #[test]
+    fn spaces_that_come_and_go_leave_no_qubits_behind() {
+        let mut joint = Joint::new(0, 8);
+        let near = joint.take().expect("there is room");
+        for space in 1..1000 {
+            let mut other = Joint::new(space, 8);
+            let far = [(); 3].map(|()| other.take().expect("there is room"));
+            let far = far.map(|q| q as u32);
+            let ops =
+                [Op::Clifford1(Clifford1::H, far[0]), Op::T(far[0]), Op::Clifford2(Clifford2::Cnot, far[0], far[1])];
+            ops.iter().for_each(|op| other.perform(op, 5, space, |_| {}).expect("it is small"));
+            let names = joint.adopt(other);
+            let far = far.map(|q| names[q as usize].expect("it is in use"));
+            let draw = Draw { seed: 3, site: Site { at: space, draw: 0 } };
+            joint.reset(near, draw).and_then(|()| joint.reset(far[2], draw)).expect("it is small");
+            joint.entangle([near, far[2]], [0.1; 3], draw);
+            joint
+                .perform(&Op::Toffoli(far[0] as u32, far[2] as u32, near as u32), 3, space, |_| {})
+                .expect("it is small");
+            joint.leave(space, far.into_iter(), draw);
+            assert_eq!((joint.used(), joint.spaces.len()), (1, 1));
+            assert!(joint.state.qubits() <= 4);
+        }
+    }
+}

@@ -356,10 +356,15 @@ impl<F: Frame + Default> Structure<F> {
     ) -> Result<(), Refusal> {
         self.tableau.pull_back(p, &mut self.q);
         let sign = self.frame.anticommutes(&self.q);
-        for w in self.waiting.iter_mut().rev().take(REACH) {
+        for (i, w) in self.waiting.iter_mut().enumerate().rev().take(REACH) {
             let (bits, negative) = self.tableau.guest_bits(w.guest);
             if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
                 w.theta += if negative == self.q.negative { theta } else { -theta };
+                // What was undone need not be done.
+                if w.theta == 0.0 {
+                    self.tableau.dismiss(w.guest);
+                    self.waiting.remove(i);
+                }
                 return Ok(());
             }
             if self.q.anticommutes(bits) {
