@@ -403,32 +403,64 @@ fn large_spaces_of_all_sizes_share_a_state() {
     }
 }
 
+/// Errors of links one after another, from spaces with these seeds: read from the amplitudes of the pair.
+fn link_errors(seeds: [u64; 2], count: usize, errors: [f64; 3]) -> Vec<&'static str> {
+    let mut device = SimDevice::default();
+    let [a, b] = seeds.map(|seed| open(&mut device, seed, 4));
+    [a, b].iter().for_each(|&s| perform(&mut device, s, Op::Alloc(0)).unwrap());
+    let mut link = || {
+        device.link((a, 0), (b, 0), errors).unwrap();
+        let amps = device.amplitudes(a).unwrap();
+        let odd = amps[0b01].norm() > 0.5;
+        let phase = if odd { amps[0b10] / amps[0b01] } else { amps[0b11] / amps[0b00] };
+        match (odd, phase.re > 0.0) {
+            (false, true) => "I",
+            (true, true) => "X",
+            (true, false) => "Y",
+            (false, false) => "Z",
+        }
+    };
+    (0..count).map(|_| link()).collect()
+}
+
 #[test]
 fn errors_of_links_have_their_weights() {
     let errors = [0.05, 0.2, 0.1];
     let exact: BTreeMap<String, f64> =
         [("I", 0.65), ("X", 0.05), ("Y", 0.2), ("Z", 0.1)].map(|(e, p)| (e.to_string(), p)).into();
     for seed in 0..4 {
-        let mut device = SimDevice::default();
-        let (a, b) = (open(&mut device, seed, 4), open(&mut device, 99, 4));
-        [a, b].iter().for_each(|&s| perform(&mut device, s, Op::Alloc(0)).unwrap());
         let mut counts = BTreeMap::new();
-        for _ in 0..10_000 {
-            device.link((a, 0), (b, 0), errors).unwrap();
-            let amps = device.amplitudes(a).unwrap();
-            let (even, odd) = (amps[0].norm() > 0.5, amps[0b01].norm() > 0.5);
-            let same = if even { amps[0b11] / amps[0b00] } else { amps[0b10] / amps[0b01] };
-            let error = match (odd, same.re > 0.0) {
-                (false, true) => "I",
-                (true, true) => "X",
-                (true, false) => "Y",
-                (false, false) => "Z",
-            };
+        for error in link_errors([seed, 99], 10_000, errors) {
             *counts.entry(error.to_string()).or_insert(0) += 1;
         }
         // Four tests at 1e-6 each.
         let p = chi_square_p(&counts, &exact);
         assert!(p > 1e-6, "p = {p}: {counts:?}");
+    }
+    // They are draws of the first space.
+    let drawn = link_errors([5, 6], 100, errors);
+    assert_eq!(link_errors([5, 7], 100, errors), drawn);
+    assert_ne!(link_errors([6, 5], 100, errors), drawn);
+}
+
+#[test]
+fn linked_spaces_have_the_larger_limit() {
+    for limits in [[0, 2], [2, 0]] {
+        let mut device = SimDevice::default();
+        let [a, b] = limits.map(|limit| open(&mut device, 1, limit));
+        [a, b].iter().for_each(|&s| perform(&mut device, s, Op::Alloc(0)).unwrap());
+        device.link((a, 0), (b, 0), [0.0; 3]).unwrap();
+        let turn = |device: &mut SimDevice, q| {
+            [Op::Rotate(Pauli::X, q, 0.5), Op::Rotate(Pauli::Y, q, 0.5)].map(|op| perform(device, a, op).unwrap());
+        };
+        turn(&mut device, 1);
+        perform(&mut device, a, Op::Measure(Pauli::X, 1, 0)).unwrap();
+        // Each of these needs one more than the last.
+        (2..6).for_each(|q| turn(&mut device, q));
+        (3..6).for_each(|q| perform(&mut device, a, Op::Clifford2(Clifford2::Cnot, q, 2)).unwrap());
+        let refused = perform(&mut device, b, Op::Measure(Pauli::Z, 0, 0))
+            .and_then(|()| perform(&mut device, a, Op::Measure(Pauli::Z, 2, 0)));
+        assert!(matches!(refused, Err(DeviceError::TooMuchMagic { needed: 3, limit: 2, .. })), "{refused:?}");
     }
 }
 
