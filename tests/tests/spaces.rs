@@ -451,7 +451,7 @@ fn linked_spaces_have_the_larger_limit() {
         [a, b].iter().for_each(|&s| perform(&mut device, s, Op::Alloc(0)).unwrap());
         device.link((a, 0), (b, 0), [0.0; 3]).unwrap();
         let turn = |device: &mut SimDevice, q| {
-            [Op::Rotate(Pauli::X, q, 0.5), Op::Rotate(Pauli::Y, q, 0.5)].map(|op| perform(device, a, op).unwrap());
+            [Pauli::X, Pauli::Y].iter().for_each(|&p| perform(device, a, Op::Rotate(p, q, 0.5)).unwrap());
         };
         turn(&mut device, 1);
         perform(&mut device, a, Op::Measure(Pauli::X, 1, 0)).unwrap();
@@ -496,6 +496,38 @@ fn links_that_make_no_sense_are_refused() {
     device.link((a, 0), (c, 0), [0.0; 3]).unwrap();
     assert!(matches!(device.link((a, 0), (b, 0), [0.0; 3]), Err(DeviceError::Refused(_))));
     assert_eq!(measure(&mut device, a, Pauli::X, 0), measure(&mut device, c, Pauli::X, 0));
+}
+
+#[test]
+fn what_is_refused_takes_nothing_from_a_partner() {
+    let mut device = SimDevice::default();
+    let [a, b] = [1, 2].map(|seed| open(&mut device, seed, 2));
+    [a, b].iter().for_each(|&s| perform(&mut device, s, Op::Alloc(0)).unwrap());
+    device.link((a, 0), (b, 0), [0.0; 3]).unwrap();
+    // The partner's qubits take three active ones to measure.
+    let turns = [(Pauli::X, 0), (Pauli::Z, 0), (Pauli::X, 0), (Pauli::X, 1), (Pauli::Y, 1)];
+    turns.iter().for_each(|&(p, q)| perform(&mut device, b, Op::Rotate(p, q, 0.7)).unwrap());
+    perform(&mut device, b, Op::Clifford2(Clifford2::Cnot, 1, 0)).unwrap();
+    for closed in [false, true] {
+        if closed {
+            device.close(b);
+            // That has left the other half with magic.
+            measure(&mut device, a, Pauli::Z, 0);
+        } else {
+            for _ in 0..2 {
+                let refused = perform(&mut device, b, Op::Measure(Pauli::Z, 0, 0));
+                assert!(matches!(refused, Err(DeviceError::TooMuchMagic { needed: 3, limit: 2, .. })), "{refused:?}");
+            }
+        }
+        // These take two, over and over.
+        for _ in 0..3 {
+            for q in [1, 2] {
+                [Pauli::X, Pauli::Y].iter().for_each(|&p| perform(&mut device, a, Op::Rotate(p, q, 0.5)).unwrap());
+            }
+            perform(&mut device, a, Op::Clifford2(Clifford2::Cnot, 1, 2)).unwrap();
+            [2, 1].iter().for_each(|&q| _ = measure(&mut device, a, Pauli::Z, q));
+        }
+    }
 }
 
 /// The reduced state of the lowest qubits.
