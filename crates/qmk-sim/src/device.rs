@@ -488,12 +488,12 @@ impl Device for SimDevice {
         let Some(closed) = self.spaces.remove(&space.0) else { return };
         self.snapshots.retain(|_, s| s.space != space.0);
         let Run::Interactive(this) = closed.run else { return };
-        if let Some(joint) = self.joints.get_mut(&this.joint) {
-            let draw = Draw { seed: closed.spec.seed, site: Site { at: this.at, draw: 0 } };
-            joint.leave(space.0, this.memory.registers.into_values(), draw);
-            if joint.spaces().is_empty() {
-                self.joints.remove(&this.joint);
+        match self.joints.get_mut(&this.joint) {
+            Some(joint) if joint.spaces().len() > 1 => {
+                let draw = Draw { seed: closed.spec.seed, site: Site { at: this.at, draw: 0 } };
+                joint.leave(space.0, this.memory.registers.into_values(), draw);
             }
+            _ => _ = self.joints.remove(&this.joint),
         }
     }
 }

@@ -199,3 +199,65 @@ fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Opti
     let mut names = names.into_iter();
     marked.into_iter().map(|m| if m { names.next() } else { None }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twins::Dice;
+    use qmk_abi::image::{Clifford1, Clifford2};
+
+    #[test]
+    fn a_joint_state_is_the_product_of_its_parts() {
+        for case in 0..300 {
+            let mut dice = Dice(case, 0);
+            let mut joints = [0, 1].map(|space| Joint::new(space, 8));
+            let qubits = joints.each_mut().map(|j| [(); 4].map(|()| j.take().expect("there is room")));
+            for at in 0..40 {
+                let i = dice.below(2) as usize;
+                let q = qubits[i][dice.below(4) as usize] as u32;
+                let pauli = [Pauli::X, Pauli::Y, Pauli::Z][dice.below(3) as usize];
+                let op = match dice.below(8) {
+                    0..4 => Op::Rotate(pauli, q, dice.below(60) as f64 / 10.0 - 3.0),
+                    4 => Op::Measure(pauli, q, 0),
+                    _ => {
+                        let r = qubits[i][(1 + q as usize) % 4] as u32;
+                        Op::Clifford2([Clifford2::Cnot, Clifford2::Cz][dice.below(2) as usize], q, r)
+                    }
+                };
+                joints[i].perform(&op, case, at, |_| {}).expect("eight can be active");
+            }
+            let [low, high] = [0, 1].map(|i| joints[i].amplitudes(qubits[i].into_iter()).expect("four qubits"));
+            let [mut joint, other] = joints;
+            let names = joint.adopt(other);
+            let order = qubits[1].iter().map(|&q| names[q].expect("it is in use"));
+            let both = joint.amplitudes(qubits[0].into_iter().chain(order)).expect("eight qubits");
+            let overlap: Complex64 = both.iter().enumerate().map(|(b, a)| a.conj() * low[b & 15] * high[b >> 4]).sum();
+            assert!((overlap.norm() - 1.0).abs() < 1e-9, "case {case}: {overlap}");
+        }
+    }
+
+    #[test]
+    fn spaces_that_come_and_go_leave_no_qubits_behind() {
+        let mut joint = Joint::new(0, 8);
+        let near = joint.take().expect("there is room");
+        for space in 1..1000 {
+            let mut other = Joint::new(space, 8);
+            let far = [(); 3].map(|()| other.take().expect("there is room"));
+            let far = far.map(|q| q as u32);
+            let ops =
+                [Op::Clifford1(Clifford1::H, far[0]), Op::T(far[0]), Op::Clifford2(Clifford2::Cnot, far[0], far[1])];
+            ops.iter().for_each(|op| other.perform(op, 5, space, |_| {}).expect("it is small"));
+            let names = joint.adopt(other);
+            let far = far.map(|q| names[q as usize].expect("it is in use"));
+            let draw = Draw { seed: 3, site: Site { at: space, draw: 0 } };
+            joint.reset(near, draw).and_then(|()| joint.reset(far[2], draw)).expect("it is small");
+            joint.entangle([near, far[2]], [0.1; 3], draw);
+            joint
+                .perform(&Op::Toffoli(far[0] as u32, far[2] as u32, near as u32), 3, space, |_| {})
+                .expect("it is small");
+            joint.leave(space, far.into_iter(), draw);
+            assert_eq!((joint.used(), joint.spaces.len()), (1, 1));
+            assert!(joint.state.qubits() <= 4);
+        }
+    }
+}

@@ -356,10 +356,15 @@ impl<F: Frame + Default> Structure<F> {
     ) -> Result<(), Refusal> {
         self.tableau.pull_back(p, &mut self.q);
         let sign = self.frame.anticommutes(&self.q);
-        for w in self.waiting.iter_mut().rev().take(REACH) {
+        for (i, w) in self.waiting.iter_mut().enumerate().rev().take(REACH) {
             let (bits, negative) = self.tableau.guest_bits(w.guest);
             if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
                 w.theta += if negative == self.q.negative { theta } else { -theta };
+                // What was undone need not be done.
+                if w.theta == 0.0 {
+                    self.tableau.dismiss(w.guest);
+                    self.waiting.remove(i);
+                }
                 return Ok(());
             }
             if self.q.anticommutes(bits) {
@@ -371,12 +376,9 @@ impl<F: Frame + Default> Structure<F> {
         if self.patient { Ok(()) } else { self.perform_waiting(backend) }
     }
 
-    /// Performs all rotations that wait.
+    /// Performs all rotations that wait, or none.
     pub(crate) fn perform_waiting<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
-        while !self.waiting.is_empty() {
-            self.perform_first(backend)?;
-        }
-        Ok(())
+        self.perform_next(self.waiting.len(), backend)
     }
 
     /// Performs the rotations without which these products of Paulis, which commute, cannot be measured: measuring them then
@@ -420,27 +422,55 @@ impl<F: Frame + Default> Structure<F> {
         let count = needed.len();
         needed.append(&mut rest);
         self.waiting = needed;
-        (0..count).try_for_each(|_| self.perform_first(backend))
+        self.perform_next(count, backend)
     }
 
-    /// Performs the rotation that acts first. If refused, it goes on waiting.
-    fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
-        let Some(first) = self.waiting.front() else { return Ok(()) };
-        self.tableau.guest(first.guest, &mut self.q);
-        let dormant = self.dormant_x();
-        let needed = self.active.len() as u32 + 1;
-        if dormant.is_some() {
-            self.room(needed, first.at)?;
+    /// Performs the `count` rotations that act first, or none.
+    fn perform_next<B: Backend<Frame = F>>(&mut self, count: usize, backend: &mut B) -> Result<(), Refusal> {
+        self.can_perform(count)?;
+        (0..count).for_each(|_| self.perform_first(backend));
+        Ok(())
+    }
+
+    /// Whether the `count` rotations that act first can be performed. Each makes a qubit active, unless its X's on dormant
+    /// qubits are the product of some of others'.
+    fn can_perform(&mut self, count: usize) -> Result<(), Refusal> {
+        let most = self.active.len() + count;
+        if most <= self.max_active as usize && most < LARGE as usize {
+            return Ok(());
         }
-        let Some(Waiting { guest, theta, sign, cond, .. }) = self.waiting.pop_front() else { return Ok(()) };
+        // Independent strings of X's, each with a bit, by word and mask, that none after it has.
+        let mut basis: Vec<(usize, u64, Vec<u64>)> = Vec::new();
+        for i in 0..count {
+            let Waiting { guest, at, .. } = self.waiting[i];
+            self.tableau.guest(guest, &mut self.q);
+            let mut xs = vec![0; self.tableau.words()];
+            self.q.words().for_each(|(w, x, _)| xs[w] = x & !self.active_mask[w]);
+            for (w, bit, other) in &basis {
+                if xs[*w] & bit != 0 {
+                    xs.iter_mut().zip(other).for_each(|(x, other)| *x ^= other);
+                }
+            }
+            if let Some(w) = xs.iter().position(|&x| x != 0) {
+                basis.push((w, xs[w] & xs[w].wrapping_neg(), xs));
+                self.room((self.active.len() + basis.len()) as u32, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Performs the rotation that acts first.
+    fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) {
+        let Some(Waiting { guest, theta, sign, cond, .. }) = self.waiting.pop_front() else { return };
+        self.tableau.guest(guest, &mut self.q);
         self.tableau.dismiss(guest);
-        let Some(d) = dormant else {
+        let Some(d) = self.dormant_x() else {
             let m = self.mask();
             // An identity is a global phase.
             if m.x | m.z != 0 {
                 backend.rotate(m, theta, sign, cond.as_ref());
             }
-            return Ok(());
+            return;
         };
         // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
         // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:
@@ -455,11 +485,10 @@ impl<F: Frame + Default> Structure<F> {
         F::xor(&mut z, &sign);
         self.active.push(d as u32);
         self.active_mask[d / 64] |= 1 << (d % 64);
-        self.peak_active = self.peak_active.max(needed);
+        self.peak_active = self.peak_active.max(self.active.len() as u32);
         self.frame.set_z(d, z);
         self.pass(d, Pauli::Z, &sign);
         backend.push(theta, cond.as_ref());
-        Ok(())
     }
 
     /// Whether there may be so many active qubits, and a register of them.
