@@ -230,13 +230,14 @@ pub trait Device {
 
     /// Makes an entangled pair of a qubit of one interactive space and one of another: puts both, which must be in use, in
     /// |0>, then in (|00> + |11>)/√2, then applies X, Y or Z to the second with these probabilities. The two spaces are one
-    /// state from then on, but operations still name qubits by space and register.
+    /// state from then on, but operations still name qubits by space and register. A
+    /// refusal changes nothing.
     fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError>;
 
     /// Saves the state of a space, if [`Features::snapshot`]. A space that shares a state with another cannot be saved.
     fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError>;
 
-    /// Brings a space back to a saved state. The draws of later measurements of interactive spaces are new ones.
+    /// Brings a space back to a saved state, unless it was linked since. The draws of later measurements of interactive spaces are new ones.
     fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError>;
 
     /// Forgets a saved state. Unknown ids are ignored.
