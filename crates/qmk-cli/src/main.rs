@@ -135,6 +135,9 @@ struct PolicyArgs {
     /// Noise level: this version offers `ideal`; machines refuse `logical` and `physical`
     #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
     noise: String,
+    /// Epochs within which all shots must end; refused at once if that cannot be kept
+    #[arg(long, value_name = "N")]
+    deadline: Option<u64>,
     /// Profile of qubits whose allocation names none, such as `logical:surface_code(d=7)`
     #[arg(long, value_name = "P", value_parser = profile)]
     profile: Option<String>,

@@ -63,8 +63,9 @@ impl Checked {
     }
 
     pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
-        let PolicyArgs { shots, seed, noise, profile } = policy;
-        let policy = Policy { shots, seed, noise, profile, params: self.params.clone(), ..Policy::default() };
+        let PolicyArgs { shots, seed, noise, deadline: deadline_epochs, profile } = policy;
+        let params = self.params.clone();
+        let policy = Policy { shots, seed, noise, deadline_epochs, profile, params, ..Policy::default() };
         let submitted = session.submit(&self.program, policy);
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }
