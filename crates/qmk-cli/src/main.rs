@@ -36,7 +36,8 @@ enum Command {
     /// Run a program and print how often each outcome came up
     #[command(
         after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --json\n  \
-                            qmk run examples/bell.qvm --shots 100000 --seed 7 --connect unix:/tmp/qmk.sock"
+                            qmk run examples/bell.qvm --shots 100000 --seed 7 --connect unix:/tmp/qmk.sock\n  \
+                            qmk run examples/bell.qvm --shots 100 --deadline 1000"
     )]
     Run {
         #[command(flatten)]
