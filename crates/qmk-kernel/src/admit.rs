@@ -49,6 +49,7 @@ const NONE: u32 = u32::MAX;
 
 impl Admitted {
     /// Visits the instructions that wait for this one, as often as they do.
+    #[inline]
     pub(crate) fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
         self.next[index as usize].into_iter().filter(|&next| next != NONE).for_each(&mut visit);
         // Most programs have no conditions, and then the instruction itself need not be looked at.
