@@ -36,7 +36,8 @@ enum Command {
     /// Run a program and print how often each outcome came up
     #[command(
         after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --json\n  \
-                            qmk run examples/bell.qvm --shots 100000 --seed 7 --connect unix:/tmp/qmk.sock"
+                            qmk run examples/bell.qvm --shots 100000 --seed 7 --connect unix:/tmp/qmk.sock\n  \
+                            qmk run examples/bell.qvm --shots 100 --deadline 1000"
     )]
     Run {
         #[command(flatten)]
@@ -135,6 +136,9 @@ struct PolicyArgs {
     /// Noise level: this version offers `ideal`; machines refuse `logical` and `physical`
     #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
     noise: String,
+    /// Epochs within which all shots must end; refused at once if that cannot be kept
+    #[arg(long, value_name = "N")]
+    deadline: Option<u64>,
     /// Profile of qubits whose allocation names none, such as `logical:surface_code(d=7)`
     #[arg(long, value_name = "P", value_parser = profile)]
     profile: Option<String>,

@@ -98,7 +98,11 @@ pub(crate) fn result(job: &JobArgs) -> Result<(), Failure> {
     if job.server.json {
         return show(&serde_json::to_value(&result.report).unwrap_or_default(), true);
     }
-    print(&histogram(&name(&job.job), &result.report))
+    let name = name(&job.job);
+    for w in &result.report.warnings {
+        eprintln!("{name}: warning: {w}");
+    }
+    print(&histogram(&name, &result.report))
 }
 
 pub(crate) fn cancel(job: &JobArgs) -> Result<(), Failure> {

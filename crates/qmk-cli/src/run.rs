@@ -35,6 +35,9 @@ pub(crate) fn run(file: &Input, policy: PolicyArgs, place: Place, json: bool) ->
     if json {
         return crate::print(&(serde_json::to_string(&result.report).unwrap_or_default() + "\n"));
     }
+    for w in result.report.warnings.iter().filter(|w| !checked.warned.contains(w)) {
+        eprintln!("{}: warning: {w}", file.file.display());
+    }
     crate::print(&histogram(&file.file.display().to_string(), &result.report))
 }
 
@@ -43,6 +46,8 @@ pub(crate) struct Checked {
     program: Program,
     params: BTreeMap<String, String>,
     lines: HashMap<String, u32>,
+    /// What was warned of here.
+    warned: Vec<String>,
 }
 
 impl Checked {
@@ -59,12 +64,14 @@ impl Checked {
         let lines = graph.nodes.iter().filter_map(|n| Some((n.id.clone(), n.line?))).collect();
         // The text goes to the machine as it is: written out as a graph, it may be a thousand times as long.
         let (program, params) = source.program();
-        Ok(Checked { program, params, lines })
+        let warned = findings.into_iter().map(|f| f.message).collect();
+        Ok(Checked { program, params, lines, warned })
     }
 
     pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
-        let PolicyArgs { shots, seed, noise, profile } = policy;
-        let policy = Policy { shots, seed, noise, profile, params: self.params.clone(), ..Policy::default() };
+        let PolicyArgs { shots, seed, noise, deadline: deadline_epochs, profile } = policy;
+        let params = self.params.clone();
+        let policy = Policy { shots, seed, noise, deadline_epochs, profile, params, ..Policy::default() };
         let submitted = session.submit(&self.program, policy);
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }

@@ -109,6 +109,8 @@ fn exit_codes_and_error_documents() {
         (&["run", "/dev/zero"], 1, "IO"),
         (&["run", &pipe], 1, "IO"),
         (&["run", &good, "--noise", "loud"], 2, "USAGE"),
+        (&["run", &good, "--deadline", "soon"], 2, "USAGE"),
+        (&["run", &good, "--deadline", "100"], 3, "RESOURCE_EXHAUSTED"),
         (&["run", &good, "--profile", "logical:toric(d=7)"], 2, "USAGE"),
         (&["run", &huge], 3, "RESOURCE_EXHAUSTED"),
         (&["run", &magic, "--max-active", "2"], 3, "RESOURCE_EXHAUSTED"),
@@ -143,6 +145,11 @@ fn exit_codes_and_error_documents() {
     says(&["run", &example("ghz.qvm"), "--param", "N=9"], &["no parameter \"N\"; it has n"]);
     says(&["run", &good, "--connect", "tcp:localhost:1"], &["unix:PATH"]);
     assert_eq!(qmk(&["run", &magic, "--max-active", "3"]).code, 0);
+    says(&["run", &good, "--deadline", "100"], &["deadline of 100 epochs", "1024 shots take at least"]);
+    let met = qmk(&["run", &good, "--deadline", "10000", "--json"]).json();
+    assert!(met["epochs"]["total"].as_u64().unwrap() <= 10_000, "{met}");
+    let dirty = file("dirty.qvm", "ALLOC_LQ -> a, b\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H b\nFREE_LQ a, b\n");
+    says(&["run", &dirty], &["dirty.qvm: warning: 1 qubit is freed"]);
     // Warnings stand beside errors.
     let both = file("both.qvm", "ALLOC_LQ -> a\nAPPLY_H b\n");
     says(&["run", &both], &["error E-", "warning W-UNFREED"]);
@@ -239,6 +246,9 @@ fn jobs_on_a_server() {
     let local = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json"]).json();
     let remote = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json", "--connect", &at]).json();
     assert_eq!((&local["counts"], &local["epochs"]), (&remote["counts"], &remote["epochs"]));
+
+    let deadline = |epochs| qmk(&["submit", &example("grover.qvm"), "--deadline", epochs, "--connect", &at]);
+    assert_eq!((deadline("1000").code, deadline("1000000").code), (3, 0));
 
     let submitted = qmk(&["submit", &example("grover.qvm"), "--seed", "9", "--connect", &at]);
     let job = submitted.stdout.trim();

@@ -49,6 +49,7 @@ const NONE: u32 = u32::MAX;
 
 impl Admitted {
     /// Visits the instructions that wait for this one, as often as they do.
+    #[inline]
     pub(crate) fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
         self.next[index as usize].into_iter().filter(|&next| next != NONE).for_each(&mut visit);
         // Most programs have no conditions, and then the instruction itself need not be looked at.
@@ -115,6 +116,7 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
             return fail(Kind::BadAngle);
         }
         let mut waits_for = 0u32;
+        let mut before = [Known::Unknown; 3];
         for (operand, q) in op.qubits().enumerate() {
             let Some(register) = registers.get_mut(q as usize) else { return fail(Kind::QubitRange) };
             if register.last == at {
@@ -140,15 +142,15 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 waits_for += 1;
             }
             (register.last, register.operand) = (at, operand as u8);
+            before[operand] = register.known;
         }
-        let known = |q: Option<u32>| q.and_then(|q| registers.get(q as usize)).map_or(Known::Unknown, |r| r.known);
-        let mut qubits = op.qubits();
-        let before = [known(qubits.next()), known(qubits.next()), known(qubits.next())];
         let then = after(&op, &before);
-        for ((q, before), then) in op.qubits().zip(before).zip(then) {
-            if let Some(register) = registers.get_mut(q as usize) {
-                // A conditional one may happen or not.
-                register.known = if cond.is_none() { then } else { then.min(before) };
+        if then != before {
+            for ((q, before), then) in op.qubits().zip(before).zip(then) {
+                if let Some(register) = registers.get_mut(q as usize) {
+                    // A conditional one may happen or not.
+                    register.known = if cond.is_none() { then } else { then.min(before) };
+                }
             }
         }
         if let Some(cond) = cond {

@@ -31,16 +31,15 @@ impl<D: Device> Kernel<D> {
         self.bury(&mut step);
         self.pairs_due = self.pairs_due.saturating_sub(self.device.spec().link.pairs_per_epoch as u64);
         let mut report = EpochReport { epoch: self.epoch, ..EpochReport::default() };
-        let regions: Vec<u32> = self.regions.iter().map(|(id, _)| id).collect();
-        for &region in &regions {
+        for region in self.regions.ids() {
             self.start_waiting(region);
             report.issued += self.run_region(region);
         }
-        let (turns, issuing) = self.drain(&regions);
+        let (turns, issuing) = self.drain();
         report.turns = turns;
         // A strand that issues neither drains nor ends.
         if !issuing {
-            report.ended = self.end(&regions);
+            report.ended = self.end();
         }
         report.busy = self.regions.iter().any(|(_, r)| !(r.waiting.is_empty() && r.running.is_empty()));
         report
@@ -98,6 +97,8 @@ impl<D: Device> Kernel<D> {
     fn best_effort(&mut self, region: u32, running: &[Running], open: &mut Open) {
         let Some(place) = self.regions.get(region) else { return };
         let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
+        // The one whose turn it is, and the others; mostly there are none.
+        let mut first: Option<Turn> = None;
         let mut turns: BinaryHeap<Reverse<Turn>> = BinaryHeap::new();
         let mut from = 0;
         for group in running.chunk_by(|a, b| a.context == b.context) {
@@ -108,18 +109,17 @@ impl<D: Device> Kernel<D> {
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
                 let time = share.time();
-                turns.push(Reverse(Turn { time, context, oldest: None, range }));
+                // What has waited too long goes first.
+                let oldest = self.neglected(running, range.clone());
+                turns.extend(first.replace(Turn { time, context, oldest, range }).map(Reverse));
             }
         }
-        let alone = turns.len() == 1;
-        let mut latest = 0;
-        // What has waited too long goes first.
-        let mut all: Vec<Reverse<Turn>> = turns.into_vec();
-        for Reverse(turn) in &mut all {
-            turn.oldest = self.neglected(running, turn.range.clone());
+        let alone = turns.is_empty();
+        if !alone {
+            turns.extend(first.take().map(Reverse));
         }
-        let mut turns = BinaryHeap::from(all);
-        while let Some(Reverse(mut turn)) = turns.pop() {
+        let mut latest = 0;
+        while let Some(mut turn) = first.take().or_else(|| turns.pop().map(|Reverse(t)| t)) {
             let at = turn.oldest.take().or_else(|| (!turn.range.is_empty()).then_some(turn.range.start));
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
             let Some(strand) = strand_of(&mut self.objects, id) else { continue };
@@ -137,8 +137,13 @@ impl<D: Device> Kernel<D> {
             share.charge(Resource::Routes, taken, routes);
             turn.time = share.time();
             latest = latest.max(turn.time);
-            if !turn.range.is_empty() {
+            if turn.range.is_empty() {
+                continue;
+            }
+            if turns.peek().is_some_and(|Reverse(other)| *other < turn) {
                 turns.push(Reverse(turn));
+            } else {
+                first = Some(turn);
             }
         }
         for group in running.chunk_by(|a, b| a.context == b.context) {
@@ -167,10 +172,10 @@ impl<D: Device> Kernel<D> {
     /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
     /// tenants that have issued all of a program, and within a tenant around its strands, so that an epoch takes the same time
     /// however many there are.
-    fn drain(&mut self, regions: &[u32]) -> (u32, bool) {
+    fn drain(&mut self) -> (u32, bool) {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let (mut issuing, mut ended) = (false, false);
-        for region in regions.iter().filter_map(|&r| self.regions.get(r)) {
+        for (_, region) in self.regions.iter() {
             for r in &region.running {
                 let Some(Object::Strand(s)) = self.objects.get(r.id).map(|e| &e.object) else { continue };
                 match s.state {
@@ -229,9 +234,9 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Takes out strands that have ended; returns their number.
-    fn end(&mut self, regions: &[u32]) -> u32 {
+    fn end(&mut self) -> u32 {
         let mut ended = Vec::new();
-        for region in regions.iter().filter_map(|&r| self.regions.get(r)) {
+        for (_, region) in self.regions.iter() {
             ended.extend(region.running.iter().map(|r| r.id).filter(|&id| match self.object(id) {
                 Object::Strand(s) => matches!(s.state, StrandState::Done | StrandState::Faulted),
                 _ => true,

@@ -108,7 +108,15 @@ impl Frontier {
         }
     }
 
+    #[inline]
     fn pass_fences(&mut self, image: &Admitted) {
+        if self.completed == self.segment_end {
+            self.pass(image);
+        }
+    }
+
+    #[cold]
+    fn pass(&mut self, image: &Admitted) {
         while self.completed == self.segment_end {
             let Some(end) = image.segment_end(self.segment + 1) else { return };
             if self.hold {

@@ -6,6 +6,7 @@ use qmk_abi::Op;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 
 /// The operation that undoes a unitary one; `None` if `op` is irreversible.
+#[inline]
 pub(crate) fn inverse(op: &Op) -> Option<Op> {
     use Op::*;
     Some(match *op {
@@ -167,6 +168,7 @@ impl Known {
 }
 
 /// What is known of the operands after an operation, in operand order. Surplus entries stay.
+#[inline]
 pub(crate) fn after(op: &Op, before: &[Known; 3]) -> [Known; 3] {
     use Known::{Basis, Measured, Unknown};
     let [a, b, c] = *before;

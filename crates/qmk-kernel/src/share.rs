@@ -61,6 +61,9 @@ impl Context {
 
     /// Charges `amount` of `whole` units per epoch.
     pub(crate) fn charge(&mut self, resource: Resource, amount: u64, whole: u32) {
+        if amount == 0 {
+            return;
+        }
         let used = &mut self.used[resource as usize];
         *used = used.saturating_add(amount.saturating_mul(WHOLE) / whole.max(1) as u64);
     }

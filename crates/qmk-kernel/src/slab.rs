@@ -40,6 +40,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// Numbers that may be in use.
+    pub(crate) fn ids(&self) -> core::ops::Range<u32> {
+        0..self.entries.len() as u32
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.entries.iter().enumerate().filter_map(|(i, e)| Some((i as u32, e.as_ref()?)))
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
     version,
     after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, max_connections, \
-                  max_message_bytes, logical_qubits, max_jobs, max_shots, max_active_qubits"
+                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits"
 )]
 struct Args {
     /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
@@ -36,6 +36,7 @@ struct Config {
     max_connections: Option<usize>,
     max_message_bytes: Option<usize>,
     logical_qubits: Option<u32>,
+    max_physical_qubits: Option<u64>,
     max_jobs: Option<u32>,
     max_shots: Option<u64>,
     max_active_qubits: Option<u32>,
@@ -76,6 +77,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     sim.logical_qubits = config.logical_qubits.unwrap_or(sim.logical_qubits);
     // Results travel in replies, which many clients may ask for at once.
     let mut services = MachineConfig { kept_bytes: 64 << 20, ..MachineConfig::default() };
+    services.max_physical_qubits = config.max_physical_qubits;
     services.max_jobs = config.max_jobs.unwrap_or(services.max_jobs);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);

@@ -151,7 +151,9 @@ fn a_wrong_configuration_is_named() {
 
 #[test]
 fn limits_of_the_configuration_hold() {
-    let server = Server::start("logical_qubits = 3\nmax_shots = 10\nmax_jobs = 1\nmax_connections = 2");
+    let server = Server::start(
+        "logical_qubits = 3\nmax_physical_qubits = 200\nmax_shots = 10\nmax_jobs = 1\nmax_connections = 2",
+    );
     let client = server.client();
     let session = client.session(&[]).unwrap();
     let bell = Program::asm(BELL);
@@ -162,6 +164,8 @@ fn limits_of_the_configuration_hold() {
     assert_eq!(refused(&bell, 0), ErrorCode::InvalidParams);
     let large = Program::asm("ALLOC_LQ -> a, b, c, d\nFREE_LQ a, b, c, d");
     assert_eq!(refused(&large, 1), ErrorCode::ResourceExhausted);
+    let wide = Program::asm("ALLOC_LQ -> a, b, c\nFREE_LQ a, b, c");
+    assert_eq!(refused(&wide, 1), ErrorCode::QuotaExceeded);
     session.run(&bell, Policy { shots: 10, ..Policy::default() }).unwrap();
     let second = server.client();
     second.session(&[]).unwrap();

@@ -2,11 +2,12 @@
 
 use crate::program::{Program, count_outcomes};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
-use qmk_abi::syscall::{Limit, Quota, StrandState, StrandStatus};
+use qmk_abi::syscall::{Limit, Patch, Quota, Run, StrandState, StrandStatus};
 use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
-use qmk_kernel::{DomainId, Kernel};
+use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,6 +24,12 @@ const EPOCH: Duration = Duration::from_millis(10);
 pub struct MachineConfig {
     /// Logical qubits a tenant may hold; the machine's if `None`.
     pub max_logical_qubits: Option<u32>,
+    /// Physical qubits of a tenant's logical qubits; as many as they have on patches of the usual kind if `None`.
+    pub max_physical_qubits: Option<u64>,
+    /// Open channels of a tenant; as many as its logical qubits have pairs if `None`.
+    pub max_channels: Option<u32>,
+    /// Checkpoints of a tenant.
+    pub max_checkpoints: u32,
     /// Unfinished jobs of a tenant.
     pub max_jobs: u32,
     /// Tenants. One more takes the place of the one that was used least recently among those that have nothing but
@@ -40,19 +47,26 @@ pub struct MachineConfig {
     pub max_shots: u64,
     /// Qubits that may carry live magic at once in one job.
     pub max_active: u32,
+    /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
+    /// the same on any machine. A long job then keeps callers waiting.
+    pub lockstep: bool,
 }
 
 impl Default for MachineConfig {
     fn default() -> Self {
         MachineConfig {
             max_logical_qubits: None,
+            max_physical_qubits: None,
+            max_channels: None,
+            max_checkpoints: 64,
             max_jobs: 1000,
             max_tenants: 1000,
             max_sessions: 1000,
             kept_jobs: 1000,
             kept_bytes: 256 << 20,
             max_shots: 100_000_000,
-            max_active: 26,
+            max_active: Quota::UNLIMITED.active,
+            lockstep: false,
         }
     }
 }
@@ -158,8 +172,10 @@ pub struct Connection<D: Device + Send + 'static> {
 impl<D: Device + Send + 'static> Machine<D> {
     /// Boots a kernel on a device and starts advancing it.
     pub fn start(device: D, config: MachineConfig) -> Self {
-        let all = Quota { qubits: u32::MAX, strands: u32::MAX, instructions: u32::MAX, slots: u32::MAX, active: 0 };
-        let (kernel, root, machine) = Kernel::boot(device, 0, all);
+        let (mut kernel, root, machine) = Kernel::boot(device, 0, Quota::UNLIMITED);
+        if config.lockstep {
+            kernel.set_clock(Clock::Lockstep);
+        }
         let state = State {
             kernel,
             root,
@@ -207,8 +223,10 @@ fn drive<D: Device>(shared: &Shared<D>) {
         let start = Instant::now();
         let report = state.kernel.advance();
         let busy = report.busy;
-        pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
-        state.kernel.set_pace(pace);
+        if !state.config.lockstep {
+            pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+            state.kernel.set_clock(Clock::FreeRunning { pace });
+        }
         let collected = state.collect();
         // While a result is made, more work may come.
         let idle = !busy && !collected.more && collected.finished.is_empty();
@@ -260,14 +278,23 @@ fn not_found<T>(what: ErrorCode) -> Result<T, RpcError> {
 fn kernel_error(e: KernelError) -> RpcError {
     let code = match &e {
         KernelError::Quota(_) => ErrorCode::QuotaExceeded,
-        KernelError::Capacity { .. } => ErrorCode::ResourceExhausted,
-        KernelError::Image(_) | KernelError::Argument(_) => ErrorCode::InvalidGraph,
+        KernelError::Budget(_)
+        | KernelError::Capacity { .. }
+        | KernelError::Deadline { .. }
+        | KernelError::NotReady(_)
+        | KernelError::Image(ImageError { kind: ImageErrorKind::Unaffordable, .. }) => ErrorCode::ResourceExhausted,
+        KernelError::Image(_) => ErrorCode::InvalidGraph,
+        KernelError::Argument(_) | KernelError::State(_) => ErrorCode::InvalidParams,
         KernelError::Rights(_) => ErrorCode::InsufficientCaps,
-        _ => ErrorCode::Internal,
+        KernelError::Fidelity { .. } => ErrorCode::FidelityUnavailable,
+        KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,
     };
     let hint = match e {
         KernelError::Quota(Limit::Strands) => "; wait for a job to end or cancel one",
         KernelError::Quota(_) => "; see qmk_resource_query for the tenant's quota",
+        KernelError::Budget(_) => "; open a session with a larger budget",
+        KernelError::NotReady(_) => "; try again later",
+        KernelError::Fidelity { .. } => "; ask for less",
         _ => "",
     };
     RpcError::new(code, format!("{e}{hint}"))
@@ -285,14 +312,35 @@ impl<D: Device> State<D> {
         }
     }
 
+    /// Deletes a capability and all that derives from it.
+    fn delete(&mut self, domain: DomainId, target: Handle) -> Result<(), RpcError> {
+        let mut begun = false;
+        loop {
+            match self.kernel.syscall(domain, Syscall::Delete { target }) {
+                Ok(qmk_abi::Reply::Deleted { more: true, .. }) => begun = true,
+                Ok(_) => return Ok(()),
+                // What a domain held is deleted after the last capability to it; epochs go on with that.
+                Err(KernelError::NoCapability) if begun => return Ok(()),
+                Err(e) => return Err(kernel_error(e)),
+            }
+        }
+    }
+
     fn quota(&self) -> Quota {
-        let machine = self.kernel.device().spec().logical_qubits;
+        let device = self.kernel.device();
+        let machine = device.spec().logical_qubits;
+        let qubits = self.config.max_logical_qubits.unwrap_or(machine).min(machine);
+        let usual = device.physical_qubits(Patch::default()).map_or(u64::MAX, u64::from);
         Quota {
-            qubits: self.config.max_logical_qubits.unwrap_or(machine).min(machine),
+            qubits,
+            physical_qubits: self.config.max_physical_qubits.unwrap_or(usual.saturating_mul(qubits as u64)),
             strands: self.config.max_jobs,
             instructions: 1 << 24,
             slots: 1 << 20,
+            channels: self.config.max_channels.unwrap_or(qubits / 2),
+            checkpoints: self.config.max_checkpoints,
             active: self.config.max_active,
+            ..Quota::UNLIMITED
         }
     }
 
@@ -300,9 +348,8 @@ impl<D: Device> State<D> {
         let q = self.quota();
         QuotaInfo {
             max_logical_qubits: q.qubits as u64,
-            max_physical_qubits: q.qubits as u64 * 97,
-            // A channel takes two logical qubits.
-            max_channels: q.qubits as u64 / 2,
+            max_physical_qubits: q.physical_qubits,
+            max_channels: q.channels as u64,
             max_jobs: q.strands as u64,
         }
     }
@@ -324,7 +371,7 @@ impl<D: Device> State<D> {
         let (root, machine, quota) = (self.root, self.machine, self.quota());
         let control = self.handle(root, Syscall::CreateDomain { machine, quota })?;
         let rights = Rights::all() - Rights::ADMIN - Rights::GRANT;
-        let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control) };
+        let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control), budget: None };
         let machine = self.handle(root, derive)?;
         let domain = self
             .kernel
@@ -378,7 +425,7 @@ impl<D: Device> State<D> {
         let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
         self.sessions.retain(|id, _| !tenant.sessions.contains(id));
         // All that it held derives from what its domain held.
-        self.call(self.root, Syscall::Delete { target: tenant.control })?;
+        self.delete(self.root, tenant.control)?;
         Ok(true)
     }
 
@@ -402,7 +449,7 @@ impl<D: Device> State<D> {
         let (domain, source) = (self.tenants[&name].domain, self.tenants[&name].machine);
         // The service, not the kernel, knows which graphs imply CAP_COMPUTE and CAP_MEASURE.
         let rights = granted | (Rights::OBJECT - Rights::GRANT) | Rights::COMPUTE | Rights::MEASURE;
-        let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None })?;
+        let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None, budget: None })?;
         let mut id = [0u8; 16];
         getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
         let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
@@ -432,7 +479,7 @@ impl<D: Device> State<D> {
         }
         let domain = tenant.domain;
         // Everything the session made derives from its machine capability.
-        self.call(domain, Syscall::Delete { target: session.machine })?;
+        self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })
     }
 
@@ -441,14 +488,31 @@ impl<D: Device> State<D> {
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
         let policy = p.policy.clone();
         let instructions = program.image.code.len() as u32;
-        let estimated = program.critical_path(|op| self.kernel.device().cost(op)).saturating_mul(policy.shots);
+        let patch = program.patch();
+        let device = self.kernel.device();
+        if device.physical_qubits(patch).is_none() {
+            return Err(program.unavailable());
+        }
+        let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
         let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
-        let spawn =
-            Syscall::Spawn { machine, image, shots: policy.shots, seed: policy.seed, priority: policy.priority };
-        let strand = match self.handle(domain, spawn) {
-            Ok(strand) => strand,
+        let run = Run {
+            shots: policy.shots,
+            seed: policy.seed,
+            priority: policy.priority,
+            deadline: policy.deadline_epochs,
+            patch,
+            ..Run::default()
+        };
+        let strand = match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {
+            Ok(qmk_abi::Reply::Handle(strand)) => strand,
+            Ok(other) => return Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
             Err(e) => {
-                self.call(domain, Syscall::Delete { target: image })?;
+                self.delete(domain, image)?;
+                let late = matches!(e, KernelError::Deadline { .. });
+                let mut e = kernel_error(e);
+                if late {
+                    e.message += &format!("; {} shots take at least {estimated} epochs", policy.shots);
+                }
                 return Err(e);
             }
         };
@@ -457,12 +521,14 @@ impl<D: Device> State<D> {
         let status = StrandStatus {
             state: StrandState::Waiting,
             epochs: 0,
+            waited: 0,
             issued: 0,
             instructions,
             shots_done: 0,
             shots: policy.shots,
             magic_states: 0,
             peak_active: 0,
+            dirty_frees: 0,
             fault: None,
         };
         let kept = self.config.kept_jobs;
@@ -552,6 +618,7 @@ impl<D: Device> State<D> {
                 let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
                 report.t_states = job.status.magic_states;
                 report.peak_active_qubits = job.status.peak_active;
+                report.warnings.extend(dirty(job.status.dirty_frees));
                 report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
                 collected.finished.push(Finished { session: id, number, outcomes, program, report });
                 collected.ended = true;
@@ -582,10 +649,7 @@ impl<D: Device> State<D> {
         };
         job.program = None;
         job.outcomes = Outcomes::default();
-        for target in [job.strand, job.image] {
-            // No one else holds them.
-            let _ = self.kernel.syscall(tenant.domain, Syscall::Delete { target });
-        }
+        let (domain, held) = (tenant.domain, [job.strand, job.image]);
         tenant.kept.insert(number, (session.into(), bytes));
         tenant.kept_bytes += bytes;
         let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
@@ -596,6 +660,10 @@ impl<D: Device> State<D> {
             }
             excess = excess.saturating_sub(*bytes);
             old.push((session.clone(), n));
+        }
+        for target in held {
+            // No one else holds them.
+            let _ = self.delete(domain, target);
         }
         for (session, n) in old {
             self.forget(&session, n);
@@ -670,6 +738,16 @@ impl<D: Device> State<D> {
             quota: self.quota_info(),
         })
     }
+}
+
+/// What to say of qubits that are freed while something may still depend on them.
+fn dirty(frees: u32) -> Option<String> {
+    let what = match frees {
+        0 => return None,
+        1 => "1 qubit is".into(),
+        n => format!("{n} qubits are"),
+    };
+    Some(format!("{what} freed without being measured; their state is reset first"))
 }
 
 fn telemetry(job: &Job) -> Telemetry {

@@ -2,6 +2,7 @@
 
 use qmk_abi::image::{CondTerm, Op};
 use qmk_abi::rpc::{ErrorCode, Format, RpcError, RunReport};
+use qmk_abi::syscall::{Code, Patch};
 use qmk_abi::{Image, Rights};
 use qmk_kernel::hal::Cost;
 use qmk_qvm::{EventBits, Lowered, ParseOptions, Profile, Severity};
@@ -29,6 +30,8 @@ pub struct Program {
     node_of: Vec<u32>,
     nodes: Vec<(String, Option<u32>)>,
     profile: Profile,
+    /// Node that named the profile, and its line, if one did.
+    profiled: Option<(String, Option<u32>)>,
     warnings: Vec<String>,
 }
 
@@ -75,6 +78,8 @@ impl Program {
         // A wrong profile is an error even where the program names its own.
         let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE))
             .map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("profile: {e}")))?;
+        let names = |n: &&qmk_qvm::Node| n.args.get("profile").is_some_and(|p| p.is_string());
+        let profiled = graph.nodes.iter().find(names).filter(|_| named.is_some()).map(|n| (n.id.clone(), n.line));
         let profile = named.unwrap_or(default);
         let (mut live, mut peak_qubits) = (0u32, 0);
         for i in &image.code {
@@ -88,7 +93,28 @@ impl Program {
         let stride = (image.events as usize).div_ceil(8);
         let width = events.iter().map(|e| e.bits.len()).sum();
         let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
-        Ok(Program { image, events, peak_qubits, stride, width, node_of, nodes, profile, warnings })
+        Ok(Program { image, events, peak_qubits, stride, width, node_of, nodes, profile, profiled, warnings })
+    }
+
+    /// How its qubits are encoded.
+    pub fn patch(&self) -> Patch {
+        let code = match self.profile.code.as_str() {
+            "bacon_shor" => Code::BaconShor,
+            "shyps" => Code::Shyps,
+            "floquet" => Code::Floquet,
+            _ => Code::Surface,
+        };
+        // Profiles have distances of two digits.
+        Patch { code, distance: self.profile.distance as u16 }
+    }
+
+    /// The error where the machine has no patches of this kind.
+    pub(crate) fn unavailable(&self) -> RpcError {
+        let Profile { code, distance, .. } = &self.profile;
+        let message = format!("the machine has no patches of {code} with distance {distance}; choose another profile");
+        let (node, line) = self.profiled.clone().map_or((None, None), |(node, line)| (Some(node), line));
+        let (code, severity) = ("E-PROFILE".into(), Severity::Error);
+        invalid(vec![qmk_qvm::Finding { code, severity, node, line, message }])
     }
 
     /// A device's complaint in the program's terms: it knows instructions, the user knows nodes.
@@ -103,7 +129,8 @@ impl Program {
     }
 
     /// Length of the critical path in epochs: a lower bound for one shot.
-    pub fn critical_path(&self, cost: impl Fn(&Op) -> Cost) -> u64 {
+    pub fn critical_path(&self, cost: impl Fn(&Op, Patch) -> Cost) -> u64 {
+        let patch = self.patch();
         let mut qubit = vec![0u64; self.image.qubits as usize];
         let mut event = vec![0u64; self.image.events as usize];
         let (mut fence, mut end) = (0, 0);
@@ -117,7 +144,7 @@ impl Program {
                     start = start.max(event[*e as usize]);
                 }
             }
-            let done = start + cost(&i.op).cycles as u64;
+            let done = start + cost(&i.op, patch).cycles as u64;
             i.op.qubits().for_each(|q| qubit[q as usize] = done);
             i.op.writes().for_each(|e| event[e as usize] = done);
             end = end.max(done);

@@ -1,6 +1,9 @@
 //! The services as their clients meet them: fairness, and what happens when limits are reached.
 
+use qmk_abi::image::{Instr, Op};
 use qmk_abi::rpc::*;
+use qmk_abi::syscall::Patch;
+use qmk_services::hal::{Cost, Device, DeviceError, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
 use qmk_services::{Connection, Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ fn start(config: MachineConfig) -> Sim {
     Machine::start(SimDevice::default(), config)
 }
 
-fn create(at: &Connection<SimDevice>, tenant: &str) -> Result<String, RpcError> {
+fn create(at: &impl Endpoint, tenant: &str) -> Result<String, RpcError> {
     let create = SessionCreate { tenant_id: Some(tenant.into()), ..SessionCreate::default() };
     match at.call(Request::SessionCreate(create))? {
         Reply::Session(s) => Ok(s.session_id),
@@ -23,7 +26,10 @@ fn create(at: &Connection<SimDevice>, tenant: &str) -> Result<String, RpcError> 
 }
 
 fn submit(at: &Connection<SimDevice>, session: &str, source: &str, shots: u64) -> Result<JobRef, RpcError> {
-    let policy = Policy { shots, ..Policy::default() };
+    submit_with(at, session, source, Policy { shots, ..Policy::default() })
+}
+
+fn submit_with(at: &impl Endpoint, session: &str, source: &str, policy: Policy) -> Result<JobRef, RpcError> {
     let submit = JobSubmit { session_id: session.into(), source: source.into(), format: Format::Asm, policy };
     match at.call(Request::JobSubmit(submit))? {
         Reply::Submitted(s) => Ok(JobRef { session_id: session.into(), job_id: s.job_id }),
@@ -46,8 +52,15 @@ fn result(at: &Connection<SimDevice>, job: &JobRef) -> Result<JobResult, RpcErro
     }
 }
 
+fn resources(at: &Connection<SimDevice>, session: &str) -> Result<Resources, RpcError> {
+    match at.call(Request::ResourceQuery(SessionRef { session_id: session.into() }))? {
+        Reply::Resources(r) => Ok(r),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn open(at: &Connection<SimDevice>, session: &str) -> bool {
-    at.call(Request::ResourceQuery(SessionRef { session_id: session.into() })).is_ok()
+    resources(at, session).is_ok()
 }
 
 #[test]
@@ -183,4 +196,176 @@ fn too_much_magic_names_the_node_and_the_line() {
     let e = result(&at, &job).unwrap_err();
     assert!(e.message.contains("node culprit, line 7,"), "{e}");
     assert!(e.message.contains("--max-active") && e.message.contains("max_active_qubits"), "{e}");
+}
+
+#[test]
+fn a_deadline_is_met_or_refused_at_once() {
+    let machine = start(MachineConfig::default());
+    let at = machine.connect();
+    let session = create(&at, "t").unwrap();
+    // Forty T gates in a row take eighty epochs.
+    let text = "ALLOC_LQ -> a\nAPPLY_H a\n.for i in 1..40\nAPPLY_T a\n.endfor\nMEASURE_X a -> m\nFREE_LQ a\n";
+    let policy = |deadline| Policy { shots: 10, deadline_epochs: Some(deadline), ..Policy::default() };
+    let e = submit_with(&at, &session, text, policy(829)).unwrap_err();
+    assert_eq!(e.code, ErrorCode::ResourceExhausted);
+    assert!(e.message.contains("deadline of 829 epochs") && e.message.contains("at least 830 epochs"), "{e}");
+    assert_eq!(resources(&at, &session).unwrap().usage, Usage::default());
+    // The magic states of one epoch come in the next, so it takes a little longer than the program alone.
+    let job = submit_with(&at, &session, text, policy(900)).unwrap();
+    assert_eq!(wait(&at, &job).state, JobState::Completed);
+    let report = result(&at, &job).unwrap().report;
+    assert!((830..=900).contains(&report.epochs.total), "{:?}", report.epochs);
+    assert_eq!(report.counts.values().sum::<u64>(), 10);
+}
+
+#[test]
+fn physical_qubits_are_those_of_the_profile() {
+    let whole = start(MachineConfig::default());
+    let at = whole.connect();
+    let session = create(&at, "t").unwrap();
+    let quota = resources(&at, &session).unwrap().quota;
+    assert_eq!(quota.max_physical_qubits, 97 * quota.max_logical_qubits);
+
+    // One qubit of distance 5 has 49 physical qubits, one of distance 7 has 97.
+    let small = start(MachineConfig { max_physical_qubits: Some(96), ..MachineConfig::default() });
+    let at = small.connect();
+    let session = create(&at, "t").unwrap();
+    assert_eq!(resources(&at, &session).unwrap().quota.max_physical_qubits, 96);
+    let with = |profile: &str| {
+        let policy = Policy { profile: Some(profile.into()), ..Policy::default() };
+        submit_with(&at, &session, COIN, policy)
+    };
+    let e = with("logical:surface_code(d=7)").unwrap_err();
+    assert_eq!(e.code, ErrorCode::QuotaExceeded);
+    assert!(e.message.contains("physical qubits"), "{e}");
+    let job = with("logical:surface_code(d=5)").unwrap();
+    assert_eq!(wait(&at, &job).state, JobState::Completed);
+    assert_eq!(result(&at, &job).unwrap().report.physical_qubits, 49);
+    // Bacon-Shor patches of this distance have 65, two of them 130.
+    let named = "ALLOC_LQ profile=\"logical:bacon_shor(d=5)\" -> a, b\nFREE_LQ a, b\n";
+    let e = submit(&at, &session, named, 1).unwrap_err();
+    assert_eq!(e.code, ErrorCode::QuotaExceeded, "{e}");
+}
+
+#[test]
+fn qubits_freed_without_being_measured_are_told_of() {
+    let machine = start(MachineConfig::default());
+    let at = machine.connect();
+    let session = create(&at, "t").unwrap();
+    let warnings = |text: &str| {
+        let job = submit(&at, &session, text, 1).unwrap();
+        assert_eq!(wait(&at, &job).state, JobState::Completed);
+        result(&at, &job).unwrap().report.warnings
+    };
+    let pair = "ALLOC_LQ -> a, b\nAPPLY_H a\nAPPLY_CNOT a, b\n";
+    let told = |n| format!("{n} freed without being measured; their state is reset first");
+    assert_eq!(warnings(&format!("{pair}FREE_LQ a, b\n")), [told("2 qubits are")]);
+    assert_eq!(warnings(&format!("{pair}MEASURE_Z a -> m\nFREE_LQ a, b\n")), [told("1 qubit is")]);
+    assert!(warnings(&format!("{pair}MEASURE_Z a -> m\nMEASURE_X b -> n\nFREE_LQ a, b\n")).is_empty());
+    assert!(warnings(&format!("{pair}RESET a\nRESET b\nFREE_LQ a, b\n")).is_empty());
+    assert!(warnings("ALLOC_LQ -> a\nAPPLY_X a\nFREE_LQ a\n").is_empty());
+}
+
+#[test]
+fn in_lockstep_all_shots_are_those_of_one_epoch() {
+    // Whether a job is ever seen with some of its shots done.
+    let seen = |lockstep, shots| {
+        let machine = start(MachineConfig { lockstep, ..MachineConfig::default() });
+        let at = machine.connect();
+        let session = create(&at, "t").unwrap();
+        let job = submit(&at, &session, COIN, shots).unwrap();
+        loop {
+            let Ok(Reply::Status(s)) = at.call(Request::JobStatus(job.clone())) else { panic!("no status") };
+            let shot = s.progress.nodes_total / shots;
+            if (shot + 1..s.progress.nodes_total).contains(&s.progress.nodes_executed) {
+                return true;
+            }
+            if s.state.ended() {
+                assert_eq!(s.state, JobState::Completed);
+                return false;
+            }
+        }
+    };
+    assert!(!seen(true, 20_000_000));
+    assert!(seen(false, 100_000_000));
+}
+
+#[test]
+fn a_session_with_many_capabilities_ends_whole() {
+    let machine = start(MachineConfig { max_jobs: 2000, ..MachineConfig::default() });
+    let at = machine.connect();
+    let (session, other) = (create(&at, "t").unwrap(), create(&at, "t").unwrap());
+    // Two capabilities each, more than one step of the kernel deletes.
+    for _ in 0..1500 {
+        submit(&at, &session, COIN, 100_000_000).unwrap();
+    }
+    assert!(resources(&at, &other).unwrap().usage.jobs > 1400);
+    assert!(at.call(Request::SessionClose(SessionRef { session_id: session })).is_ok());
+    assert_eq!(resources(&at, &other).unwrap().usage, Usage::default());
+}
+
+/// A machine that has no patches.
+struct Bare(MachineSpec);
+
+impl Device for Bare {
+    fn spec(&self) -> &MachineSpec {
+        &self.0
+    }
+    fn cost(&self, _: &Op, _: Patch) -> Cost {
+        Cost::default()
+    }
+    fn physical_qubits(&self, _: Patch) -> Option<u32> {
+        None
+    }
+    fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        no()
+    }
+    fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+        no()
+    }
+    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+        no()
+    }
+    fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
+        no()
+    }
+    fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
+        false
+    }
+    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
+    fn perform(&mut self, _: SpaceId, _: Instr) -> Result<(), DeviceError> {
+        no()
+    }
+    fn link(&mut self, _: (SpaceId, u32), _: (SpaceId, u32), _: [f64; 3]) -> Result<(), DeviceError> {
+        no()
+    }
+    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
+        no()
+    }
+    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
+        no()
+    }
+    fn forget(&mut self, _: SnapshotId) {}
+    fn close(&mut self, _: SpaceId) {}
+}
+
+fn no<T>() -> Result<T, DeviceError> {
+    Err(DeviceError::Refused("a bare machine".into()))
+}
+
+#[test]
+fn a_profile_that_the_machine_does_not_have_is_a_finding() {
+    let machine = Machine::start(Bare(SimDevice::default().spec().clone()), MachineConfig::default());
+    let at = machine.connect();
+    let session = create(&at, "t").unwrap();
+    let text = "ALLOC_LQ -> a\nhere: ALLOC_LQ profile=\"logical:floquet(d=9)\" -> b\nFREE_LQ a, b\n";
+    let e = submit_with(&at, &session, text, Policy::default()).unwrap_err();
+    assert_eq!(e.code, ErrorCode::InvalidGraph);
+    let f = &e.findings[0];
+    assert_eq!((f.code.as_str(), f.node.as_deref(), f.line), ("E-PROFILE", Some("here"), Some(2)));
+    assert!(f.message.contains("floquet with distance 9"), "{f:?}");
+    // Of a profile that the program does not name, no node can be named.
+    let e = submit_with(&at, &session, COIN, Policy::default()).unwrap_err();
+    assert_eq!((e.findings[0].node.as_deref(), e.findings[0].line), (None, None));
+    assert!(e.message.contains("E-PROFILE") && e.message.contains("surface_code with distance 7"), "{e}");
 }

@@ -5,7 +5,7 @@ mod export;
 mod workloads;
 
 use qmk_abi::image::Image;
-use qmk_abi::syscall::Quota;
+use qmk_abi::syscall::{Quota, Run};
 use qmk_abi::{Reply, Syscall};
 use qmk_hal::{Device, SpaceSpec};
 use qmk_kernel::Kernel;
@@ -130,14 +130,14 @@ fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
 }
 
 fn kernel(image: Image, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
-    let quota = Quota { qubits: 10_000, strands: 10, instructions: 1 << 20, slots: 100, active: 30 };
+    let quota = Quota { active: 30, ..Quota::UNLIMITED };
     let (mut kernel, root, machine) = Kernel::boot(machine(), 0, quota);
     let call = |kernel: &mut Kernel<SimDevice>, call| kernel.syscall(root, call).map_err(|e| format!("{e:?}"));
     let stride = image.events.div_ceil(8) as u64;
     let Reply::Handle(image) = call(&mut kernel, Syscall::Admit { machine, image })? else {
         return Err("no image".into());
     };
-    let spawn = Syscall::Spawn { machine, image, shots, seed, priority: 0 };
+    let spawn = Syscall::Spawn { machine, image, run: Run { shots, seed, ..Run::default() } };
     let Reply::Handle(strand) = call(&mut kernel, spawn)? else { return Err("no strand".into()) };
     while kernel.advance().busy {}
     let mut outcomes = Vec::new();
