@@ -355,8 +355,8 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn rollback(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
-        let (machine, _) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
-        let Some(handle) = strand else { return self.rollback_qubits(d, machine) };
+        let (machine, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
+        let Some(handle) = strand else { return self.rollback_qubits(d, machine, rights) };
         let id = self.movable(d, handle)?;
         let now = self.epoch;
         match self.objects.get_mut(id).map(|e| &mut e.object) {
