@@ -239,7 +239,8 @@ pub(crate) fn heights(image: &Admitted, cycles: impl Fn(&Op) -> u32) -> Vec<u32>
         height = height.saturating_add(cycles(&instr.op));
         highest = highest.max(height);
         if instr.op == Op::Fence {
-            behind = highest;
+            // It is issued before all that it holds back.
+            (behind, height) = (highest, highest);
         }
         if let Some(h) = heights.get_mut(i) {
             *h = height;
