@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use qmk_abi::Op;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_hal::{Cost, Device, DeviceError, SpaceId};
 
@@ -388,19 +389,29 @@ impl Strand {
         true
     }
 
+    /// Operations that a rollback takes back.
+    pub(crate) fn reversible(&self) -> impl Iterator<Item = Op> {
+        self.reversible.iter().filter_map(|&index| Some(self.image.image.code.get(index as usize)?.op))
+    }
+
     /// Takes back what is unitary, back to the last irreversible instruction. It takes the epochs and the magic states that
     /// it took to do it; returns the number of instructions.
     pub(crate) fn rollback<D: Device>(&mut self, device: &mut D, now: u64) -> Result<u32, DeviceError> {
+        let costs = self.reversible().map(|op| device.cost(&op, self.run.patch));
+        let (longest, magic) = costs.fold((0, 0), |(l, m), c| (c.cycles.max(l), m + c.magic as u64));
         let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Ok(0) };
-        let mut undone = core::mem::take(&mut self.reversible);
+        let mut undone = self.reversible.clone();
         undone.reverse();
-        let mut magic = 0;
-        for &index in &undone {
-            device.undo(space, index)?;
-            if let Some(instr) = self.image.image.code.get(index as usize) {
-                magic += device.cost(&instr.op, self.run.patch).magic as u64;
+        for (done, &index) in undone.iter().enumerate() {
+            if let Err(e) = device.undo(space, index) {
+                // What was taken back is issued again, so that the call changes nothing.
+                for &index in undone.iter().take(done).rev() {
+                    let _ = device.issue(space, index);
+                }
+                return Err(e);
             }
         }
+        self.reversible.clear();
         let mut flying: Vec<u32> = self.in_flight.iter().flatten().copied().collect();
         flying.sort_unstable();
         let mut taken = undone.clone();
@@ -410,7 +421,9 @@ impl Strand {
         }
         frontier.take_back(&self.image, &undone, &flying);
         if !undone.is_empty() {
-            self.debt += now - self.reversible_since + 1;
+            // To wait at a fence is nothing to undo.
+            let end = now.min(self.last_issue + longest.saturating_sub(1) as u64);
+            self.debt += end - self.reversible_since + 1;
         }
         self.issued -= undone.len() as u32;
         self.magic += magic;
