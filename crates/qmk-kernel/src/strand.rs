@@ -146,6 +146,12 @@ impl Strand {
         }
     }
 
+    /// The device has no space for it.
+    pub(crate) fn fail_to_start(&mut self, error: DeviceError, now: u64) {
+        self.started = now;
+        self.fail(error);
+    }
+
     /// Whether it holds qubits of the machine.
     pub(crate) fn holds_qubits(&self) -> bool {
         matches!(self.state, StrandState::Running | StrandState::Held | StrandState::Draining)

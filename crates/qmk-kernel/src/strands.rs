@@ -212,11 +212,8 @@ impl<D: Device> Kernel<D> {
         let Some(strand) = self.strand_mut(id) else { return };
         match space {
             Ok(space) => strand.start(space, now, heights),
-            Err(e) => {
-                // It gives back what it holds as any strand that runs.
-                strand.state = StrandState::Draining;
-                strand.fail(e);
-            }
+            // It gives back what it holds as any strand that runs.
+            Err(e) => strand.fail_to_start(e, now),
         }
         let promises = strand.plan.as_ref().map_or(Vec::new(), |p| p.rest(0).to_vec());
         if let Some(region) = self.regions.get_mut(region) {
@@ -431,6 +428,11 @@ impl<D: Device> Kernel<D> {
         let part = |whole: u32, of: u32, all: u32| (whole as u64 * of as u64 / all.max(1) as u64) as u32;
         let buffer = part(shared.buffer, magic, shared.rate);
         let decoded = part(shared.decoded, qubits, shared.qubits);
+        let left = (shared.qubits - qubits, shared.routes - routes, shared.buffer - buffer);
+        if self.is_needed(0, left.0, left.1, left.2) {
+            return not_ready("a strand of the shared region needs what would be taken from it");
+        }
+        let Some(shared) = self.regions.get_mut(0) else { return not_now("there is no shared region") };
         shared.qubits -= qubits;
         shared.free -= qubits;
         shared.routes -= routes;
@@ -439,26 +441,19 @@ impl<D: Device> Kernel<D> {
         shared.stock = shared.stock.min(shared.buffer);
         shared.decoded -= decoded;
         let region = self.regions.insert(Region::new(qubits, routes, magic, buffer, decoded));
-        self.drop_hopeless(0);
         Ok(Reply::Handle(self.give(d, Object::Region(region), ObjectKind::Region, machine)?.1))
     }
 
-    /// Faults what can no longer run in a region that has become smaller.
-    fn drop_hopeless(&mut self, region: u32) {
-        let Some(place) = self.regions.get(region) else { return };
-        let (qubits, buffer, routes) = (place.qubits, place.buffer, place.routes);
+    /// Whether a strand of a region needs more than this.
+    fn is_needed(&mut self, region: u32, qubits: u32, routes: u32, buffer: u32) -> bool {
+        let Some(place) = self.regions.get(region) else { return false };
         let all: Vec<u32> = place.running.iter().map(|r| r.id).chain(place.waiting.iter().copied()).collect();
-        for id in all {
-            let Object::Strand(strand) = self.object(id) else { continue };
+        all.into_iter().any(|id| {
+            let Object::Strand(strand) = self.object(id) else { return false };
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
-            if !matches!(strand.state, StrandState::Waiting | StrandState::Running | StrandState::Held) {
-                continue;
-            }
-            let Ok(needs) = self.needs(image, patch) else { continue };
-            if peak > qubits || needs.most_magic.0 > buffer || needs.most_routes.0 > routes {
-                self.stop_strand(id, "the region has become too small for it");
-            }
-        }
+            let needs = self.needs(image, patch);
+            peak > qubits || needs.is_ok_and(|n| n.most_magic.0 > buffer || n.most_routes.0 > routes)
+        })
     }
 
     /// Ends a strand with a fault.
