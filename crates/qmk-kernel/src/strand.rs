@@ -336,7 +336,9 @@ impl Strand {
                 return Stop::Turn;
             }
             let Some(frontier) = &self.frontier else { return Stop::Dry };
-            let magic = frontier.first(Class::Magic).filter(|_| !refused[Class::Magic as usize] && open.magic_open && *owner_magic > 0);
+            let magic = frontier
+                .first(Class::Magic)
+                .filter(|_| !refused[Class::Magic as usize] && open.magic_open && *owner_magic > 0);
             let routed = frontier.first(Class::Routed).filter(|_| !refused[Class::Routed as usize] && open.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };

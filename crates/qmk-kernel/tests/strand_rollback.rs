@@ -186,7 +186,7 @@ fn a_device_that_fails_on_the_way_leaves_things_as_they_were() {
         let me = world.tenant(Quota::UNLIMITED);
         let image = program(20, 1000, 1000, &mut dice);
         let strand = world.run(me, &image, run(case));
-        while world.status(me, strand).issued < 12 {
+        while world.status(me, strand).issued < 12 && world.kernel.epoch() < 5000 {
             world.advance(1);
         }
         let before = world.status(me, strand);
