@@ -33,7 +33,7 @@ fn magic(world: &World, image: &Image, of: impl Iterator<Item = u32>) -> u64 {
 fn programs_measure_the_same() {
     let mut dice = Dice(11);
     let (mut taken, mut flying, mut held, mut most) = (0, 0, 0, 0);
-    for case in 0..700u64 {
+    for case in 0..1500u64 {
         let mut world = World::new(machine(&mut dice));
         let me = world.tenant(Quota::UNLIMITED);
         let length = 6 + dice.below(30);
@@ -53,7 +53,8 @@ fn programs_measure_the_same() {
             if !matches!(status.state, StrandState::Waiting | StrandState::Running | StrandState::Held) {
                 break world.finish(me, strand);
             }
-            if dice.one_in(every) && left > 0 {
+            let at_fence = status.state == StrandState::Held && dice.one_in(2);
+            if (dice.one_in(every) || at_fence) && left > 0 {
                 left -= 1;
                 let undone = world.rollback(me, Some(strand)).expect("it runs");
                 let now = world.status(me, strand);
@@ -73,7 +74,6 @@ fn programs_measure_the_same() {
         assert_eq!(status.state, StrandState::Done, "{:?}", status.fault);
         assert_eq!(world.outcomes(me, strand), want, "case {case}");
         assert_eq!(status.issued as usize, image.code.len());
-        assert!(status.epochs >= straight.epochs);
         // Undone and done again.
         let undone = world.probe.undone.borrow().clone();
         let paid = straight.magic_states + 2 * magic(&world, &image, undone.into_iter());
@@ -155,16 +155,12 @@ fn undoing_is_charged_to_the_budget() {
         me.machine = world.handle(me.id, derive);
         let strand = world.run(me, &image, run(3));
         for _ in 0..times {
-            // Two epochs for each T; the last is under way.
-            world.advance(8);
+            // The last T is under way.
+            world.issue(me, strand, 5);
             assert_eq!(world.rollback(me, Some(strand)), Ok(4));
-            world.advance(9);
         }
-        let mut before = world.status(me, strand);
-        while before.issued < 3 {
-            world.advance(1);
-            before = world.status(me, strand);
-        }
+        world.issue(me, strand, 3);
+        let before = world.status(me, strand);
         assert_eq!(world.rollback(me, Some(strand)), Err(KernelError::Budget(Limit::Magic)));
         // Not with another capability either: the strand belongs to the session.
         let other = Tenant { machine: source, ..me };
@@ -186,16 +182,14 @@ fn a_device_that_fails_on_the_way_leaves_things_as_they_were() {
         let me = world.tenant(Quota::UNLIMITED);
         let image = program(20, 1000, 1000, &mut dice);
         let strand = world.run(me, &image, run(case));
-        while world.status(me, strand).issued < 12 && world.kernel.epoch() < 5000 {
-            world.advance(1);
-        }
+        world.issue(me, strand, 12);
         let before = world.status(me, strand);
         world.probe.refuse_undo.set(Some((case % 3) as u32));
         assert!(matches!(world.rollback(me, Some(strand)), Err(KernelError::Device(_))));
         assert_eq!(world.status(me, strand), before);
         // Nothing was forgotten.
         if case % 2 == 0 {
-            assert!(world.rollback(me, Some(strand)).expect("it works now") > 2);
+            assert!(world.rollback(me, Some(strand)).expect("it works now") > (case % 3) as u32);
         }
         assert_eq!(world.finish(me, strand).state, StrandState::Done);
         let got = world.outcomes(me, strand);
@@ -212,7 +206,7 @@ fn who_may_roll_a_strand_back_and_when() {
     let t = image(1, 1, &[Op::Alloc(0), Op::T(0), h(0), h(0), Op::Measure(Pauli::X, 0, 0)]);
     let first = world.run(me, &t, run(1));
     let second = world.run(me, &t, run(1));
-    world.advance(2);
+    world.issue(me, first, 3);
     // One that waits has done nothing.
     assert_eq!(world.rollback(me, Some(second)), Ok(0));
     let machine = |world: &mut World, without| world.derive_from(me.id, me.machine, Rights::all() - without, None);

@@ -193,6 +193,17 @@ impl World {
         panic!("{:?} does not end", self.status(t, strand));
     }
 
+    /// Advances until a strand has issued so many instructions.
+    pub fn issue(&mut self, t: Tenant, strand: Handle, count: u32) {
+        for _ in 0..20_000 {
+            if self.status(t, strand).issued >= count {
+                return;
+            }
+            self.kernel.advance();
+        }
+        panic!("{:?} does not get on", self.status(t, strand));
+    }
+
     /// Deletes a capability, in as many steps as it takes.
     pub fn delete(&mut self, d: DomainId, target: Handle) {
         while let Ok(Reply::Deleted { more: true, .. }) = self.call(d, Syscall::Delete { target }) {}
