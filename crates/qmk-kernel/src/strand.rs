@@ -45,7 +45,9 @@ pub(crate) struct Strand {
     magic_debt: u64,
     epochs: u64,
     issued: u32,
+    /// Magic states taken, and how many of them to undo.
     magic: u64,
+    undone_magic: u64,
     shots_done: u64,
     peak_active: u32,
     fault: Option<(u32, String)>,
@@ -72,6 +74,7 @@ pub(crate) struct Mark {
     pub(crate) segment: usize,
     issued: u32,
     magic: u64,
+    undone_magic: u64,
     epochs: u64,
 }
 
@@ -124,6 +127,7 @@ impl Strand {
             epochs: 0,
             issued: 0,
             magic: 0,
+            undone_magic: 0,
             shots_done: 0,
             peak_active: 0,
             fault: None,
@@ -189,7 +193,15 @@ impl Strand {
     /// The fence it is held at, with nothing under way.
     pub(crate) fn mark(&self) -> Option<Mark> {
         let segment = self.frontier.as_ref()?.held_at(&self.image)?;
-        Some(Mark { segment, issued: self.issued, magic: self.magic, epochs: self.epochs })
+        let &Strand { issued, magic, undone_magic, epochs, .. } = self;
+        Some(Mark { segment, issued, magic, undone_magic, epochs })
+    }
+
+    /// Magic states of what it has done since `mark`, all shots together.
+    pub(crate) fn magic_since(&self, mark: &Mark) -> u64 {
+        let net = |magic: u64, undone: u64| magic.saturating_sub(2 * undone);
+        let since = net(self.magic, self.undone_magic).saturating_sub(net(mark.magic, mark.undone_magic));
+        since.saturating_mul(self.run.shots)
     }
 
     /// Takes up what it did at `mark`.
@@ -199,7 +211,8 @@ impl Strand {
         self.reversible.clear();
         (self.debt, self.magic_debt) = (0, 0);
         self.shots_done = 0;
-        (self.issued, self.magic, self.epochs) = (mark.issued, mark.magic, mark.epochs);
+        (self.issued, self.epochs) = (mark.issued, mark.epochs);
+        (self.magic, self.undone_magic) = (mark.magic, mark.undone_magic);
         self.started = now.saturating_sub(mark.epochs);
         self.last_issue = now;
         self.state = StrandState::Running;
@@ -438,6 +451,7 @@ impl Strand {
         }
         self.issued -= undone.len() as u32;
         self.magic += magic;
+        self.undone_magic += magic;
         self.magic_debt += magic;
         self.update_hold();
         Ok(undone.len() as u32)

@@ -69,7 +69,7 @@ fn programs_that_go_back_measure_the_same() {
         let code = world.admit(me, &image);
         let strand = world.spawn(me, code, run(case));
         let mut all: Vec<(Handle, Option<u64>)> = Vec::new();
-        let (mut left, mut paused) = (dice.below(5), false);
+        let (mut left, mut backs, mut paused) = (dice.below(5), 4, false);
         let status = loop {
             let status = world.status(me, strand);
             if !matches!(status.state, StrandState::Waiting | StrandState::Running | StrandState::Held) {
@@ -98,7 +98,8 @@ fn programs_that_go_back_measure_the_same() {
                     is_not_ready(restore(&mut world, me, handle));
                 }
             }
-            if dice.one_in(12) {
+            if backs > 0 && dice.one_in(12) {
+                backs -= 1;
                 rolled += world.rollback(me, Some(strand)).expect("it runs").min(1);
             }
             if dice.one_in(8) || status.state == StrandState::Held && dice.one_in(3) {
