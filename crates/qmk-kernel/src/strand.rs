@@ -145,7 +145,7 @@ impl Strand {
         self.started = now;
         self.last_issue = now;
         if self.plan.is_none() {
-            self.frontier = Some(Frontier::new(&self.image, heights, 0));
+            self.frontier = Some(Frontier::new(&self.image, heights, 0, self.holds()));
             self.update_hold();
         }
     }
@@ -175,9 +175,14 @@ impl Strand {
         self.state == StrandState::Running && self.debt == 0 && self.frontier.as_ref().is_some_and(Frontier::is_ready)
     }
 
+    /// Whether something wants it to stop at the next fence.
+    fn holds(&self) -> bool {
+        self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty()
+    }
+
     /// Stops at the next fence as long as something wants it to.
     pub(crate) fn update_hold(&mut self) {
-        let hold = self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty();
+        let hold = self.holds();
         let issues = self.issues();
         if let Some(frontier) = &mut self.frontier {
             frontier.set_hold(&self.image, hold);
@@ -206,7 +211,7 @@ impl Strand {
 
     /// Takes up what it did at `mark`.
     pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
-        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment));
+        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment, self.holds()));
         self.in_flight.clear();
         self.reversible.clear();
         (self.debt, self.magic_debt) = (0, 0);
