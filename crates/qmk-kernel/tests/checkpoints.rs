@@ -136,17 +136,11 @@ fn a_strand_that_drains_goes_back_and_one_that_ended_does_not() {
     let mut world = World::new(ample());
     world.kernel.set_clock(Clock::FreeRunning { pace: 1 });
     let me = world.tenant(Quota::UNLIMITED);
-    let run = Run { shots: 40, seed: 5, ..Run::default() };
-    // A condition on a gate makes the device run shot by shot.
-    let mut image = fenced();
-    image.code.extend([support::plain(h(0)), support::plain(Op::Measure(Pauli::Z, 0, 1))]);
-    image.events = 2;
-    image.terms.push(qmk_kernel::abi::image::CondTerm::Event(0));
-    image.code[10].cond = Some(qmk_kernel::abi::image::Cond { start: 0, end: 1 });
-    let strand = world.run(me, &image, run);
+    let run = Run { shots: 100_000, seed: 5, ..Run::default() };
+    let strand = world.run(me, &fenced(), run);
     let point = checkpoint(&mut world, me, Some(strand)).expect("it waits");
     is_not_ready(restore(&mut world, me, point));
-    while world.status(me, strand).shots_done < 7 {
+    while world.status(me, strand).shots_done < 100 {
         world.advance(1);
     }
     let before = world.status(me, strand);
