@@ -459,9 +459,10 @@ impl<D: Device> Kernel<D> {
     /// Ends a strand with a fault.
     pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
         let Some(strand) = self.strand_mut(id) else { return };
-        let (region, held) = (strand.region, strand.holds_qubits());
+        let region = strand.region;
         let checkpoints = core::mem::take(&mut strand.checkpoints);
-        if held {
+        // One that failed holds its qubits until the epoch is over.
+        if self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
             self.vacate(id);
         }
         if let Some(region) = self.regions.get_mut(region) {
