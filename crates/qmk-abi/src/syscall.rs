@@ -342,7 +342,7 @@ pub enum Syscall {
         /// Whether to hold it.
         paused: bool,
     },
-    /// Moves a strand to another region at its next fence, once that has room.
+    /// Moves a strand to another region at its next fence, once that has room; not if that has become too small for it.
     Migrate {
         /// Strand capability with `CONTROL`.
         strand: Handle,

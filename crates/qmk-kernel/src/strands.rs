@@ -328,13 +328,22 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Done)
     }
 
-    /// Moves a strand that is held at a fence, if its new region has room.
+    /// Moves a strand that is held at a fence, if its new region has room. One that has become too small for it is forgotten.
     pub(crate) fn try_move(&mut self, id: u32) {
         let Some(strand) = self.strand_mut(id) else { return };
         let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
         let running =
             Running { context: strand.context, priority: Reverse(strand.run.priority), arrival: strand.arrival, id };
-        if self.regions.get(to).is_none_or(|r| !r.has_room(peak)) {
+        let (image, patch) = (strand.image_object, strand.run.patch);
+        let Ok(needs) = self.needs(image, patch) else { return };
+        let Some(place) = self.regions.get(to) else { return };
+        if peak > place.qubits || needs.most_magic.0 > place.buffer || needs.most_routes.0 > place.routes {
+            if let Some(strand) = self.strand_mut(id) {
+                strand.migrate_to = None;
+            }
+            return;
+        }
+        if !place.has_room(peak) {
             return;
         }
         if let Some(from) = self.regions.get_mut(from) {
