@@ -217,8 +217,9 @@ impl<D: Device> Kernel<D> {
             let ops = segment.filter(|s| s.origin(register).clean()).and_then(|s| s.uncompute(register));
             if let Some(ops) = ops {
                 let magic = self.check_magic(d, qubit.machine, &ops)?;
-                for op in &ops {
-                    self.perform(owner, *op)?;
+                self.undo(owner, &ops)?;
+                if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
+                    ops.iter().for_each(|op| interactive.segment.push(*op));
                 }
                 self.spend_magic(d, qubit.machine, magic);
                 undone = ops.len() as u32;
@@ -338,10 +339,28 @@ impl<D: Device> Kernel<D> {
         let Some(interactive) = self.domain(d).and_then(|d| d.interactive.as_ref()) else {
             return Ok(Reply::RolledBack(0));
         };
-        let space = interactive.space;
         let ops: Vec<Op> = interactive.segment.inverses().collect();
         check_classes(&ops, rights)?;
         let magic = self.check_magic(d, machine, &ops)?;
+        self.undo(d, &ops)?;
+        self.spend_magic(d, machine, magic);
+        for op in &ops {
+            let registers: Vec<u32> = op.qubits().collect();
+            let cycles = self.device.cost(op, Patch::default()).cycles;
+            self.occupy_until(d, &registers, cycles);
+        }
+        if let Some(interactive) = self.domain_mut(d).and_then(|d| d.interactive.as_mut()) {
+            interactive.segment.undone();
+        }
+        Ok(Reply::RolledBack(ops.len() as u32))
+    }
+
+    /// Performs what undoes other operations: all of it or, if the device refuses, nothing.
+    fn undo(&mut self, owner: u32, ops: &[Op]) -> Result<()> {
+        let Some(interactive) = self.domain(owner).and_then(|d| d.interactive.as_ref()) else {
+            return not_now("the qubits' owner is gone");
+        };
+        let space = interactive.space;
         for (done, &op) in ops.iter().enumerate() {
             if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
                 // What was undone must be done again, so that the call changes nothing; it was done before and fits.
@@ -351,17 +370,8 @@ impl<D: Device> Kernel<D> {
                 return Err(device_error(e));
             }
         }
-        self.spend_magic(d, machine, magic);
-        for op in &ops {
-            self.know(d, op);
-            let registers: Vec<u32> = op.qubits().collect();
-            let cycles = self.device.cost(op, Patch::default()).cycles;
-            self.occupy_until(d, &registers, cycles);
-        }
-        if let Some(interactive) = self.domain_mut(d).and_then(|d| d.interactive.as_mut()) {
-            interactive.segment.undone();
-        }
-        Ok(Reply::RolledBack(ops.len() as u32))
+        ops.iter().for_each(|op| self.know(owner, op));
+        Ok(())
     }
 
     /// Notes what an operation tells of its qubits.
