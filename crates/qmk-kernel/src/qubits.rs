@@ -217,8 +217,9 @@ impl<D: Device> Kernel<D> {
             let ops = segment.filter(|s| s.origin(register).clean()).and_then(|s| s.uncompute(register));
             if let Some(ops) = ops {
                 let magic = self.check_magic(d, qubit.machine, &ops)?;
-                for op in &ops {
-                    self.perform(owner, *op)?;
+                self.undo(owner, &ops)?;
+                if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
+                    ops.iter().for_each(|op| interactive.segment.push(*op));
                 }
                 self.spend_magic(d, qubit.machine, magic);
                 undone = ops.len() as u32;
@@ -334,13 +335,32 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Undoes what was done to the domain's qubits since the last irreversible operation.
-    pub(crate) fn rollback_qubits(&mut self, d: u32, machine: u32) -> Result<Reply> {
+    pub(crate) fn rollback_qubits(&mut self, d: u32, machine: u32, rights: Rights) -> Result<Reply> {
         let Some(interactive) = self.domain(d).and_then(|d| d.interactive.as_ref()) else {
             return Ok(Reply::RolledBack(0));
         };
-        let space = interactive.space;
         let ops: Vec<Op> = interactive.segment.inverses().collect();
+        check_classes(&ops, rights)?;
         let magic = self.check_magic(d, machine, &ops)?;
+        self.undo(d, &ops)?;
+        self.spend_magic(d, machine, magic);
+        for op in &ops {
+            let registers: Vec<u32> = op.qubits().collect();
+            let cycles = self.device.cost(op, Patch::default()).cycles;
+            self.occupy_until(d, &registers, cycles);
+        }
+        if let Some(interactive) = self.domain_mut(d).and_then(|d| d.interactive.as_mut()) {
+            interactive.segment.undone();
+        }
+        Ok(Reply::RolledBack(ops.len() as u32))
+    }
+
+    /// Performs what undoes other operations: all of it or, if the device refuses, nothing.
+    fn undo(&mut self, owner: u32, ops: &[Op]) -> Result<()> {
+        let Some(interactive) = self.domain(owner).and_then(|d| d.interactive.as_ref()) else {
+            return not_now("the qubits' owner is gone");
+        };
+        let space = interactive.space;
         for (done, &op) in ops.iter().enumerate() {
             if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
                 // What was undone must be done again, so that the call changes nothing; it was done before and fits.
@@ -350,17 +370,8 @@ impl<D: Device> Kernel<D> {
                 return Err(device_error(e));
             }
         }
-        self.spend_magic(d, machine, magic);
-        for op in &ops {
-            self.know(d, op);
-            let registers: Vec<u32> = op.qubits().collect();
-            let cycles = self.device.cost(op, Patch::default()).cycles;
-            self.occupy_until(d, &registers, cycles);
-        }
-        if let Some(interactive) = self.domain_mut(d).and_then(|d| d.interactive.as_mut()) {
-            interactive.segment.undone();
-        }
-        Ok(Reply::RolledBack(ops.len() as u32))
+        ops.iter().for_each(|op| self.know(owner, op));
+        Ok(())
     }
 
     /// Notes what an operation tells of its qubits.
@@ -376,4 +387,10 @@ impl<D: Device> Kernel<D> {
             }
         }
     }
+}
+
+/// Undoing takes the rights that doing takes, whoever did it.
+pub(crate) fn check_classes(ops: &[Op], rights: Rights) -> Result<()> {
+    let missing = ops.iter().fold(Rights::empty(), |all, op| all | op.class()) - rights;
+    if missing.is_empty() { Ok(()) } else { Err(KernelError::Rights(missing)) }
 }
