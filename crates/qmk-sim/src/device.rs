@@ -528,7 +528,8 @@ impl Space {
                 while budget > 0 && self.status.shots_done < shots {
                     if chunks.is_empty() {
                         // Each thread takes as much as one may.
-                        let share = (shots - self.status.shots_done).div_ceil(self.threads as u64).next_power_of_two();
+                        let share = (shots - self.status.shots_done).div_ceil(self.threads as u64);
+                        let share = share.checked_next_power_of_two().unwrap_or(share);
                         let lanes = sampler.lanes_for(budget).min(share.max(BLOCK));
                         let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
                         chunks.extend(
