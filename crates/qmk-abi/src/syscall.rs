@@ -350,9 +350,9 @@ pub enum Syscall {
         region: Option<Handle>,
     },
     /// Undoes unitary operations back to the last irreversible one, by performing their inverses: those of a strand,
-    /// or those on the domain's interactive qubits.
+    /// or those on the domain's interactive qubits, by whomever. What a domain did to qubits of others is theirs to undo.
     Rollback {
-        /// Machine capability with `USE` and `COMPUTE`.
+        /// Machine capability with `USE`, `COMPUTE` and the classes of what is undone.
         machine: Handle,
         /// Strand capability with `CONTROL`.
         strand: Option<Handle>,

@@ -124,7 +124,11 @@ impl<D: Device> Kernel<D> {
                     return not_now("the strand has ended; spawn it again");
                 }
                 let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
+                // What is thrown away is done again.
+                let (session, magic) = (strand.machine, strand.magic_since(&mark));
+                self.check_budget(session, 0, 0, magic)?;
                 self.device.restore(space, snapshot).map_err(device_error)?;
+                self.charge_budget(session, 0, 0, magic);
                 let heights = self.heights(image, patch, region);
                 let now = self.epoch;
                 if let Some(strand) = self.strand_mut(id) {

@@ -49,7 +49,7 @@ impl Plan {
         region: &Region,
         within: u64,
     ) -> Option<Plan> {
-        let mut frontier = Frontier::new(image, Some(heights), 0);
+        let mut frontier = Frontier::new(image, Some(heights), 0, false);
         let mut plan = Plan { starts: Vec::with_capacity(image.image.code.len()), at: 0, length: 0, needs: Vec::new() };
         let mut in_flight: VecDeque<Vec<u32>> = VecDeque::new();
         let (mut stock, mut taken) = (region.stock, region.taken);

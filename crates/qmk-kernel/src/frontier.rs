@@ -56,13 +56,16 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier once all before a fence segment is complete. With `heights`, instructions are ranked.
-    pub(crate) fn new(image: &Admitted, heights: Option<Arc<Vec<u32>>>, segment: usize) -> Self {
+    /// The frontier once all before a fence segment is complete, held there if asked. With `heights`, instructions are ranked.
+    pub(crate) fn new(image: &Admitted, heights: Option<Arc<Vec<u32>>>, segment: usize, hold: bool) -> Self {
         let ready = match heights {
             None => Ready::Fifo(Vec::new()),
             Some(heights) => Ready::Ranked { heights, queues: Box::default() },
         };
-        let start = if segment == 0 { 0 } else { image.segment_end(segment - 1).unwrap_or(0) };
+        let (start, segment) = match segment.checked_sub(1) {
+            Some(before) => (image.segment_end(before).unwrap_or(0), before),
+            None => (0, 0),
+        };
         let mut frontier = Frontier {
             waiting_for: image.predecessors.clone(),
             ready,
@@ -70,7 +73,7 @@ impl Frontier {
             segment,
             segment_end: image.segment_end(segment).unwrap_or(0),
             completed: start,
-            hold: false,
+            hold,
         };
         for i in 0..start {
             image.for_each_successor(i, |next| frontier.satisfy(next));
@@ -239,7 +242,8 @@ pub(crate) fn heights(image: &Admitted, cycles: impl Fn(&Op) -> u32) -> Vec<u32>
         height = height.saturating_add(cycles(&instr.op));
         highest = highest.max(height);
         if instr.op == Op::Fence {
-            behind = highest;
+            // It is issued before all that it holds back.
+            (behind, height) = (highest, highest);
         }
         if let Some(h) = heights.get_mut(i) {
             *h = height;

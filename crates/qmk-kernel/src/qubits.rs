@@ -334,12 +334,13 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Undoes what was done to the domain's qubits since the last irreversible operation.
-    pub(crate) fn rollback_qubits(&mut self, d: u32, machine: u32) -> Result<Reply> {
+    pub(crate) fn rollback_qubits(&mut self, d: u32, machine: u32, rights: Rights) -> Result<Reply> {
         let Some(interactive) = self.domain(d).and_then(|d| d.interactive.as_ref()) else {
             return Ok(Reply::RolledBack(0));
         };
         let space = interactive.space;
         let ops: Vec<Op> = interactive.segment.inverses().collect();
+        check_classes(&ops, rights)?;
         let magic = self.check_magic(d, machine, &ops)?;
         for (done, &op) in ops.iter().enumerate() {
             if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
@@ -376,4 +377,10 @@ impl<D: Device> Kernel<D> {
             }
         }
     }
+}
+
+/// Undoing takes the rights that doing takes, whoever did it.
+pub(crate) fn check_classes(ops: &[Op], rights: Rights) -> Result<()> {
+    let missing = ops.iter().fold(Rights::empty(), |all, op| all | op.class()) - rights;
+    if missing.is_empty() { Ok(()) } else { Err(KernelError::Rights(missing)) }
 }

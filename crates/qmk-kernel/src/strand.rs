@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use qmk_abi::Op;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_hal::{Cost, Device, DeviceError, SpaceId};
 
@@ -44,7 +45,9 @@ pub(crate) struct Strand {
     magic_debt: u64,
     epochs: u64,
     issued: u32,
+    /// Magic states taken, and how many of them to undo.
     magic: u64,
+    undone_magic: u64,
     shots_done: u64,
     peak_active: u32,
     fault: Option<(u32, String)>,
@@ -71,6 +74,7 @@ pub(crate) struct Mark {
     pub(crate) segment: usize,
     issued: u32,
     magic: u64,
+    undone_magic: u64,
     epochs: u64,
 }
 
@@ -123,6 +127,7 @@ impl Strand {
             epochs: 0,
             issued: 0,
             magic: 0,
+            undone_magic: 0,
             shots_done: 0,
             peak_active: 0,
             fault: None,
@@ -140,7 +145,7 @@ impl Strand {
         self.started = now;
         self.last_issue = now;
         if self.plan.is_none() {
-            self.frontier = Some(Frontier::new(&self.image, heights, 0));
+            self.frontier = Some(Frontier::new(&self.image, heights, 0, self.holds()));
             self.update_hold();
         }
     }
@@ -170,9 +175,14 @@ impl Strand {
         self.state == StrandState::Running && self.debt == 0 && self.frontier.as_ref().is_some_and(Frontier::is_ready)
     }
 
+    /// Whether something wants it to stop at the next fence.
+    fn holds(&self) -> bool {
+        self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty()
+    }
+
     /// Stops at the next fence as long as something wants it to.
     pub(crate) fn update_hold(&mut self) {
-        let hold = self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty();
+        let hold = self.holds();
         let issues = self.issues();
         if let Some(frontier) = &mut self.frontier {
             frontier.set_hold(&self.image, hold);
@@ -188,17 +198,26 @@ impl Strand {
     /// The fence it is held at, with nothing under way.
     pub(crate) fn mark(&self) -> Option<Mark> {
         let segment = self.frontier.as_ref()?.held_at(&self.image)?;
-        Some(Mark { segment, issued: self.issued, magic: self.magic, epochs: self.epochs })
+        let &Strand { issued, magic, undone_magic, epochs, .. } = self;
+        Some(Mark { segment, issued, magic, undone_magic, epochs })
+    }
+
+    /// Magic states of what it has done since `mark`, all shots together.
+    pub(crate) fn magic_since(&self, mark: &Mark) -> u64 {
+        let net = |magic: u64, undone: u64| magic.saturating_sub(2 * undone);
+        let since = net(self.magic, self.undone_magic).saturating_sub(net(mark.magic, mark.undone_magic));
+        since.saturating_mul(self.run.shots)
     }
 
     /// Takes up what it did at `mark`.
     pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
-        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment));
+        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment, self.holds()));
         self.in_flight.clear();
         self.reversible.clear();
         (self.debt, self.magic_debt) = (0, 0);
         self.shots_done = 0;
-        (self.issued, self.magic, self.epochs) = (mark.issued, mark.magic, mark.epochs);
+        (self.issued, self.epochs) = (mark.issued, mark.epochs);
+        (self.magic, self.undone_magic) = (mark.magic, mark.undone_magic);
         self.started = now.saturating_sub(mark.epochs);
         self.last_issue = now;
         self.state = StrandState::Running;
@@ -314,6 +333,8 @@ impl Strand {
 
     fn issue_ranked<D: Device>(&mut self, device: &mut D, open: &mut Open, turn: u32, owner_magic: &mut u64) -> Stop {
         let mut left = turn;
+        // A class whose first instruction was refused is not asked for again in this turn.
+        let mut refused = [false; 3];
         loop {
             while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
                 let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
@@ -333,8 +354,10 @@ impl Strand {
                 return Stop::Turn;
             }
             let Some(frontier) = &self.frontier else { return Stop::Dry };
-            let magic = frontier.first(Class::Magic).filter(|_| open.magic_open && *owner_magic > 0);
-            let routed = frontier.first(Class::Routed).filter(|_| open.routes_open);
+            let magic = frontier
+                .first(Class::Magic)
+                .filter(|_| !refused[Class::Magic as usize] && open.magic_open && *owner_magic > 0);
+            let routed = frontier.first(Class::Routed).filter(|_| !refused[Class::Routed as usize] && open.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };
             let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
@@ -345,6 +368,7 @@ impl Strand {
                 continue;
             }
             if !open.take(cost) {
+                refused[class as usize] = true;
                 continue;
             }
             if let Some(frontier) = &mut self.frontier {
@@ -394,19 +418,29 @@ impl Strand {
         true
     }
 
+    /// Operations that a rollback takes back.
+    pub(crate) fn reversible(&self) -> impl Iterator<Item = Op> {
+        self.reversible.iter().filter_map(|&index| Some(self.image.image.code.get(index as usize)?.op))
+    }
+
     /// Takes back what is unitary, back to the last irreversible instruction. It takes the epochs and the magic states that
     /// it took to do it; returns the number of instructions.
     pub(crate) fn rollback<D: Device>(&mut self, device: &mut D, now: u64) -> Result<u32, DeviceError> {
+        let costs = self.reversible().map(|op| device.cost(&op, self.run.patch));
+        let (longest, magic) = costs.fold((0, 0), |(l, m), c| (c.cycles.max(l), m + c.magic as u64));
         let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Ok(0) };
-        let mut undone = core::mem::take(&mut self.reversible);
+        let mut undone = self.reversible.clone();
         undone.reverse();
-        let mut magic = 0;
-        for &index in &undone {
-            device.undo(space, index)?;
-            if let Some(instr) = self.image.image.code.get(index as usize) {
-                magic += device.cost(&instr.op, self.run.patch).magic as u64;
+        for (done, &index) in undone.iter().enumerate() {
+            if let Err(e) = device.undo(space, index) {
+                // What was taken back is issued again, so that the call changes nothing.
+                for &index in undone.iter().take(done).rev() {
+                    let _ = device.issue(space, index);
+                }
+                return Err(e);
             }
         }
+        self.reversible.clear();
         let mut flying: Vec<u32> = self.in_flight.iter().flatten().copied().collect();
         flying.sort_unstable();
         let mut taken = undone.clone();
@@ -416,10 +450,13 @@ impl Strand {
         }
         frontier.take_back(&self.image, &undone, &flying);
         if !undone.is_empty() {
-            self.debt += now - self.reversible_since + 1;
+            // To wait at a fence is nothing to undo.
+            let end = now.min(self.last_issue + longest.saturating_sub(1) as u64);
+            self.debt += end - self.reversible_since + 1;
         }
         self.issued -= undone.len() as u32;
         self.magic += magic;
+        self.undone_magic += magic;
         self.magic_debt += magic;
         self.update_hold();
         Ok(undone.len() as u32)

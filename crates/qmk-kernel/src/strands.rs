@@ -3,6 +3,7 @@
 use crate::deadline::{HORIZON, Plan};
 use crate::frontier::heights;
 use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
+use crate::qubits::check_classes;
 use crate::region::{Region, Running};
 use crate::strand::{Held, Origin, Strand};
 use alloc::boxed::Box;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch, Run, StrandState};
-use qmk_abi::{Handle, KernelError, Reply, Rights};
+use qmk_abi::{Handle, KernelError, Op, Reply, Rights};
 use qmk_hal::{Device, SpaceSpec};
 
 /// Largest reply to `Outcomes`.
@@ -352,16 +353,24 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn rollback(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
-        let (machine, _) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
-        let Some(handle) = strand else { return self.rollback_qubits(d, machine) };
+        let (machine, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
+        let Some(handle) = strand else { return self.rollback_qubits(d, machine, rights) };
         let id = self.movable(d, handle)?;
+        let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
+        let (session, run) = (strand.machine, strand.run);
+        let ops: Vec<Op> = strand.reversible().collect();
+        check_classes(&ops, rights)?;
+        let magic: u64 = ops.iter().map(|op| self.device.cost(op, run.patch).magic as u64).sum();
+        // They are undone, and then done again.
+        let magic = magic.saturating_mul(2).saturating_mul(run.shots);
+        self.check_budget(session, 0, 0, magic)?;
         let now = self.epoch;
-        match self.objects.get_mut(id).map(|e| &mut e.object) {
-            Some(Object::Strand(strand)) => {
-                strand.rollback(&mut self.device, now).map(Reply::RolledBack).map_err(device_error)
-            }
-            _ => not_now("the strand is gone"),
-        }
+        let undone = match self.objects.get_mut(id).map(|e| &mut e.object) {
+            Some(Object::Strand(strand)) => strand.rollback(&mut self.device, now).map_err(device_error)?,
+            _ => return not_now("the strand is gone"),
+        };
+        self.charge_budget(session, 0, 0, magic);
+        Ok(Reply::RolledBack(undone))
     }
 
     /// Forgets a strand that no one names any more.
@@ -450,9 +459,10 @@ impl<D: Device> Kernel<D> {
     /// Ends a strand with a fault.
     pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
         let Some(strand) = self.strand_mut(id) else { return };
-        let (region, held) = (strand.region, strand.holds_qubits());
+        let region = strand.region;
         let checkpoints = core::mem::take(&mut strand.checkpoints);
-        if held {
+        // One that failed holds its qubits until the epoch is over.
+        if self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
             self.vacate(id);
         }
         if let Some(region) = self.regions.get_mut(region) {
