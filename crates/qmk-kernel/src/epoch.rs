@@ -60,7 +60,11 @@ impl<D: Device> Kernel<D> {
             }
             strand.begin_epoch(now);
             if strand.plan.is_some() {
+                let before = strand.magic();
                 planned += strand.follow_plan(&mut self.device, now);
+                if let Some(Some(domain)) = self.domains.get_mut(strand.owner as usize) {
+                    domain.charge_magic(strand.magic() - before);
+                }
             } else if strand.state == StrandState::Held {
                 held.push(r.id);
             }

@@ -244,7 +244,7 @@ pub(crate) fn heights(image: &Admitted, cycles: impl Fn(&Op) -> u32) -> Vec<u32>
     // All behind the next fence waits for all before it.
     let (mut behind, mut highest) = (0, 0);
     for (i, instr) in image.image.code.iter().enumerate().rev() {
-        let mut height = behind;
+        let mut height = if instr.op == Op::Fence { highest } else { behind };
         image
             .for_each_successor(i as u32, |next| height = height.max(heights.get(next as usize).copied().unwrap_or(0)));
         height = height.saturating_add(cycles(&instr.op));

@@ -510,6 +510,11 @@ impl Strand {
         }
     }
 
+    /// Magic states consumed.
+    pub(crate) fn magic(&self) -> u64 {
+        self.magic
+    }
+
     pub(crate) fn shots_done(&self) -> u64 {
         self.shots_done
     }
