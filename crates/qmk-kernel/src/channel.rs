@@ -181,7 +181,7 @@ impl<D: Device> Kernel<D> {
             if let Some(r) = self.register_mut(domain, register) {
                 r.known = Default::default();
                 r.ready_at = ready_at;
-                r.busy_until = ready_at;
+                r.busy_until = r.busy_until.max(ready_at);
             }
         }
         if let Some(r) = self.register_mut(d, register) {
