@@ -226,6 +226,8 @@ pub trait Device {
 
     /// Performs one instruction at once in an interactive space, growing registers and events as named. Outcomes
     /// are read with [`Device::outcome`] for shot 0. An instruction that is refused changes nothing.
+    /// Pauli operations, `Reset` and `Free` are not refused for what the state is: they are how the kernel takes a qubit out of a
+    /// pair.
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError>;
 
     /// Makes an entangled pair of a qubit of one interactive space and one of another: puts both, which must be in use, in

@@ -7,7 +7,7 @@
 use crate::capability::SlotRef;
 use crate::kernel::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
 use crate::purify::{BellWeights, purify, swap};
-use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
+use qmk_abi::image::{Op, Pauli};
 use qmk_abi::syscall::{ChannelInfo, ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
@@ -181,7 +181,7 @@ impl<D: Device> Kernel<D> {
             if let Some(r) = self.register_mut(domain, register) {
                 r.known = Default::default();
                 r.ready_at = ready_at;
-                r.busy_until = ready_at;
+                r.busy_until = r.busy_until.max(ready_at);
             }
         }
         if let Some(r) = self.register_mut(d, register) {
@@ -210,12 +210,12 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Measures two qubits of one domain in the Bell basis, leaving both in basis states, and corrects the far qubit.
+    /// Measures two qubits of one domain in the Bell basis, leaving both in |0>, and corrects the far qubit. Only the
+    /// measurement can be refused.
     fn bell(&mut self, d: u32, state: u32, half: u32, far: Option<(u32, u32)>) -> Result<(alloc::vec::Vec<bool>, u64)> {
-        self.perform(d, Op::Clifford2(Clifford2::Cnot, state, half))?;
-        self.perform(d, Op::Clifford1(Clifford1::H, state))?;
-        let mut outcomes = self.perform(d, Op::Measure(Pauli::Z, state, 0))?;
-        outcomes.extend(self.perform(d, Op::Measure(Pauli::Z, half, 0))?);
+        let outcomes = self.perform(d, Op::MeasureBell(state, half, 0, 1))?;
+        self.perform(d, Op::Reset(state))?;
+        self.perform(d, Op::Reset(half))?;
         let cycles = self.device.cost(&Op::MeasureBell(state, half, 0, 1), Patch::default()).cycles;
         let until = self.occupy_until(d, &[state, half], cycles);
         if let (Some((domain, register)), [z, x]) = (far, &outcomes[..]) {

@@ -159,7 +159,7 @@ impl SimDevice {
 
     /// The amplitudes of the state that an interactive space is part of, up to a global phase: 2^n of them for n qubits. An
     /// index has a bit for each register that has been named, from the lowest up in order of space id, then of register.
-    /// Above are bits of qubits of closed spaces, as long as too many active qubits were needed to measure them. `None` for other
+    /// Above are bits of qubits of closed spaces and of qubits that were reset, as long as too many active qubits were needed to measure them. `None` for other
     /// spaces, and for more than 20 qubits. For tests and debugging.
     pub fn amplitudes(&self, space: SpaceId) -> Option<Vec<Complex64>> {
         let Run::Interactive(this) = &self.spaces.get(&space.0)?.run else { return None };
@@ -381,6 +381,14 @@ impl Device for SimDevice {
                 events[e as usize] = bit;
             }
         });
+        if let (Err(why), Op::Free(q) | Op::Reset(q)) = (&done, instr.op) {
+            // What cannot be measured yet is left behind, and another qubit takes its place: no one can tell.
+            let draw = Draw { seed: space.spec.seed, site: Site { at: this.at, draw: 0 } };
+            let fresh = joint.replace(registers[&q], draw).ok_or_else(|| why.clone())?;
+            registers.insert(q, fresh);
+            this.at = next;
+            return Ok(());
+        }
         space.status.peak_active = space.status.peak_active.max(joint.peak_active());
         done?;
         this.at = next;

@@ -19,7 +19,7 @@ pub(crate) struct Joint {
     spaces: BTreeSet<u32>,
     /// Qubits in |0>, each with the virtual qubit that is its own.
     free: Vec<(usize, usize)>,
-    /// Qubits of closed spaces that are still to be measured. No one can tell whether they have been.
+    /// Qubits of closed spaces, and those that were reset, that are still to be measured. No one can tell whether they have been.
     left: Vec<(usize, Draw)>,
 }
 
@@ -76,6 +76,13 @@ impl Joint {
     pub(crate) fn take(&mut self) -> Option<usize> {
         self.reserve(1);
         self.free.pop().map(|(q, _)| q)
+    }
+
+    /// A qubit in |0> in place of one that is still to be measured; `None` if there are too many.
+    pub(crate) fn replace(&mut self, q: usize, draw: Draw) -> Option<usize> {
+        let fresh = self.take()?;
+        self.left.push((q, draw));
+        Some(fresh)
     }
 
     /// Performs an operation on qubits of the state with draws of a space. One that is refused has no effect.
@@ -161,7 +168,7 @@ impl Joint {
         self.sweep();
     }
 
-    /// Measures qubits that closed spaces have left and frees them. Those that would need too many active qubits wait: not to
+    /// Measures qubits that no space names any more and frees them. Those that would need too many active qubits wait: not to
     /// measure them makes no difference to others.
     fn sweep(&mut self) {
         let mut freed = Vec::new();

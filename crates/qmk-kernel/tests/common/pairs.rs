@@ -1,0 +1,159 @@
+//! A device that keeps no amplitudes, only which registers are entangled with which, and a log of what it was told.
+
+use qmk_kernel::abi::image::{Instr, Op};
+use qmk_kernel::abi::syscall::Patch;
+use qmk_kernel::hal::{
+    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A register of a space.
+pub type Place = (SpaceId, u32);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    Open(SpaceId),
+    Close(SpaceId),
+    Perform(SpaceId, Op),
+    Link(Place, Place),
+}
+
+#[derive(Debug)]
+pub struct Pairs {
+    spec: MachineSpec,
+    pub spaces: BTreeMap<SpaceId, BTreeSet<u32>>,
+    /// Registers that share a state, apart from those that are alone.
+    pub groups: BTreeSet<BTreeSet<Place>>,
+    pub log: Vec<Event>,
+    measured: BTreeMap<u32, bool>,
+}
+
+impl Pairs {
+    pub fn new(logical_qubits: u32) -> Self {
+        let spec = MachineSpec {
+            logical_qubits,
+            routes_per_epoch: 1,
+            magic_per_epoch: 1,
+            magic_buffer: 1,
+            decoded_per_epoch: logical_qubits,
+            link: LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 << 20 },
+            features: Features::default(),
+        };
+        Pairs { spec, spaces: BTreeMap::new(), groups: BTreeSet::new(), log: Vec::new(), measured: BTreeMap::new() }
+    }
+
+    /// The register is alone from now on. Returns those that it was entangled with.
+    fn leave(&mut self, place: Place) -> BTreeSet<Place> {
+        let group = self.groups.iter().find(|g| g.contains(&place)).cloned().unwrap_or_default();
+        self.groups.remove(&group);
+        let mut rest = group;
+        rest.remove(&place);
+        self.join(rest.clone());
+        rest
+    }
+
+    fn join(&mut self, group: BTreeSet<Place>) {
+        if group.len() > 1 {
+            self.groups.insert(group);
+        }
+    }
+}
+
+impl Device for Pairs {
+    fn spec(&self) -> &MachineSpec {
+        &self.spec
+    }
+
+    fn cost(&self, _: &Op, _: Patch) -> Cost {
+        Cost::default()
+    }
+
+    fn physical_qubits(&self, _: Patch) -> Option<u32> {
+        Some(1)
+    }
+
+    fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        let opened = self.log.iter().filter(|e| matches!(e, Event::Open(_))).count();
+        let space = SpaceId(opened as u32);
+        self.spaces.insert(space, BTreeSet::new());
+        self.log.push(Event::Open(space));
+        Ok(space)
+    }
+
+    fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+        unreachable!("no strands here")
+    }
+
+    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+        unreachable!("no strands here")
+    }
+
+    fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
+        unreachable!("no strands here")
+    }
+
+    fn outcome(&self, _: SpaceId, _: u64, event: u32) -> bool {
+        self.measured[&event]
+    }
+
+    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
+
+    fn perform(&mut self, space: SpaceId, Instr { op, .. }: Instr) -> Result<(), DeviceError> {
+        let registers = self.spaces.get_mut(&space).expect("an open space");
+        match op {
+            Op::Alloc(q) => assert!(registers.insert(q), "register {q} is in use"),
+            _ => assert!(op.qubits().all(|q| registers.contains(&q)), "{op:?} on a register that is not in use"),
+        }
+        match op {
+            Op::Alloc(_) | Op::Pauli(..) => {}
+            Op::Reset(q) => _ = self.leave((space, q)),
+            Op::Free(q) => {
+                self.leave((space, q));
+                self.spaces.get_mut(&space).expect("an open space").remove(&q);
+            }
+            Op::MeasureBell(a, b, ..) => {
+                let mut rest = self.leave((space, a));
+                assert!(!rest.contains(&(space, b)), "a Bell measurement of a pair");
+                self.groups.remove(&rest);
+                let other = self.leave((space, b));
+                self.groups.remove(&other);
+                rest.extend(other);
+                self.join(rest);
+                self.join(BTreeSet::from([(space, a), (space, b)]));
+            }
+            op => unreachable!("{op:?}"),
+        }
+        for event in op.writes() {
+            // Some draws, different ones from time to time.
+            self.measured.insert(event, (self.log.len() + event as usize) % 3 != 0);
+        }
+        self.log.push(Event::Perform(space, op));
+        Ok(())
+    }
+
+    fn link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<(), DeviceError> {
+        assert!([a, b].iter().all(|p| self.spaces.get(&p.0).is_some_and(|s| s.contains(&p.1))), "registers in use");
+        assert!(a.0 != b.0 && errors == [0.0; 3]);
+        self.leave(a);
+        self.leave(b);
+        self.join(BTreeSet::from([a, b]));
+        self.log.push(Event::Link(a, b));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
+        unreachable!("no checkpoints here")
+    }
+
+    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
+        unreachable!("no checkpoints here")
+    }
+
+    fn forget(&mut self, _: SnapshotId) {}
+
+    fn close(&mut self, space: SpaceId) {
+        let registers = self.spaces.remove(&space).expect("space closed twice");
+        assert!(registers.is_empty(), "registers are left");
+        self.log.push(Event::Close(space));
+    }
+}
