@@ -60,8 +60,8 @@ fn a_segment_is_undone() {
             world.apply(me, op, &mine);
         }
         assert_eq!(world.rollback(me, None), Ok(count));
-        for space in 0..2 {
-            assert!(distance(&before[space], &world.amplitudes(space)) < TOLERANCE, "round {round}");
+        for (space, before) in before.iter().enumerate() {
+            assert!(distance(before, &world.amplitudes(space)) < TOLERANCE, "round {round}");
         }
         // Once is all.
         assert_eq!(world.rollback(me, None), Ok(0));
