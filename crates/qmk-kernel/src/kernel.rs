@@ -390,10 +390,10 @@ impl<D: Device> Kernel<D> {
             let Object::Machine(m) = self.object(id) else { continue };
             let Some(b) = &m.budget else { continue };
             let over = |limit| Err(KernelError::Budget(limit));
-            if m.strands.saturating_add(strands) > b.strands {
+            if m.strands.checked_add(strands).is_none_or(|s| s > b.strands) {
                 return over(Limit::Strands);
             }
-            if m.qubits.saturating_add(qubits) > b.qubits {
+            if m.qubits.checked_add(qubits).is_none_or(|q| q > b.qubits) {
                 return over(Limit::Qubits);
             }
             if m.magic.saturating_add(magic) > b.magic {

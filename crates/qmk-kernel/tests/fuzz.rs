@@ -633,7 +633,9 @@ impl Fuzz<'_> {
         let qubit = self.handle(domain, ObjectKind::Qubit);
         let _ = self.perform(domain, Syscall::Accept { machine, endpoint, qubit });
         if self.bytes.below(2) == 0 {
-            (0..self.bytes.below(64)).for_each(|_| drop(self.kernel.advance()));
+            for _ in 0..self.bytes.below(64) {
+                self.kernel.advance();
+            }
             let endpoints = [endpoint, self.handle(domain, ObjectKind::Endpoint)];
             let _ = self.perform(domain, Syscall::SwapEntanglement { machine, endpoints });
         }

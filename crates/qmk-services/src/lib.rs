@@ -20,6 +20,7 @@
 
 mod machine;
 mod program;
+pub mod replay;
 
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};
