@@ -36,16 +36,18 @@ type Ranked = BinaryHeap<(u32, Reverse<u32>)>;
 
 /// Where resources are short, the order of issue decides how long a program takes; elsewhere order costs more than it brings.
 #[derive(Debug)]
-enum Ready {
-    Fifo(Vec<u32>),
-    Ranked { heights: Arc<Vec<u32>>, queues: Box<[Ranked; 3]> },
+struct Ranking {
+    heights: Arc<Vec<u32>>,
+    queues: Box<[Ranked; 3]>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Frontier {
     /// How many completions each instruction still waits for.
     waiting_for: Vec<u32>,
-    ready: Ready,
+    /// Ready, in order of readiness; with a ranking, by rank instead.
+    pub(crate) fifo: Vec<u32>,
+    ranking: Option<Ranking>,
     /// Ready but behind a fence, by segment.
     parked: BTreeMap<usize, Vec<u32>>,
     segment: usize,
@@ -58,17 +60,15 @@ pub(crate) struct Frontier {
 impl Frontier {
     /// The frontier once all before a fence segment is complete, held there if asked. With `heights`, instructions are ranked.
     pub(crate) fn new(image: &Admitted, heights: Option<Arc<Vec<u32>>>, segment: usize, hold: bool) -> Self {
-        let ready = match heights {
-            None => Ready::Fifo(Vec::new()),
-            Some(heights) => Ready::Ranked { heights, queues: Box::default() },
-        };
+        let ranking = heights.map(|heights| Ranking { heights, queues: Box::default() });
         let (start, segment) = match segment.checked_sub(1) {
             Some(before) => (image.segment_end(before).unwrap_or(0), before),
             None => (0, 0),
         };
         let mut frontier = Frontier {
             waiting_for: image.predecessors.clone(),
-            ready,
+            fifo: Vec::new(),
+            ranking,
             parked: BTreeMap::new(),
             segment,
             segment_end: image.segment_end(segment).unwrap_or(0),
@@ -101,9 +101,9 @@ impl Frontier {
             self.parked.entry(image.segment(index)).or_default().push(index);
             return;
         }
-        match &mut self.ready {
-            Ready::Fifo(queue) => queue.push(index),
-            Ready::Ranked { heights, queues } => {
+        match &mut self.ranking {
+            None => self.fifo.push(index),
+            Some(Ranking { heights, queues }) => {
                 let class = image.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
                 let height = heights.get(index as usize).copied().unwrap_or(0);
                 queues[class as usize].push((height, Reverse(index)));
@@ -164,41 +164,26 @@ impl Frontier {
     }
 
     pub(crate) fn is_ranked(&self) -> bool {
-        matches!(self.ready, Ready::Ranked { .. })
+        self.ranking.is_some()
     }
 
     /// Whether anything is ready.
     pub(crate) fn is_ready(&self) -> bool {
-        match &self.ready {
-            Ready::Fifo(queue) => !queue.is_empty(),
-            Ready::Ranked { queues, .. } => queues.iter().any(|q| !q.is_empty()),
-        }
+        !self.fifo.is_empty() || self.ranking.as_ref().is_some_and(|r| r.queues.iter().any(|q| !q.is_empty()))
     }
 
-    /// All that is ready, in order of readiness; what is put back comes first next time.
-    pub(crate) fn fifo(&mut self) -> Option<&mut Vec<u32>> {
-        match &mut self.ready {
-            Ready::Fifo(queue) => Some(queue),
-            Ready::Ranked { .. } => None,
-        }
-    }
-
-    /// The first ready instruction of a class, with its height.
+    /// The first ready instruction of a class by rank, with its height.
     #[inline]
     pub(crate) fn first(&self, class: Class) -> Option<(u32, u32)> {
-        match &self.ready {
-            Ready::Ranked { queues, .. } => {
-                queues[class as usize].peek().map(|&(height, Reverse(index))| (height, index))
-            }
-            Ready::Fifo(_) => None,
-        }
+        let ranking = self.ranking.as_ref()?;
+        ranking.queues[class as usize].peek().map(|&(height, Reverse(index))| (height, index))
     }
 
     /// Takes out what [`Frontier::first`] shows.
     #[inline]
     pub(crate) fn take(&mut self, class: Class) {
-        if let Ready::Ranked { queues, .. } = &mut self.ready {
-            queues[class as usize].pop();
+        if let Some(ranking) = &mut self.ranking {
+            ranking.queues[class as usize].pop();
         }
     }
 
@@ -222,12 +207,9 @@ impl Frontier {
         // What was ready may wait again, and what was issued is ready if nothing before it was taken back.
         let mut ready: Vec<u32> = issued.to_vec();
         ready.extend(core::mem::take(&mut self.parked).into_values().flatten());
-        match &mut self.ready {
-            Ready::Fifo(queue) => ready.append(queue),
-            Ready::Ranked { queues, .. } => {
-                ready.extend(queues.iter_mut().flat_map(|q| q.drain()).map(|(_, Reverse(index))| index));
-            }
-        }
+        ready.append(&mut self.fifo);
+        let queues = self.ranking.iter_mut().flat_map(|r| r.queues.iter_mut());
+        ready.extend(queues.flat_map(|q| q.drain()).map(|(_, Reverse(index))| index));
         ready.sort_unstable();
         for index in ready {
             if self.waiting_for.get(index as usize) == Some(&0) {

@@ -5,6 +5,13 @@ use alloc::vec::Vec;
 use qmk_abi::Op;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 
+/// Whether an operation has an inverse.
+#[inline]
+pub(crate) fn is_reversible(op: &Op) -> bool {
+    use Op::*;
+    !matches!(op, Alloc(_) | Free(_) | Reset(_) | Measure(..) | MeasureAngle(..) | MeasureBell(..) | InjectT(_))
+}
+
 /// The operation that undoes a unitary one; `None` if `op` is irreversible.
 #[inline]
 pub(crate) fn inverse(op: &Op) -> Option<Op> {

@@ -4,7 +4,7 @@ use crate::admit::Admitted;
 use crate::deadline::Plan;
 use crate::frontier::{Class, Frontier};
 use crate::region::{Open, Promise};
-use crate::reverse::inverse;
+use crate::reverse::is_reversible;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -309,24 +309,26 @@ impl Strand {
     }
 
     fn issue_all<D: Device>(&mut self, device: &mut D, open: &mut Open, owner_magic: &mut u64) -> Stop {
-        let mut deferred = Vec::new();
-        let mut at = 0;
-        while let Some(&index) = self.frontier.as_mut().and_then(|f| f.fifo()?.get(at)) {
+        let (mut at, mut kept) = (0, 0);
+        while let Some(frontier) = &mut self.frontier {
+            let Some(&index) = frontier.fifo.get(at) else {
+                frontier.fifo.truncate(kept);
+                break;
+            };
             at += 1;
             let Some(instr) = self.image.image.code.get(index as usize) else { continue };
             let cost = device.cost(&instr.op, self.run.patch);
             if cost.magic as u64 > *owner_magic || !open.take(cost) {
-                deferred.push(index);
+                if let Some(place) = frontier.fifo.get_mut(kept) {
+                    *place = index;
+                }
+                kept += 1;
                 continue;
             }
             *owner_magic -= cost.magic as u64;
             if !self.put(device, index, cost, open) {
-                return Stop::Dry;
+                break;
             }
-        }
-        if let Some(queue) = self.frontier.as_mut().and_then(Frontier::fifo) {
-            queue.clear();
-            queue.append(&mut deferred);
         }
         Stop::Dry
     }
@@ -393,18 +395,16 @@ impl Strand {
         self.issued += 1;
         open.issued += 1;
         self.magic += cost.magic as u64;
-        if let Some(instr) = self.image.image.code.get(index as usize) {
-            if inverse(&instr.op).is_none() {
-                self.reversible.clear();
-            } else {
-                if self.reversible.is_empty() {
-                    self.reversible_since = open.now;
-                }
-                self.reversible.push(index);
+        let op = self.image.image.code.get(index as usize).map_or(Op::Fence, |i| i.op);
+        if is_reversible(&op) {
+            if self.reversible.is_empty() {
+                self.reversible_since = open.now;
             }
+            self.reversible.push(index);
+        } else {
+            self.reversible.clear();
         }
-        let cycles = open
-            .cycles(cost, || self.image.image.code.get(index as usize).is_some_and(|i| i.op.writes().next().is_some()));
+        let cycles = open.cycles(cost, || op.writes().next().is_some());
         if cycles == 0 {
             frontier.complete(&self.image, index);
         } else {
