@@ -41,6 +41,14 @@ enum Ready {
     Ranked { heights: Arc<Vec<u32>>, queues: Box<[Ranked; 3]> },
 }
 
+fn queue_mut([plain, routed, magic]: &mut [Ranked; 3], class: Class) -> &mut Ranked {
+    match class {
+        Class::Plain => plain,
+        Class::Routed => routed,
+        Class::Magic => magic,
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Frontier {
     /// How many completions each instruction still waits for.
@@ -103,7 +111,7 @@ impl Frontier {
             Ready::Ranked { heights, queues } => {
                 let class = image.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
                 let height = heights.get(index as usize).copied().unwrap_or(0);
-                queues[class as usize].push((height, Reverse(index)));
+                queue_mut(queues, class).push((height, Reverse(index)));
             }
         }
     }
@@ -177,7 +185,13 @@ impl Frontier {
     pub(crate) fn first(&self, class: Class) -> Option<(u32, u32)> {
         match &self.ready {
             Ready::Ranked { queues, .. } => {
-                queues[class as usize].peek().map(|&(height, Reverse(index))| (height, index))
+                let [plain, routed, magic] = &**queues;
+                let queue = match class {
+                    Class::Plain => plain,
+                    Class::Routed => routed,
+                    Class::Magic => magic,
+                };
+                queue.peek().map(|&(height, Reverse(index))| (height, index))
             }
             Ready::Fifo(_) => None,
         }
@@ -187,7 +201,7 @@ impl Frontier {
     #[inline]
     pub(crate) fn take(&mut self, class: Class) {
         if let Ready::Ranked { queues, .. } = &mut self.ready {
-            queues[class as usize].pop();
+            queue_mut(queues, class).pop();
         }
     }
 

@@ -83,11 +83,13 @@ impl Segment {
     }
 
     /// Operations of the segment.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.history.len().saturating_sub(self.start)
     }
 
     /// Nothing can be undone.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

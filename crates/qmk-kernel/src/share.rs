@@ -61,7 +61,7 @@ impl Context {
 
     /// Charges `amount` of `whole` units per epoch.
     pub(crate) fn charge(&mut self, resource: Resource, amount: u64, whole: u32) {
-        let used = &mut self.used[resource as usize];
+        let Some(used) = self.used.get_mut(resource as usize) else { return };
         *used = used.saturating_add(amount.saturating_mul(WHOLE) / whole.max(1) as u64);
     }
 
