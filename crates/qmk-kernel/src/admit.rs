@@ -51,12 +51,16 @@ impl Admitted {
     /// Visits the instructions that wait for this one, as often as they do.
     #[inline]
     pub(crate) fn for_each_successor(&self, index: u32, mut visit: impl FnMut(u32)) {
-        self.next[index as usize].into_iter().filter(|&next| next != NONE).for_each(&mut visit);
+        let next = self.next.get(index as usize).into_iter().flatten();
+        next.copied().filter(|&next| next != NONE).for_each(&mut visit);
         // Most programs have no conditions, and then the instruction itself need not be looked at.
-        if !self.readers.is_empty() {
-            for e in self.image.code[index as usize].op.writes() {
-                let range = self.offsets[e as usize] as usize..self.offsets[e as usize + 1] as usize;
-                self.readers[range].iter().copied().for_each(&mut visit);
+        if !self.readers.is_empty()
+            && let Some(instr) = self.image.code.get(index as usize)
+        {
+            for e in instr.op.writes() {
+                let Some(&[from, to]) = self.offsets.get(e as usize..e as usize + 2) else { continue };
+                let readers = self.readers.get(from as usize..to as usize).unwrap_or_default();
+                readers.iter().copied().for_each(&mut visit);
             }
         }
     }
@@ -137,8 +141,9 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 }
                 _ => {}
             }
-            if register.last != NONE {
-                next[register.last as usize][register.operand as usize] = at;
+            let before = next.get_mut(register.last as usize).and_then(|n| n.get_mut(register.operand as usize));
+            if let Some(next) = before {
+                *next = at;
                 waits_for += 1;
             }
             (register.last, register.operand) = (at, operand as u8);
@@ -218,16 +223,23 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
 fn group(pairs: &[(u32, u32)], keys: usize) -> (Vec<u32>, Vec<u32>) {
     let mut offsets = vec![0u32; keys + 1];
     for &(key, _) in pairs {
-        offsets[key as usize + 1] += 1;
+        if let Some(count) = offsets.get_mut(key as usize + 1) {
+            *count += 1;
+        }
     }
-    for k in 0..keys {
-        offsets[k + 1] += offsets[k];
+    let mut total = 0;
+    for offset in &mut offsets {
+        total += *offset;
+        *offset = total;
     }
     let mut fill = offsets.clone();
     let mut values = vec![0u32; pairs.len()];
     for &(key, value) in pairs {
-        values[fill[key as usize] as usize] = value;
-        fill[key as usize] += 1;
+        let Some(at) = fill.get_mut(key as usize) else { continue };
+        if let Some(v) = values.get_mut(*at as usize) {
+            *v = value;
+        }
+        *at += 1;
     }
     (offsets, values)
 }

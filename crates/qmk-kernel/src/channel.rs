@@ -43,11 +43,13 @@ impl Channel {
     }
 
     fn end(&self, side: u8) -> &End {
-        &self.ends[side as usize & 1]
+        let [offering, accepting] = &self.ends;
+        if side == 0 { offering } else { accepting }
     }
 
     fn end_mut(&mut self, side: u8) -> &mut End {
-        &mut self.ends[side as usize & 1]
+        let [offering, accepting] = &mut self.ends;
+        if side == 0 { offering } else { accepting }
     }
 
     fn is_open(&self) -> bool {

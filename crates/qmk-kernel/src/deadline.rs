@@ -72,10 +72,10 @@ impl Plan {
             let promise = region.promises.get(epoch as usize).copied().unwrap_or_default();
             stock = stock.saturating_add(region.rate).min(region.buffer).saturating_sub(promise.magic);
             let mut magic = stock.saturating_sub(promise.keep);
-            let mut closed = [false; 3];
+            let mut closed = 0u8;
             loop {
                 let classes = [Class::Plain, Class::Routed, Class::Magic];
-                let open = classes.into_iter().filter(|&c| !closed[c as usize]);
+                let open = classes.into_iter().filter(|&c| closed & 1 << c as u8 == 0);
                 let Some(((_, index), class)) = open
                     .filter_map(|c| Some((frontier.first(c)?, c)))
                     .max_by_key(|((height, index), _)| (*height, Reverse(*index)))
@@ -87,7 +87,7 @@ impl Plan {
                 let span = if cost.routes > 0 { cost.cycles.max(1) as usize } else { 0 };
                 ahead(&mut routes, span);
                 if cost.magic > magic || routes.iter().take(span).any(|&r| r < cost.routes) {
-                    closed[class as usize] = true;
+                    closed |= 1 << class as u8;
                     continue;
                 }
                 frontier.take(class);

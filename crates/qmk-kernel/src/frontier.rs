@@ -41,6 +41,14 @@ struct Ranking {
     queues: Box<[Ranked; 3]>,
 }
 
+fn queue_mut([plain, routed, magic]: &mut [Ranked; 3], class: Class) -> &mut Ranked {
+    match class {
+        Class::Plain => plain,
+        Class::Routed => routed,
+        Class::Magic => magic,
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Frontier {
     /// How many completions each instruction still waits for.
@@ -106,7 +114,7 @@ impl Frontier {
             Some(Ranking { heights, queues }) => {
                 let class = image.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
                 let height = heights.get(index as usize).copied().unwrap_or(0);
-                queues[class as usize].push((height, Reverse(index)));
+                queue_mut(queues, class).push((height, Reverse(index)));
             }
         }
     }
@@ -175,15 +183,20 @@ impl Frontier {
     /// The first ready instruction of a class by rank, with its height.
     #[inline]
     pub(crate) fn first(&self, class: Class) -> Option<(u32, u32)> {
-        let ranking = self.ranking.as_ref()?;
-        ranking.queues[class as usize].peek().map(|&(height, Reverse(index))| (height, index))
+        let [plain, routed, magic] = &*self.ranking.as_ref()?.queues;
+        let queue = match class {
+            Class::Plain => plain,
+            Class::Routed => routed,
+            Class::Magic => magic,
+        };
+        queue.peek().map(|&(height, Reverse(index))| (height, index))
     }
 
     /// Takes out what [`Frontier::first`] shows.
     #[inline]
     pub(crate) fn take(&mut self, class: Class) {
         if let Some(ranking) = &mut self.ranking {
-            ranking.queues[class as usize].pop();
+            queue_mut(&mut ranking.queues, class).pop();
         }
     }
 

@@ -64,7 +64,7 @@ impl Context {
         if amount == 0 {
             return;
         }
-        let used = &mut self.used[resource as usize];
+        let Some(used) = self.used.get_mut(resource as usize) else { return };
         *used = used.saturating_add(amount.saturating_mul(WHOLE) / whole.max(1) as u64);
     }
 

@@ -824,3 +824,21 @@ fn no_sequence_of_calls_does_harm() {
     // All of them come to do what they are for.
     assert!(done.len() == 27 || start.elapsed() < Duration::from_secs(5), "{} calls: {done:?}", done.len());
 }
+
+/// What a few bytes claim to be is refused before anything is made of that size, also where no quota forbids it.
+#[test]
+fn claims_take_no_memory() {
+    let device = SimDevice::new(SimConfig { logical_qubits: 8, threads: 1, ..SimConfig::default() });
+    let (mut kernel, root, machine) = Kernel::boot(device, 1, Quota { instructions: u32::MAX, ..Quota::UNLIMITED });
+    let above = (1 << 22) + 1;
+    for (qubits, events) in [(u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX), (above, 0), (0, above)] {
+        let code = vec![Instr { op: Op::Alloc(qubits.wrapping_sub(1)), cond: None }];
+        let image = Image { qubits, events, code, terms: Vec::new() };
+        let before = MEMORY.get();
+        MEMORY.set(Memory { peak: before.now, ..before });
+        let reply = kernel.syscall(root, Syscall::Admit { machine, image });
+        let bytes = MEMORY.get().peak - before.now;
+        assert!(matches!(reply, Err(KernelError::Image(_) | KernelError::Quota(_))), "{qubits} {events}: {reply:?}");
+        assert!(bytes < 4096, "{qubits} {events}: {bytes} bytes");
+    }
+}
