@@ -18,7 +18,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { size: 1 << 22, cond_depth: 64 }
+        Limits { size: 1 << 22, cond_depth: 1 << 16 }
     }
 }
 
@@ -141,13 +141,15 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                 }
                 _ => {}
             }
-            let before = next.get_mut(register.last as usize).and_then(|n| n.get_mut(register.operand as usize));
-            if let Some(next) = before {
+            let previous = next.get_mut(register.last as usize).and_then(|n| n.get_mut(register.operand as usize));
+            if let Some(next) = previous {
                 *next = at;
                 waits_for += 1;
             }
             (register.last, register.operand) = (at, operand as u8);
-            before[operand] = register.known;
+            if let Some(known) = before.get_mut(operand) {
+                *known = register.known;
+            }
         }
         let then = after(&op, &before);
         if then != before {
@@ -184,7 +186,7 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
                     CondTerm::And(k) | CondTerm::Or(k) | CondTerm::Xor(k) if k >= 1 && k <= depth => depth -= k - 1,
                     _ => return fail(Kind::BadCondition),
                 }
-                if depth > limits.cond_depth.max(1) * 1024 {
+                if depth > limits.cond_depth {
                     return fail(Kind::TooLarge);
                 }
             }
