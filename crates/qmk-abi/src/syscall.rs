@@ -384,8 +384,9 @@ pub enum Syscall {
     FreeQubit {
         /// Qubit capability with `CONTROL`.
         qubit: Handle,
-        /// Bring it back to a basis state by undoing what was done to it, where that leaves other qubits alone.
-        uncompute: bool,
+        /// Bring it back to a basis state by undoing what was done to it, where that leaves other qubits alone: a machine
+        /// capability with `USE` and the classes of what is undone.
+        uncompute: Option<Handle>,
     },
     /// Applies an operation to interactive qubits: register `i` of `op` is `qubits[i]`; event registers are ignored and
     /// outcomes are in the reply. Not `Alloc`, `Free` or `Fence`.

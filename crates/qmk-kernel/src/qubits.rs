@@ -205,23 +205,28 @@ impl<D: Device> Kernel<D> {
         self.let_go(qubit.machine);
     }
 
-    pub(crate) fn free_qubit(&mut self, d: u32, handle: Handle, uncompute: bool) -> Result<Reply> {
+    pub(crate) fn free_qubit(&mut self, d: u32, handle: Handle, uncompute: Option<Handle>) -> Result<Reply> {
         let (id, qubit) = self.qubit(d, handle, Rights::CONTROL)?;
         let qubit = qubit.clone();
         let (owner, register) = (qubit.owner, qubit.register);
         self.check_usable(owner, &[register])?;
         let mut dirty = self.register(owner, register).is_none_or(|r| !r.known.clean());
         let mut undone = 0;
-        if dirty && uncompute {
+        let uncompute = match uncompute {
+            Some(machine) => Some(self.require(d, machine, ObjectKind::Machine, Rights::USE)?),
+            None => None,
+        };
+        if let (true, Some((machine, rights))) = (dirty, uncompute) {
             let segment = self.domain(owner).and_then(|d| d.interactive.as_ref()).map(|i| &i.segment);
             let ops = segment.filter(|s| s.origin(register).clean()).and_then(|s| s.uncompute(register));
             if let Some(ops) = ops {
-                let magic = self.check_magic(d, qubit.machine, &ops)?;
+                check_classes(&ops, rights)?;
+                let magic = self.check_magic(d, machine, &ops)?;
                 self.undo(owner, &ops)?;
                 if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
                     ops.iter().for_each(|op| interactive.segment.push(*op));
                 }
-                self.spend_magic(d, qubit.machine, magic);
+                self.spend_magic(d, machine, magic);
                 undone = ops.len() as u32;
                 dirty = false;
             }

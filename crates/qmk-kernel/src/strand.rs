@@ -336,7 +336,7 @@ impl Strand {
     fn issue_ranked<D: Device>(&mut self, device: &mut D, open: &mut Open, turn: u32, owner_magic: &mut u64) -> Stop {
         let mut left = turn;
         // A class whose first instruction was refused is not asked for again in this turn.
-        let mut refused = [false; 3];
+        let (mut magic_refused, mut routed_refused) = (false, false);
         loop {
             while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
                 let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
@@ -356,10 +356,8 @@ impl Strand {
                 return Stop::Turn;
             }
             let Some(frontier) = &self.frontier else { return Stop::Dry };
-            let magic = frontier
-                .first(Class::Magic)
-                .filter(|_| !refused[Class::Magic as usize] && open.magic_open && *owner_magic > 0);
-            let routed = frontier.first(Class::Routed).filter(|_| !refused[Class::Routed as usize] && open.routes_open);
+            let magic = frontier.first(Class::Magic).filter(|_| !magic_refused && open.magic_open && *owner_magic > 0);
+            let routed = frontier.first(Class::Routed).filter(|_| !routed_refused && open.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };
             let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
@@ -370,7 +368,7 @@ impl Strand {
                 continue;
             }
             if !open.take(cost) {
-                refused[class as usize] = true;
+                *(if class == Class::Magic { &mut magic_refused } else { &mut routed_refused }) = true;
                 continue;
             }
             if let Some(frontier) = &mut self.frontier {

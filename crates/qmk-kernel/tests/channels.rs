@@ -69,7 +69,7 @@ fn calls(world: &World, d: usize, scope: Scope) -> Vec<Syscall> {
         }
         if scope.take || known.is_none() {
             calls.push(Syscall::TakeQubit { machine: h });
-            calls.push(Syscall::FreeQubit { qubit: h, uncompute: false });
+            calls.push(Syscall::FreeQubit { qubit: h, uncompute: None });
         }
         calls.extend([Syscall::CloseChannel { endpoint: h }, Syscall::ChannelStatus { endpoint: h }]);
         let derive = |rights, into| Syscall::Derive { source: h, rights, badge: 0, into, budget: None };
@@ -264,8 +264,7 @@ fn teleportation_carries_any_state() {
         let rest = if from.id == a.id { near } else { far };
         assert!(!lab.measure(from, Pauli::Z, sent) && !lab.measure(from, Pauli::Z, rest));
         for (t, all) in [(a, vec![state, near]), (b, if from.id == b.id { vec![far, sent] } else { vec![far] })] {
-            all.into_iter()
-                .for_each(|q| _ = lab.call(t.id, Syscall::FreeQubit { qubit: q, uncompute: false }).unwrap());
+            all.into_iter().for_each(|q| _ = lab.call(t.id, Syscall::FreeQubit { qubit: q, uncompute: None }).unwrap());
         }
         lab.call(a.id, Syscall::Delete { target: ends[0] }).unwrap();
     }
@@ -498,7 +497,7 @@ fn the_link_is_shared_and_pairs_are_waited_for() {
             for call in [
                 Syscall::Apply { machine, op: Op::Measure(Pauli::Z, 0, 0), qubits: vec![qubit] },
                 Syscall::Apply { machine, op: Op::Pauli(Pauli::X, 0), qubits: vec![qubit] },
-                Syscall::FreeQubit { qubit, uncompute: true },
+                Syscall::FreeQubit { qubit, uncompute: Some(machine) },
                 Syscall::Teleport { machine, endpoint, qubit: spare },
                 Syscall::SwapEntanglement { machine, endpoints: [endpoint, other_end] },
             ] {
@@ -559,7 +558,7 @@ fn an_endpoint_is_no_way_to_the_other_side() {
         }
         let both = Syscall::Apply { machine, op: lab::CNOT, qubits: vec![qb, qubit] };
         assert!(lab.call(b.id, both).is_err());
-        assert!(lab.call(b.id, Syscall::FreeQubit { qubit, uncompute: false }).is_err());
+        assert!(lab.call(b.id, Syscall::FreeQubit { qubit, uncompute: None }).is_err());
         assert!(lab.call(b.id, Syscall::Teleport { machine, endpoint: ends[1], qubit }).is_err());
         // The offering side's endpoint is not the other's, nor is the qubit another's half.
         assert!(lab.call(b.id, Syscall::Accept { machine, endpoint: qubit, qubit: qb }).is_err());
@@ -643,7 +642,7 @@ fn a_pair_does_not_outlive_its_channel() {
                 0 => lab.call(lab.root, Syscall::Revoke { target: lab.machine }),
                 1 => lab.call(a.id, Syscall::CloseChannel { endpoint: end }),
                 2 => lab.call(b.id, Syscall::Delete { target: invitation }),
-                _ => lab.call(a.id, Syscall::FreeQubit { qubit: qa, uncompute: false }),
+                _ => lab.call(a.id, Syscall::FreeQubit { qubit: qa, uncompute: None }),
             };
             assert!(done.is_ok(), "{way}: {done:?}");
             let left: Vec<_> = lab.kernel.capabilities(b.id).iter().map(|c| c.0).collect();
@@ -685,7 +684,7 @@ fn a_refused_teleportation_changes_nothing() {
         "{before:?} {after:?}"
     );
     // The pair is still there to be used.
-    lab.call(a.id, Syscall::FreeQubit { qubit: state, uncompute: false }).unwrap();
+    lab.call(a.id, Syscall::FreeQubit { qubit: state, uncompute: None }).unwrap();
     let state = lab.take(a);
     lab.apply(a, Op::Pauli(Pauli::X, 0), &[state]);
     lab.teleport(a, ends[0], state);

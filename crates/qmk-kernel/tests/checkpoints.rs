@@ -307,7 +307,7 @@ fn interactive_qubits_come_back_as_they_were() {
         // What is known of them is what was known.
         let (mut twin, you, theirs, _) = prepare(1000 + case);
         for (mine, theirs) in qubits.into_iter().zip(theirs) {
-            let free = |qubit| Syscall::FreeQubit { qubit, uncompute: false };
+            let free = |qubit| Syscall::FreeQubit { qubit, uncompute: None };
             let got = world.call(me.id, free(mine));
             assert_eq!(got, twin.call(you.id, free(theirs)), "case {case}");
             flags[usize::from(got == Ok(Reply::Freed { dirty: true, undone: 0 }))] += 1;
@@ -328,7 +328,7 @@ fn interactive_checkpoints_are_of_these_qubits() {
     let point = checkpoint(&mut world, me, None).expect("it has qubits");
     let extra = world.take(me);
     refused(&mut world, point);
-    world.call(me.id, Syscall::FreeQubit { qubit: extra, uncompute: false }).expect("it is mine");
+    world.call(me.id, Syscall::FreeQubit { qubit: extra, uncompute: None }).expect("it is mine");
     refused(&mut world, point);
     let point = checkpoint(&mut world, me, None).expect("it has qubits");
     assert_eq!(restore(&mut world, me, point), Ok(Reply::Done));

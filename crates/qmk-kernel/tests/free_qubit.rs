@@ -29,7 +29,7 @@ fn purity(state: &State, q: usize) -> f64 {
 }
 
 fn free(world: &mut World, t: Tenant, qubit: Handle, uncompute: bool) -> (bool, u32) {
-    match world.call(t.id, Syscall::FreeQubit { qubit, uncompute }) {
+    match world.call(t.id, Syscall::FreeQubit { qubit, uncompute: uncompute.then_some(t.machine) }) {
         Ok(Reply::Freed { dirty, undone }) => (dirty, undone),
         other => panic!("{other:?}"),
     }
@@ -185,7 +185,7 @@ fn a_device_that_fails_on_the_way_leaves_things_as_they_were() {
         }
         let (before, used) = (world.amplitudes(0), world.usage(me.id));
         world.probe.refuse_perform.set(Some(refused));
-        let call = Syscall::FreeQubit { qubit: qubits[2], uncompute: true };
+        let call = Syscall::FreeQubit { qubit: qubits[2], uncompute: Some(me.machine) };
         assert!(matches!(world.call(me.id, call), Err(KernelError::Device(_))));
         assert!(distance(&before, &world.amplitudes(0)) < TOLERANCE, "{refused}");
         assert_eq!(world.usage(me.id), used);

@@ -465,7 +465,7 @@ impl Fuzz<'_> {
             39 => Syscall::CheckpointStatus { checkpoint: self.handle(d, Checkpoint) },
             40 | 41 => Syscall::Restore { checkpoint: self.handle(d, Checkpoint) },
             42..=45 => Syscall::TakeQubit { machine: self.handle(d, Machine) },
-            46 => Syscall::FreeQubit { qubit: self.handle(d, Qubit), uncompute: self.bytes.below(2) == 0 },
+            46 => Syscall::FreeQubit { qubit: self.handle(d, Qubit), uncompute: self.maybe(d, Machine) },
             47..=52 => Syscall::Apply {
                 machine: self.handle(d, Machine),
                 op: self.bytes.op(3),

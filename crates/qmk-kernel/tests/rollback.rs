@@ -123,7 +123,7 @@ fn only_what_came_after_an_irreversible_operation_is_undone() {
                 }
                 2 if mine.len() > 2 => {
                     let qubit = mine.pop().expect("more than two");
-                    let uncompute = dice.one_in(2);
+                    let uncompute = dice.one_in(2).then_some(me.machine);
                     world.call(me.id, Syscall::FreeQubit { qubit, uncompute }).expect("it is mine");
                     (before, since) = (Some(world.amplitudes(0)), 0);
                 }

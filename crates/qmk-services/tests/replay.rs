@@ -119,7 +119,10 @@ impl Scene {
             7 => Syscall::Delete { target: self.any(d, Strand) },
             8 => Syscall::Pause { strand: self.any(d, Strand), paused: self.dice.below(3) == 0 },
             9 | 10 => Syscall::TakeQubit { machine },
-            11 => Syscall::FreeQubit { qubit: self.any(d, Qubit), uncompute: self.dice.below(2) == 0 },
+            11 => Syscall::FreeQubit {
+                qubit: self.any(d, Qubit),
+                uncompute: (self.dice.below(2) == 0).then_some(machine),
+            },
             12..=16 => {
                 let qubits = vec![self.any(d, Qubit), self.any(d, Qubit)];
                 let op = match self.dice.below(5) {
