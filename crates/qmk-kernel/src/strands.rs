@@ -231,7 +231,9 @@ impl<D: Device> Kernel<D> {
             domain.used.qubits += qubits;
             domain.used.physical_qubits += physical;
         }
-        let busiest = self.contexts.iter().filter(|(_, c)| c.strands > 0).map(|(_, c)| c.time()).min();
+        // Contexts of other regions are no one's business in this one.
+        let running = self.regions.get(region).map_or(&[][..], |r| &r.running);
+        let busiest = running.iter().filter_map(|r| self.contexts.get(r.context)).map(|c| c.time()).min();
         if let Some(context) = self.contexts.get_mut(context) {
             if let (0, Some(time)) = (context.strands, busiest) {
                 context.catch_up(time, false);

@@ -9,7 +9,7 @@ use common::runner;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qmk_kernel::abi::image::{Cond, CondTerm, Image, ImageErrorKind, Instr, Op, Pauli};
-use qmk_kernel::abi::syscall::{Quota, StrandState};
+use qmk_kernel::abi::syscall::{Quota, Run, StrandState};
 use qmk_kernel::abi::{Reply, Rights, Syscall};
 use qmk_kernel::{Kernel, Limits, admit};
 use std::cell::Cell;
@@ -71,14 +71,14 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 /// Runs an admitted image alone on a device that checks every instruction.
 fn run(image: Image) {
-    let quota = Quota { qubits: 64, strands: 1, instructions: 1 << 10, slots: 3, active: 16 };
+    let quota = Quota { qubits: 64, strands: 1, instructions: 1 << 12, slots: 3, active: 16, ..Quota::UNLIMITED };
     let (mut kernel, root, machine) = Kernel::boot(Checked::new(64), 1, quota);
     let mut make = |call| match kernel.syscall(root, call) {
         Ok(Reply::Handle(handle)) => handle,
         other => panic!("{other:?}"),
     };
     let image = make(Syscall::Admit { machine, image });
-    let strand = make(Syscall::Spawn { machine, image, shots: 3, seed: 1, priority: 0 });
+    let strand = make(Syscall::Spawn { machine, image, run: Run { shots: 3, seed: 1, ..Run::default() } });
     let epochs = (0..2000).take_while(|_| kernel.advance().busy).count();
     match kernel.syscall(root, Syscall::Status { strand }) {
         Ok(Reply::Status(s)) => assert_eq!((s.state, s.shots_done), (StrandState::Done, 3), "{epochs} epochs: {s:?}"),

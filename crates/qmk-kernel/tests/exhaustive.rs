@@ -6,12 +6,14 @@
 
 mod common;
 
-use common::model::Model;
+use common::model::{Model, Verdict};
 use qmk_kernel::DomainId;
+use qmk_kernel::abi::image::Qubit;
 use qmk_kernel::abi::image::{Clifford2, Instr, Op, Pauli};
-use qmk_kernel::abi::syscall::{ObjectKind, Quota};
+use qmk_kernel::abi::syscall::{Budget, ObjectKind, Patch, Quota};
 use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
-use qmk_kernel::hal::{Cost, Device, DeviceError, Features, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_kernel::hal::{Cost, Device, DeviceError, Features, LinkSpec, MachineSpec};
+use qmk_kernel::hal::{SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
@@ -34,6 +36,8 @@ impl Bits {
             routes_per_epoch: 1,
             magic_per_epoch: 1,
             magic_buffer: 1,
+            decoded_per_epoch: QUBITS,
+            link: LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 },
             features: Features::default(),
         };
         Bits { spec, spaces: BTreeMap::new(), opened: 0, measured: false }
@@ -45,8 +49,12 @@ impl Device for Bits {
         &self.spec
     }
 
-    fn cost(&self, _: &Op) -> Cost {
+    fn cost(&self, _: &Op, _: Patch) -> Cost {
         Cost::default()
+    }
+
+    fn physical_qubits(&self, _: Patch) -> Option<u32> {
+        Some(1)
     }
 
     fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
@@ -58,6 +66,24 @@ impl Device for Bits {
     fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
         unreachable!("no strands here")
     }
+
+    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+        unreachable!("no strands here")
+    }
+
+    fn link(&mut self, _: (SpaceId, Qubit), _: (SpaceId, Qubit), _: [f64; 3]) -> Result<(), DeviceError> {
+        unreachable!("no channels here")
+    }
+
+    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
+        unreachable!("no checkpoints here")
+    }
+
+    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
+        unreachable!("no checkpoints here")
+    }
+
+    fn forget(&mut self, _: SnapshotId) {}
 
     fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
         unreachable!("no strands here")
@@ -83,6 +109,7 @@ impl Device for Bits {
                 let flip = bits[&control];
                 *bits.get_mut(&target).expect("a register in use") ^= flip;
             }
+            Op::Reset(q) => *bits.get_mut(&q).expect("a register in use") = false,
             op => unreachable!("{op:?}"),
         }
         Ok(())
@@ -96,7 +123,7 @@ impl Device for Bits {
 type World = Model<Bits>;
 type Call = (DomainId, Syscall);
 
-const GONE: Quota = Quota { qubits: 0, strands: 0, instructions: 0, slots: 0, active: 0 };
+const GONE: Quota = Quota { strands: 0, instructions: 0, channels: 0, checkpoints: 0, ..Quota::UNLIMITED };
 
 fn slots(slots: u32) -> Quota {
     Quota { slots, qubits: QUBITS, ..GONE }
@@ -127,7 +154,8 @@ fn capability_calls(world: &World, d: DomainId, rights: &[Rights], quota: Quota)
     let mut handles: BTreeSet<Handle> = world.freed().into_iter().collect();
     handles.extend(world.domains().into_iter().flat_map(|d| world.held(d)));
     // Whose it is tells where a badge was set, so that badges add no states.
-    let derive = |source, rights, into| Syscall::Derive { source, rights, badge: 1 + (d.0 > 0) as u64, into };
+    let derive =
+        |source, rights, into| Syscall::Derive { source, rights, badge: 1 + (d.0 > 0) as u64, into, budget: None };
     let mut calls = Vec::new();
     for target in handles {
         calls.extend([Syscall::Inspect { target }, Syscall::Revoke { target }, Syscall::Delete { target }]);
@@ -186,16 +214,19 @@ fn explore(boot: impl Fn() -> World, calls: impl Fn(&World, DomainId) -> Vec<Sys
         check_isolated(&mut world);
         let whole = format!("{:?}", world.kernel);
         let mut steps: Vec<Call> = Vec::new();
+        let mut operations: Vec<Call> = Vec::new();
         for d in world.domains() {
             let before = observe(&mut world, d);
             for call in calls(&world, d) {
-                if !world.allows(d, &call) {
+                if world.allows(d, &call) == Verdict::Never {
                     found.refusals += 1;
                     let reply = world.kernel.syscall(d, call.clone());
                     assert!(reply.is_err(), "{d:?} {call:?} is refused by the model, the kernel replied {reply:?}");
                     assert!(before == observe(&mut world, d), "{d:?} {call:?} was refused and changed something");
-                } else if matches!(call, Syscall::Inspect { .. } | Syscall::Apply { .. }) {
+                } else if matches!(call, Syscall::Inspect { .. }) {
                     world.call(d, call);
+                } else if matches!(call, Syscall::Apply { .. }) {
+                    operations.push((d, call));
                 } else {
                     steps.push((d, call));
                 }
@@ -203,6 +234,8 @@ fn explore(boot: impl Fn() -> World, calls: impl Fn(&World, DomainId) -> Vec<Sys
         }
         // What refused calls may have changed elsewhere.
         assert_eq!(whole, format!("{:?}", world.kernel), "a call that changes nothing left something behind");
+        // Operations lead to no other state of this search.
+        operations.into_iter().for_each(|(d, call)| _ = world.call(d, call));
         let mut new = Vec::new();
         for (d, call) in steps {
             found.transitions += 1;
@@ -228,7 +261,7 @@ fn check_conserved(world: &World) {
     let references = |s: &str| s.split([' ', ',', '}']).next().and_then(|n| n.parse::<usize>().ok());
     let counts: Vec<usize> = text.split("references: ").skip(1).filter_map(references).collect();
     let domains = text.matches("capabilities: Space").count();
-    assert_eq!([counts.iter().sum(), counts.len(), domains], world.counts(), "{text}");
+    assert_eq!([counts.iter().sum(), counts.len(), domains], world.sizes(), "{text}");
     let live: usize = world.kernel.device().spaces.values().map(BTreeMap::len).sum();
     assert_eq!(live as u32 + world.kernel.free_qubits(), QUBITS, "{text}");
 }
@@ -245,7 +278,7 @@ fn check_isolated(world: &mut World) {
     }
     let mut apply =
         |d, machine, op, qubit| match world.kernel.syscall(d, Syscall::Apply { machine, op, qubits: vec![qubit] }) {
-            Ok(Reply::Applied(outcomes)) => outcomes,
+            Ok(Reply::Applied { outcomes, .. }) => outcomes,
             other => panic!("{d:?} {op:?} {qubit}: {other:?}"),
         };
     let mut shows = Vec::new();
@@ -277,11 +310,12 @@ fn every_state_of_shared_qubits_keeps_tenants_apart() {
     let boot = || {
         let (mut world, root, machine, controls) = boot(3, &[slots(4), slots(3)]);
         for &into in &controls {
-            let derive = Syscall::Derive { source: machine, rights: OPERATE, badge: 0, into: Some(into) };
+            let derive = Syscall::Derive { source: machine, rights: OPERATE, badge: 0, into: Some(into), budget: None };
             world.call(root, derive).expect("root may");
         }
         let [first, second] = controls[..] else { unreachable!() };
-        let derive = Syscall::Derive { source: second, rights: Rights::CONTROL, badge: 0, into: Some(first) };
+        let derive =
+            Syscall::Derive { source: second, rights: Rights::CONTROL, badge: 0, into: Some(first), budget: None };
         world.call(root, derive).expect("root may");
         world
     };
@@ -290,11 +324,16 @@ fn every_state_of_shared_qubits_keeps_tenants_apart() {
         let mut calls = Vec::new();
         for &(target, kind, _) in &held {
             calls.extend([Syscall::Delete { target }, Syscall::TakeQubit { machine: target }]);
+            if kind == ObjectKind::Machine && d.0 > 0 {
+                let budget = Some(Budget { strands: 0, qubits: 1, magic: 0 });
+                calls.push(Syscall::Derive { source: target, rights: OPERATE, badge: 0, into: None, budget });
+            }
             if kind == ObjectKind::Qubit {
                 calls.push(Syscall::Revoke { target });
+                calls.push(Syscall::FreeQubit { qubit: target, uncompute: false });
                 let into = std::iter::once(None).chain(held.iter().map(|(h, ..)| Some(*h)));
                 let derive = |into| {
-                    let with = |rights| Syscall::Derive { source: target, rights, badge: 0, into };
+                    let with = |rights| Syscall::Derive { source: target, rights, badge: 0, into, budget: None };
                     [Rights::USE, Rights::GRANT].map(with)
                 };
                 calls.extend(into.flat_map(derive));

@@ -1,226 +1,473 @@
-//! Random system calls of three domains and the root, with handles of their own, of others, and long dead, against a model.
+//! Random system calls of the root and three tenants, with handles of their own, of others, and long dead, against a model.
 
 mod common;
 
-use common::checked::Checked;
-use common::images::{admissible, any_image, op, valid_image};
-use common::model::Model;
-use common::runner;
+use common::checked::{Checked, small};
+use common::images::{admissible, any_image, valid_image};
+use common::model::{Count, Model, Verdict};
+use common::{Dice, runner};
 use proptest::prelude::*;
-use qmk_kernel::abi::image::{Image, Op};
-use qmk_kernel::abi::syscall::{ObjectKind, Quota, StrandState};
+use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
+use qmk_kernel::abi::syscall::{Budget, Code, ObjectKind, Patch, Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
-use qmk_kernel::{DomainId, Limits, admit};
+use qmk_kernel::{Clock, DomainId, Limits, admit};
+use qmk_sim::SimConfig;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Which handle an action uses: the first or another that the caller holds, one that another domain holds, a freed one, or any number.
+/// Qubits of the machine.
+const QUBITS: u32 = 16;
+
+/// What a step of a script does. Which handles and numbers it takes, the seed and what is there tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Advance,
+    CreateDomain,
+    CreateContext,
+    CreateRegion,
+    Derive,
+    Revoke,
+    Delete,
+    Inspect,
+    Admit,
+    Spawn,
+    Status,
+    Outcomes,
+    Pause,
+    Migrate,
+    Rollback,
+    Checkpoint,
+    CheckpointStatus,
+    Restore,
+    TakeQubit,
+    FreeQubit,
+    Apply,
+    Offer,
+    Accept,
+    Teleport,
+    Swap,
+    Close,
+    ChannelStatus,
+    Usage,
+}
+
+const WEIGHTS: [(u32, What); 28] = [
+    (16, What::Advance),
+    (1, What::CreateDomain),
+    (2, What::CreateContext),
+    (3, What::CreateRegion),
+    (12, What::Derive),
+    (1, What::Revoke),
+    (2, What::Delete),
+    (1, What::Inspect),
+    (10, What::Admit),
+    (16, What::Spawn),
+    (2, What::Status),
+    (3, What::Outcomes),
+    (6, What::Pause),
+    (8, What::Migrate),
+    (6, What::Rollback),
+    (8, What::Checkpoint),
+    (3, What::CheckpointStatus),
+    (5, What::Restore),
+    (12, What::TakeQubit),
+    (3, What::FreeQubit),
+    (14, What::Apply),
+    (12, What::Offer),
+    (20, What::Accept),
+    (6, What::Teleport),
+    (16, What::Swap),
+    (1, What::Close),
+    (2, What::ChannelStatus),
+    (1, What::Usage),
+];
+
 #[derive(Clone, Copy, Debug)]
-enum Pick {
-    First,
-    Own(prop::sample::Index),
-    OfKind(ObjectKind, prop::sample::Index),
-    Foreign(prop::sample::Index),
-    Freed(prop::sample::Index),
-    Any(u32, u32),
+struct Step {
+    who: usize,
+    what: What,
+    seed: u64,
 }
 
+fn step() -> impl Strategy<Value = Step> {
+    let what = proptest::strategy::Union::new_weighted(WEIGHTS.map(|(w, what)| (w, Just(what))).to_vec());
+    (0..4usize, what, any::<u64>()).prop_map(|(who, what, seed)| Step { who, what, seed })
+}
+
+const LARGE: Quota = Quota { qubits: 8, strands: 8, instructions: 1000, slots: 1000, active: 24, ..Quota::UNLIMITED };
+const SMALL: Quota = Quota {
+    qubits: 3,
+    physical_qubits: 450,
+    strands: 2,
+    instructions: 60,
+    slots: 9,
+    channels: 1,
+    checkpoints: 1,
+    magic: 40,
+    epochs: 25,
+    window: 30,
+    weight: 2,
+    ..LARGE
+};
+
+/// A world to boot.
 #[derive(Clone, Debug)]
-enum Action {
-    CreateDomain(Pick, Quota),
-    Derive(Pick, u32, u64, Option<Pick>),
-    Revoke(Pick),
-    Delete(Pick),
-    Inspect(Pick),
-    Admit(Pick, Image),
-    Spawn(Pick, Pick, u64, u64),
-    Status(Pick),
-    Outcomes(Pick, u64),
-    TakeQubit(Pick),
-    Apply(Pick, Op, [Pick; 4]),
-    Advance(u8),
+struct Setup {
+    clock: Clock,
+    /// Whether tenants may offer channels to each other.
+    offers: bool,
+    /// Patches decoded in an epoch.
+    decoded: Option<u32>,
+    images: Vec<Image>,
 }
 
-fn pick() -> impl Strategy<Value = Pick> {
-    let index = any::<prop::sample::Index>;
-    prop_oneof![
-        12 => index().prop_map(Pick::Own),
-        2 => index().prop_map(Pick::Foreign),
-        1 => index().prop_map(Pick::Freed),
-        1 => (0..20u32, 0..4u32).prop_map(|(s, g)| Pick::Any(s, g)),
-    ]
+fn setup() -> impl Strategy<Value = Setup> {
+    let clock = prop_oneof![Just(Clock::Lockstep), (1..5000u64).prop_map(|pace| Clock::FreeRunning { pace })];
+    let image = prop_oneof![1 => any_image(), 5 => valid_image()];
+    let decoded = prop_oneof![3 => Just(None), 1 => (8..QUBITS).prop_map(Some)];
+    (clock, prop::bool::weighted(0.7), decoded, proptest::collection::vec(image, 5))
+        .prop_map(|(clock, offers, decoded, images)| Setup { clock, offers, decoded, images })
 }
 
-/// Mostly the domain's first capability: its machine.
-fn machine() -> impl Strategy<Value = Pick> {
-    prop_oneof![4 => Just(Pick::First), 1 => pick()]
+struct World {
+    model: Model,
+    /// The root, and three tenants.
+    domains: Vec<DomainId>,
+    images: Vec<Image>,
 }
 
-/// Mostly one of the right kind.
-fn of(kind: ObjectKind) -> impl Strategy<Value = Pick> {
-    prop_oneof![4 => any::<prop::sample::Index>().prop_map(move |i| Pick::OfKind(kind, i)), 1 => pick()]
-}
-
-fn quota() -> impl Strategy<Value = Quota> {
-    (0..5u32, 0..4u32, 0..30u32, 0..12u32).prop_map(|(qubits, strands, instructions, slots)| Quota {
-        qubits,
-        strands,
-        instructions,
-        slots,
-        active: 16,
-    })
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        1 => (machine(), quota()).prop_map(|(m, q)| Action::CreateDomain(m, q)),
-        6 => (pick(), any::<u32>(), 0..3u64, proptest::option::of(pick())).prop_map(|(s, r, b, i)| Action::Derive(s, r, b, i)),
-        1 => pick().prop_map(Action::Revoke),
-        2 => pick().prop_map(Action::Delete),
-        1 => pick().prop_map(Action::Inspect),
-        2 => (machine(), any_image()).prop_map(|(m, i)| Action::Admit(m, i)),
-        3 => (machine(), valid_image()).prop_map(|(m, i)| Action::Admit(m, i)),
-        5 => (machine(), of(ObjectKind::Image), 0..4u64, any::<u64>()).prop_map(|(m, i, n, s)| Action::Spawn(m, i, n, s)),
-        1 => of(ObjectKind::Strand).prop_map(Action::Status),
-        2 => (of(ObjectKind::Strand), 0..3u64).prop_map(|(s, f)| Action::Outcomes(s, f)),
-        3 => machine().prop_map(Action::TakeQubit),
-        6 => (machine(), op(), [(); 4].map(|()| of(ObjectKind::Qubit))).prop_map(|(m, o, q)| Action::Apply(m, o, q)),
-        4 => (1..60u8).prop_map(Action::Advance),
-    ]
-}
-
-const LARGE: Quota = Quota { qubits: 8, strands: 8, instructions: 1000, slots: 1000, active: 16 };
-const SMALL: Quota = Quota { qubits: 3, strands: 2, instructions: 20, slots: 8, active: 16 };
-
-/// A machine of eight qubits, the root, and three tenants: one may do everything, one has small quotas, one neither
-/// magic nor the right to pass anything on.
-fn boot() -> (Model, Vec<DomainId>) {
-    let (mut model, root, machine) = Model::boot(8, LARGE);
+/// One tenant may do everything, one has small quotas, one neither magic nor the right to pass anything on.
+fn boot(setup: &Setup) -> World {
+    let config = SimConfig { decoded_per_epoch: setup.decoded, ..small(QUBITS) };
+    let (mut model, root, machine) = Model::boot_on(Checked::with(config), LARGE);
+    model.kernel.set_clock(setup.clock);
     let mut domains = vec![root];
+    let mut controls = Vec::new();
     let plain = Rights::all() - Rights::ADMIN;
     for (quota, rights) in [(LARGE, Rights::all()), (SMALL, plain), (LARGE, plain - Rights::MAGIC - Rights::GRANT)] {
         let control = model.call(root, Syscall::CreateDomain { machine, quota }).expect("root may");
         domains.push(model.kernel.domain_of(root, control).expect("it was just made"));
-        model.call(root, Syscall::Derive { source: machine, rights, badge: 7, into: Some(control) }).expect("root may");
+        controls.push(control);
+        give(&mut model, root, machine, rights, control);
     }
-    (model, domains)
-}
-
-fn choose(model: &Model, domains: &[DomainId], me: DomainId, pick: Pick) -> Handle {
-    let nothing = Handle { slot: 0, generation: 0 };
-    let from = |list: Vec<Handle>, i: prop::sample::Index| if list.is_empty() { nothing } else { *i.get(&list) };
-    match pick {
-        Pick::First => model.held(me).first().copied().unwrap_or(nothing),
-        Pick::Own(i) => from(model.held(me), i),
-        Pick::Foreign(i) => from(domains.iter().filter(|d| **d != me).flat_map(|d| model.held(*d)).collect(), i),
-        Pick::Freed(i) => from(model.freed(), i),
-        Pick::OfKind(kind, i) => {
-            let all = model.kernel.capabilities(me);
-            from(all.into_iter().filter(|(_, k, _)| *k == kind).map(|(h, ..)| h).collect(), i)
+    for (from, &into) in controls.iter().enumerate().filter(|_| setup.offers) {
+        for (_, &to) in controls.iter().enumerate().filter(|(to, _)| *to != from) {
+            give(&mut model, root, to, Rights::OFFER, into);
         }
-        Pick::Any(slot, generation) => Handle { slot, generation },
     }
+    // Channels take qubits, and strands that move a region.
+    for &d in domains.iter().skip(1).filter(|_| setup.offers) {
+        let machine = model.held(d)[0];
+        (0..2).for_each(|_| _ = model.call(d, Syscall::TakeQubit { machine }));
+    }
+    let region = Syscall::CreateRegion { machine, qubits: 4, routes: 1, magic: 1 };
+    let region = model.call(root, region).expect("root may");
+    give(&mut model, root, region, Rights::USE, controls[0]);
+    World { model, domains, images: setup.images.clone() }
 }
 
-fn run(model: &mut Model, domains: &[DomainId], me: DomainId, action: &Action) {
-    let h = |model: &Model, p: Pick| choose(model, domains, me, p);
-    let call = match action {
-        Action::Advance(n) => {
-            for _ in 0..*n {
-                model.kernel.advance();
+fn give(model: &mut Model, root: DomainId, source: Handle, rights: Rights, into: Handle) -> Handle {
+    let derive = Syscall::Derive { source, rights, badge: 7, into: Some(into), budget: None };
+    model.call(root, derive).expect("root may")
+}
+
+const NOTHING: Handle = Handle { slot: 0, generation: 0 };
+
+impl World {
+    /// A handle, mostly one that the caller holds for an object of this kind.
+    fn handle(&self, me: DomainId, dice: &mut Dice, kind: ObjectKind) -> Handle {
+        let model = &self.model;
+        let any = |list: Vec<Handle>, dice: &mut Dice| if list.is_empty() { NOTHING } else { dice.of(&list) };
+        match dice.below(24) {
+            0 => any(model.held(me), dice),
+            1 => any(self.domains.iter().filter(|d| **d != me).flat_map(|d| model.held(*d)).collect(), dice),
+            2 => any(model.freed(), dice),
+            3 => Handle { slot: dice.below(20) as u32, generation: dice.below(4) as u32 },
+            n => {
+                let all = model.kernel.capabilities(me).into_iter().filter(|(_, k, _)| *k == kind).map(|(h, ..)| h);
+                let all: Vec<Handle> = all.collect();
+                // Mostly the domain's first machine: it has the most rights.
+                if kind == ObjectKind::Machine && n > 8 && !all.is_empty() { all[0] } else { any(all, dice) }
+            }
+        }
+    }
+
+    fn draw(&mut self, me: DomainId, what: What, dice: &mut Dice) -> Syscall {
+        use ObjectKind as K;
+        let machine = self.handle(me, dice, K::Machine);
+        let strand = self.handle(me, dice, K::Strand);
+        let qubit = self.handle(me, dice, K::Qubit);
+        let endpoint = self.handle(me, dice, K::Endpoint);
+        let checkpoint = self.handle(me, dice, K::Checkpoint);
+        let maybe = |world: &Self, dice: &mut Dice, kind| dice.one_in(2).then(|| world.handle(me, dice, kind));
+        let number = |dice: &mut Dice, n| dice.below(n) as u32;
+        let held = self.model.held(me);
+        let own = |dice: &mut Dice| match dice.below(8) {
+            // What a domain has been given is seldom lost, or little happens.
+            0 | 1.. if held.is_empty() => machine,
+            0 => dice.of(&held),
+            _ => held[held.len() - 1 - dice.below(held.len().div_ceil(2))],
+        };
+        match what {
+            What::Advance => unreachable!("not a call"),
+            What::CreateDomain => Syscall::CreateDomain { machine, quota: dice.of(&[LARGE, SMALL]) },
+            What::CreateContext => {
+                let (weight, window) = (1 + number(dice, 3), number(dice, 40) as u64);
+                let epochs = if window == 0 { u64::MAX } else { 1 + number(dice, 40) as u64 };
+                Syscall::CreateContext { machine, weight, epochs, window }
+            }
+            What::CreateRegion => Syscall::CreateRegion {
+                machine,
+                qubits: number(dice, 6),
+                routes: number(dice, 3),
+                magic: number(dice, 3),
+            },
+            What::Derive => {
+                let kinds = [K::Machine, K::Machine, K::Domain, K::Image, K::Strand, K::Qubit, K::Context];
+                let kinds = [&kinds[..], &[K::Region, K::Region, K::Endpoint, K::Checkpoint]].concat();
+                let kind = dice.of(&kinds);
+                let source = self.handle(me, dice, kind);
+                // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
+                let held = match self.model.kernel.syscall(me, Syscall::Inspect { target: source }) {
+                    Ok(Reply::Capability { rights, .. }) => rights,
+                    _ => Rights::all(),
+                };
+                let bits = dice.below(1 << 32) as u32;
+                let rights = match dice.below(8) {
+                    0..=3 => held,
+                    4..=6 => held & Rights::from_bits_truncate(bits),
+                    _ => Rights::from_bits_truncate(bits),
+                };
+                let wanted = kind == K::Machine && dice.one_in(2) || dice.one_in(20);
+                let budget = wanted.then(|| Budget {
+                    strands: number(dice, 4),
+                    qubits: number(dice, 8),
+                    magic: number(dice, 60) as u64,
+                });
+                let into = maybe(self, dice, K::Domain);
+                Syscall::Derive { source, rights, badge: number(dice, 3) as u64, into, budget }
+            }
+            What::Revoke => Syscall::Revoke { target: own(dice) },
+            What::Delete => Syscall::Delete { target: own(dice) },
+            What::Inspect => Syscall::Inspect { target: own(dice) },
+            What::Admit => Syscall::Admit { machine, image: dice.of(&self.images) },
+            What::Spawn => {
+                let image = self.handle(me, dice, K::Image);
+                // So many that no device takes them; those of a program without events cost it nothing to take.
+                let endless = dice.one_in(20) && self.model.image(me, image).is_some_and(|i| i.events > 0);
+                let shots = if endless { 1 << 40 } else { number(dice, 5) as u64 };
+                let deadline = dice.one_in(3).then(|| match dice.below(4) {
+                    0 => u64::MAX,
+                    _ => number(dice, 150) as u64 * shots.max(1),
+                });
+                let codes = [Code::Surface, Code::BaconShor, Code::Shyps, Code::Floquet];
+                let patch = Patch { code: dice.of(&codes), distance: dice.of(&[3, 3, 5, 8, 9]) };
+                let run = Run {
+                    shots,
+                    seed: dice.below(1 << 20) as u64,
+                    priority: dice.of(&[0, 0, 1, -1]),
+                    deadline,
+                    context: maybe(self, dice, K::Context),
+                    region: maybe(self, dice, K::Region),
+                    patch: if dice.one_in(3) { patch } else { Patch::default() },
+                };
+                Syscall::Spawn { machine, image, run }
+            }
+            What::Status => Syscall::Status { strand },
+            What::Outcomes => Syscall::Outcomes { strand, first: number(dice, 3) as u64, count: 3 },
+            What::Pause => Syscall::Pause { strand, paused: !dice.one_in(3) },
+            What::Migrate => Syscall::Migrate { strand, region: maybe(self, dice, K::Region) },
+            What::Rollback => Syscall::Rollback { machine, strand: maybe(self, dice, K::Strand) },
+            What::Checkpoint => Syscall::Checkpoint { machine, strand: maybe(self, dice, K::Strand) },
+            What::CheckpointStatus => Syscall::CheckpointStatus { checkpoint },
+            What::Restore => Syscall::Restore { checkpoint },
+            What::TakeQubit => Syscall::TakeQubit { machine },
+            What::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2) },
+            What::Apply => {
+                let pauli = dice.of(&[Pauli::X, Pauli::Y, Pauli::Z]);
+                let ops = [
+                    Op::Clifford1(Clifford1::H, 0),
+                    Op::Clifford2(Clifford2::Cnot, 0, 1),
+                    Op::Clifford2(Clifford2::Cnot, 1, 0),
+                    Op::Clifford2(Clifford2::Cz, 0, 1),
+                    Op::Pauli(pauli, 0),
+                    Op::T(0),
+                    Op::T(1),
+                    Op::Reset(0),
+                    Op::InjectT(0),
+                    Op::TeleportCnot(0, 1),
+                    Op::Rotate(pauli, 0, dice.of(&[0.3, 0.3, f64::NAN])),
+                    Op::Toffoli(0, 1, 2),
+                    Op::Measure(pauli, 0, 5),
+                    Op::MeasureBell(0, 1, 0, 0),
+                    Op::MeasureAngle(0.4, 0, 0),
+                    Op::Alloc(0),
+                    Op::Free(0),
+                    Op::Fence,
+                ];
+                let op = dice.of(&ops);
+                Syscall::Apply { machine, op, qubits: (0..3).map(|_| self.handle(me, dice, K::Qubit)).collect() }
+            }
+            What::Offer => {
+                let fidelity = dice.of(&[0.9, 0.9, 0.95, 0.96, 0.99, 1.0, 0.2, f64::NAN]);
+                Syscall::Offer { machine, qubit, to: self.handle(me, dice, K::Domain), fidelity }
+            }
+            What::Accept => Syscall::Accept { machine, endpoint, qubit },
+            What::Teleport => Syscall::Teleport { machine, endpoint, qubit },
+            What::Swap => {
+                let endpoints = [endpoint, self.handle(me, dice, K::Endpoint)];
+                Syscall::SwapEntanglement { machine, endpoints }
+            }
+            What::Close => Syscall::CloseChannel { endpoint },
+            What::ChannelStatus => Syscall::ChannelStatus { endpoint },
+            What::Usage => Syscall::Usage,
+        }
+    }
+
+    fn run(&mut self, step: Step) {
+        let mut dice = Dice(step.seed);
+        if step.what == What::Advance {
+            for _ in 0..dice.below(12) {
+                self.model.kernel.advance();
+                self.model.check();
             }
             return;
         }
-        Action::CreateDomain(m, quota) => Syscall::CreateDomain { machine: h(model, *m), quota: *quota },
-        Action::Derive(s, bits, badge, into) => {
-            let source = h(model, *s);
-            // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
-            let held = match model.kernel.syscall(me, Syscall::Inspect { target: source }) {
-                Ok(Reply::Capability { rights, .. }) => rights,
-                _ => Rights::all(),
-            };
-            let rights = match bits % 8 {
-                0..=3 => held,
-                4..=6 => held & Rights::from_bits_truncate(bits >> 3),
-                _ => Rights::from_bits_truncate(bits >> 3),
-            };
-            Syscall::Derive { source, rights, badge: *badge, into: into.map(|p| h(model, p)) }
+        let me = self.domains[step.who];
+        // Chance hardly ever meets what is allowed, so mostly the first of a few calls that is.
+        let tries = if dice.one_in(8) { 1 } else { 30 };
+        let mut call = self.draw(me, step.what, &mut dice);
+        for _ in 1..tries {
+            if self.model.allows(me, &call) != Verdict::Never {
+                break;
+            }
+            call = self.draw(me, step.what, &mut dice);
         }
-        Action::Revoke(t) => Syscall::Revoke { target: h(model, *t) },
-        Action::Delete(t) => Syscall::Delete { target: h(model, *t) },
-        Action::Inspect(t) => Syscall::Inspect { target: h(model, *t) },
-        Action::Admit(m, image) => Syscall::Admit { machine: h(model, *m), image: image.clone() },
-        Action::Spawn(m, i, shots, seed) => {
-            Syscall::Spawn { machine: h(model, *m), image: h(model, *i), shots: *shots, seed: *seed, priority: 0 }
+        self.model.call(me, call);
+        self.model.check();
+    }
+
+    /// Takes back all that strands may wait for, until all have ended.
+    fn settle(&mut self) {
+        let all = |model: &Model, d, kind| {
+            let all = model.kernel.capabilities(d).into_iter();
+            all.filter(|(_, k, _)| *k == kind).map(|(h, ..)| h).collect::<Vec<_>>()
+        };
+        for kind in [ObjectKind::Qubit, ObjectKind::Region] {
+            for d in self.domains.clone() {
+                for target in all(&self.model, d, kind) {
+                    self.model.call(d, Syscall::Delete { target });
+                }
+            }
         }
-        Action::Status(s) => Syscall::Status { strand: h(model, *s) },
-        Action::Outcomes(s, first) => Syscall::Outcomes { strand: h(model, *s), first: *first, count: 3 },
-        Action::TakeQubit(m) => Syscall::TakeQubit { machine: h(model, *m) },
-        Action::Apply(m, op, qubits) => {
-            Syscall::Apply { machine: h(model, *m), op: *op, qubits: qubits.iter().map(|q| h(model, *q)).collect() }
+        for d in self.domains.clone() {
+            for strand in all(&self.model, d, ObjectKind::Strand) {
+                self.model.call(d, Syscall::Pause { strand, paused: false });
+            }
         }
-    };
-    model.call(me, call);
+        self.model.check();
+        let epochs = (0..20_000).take_while(|_| self.model.kernel.advance().busy).count();
+        assert!(epochs < 20_000, "a strand never ends");
+        self.model.check();
+    }
 }
+
+/// Kinds of call, and how often at least each of them must have succeeded.
+const ENOUGH: [(&str, u64); 39] = [
+    ("Accept", 100),
+    ("Admit", 100),
+    ("Apply", 100),
+    ("ChannelStatus", 100),
+    ("Checkpoint of qubits", 100),
+    ("Checkpoint of strand", 100),
+    ("CheckpointStatus", 100),
+    ("CloseChannel", 100),
+    ("CreateContext", 100),
+    ("CreateDomain", 100),
+    ("CreateRegion", 100),
+    ("Delete", 100),
+    ("Derive", 100),
+    ("Derive into another", 100),
+    ("Derive with budget", 100),
+    ("FreeQubit", 100),
+    ("FreeQubit with uncomputation", 100),
+    ("Inspect", 100),
+    ("Migrate to region", 100),
+    ("Migrate to shared", 100),
+    ("Offer", 100),
+    ("Outcomes", 100),
+    ("Pause", 100),
+    ("Pause not", 100),
+    ("Restore", 100),
+    ("Revoke", 100),
+    ("Rollback of qubits", 100),
+    ("Rollback of strand", 100),
+    ("Spawn", 100),
+    ("Spawn in context", 100),
+    ("Spawn in region", 100),
+    ("Spawn on patches", 100),
+    ("Spawn with deadline", 100),
+    ("Spawn with priority", 100),
+    ("Status", 100),
+    ("SwapEntanglement", 40),
+    ("TakeQubit", 100),
+    ("Teleport", 100),
+    ("Usage", 100),
+];
 
 #[test]
 fn random_calls_of_three_domains_keep_every_promise() {
-    let strategy = proptest::collection::vec((0..4usize, action()), 1..120);
-    let successes = std::cell::RefCell::new(BTreeMap::<String, u64>::new());
-    runner(3000)
-        .run(&strategy, |steps| {
-            let (mut model, domains) = boot();
-            for (who, action) in &steps {
-                run(&mut model, &domains, domains[*who], action);
-                model.check();
-            }
-            model.check_stale();
-            // A strand may wait for qubits that its own domain holds.
-            for &d in &domains {
-                for (target, kind, _) in model.kernel.capabilities(d) {
-                    if kind == ObjectKind::Qubit {
-                        model.call(d, Syscall::Delete { target });
-                    }
-                }
+    let strategy = (setup(), proptest::collection::vec(step(), 1..260));
+    let counts = RefCell::new(BTreeMap::<&'static str, Count>::new());
+    let transitions = RefCell::new(0u64);
+    runner(900)
+        .run(&strategy, |(setup, steps)| {
+            let mut world = boot(&setup);
+            world.model.check();
+            steps.iter().for_each(|step| world.run(*step));
+            world.model.check_stale();
+            *transitions.borrow_mut() += world.model.transitions;
+            for (name, n) in &world.model.counts {
+                let all = &mut *counts.borrow_mut();
+                let count = all.entry(name).or_default();
+                count.successes += n.successes;
+                count.refusals += n.refusals;
             }
             // Strands end, and nothing is left once the root takes everything back.
-            for _ in 0..5000 {
-                if !model.kernel.advance().busy {
-                    break;
-                }
-            }
-            prop_assert!(!model.kernel.advance().busy, "a strand never ends");
-            model.check();
+            world.settle();
+            let World { mut model, domains, .. } = world;
             for target in model.held(domains[0]) {
                 model.call(domains[0], Syscall::Delete { target });
                 model.check();
             }
             model.check_stale();
-            prop_assert_eq!(model.kernel.free_qubits(), 8);
-            // The root's own space of interactive qubits stays open, though empty.
-            prop_assert!(model.kernel.device().spaces() <= 1);
-            for (name, n) in model.successes.values() {
-                *successes.borrow_mut().entry(name.clone()).or_default() += n;
-            }
+            prop_assert_eq!(model.kernel.free_qubits(), QUBITS);
+            prop_assert_eq!(model.kernel.device().kept(), [0, 0]);
             Ok(())
         })
         .unwrap();
+    let (counts, transitions) = (counts.into_inner(), transitions.into_inner());
+    for (name, Count { successes, refusals }) in &counts {
+        println!("{name:30} {successes:7} succeeded {refusals:7} refused");
+    }
+    println!("{transitions} transitions");
     // A search that never gets anywhere proves nothing.
-    let successes = successes.into_inner();
-    assert_eq!(successes.len(), 11, "{successes:?}");
-    assert!(successes.values().all(|&n| n >= 300), "{successes:?}");
+    assert!(transitions >= 100_000, "{transitions}");
+    for (name, enough) in ENOUGH {
+        let Count { successes, refusals } = counts.get(name).copied().unwrap_or_default();
+        assert!(successes >= enough && (refusals > 0 || name == "Usage"), "{name}: {successes} {refusals}");
+    }
 }
 
 #[test]
 fn the_same_calls_give_the_same_replies() {
-    let strategy = proptest::collection::vec((0..4usize, action()), 1..80);
-    runner(100)
-        .run(&strategy, |steps| {
+    let strategy = (setup(), proptest::collection::vec(step(), 1..120));
+    runner(60)
+        .run(&strategy, |(setup, steps)| {
             let digest = || {
-                let (mut model, domains) = boot();
-                for (who, action) in &steps {
-                    run(&mut model, &domains, domains[*who], action);
-                }
-                format!("{:?}", model.kernel)
+                let mut world = boot(&setup);
+                steps.iter().for_each(|step| world.run(*step));
+                format!("{:?}", world.model.kernel)
             };
             prop_assert_eq!(digest(), digest());
             Ok(())
@@ -241,11 +488,14 @@ fn admission_agrees_with_the_slow_judge() {
 
 /// One domain with everything, for the cases below.
 fn alone() -> (Model, DomainId, Handle) {
-    Model::boot(8, Quota { slots: 200_000, ..LARGE })
+    Model::boot(8, Quota { slots: 300_000, ..LARGE })
+}
+
+fn shots(shots: u64, seed: u64) -> Run {
+    Run { shots, seed, ..Run::default() }
 }
 
 fn measured() -> Image {
-    use qmk_kernel::abi::image::{Instr, Pauli};
     let code = [Op::Alloc(0), Op::Measure(Pauli::X, 0, 0), Op::Free(0)].map(|op| Instr { op, cond: None });
     Image { qubits: 1, events: 1, code: code.into(), terms: Vec::new() }
 }
@@ -254,7 +504,7 @@ fn measured() -> Image {
 fn a_strand_taken_back_while_it_runs_gives_back_its_qubits() {
     let (mut model, root, machine) = alone();
     let image = model.call(root, Syscall::Admit { machine, image: measured() }).unwrap();
-    let spawn = Syscall::Spawn { machine, image, shots: 10_000_000, seed: 1, priority: 0 };
+    let spawn = Syscall::Spawn { machine, image, run: shots(10_000_000, 1) };
     let strand = model.call(root, spawn).unwrap();
     // The image may go first: the strand keeps what it runs.
     model.call(root, Syscall::Delete { target: image });
@@ -263,32 +513,109 @@ fn a_strand_taken_back_while_it_runs_gives_back_its_qubits() {
     model.check();
     model.call(root, Syscall::Delete { target: strand });
     assert_eq!(model.kernel.free_qubits(), 8);
-    assert_eq!(model.kernel.device().spaces(), 0);
+    assert_eq!(model.kernel.device().kept(), [0, 0]);
     assert!(!model.kernel.advance().busy);
     model.check();
 }
 
+/// More capabilities than one step takes: each step is bounded, and takes nothing but what derives from the target.
 #[test]
-fn a_long_chain_of_derivations_is_revoked_whole() {
+fn large_subtrees_go_in_bounded_steps() {
     let (mut model, root, machine) = alone();
-    let mut source = machine;
-    for _ in 0..100_000 {
-        let derive = Syscall::Derive { source, rights: Rights::READ, badge: 0, into: None };
-        match model.kernel.syscall(root, derive) {
-            Ok(Reply::Handle(h)) => source = h,
-            other => panic!("{other:?}"),
+    let handle = |reply| match reply {
+        Ok(Reply::Handle(h)) => h,
+        other => panic!("{other:?}"),
+    };
+    let kernel = &mut model.kernel;
+    let quota = Quota { slots: 10_000, ..LARGE };
+    let derive = |source, rights, into| Syscall::Derive { source, rights, badge: 0, into, budget: None };
+    let tenants: Vec<(Handle, DomainId, Handle)> = (0..2)
+        .map(|_| {
+            let control = handle(kernel.syscall(root, Syscall::CreateDomain { machine, quota }));
+            let d = kernel.domain_of(root, control).unwrap();
+            (control, d, handle(kernel.syscall(root, derive(machine, Rights::all(), Some(control)))))
+        })
+        .collect();
+    let [(control, tenant, given), (_, other, theirs)] = tenants[..] else { unreachable!() };
+    // What the other tenant has stays as it is throughout.
+    let kept = handle(kernel.syscall(other, derive(theirs, Rights::READ, None)));
+    let untouched = |kernel: &qmk_kernel::Kernel<Checked>| {
+        let root = kernel.capabilities(root).into_iter().filter(|(h, ..)| *h != control).collect::<Vec<_>>();
+        (root, kernel.capabilities(other))
+    };
+    // A tree of chains and fans, with a running strand and a qubit in it.
+    let grow = |kernel: &mut qmk_kernel::Kernel<Checked>, n: usize| {
+        let mut sources = vec![given];
+        let mut dice = Dice(n as u64);
+        for i in 0..n {
+            let at = if i % 3 == 0 { sources.len() - 1 } else { dice.below(sources.len()) };
+            sources.push(handle(kernel.syscall(tenant, derive(sources[at], Rights::all(), None))));
         }
+        let machine = sources[n / 2];
+        let image = handle(kernel.syscall(tenant, Syscall::Admit { machine, image: measured() }));
+        let spawn = Syscall::Spawn { machine, image, run: shots(10_000_000, 1) };
+        handle(kernel.syscall(tenant, spawn));
+        handle(kernel.syscall(tenant, Syscall::TakeQubit { machine }));
+        kernel.advance();
+        assert_eq!(kernel.free_qubits(), 6);
+        n + 3
+    };
+    for call in [Syscall::Revoke { target: given }, Syscall::Delete { target: given }] {
+        let size = grow(kernel, 3000) as u32;
+        let before = untouched(kernel);
+        let itself = matches!(call, Syscall::Delete { .. });
+        let all = size + itself as u32;
+        let (mut left, mut steps) = (all, 0);
+        loop {
+            let held = kernel.capabilities(tenant).len() as u32;
+            assert_eq!(held, left + !itself as u32, "{call:?}");
+            let Ok(Reply::Deleted { count, more }) = kernel.syscall(tenant, call.clone()) else { panic!("{call:?}") };
+            assert!(count <= 1024 && (count == 1024 || !more), "{call:?} {count} {more}");
+            (left, steps) = (left - count, steps + 1);
+            assert_eq!(untouched(kernel), before);
+            assert_eq!(more, left > 0);
+            let Ok(Reply::Usage { used, .. }) = kernel.syscall(tenant, Syscall::Usage) else { panic!() };
+            assert_eq!(used.slots, left + !itself as u32);
+            assert_eq!(used.qubits + kernel.free_qubits(), 8);
+            if !more {
+                break;
+            }
+            // In between, another domain goes on, and so does the machine; what grows in the subtree goes too.
+            let derived = handle(kernel.syscall(other, derive(kept, Rights::READ, None)));
+            assert_eq!(
+                kernel.syscall(other, Syscall::Delete { target: derived }),
+                Ok(Reply::Deleted { count: 1, more: false })
+            );
+            let late = kernel.syscall(tenant, derive(given, Rights::READ, None));
+            left += late.is_ok() as u32;
+            kernel.advance();
+        }
+        assert_eq!(steps, (all + steps - 1).div_ceil(1024), "{call:?}");
+        assert_eq!(kernel.free_qubits(), 8);
+        assert_eq!(kernel.device().kept(), [0, 0]);
     }
-    let revoked = model.kernel.syscall(root, Syscall::Revoke { target: machine });
-    assert_eq!(revoked, Ok(Reply::Deleted(100_000)));
-    assert_eq!(model.kernel.syscall(root, Syscall::Inspect { target: source }), Err(KernelError::NoCapability));
+    // A domain with a full space goes in steps as well, and what it held derives from what others keep.
+    let machine_again = handle(kernel.syscall(root, derive(machine, Rights::all(), Some(control))));
+    for _ in 0..3000 {
+        handle(kernel.syscall(tenant, derive(machine_again, Rights::READ, None)));
+    }
+    let before = untouched(kernel);
+    let first = kernel.syscall(root, Syscall::Delete { target: control });
+    assert_eq!(first, Ok(Reply::Deleted { count: 1024, more: true }));
+    assert_eq!(kernel.syscall(tenant, Syscall::Usage), Err(KernelError::NoCapability));
+    assert_eq!(kernel.capabilities(tenant), []);
+    // The domain's capability is gone, so that the epochs do the rest.
+    (0..3).for_each(|_| _ = kernel.advance());
+    assert_eq!(untouched(kernel), before);
+    let gone = kernel.syscall(root, Syscall::Revoke { target: machine });
+    assert_eq!(gone, Ok(Reply::Deleted { count: 3, more: false }));
 }
 
 #[test]
 fn outcomes_are_the_strands_own() {
     let (mut model, root, machine) = alone();
     let image = model.call(root, Syscall::Admit { machine, image: measured() }).unwrap();
-    let spawn = |seed| Syscall::Spawn { machine, image, shots: 64, seed, priority: 0 };
+    let spawn = |seed| Syscall::Spawn { machine, image, run: shots(64, seed) };
     let strands: Vec<Handle> = (0..4).map(|s| model.call(root, spawn(s % 2)).unwrap()).collect();
     while model.kernel.advance().busy {}
     let outcomes: Vec<_> = strands
@@ -313,14 +640,16 @@ fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
             Ok(Reply::Handle(h)) => h,
             other => panic!("{other:?}"),
         };
-        for &n in jobs {
+        for (tenant_number, &n) in jobs.iter().enumerate() {
             let control = handle(kernel.syscall(root, Syscall::CreateDomain { machine, quota }));
             let rights = Rights::all() - Rights::ADMIN;
-            let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control) };
+            let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control), budget: None };
             let (machine, tenant) = (handle(kernel.syscall(root, derive)), kernel.domain_of(root, control).unwrap());
-            let image = handle(kernel.syscall(tenant, Syscall::Admit { machine, image: measured() }));
+            // The number of events tells whose a space is.
+            let image = Image { events: 1 + tenant_number as u32, ..measured() };
+            let image = handle(kernel.syscall(tenant, Syscall::Admit { machine, image }));
             for seed in 0..n as u64 {
-                let spawn = Syscall::Spawn { machine, image, shots: 1 << 27, seed, priority: 0 };
+                let spawn = Syscall::Spawn { machine, image, run: shots(1 << 27, seed) };
                 handle(kernel.syscall(tenant, spawn));
             }
         }
@@ -330,16 +659,18 @@ fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
         let before = kernel.device().granted();
         (0..epochs).for_each(|_| _ = kernel.advance());
         let after = kernel.device().granted();
-        after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<u64>>()
+        after.iter().zip(before).map(|(a, b)| (a.0 - b.0, a.1)).collect::<Vec<(u64, u32)>>()
     };
-    let alone = granted(&[1], 8)[0];
+    let sum = |s: &[u64]| s.iter().sum::<u64>();
+    let alone = granted(&[1], 8)[0].0;
     let many = granted(&[1, 20, 3], 8);
-    assert_eq!(many.iter().sum::<u64>(), alone);
     // Tenants have equal parts, and so have the strands of one.
-    let parts = [many[0], many[1..21].iter().sum(), many[21..].iter().sum()];
+    let tenants = [1, 2, 3].map(|t| many.iter().filter(|g| g.1 == t).map(|g| g.0).collect::<Vec<u64>>());
+    let parts = tenants.each_ref().map(|t| sum(t));
+    assert_eq!(sum(&parts), alone);
     assert!(parts.iter().all(|p| p * 3 >= alone / 100 * 90), "{parts:?} of {alone}");
     let spread = |s: &[u64]| s.iter().max().unwrap() - s.iter().min().unwrap();
-    assert!(spread(&many[1..21]) <= alone / 32 && spread(&many[21..]) <= alone / 32, "{many:?}");
+    assert!(spread(&tenants[1]) <= alone / 32 && spread(&tenants[2]) <= alone / 32, "{many:?}");
 }
 
 #[test]
@@ -347,7 +678,7 @@ fn an_empty_program_ends() {
     let (mut model, root, machine) = alone();
     let image = Image { events: 3, ..Image::default() };
     let image = model.call(root, Syscall::Admit { machine, image }).unwrap();
-    let strand = model.call(root, Syscall::Spawn { machine, image, shots: 5, seed: 1, priority: 0 }).unwrap();
+    let strand = model.call(root, Syscall::Spawn { machine, image, run: shots(5, 1) }).unwrap();
     assert!(!model.kernel.advance().busy);
     let outcomes = model.kernel.syscall(root, Syscall::Outcomes { strand, first: 0, count: 9 });
     assert_eq!(outcomes, Ok(Reply::Outcomes(vec![0; 5])));
@@ -356,17 +687,17 @@ fn an_empty_program_ends() {
 #[test]
 fn epochs_are_short_while_a_program_is_issued() {
     let (mut model, root, machine) = alone();
-    let mut spawn = |image, shots| {
+    let mut spawn = |image, n| {
         let image = model.call(root, Syscall::Admit { machine, image }).unwrap();
-        model.call(root, Syscall::Spawn { machine, image, shots, seed: 1, priority: 0 }).unwrap();
+        model.call(root, Syscall::Spawn { machine, image, run: shots(n, 1) }).unwrap();
         model.kernel.advance();
-        let before = model.kernel.device().granted()[0];
+        let before = model.kernel.device().granted()[0].0;
         model.kernel.advance();
-        model.kernel.device().granted()[0] - before
+        model.kernel.device().granted()[0].0 - before
     };
     let mut deep = measured();
-    let op = Op::Clifford1(qmk_kernel::abi::image::Clifford1::H, 0);
-    deep.code.splice(1..1, [qmk_kernel::abi::image::Instr { op, cond: None }; 500]);
+    let op = Op::Clifford1(Clifford1::H, 0);
+    deep.code.splice(1..1, [Instr { op, cond: None }; 500]);
     let alone = spawn(measured(), 1 << 27);
     let beside = spawn(deep, 1);
     assert!(beside > 0 && beside * 8 <= alone, "{beside} of {alone}");
@@ -386,7 +717,7 @@ fn a_kernel_that_strays_from_the_model_is_caught() {
     assert!(!caught(|_, _, _| {}));
     assert!(caught(|m, d, machine| _ = m.kernel.syscall(d, Syscall::TakeQubit { machine })));
     assert!(caught(|m, d, machine| {
-        let derive = Syscall::Derive { source: machine, rights: Rights::READ, badge: 0, into: None };
+        let derive = Syscall::Derive { source: machine, rights: Rights::READ, badge: 0, into: None, budget: None };
         _ = m.kernel.syscall(d, derive);
     }));
     assert!(caught(|m, d, machine| {

@@ -14,7 +14,7 @@ pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => q.clone().prop_map(Op::Alloc),
         2 => q.clone().prop_map(Op::Free),
-        1 => Just(Op::Fence),
+        2 => Just(Op::Fence),
         2 => q.clone().prop_map(|q| Op::Clifford1(Clifford1::H, q)),
         2 => (q.clone(), q.clone()).prop_map(|(a, b)| Op::Clifford2(Clifford2::Cnot, a, b)),
         1 => q.clone().prop_map(|q| Op::Pauli(Pauli::Y, q)),

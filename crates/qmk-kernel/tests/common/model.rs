@@ -1,22 +1,59 @@
-//! What the kernel promises, restated slowly: a flat list of capabilities, each with its parent.
+//! What the kernel promises, restated slowly: a flat list of capabilities, each with its parent, and what they name.
+//!
+//! The model decides by itself whether a call must be refused or must succeed, wherever that can be told from outside. Where it
+//! depends on the schedule (magic states in stock, deadlines, fences) the kernel decides, and the model checks what must
+//! hold if it succeeds and that nothing changes if it does not.
 
 use super::checked::Checked;
 use super::images::{admissible, peak};
 use qmk_kernel::abi::image::{Image, Op};
-use qmk_kernel::abi::syscall::{DomainUsage, ObjectKind, Quota, StrandState};
-use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
+use qmk_kernel::abi::syscall::{
+    Budget, ChannelState, DomainUsage, ObjectKind, Patch, Quota, Run, StrandState, StrandStatus,
+};
+use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{DomainId, Kernel};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::mem::{Discriminant, discriminant};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Resources of the shared part of the machine, or of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    qubits: u32,
+    routes: u32,
+    rate: u32,
+    buffer: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Strand {
+    image: Image,
+    /// Object that stays, and counts, as long as the strand does.
+    image_object: usize,
+    run: Run,
+    machine: usize,
+    region: Option<usize>,
+    spawned: u64,
+}
 
 #[derive(Clone, Debug)]
 pub enum Object {
-    Machine,
+    Machine { parent: Option<usize>, depth: u32, budget: Option<Budget>, magic: u64 },
     Domain(DomainId),
     Image(Image),
-    Strand(Image),
-    Qubit,
+    Strand(Box<Strand>),
+    Qubit { machine: usize, ready_at: u64 },
+    Context,
+    Region(Part),
+    Endpoint { channel: usize, side: usize },
+    Checkpoint(Of),
+}
+
+/// What a checkpoint is of.
+#[derive(Clone, Copy, Debug)]
+pub enum Of {
+    Strand(usize),
+    /// Interactive qubits, when so many had been taken, freed or linked.
+    Qubits(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +66,48 @@ struct Capability {
     parent: Option<usize>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct End {
+    domain: DomainId,
+    qubit: Option<usize>,
+    endpoint: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    ends: [End; 2],
+    state: ChannelState,
+    asked: f64,
+    ready_at: u64,
+}
+
+impl Channel {
+    fn is_open(&self) -> bool {
+        self.state != ChannelState::Closed
+    }
+}
+
+/// What is counted per domain for ever.
+#[derive(Clone, Debug, Default)]
+struct Account {
+    /// Times that qubits were taken, freed or linked.
+    version: u64,
+    pairs: u64,
+    /// Magic states, as last seen.
+    magic: u64,
+    /// Those of interactive qubits, and of strands that are gone.
+    told: u64,
+    /// A strand was taken back, so that what its status tells is not what it cost.
+    inexact: bool,
+}
+
+/// How often calls of one kind succeeded and were refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub successes: u64,
+    pub refusals: u64,
+}
+
 pub struct Model<D = Checked> {
     pub kernel: Kernel<D>,
     pub quotas: BTreeMap<DomainId, Quota>,
@@ -36,21 +115,98 @@ pub struct Model<D = Checked> {
     next: usize,
     /// Each object with the domain whose quota it counts against.
     objects: Vec<(Object, DomainId)>,
+    /// Objects that some capability names.
+    live: BTreeSet<usize>,
+    channels: Vec<Channel>,
+    accounts: BTreeMap<DomainId, Account>,
+    shared: Part,
+    /// Magic states that each strand has cost, as last seen.
+    costs: BTreeMap<usize, u64>,
+    /// Magic states of that which undid something, by strand.
+    undone: BTreeMap<usize, u64>,
+    /// What a strand had cost when a checkpoint was taken: in all, and to undo something.
+    marks: BTreeMap<usize, (u64, u64)>,
     /// Every handle that was ever freed, by domain.
     freed: BTreeSet<(DomainId, Handle)>,
     machine_size: u32,
-    /// Calls that succeeded: their name and number.
-    pub successes: HashMap<Discriminant<Syscall>, (String, u64)>,
+    magic_rate: u64,
+    /// Calls so far, by kind.
+    pub counts: BTreeMap<&'static str, Count>,
+    pub transitions: u64,
 }
 
 fn kind(object: &Object) -> ObjectKind {
     match object {
-        Object::Machine => ObjectKind::Machine,
+        Object::Machine { .. } => ObjectKind::Machine,
         Object::Domain(_) => ObjectKind::Domain,
         Object::Image(_) => ObjectKind::Image,
         Object::Strand(_) => ObjectKind::Strand,
-        Object::Qubit => ObjectKind::Qubit,
+        Object::Qubit { .. } => ObjectKind::Qubit,
+        Object::Context => ObjectKind::Context,
+        Object::Region(_) => ObjectKind::Region,
+        Object::Endpoint { .. } => ObjectKind::Endpoint,
+        Object::Checkpoint(_) => ObjectKind::Checkpoint,
     }
+}
+
+/// Kinds of call that are counted.
+pub fn labels(call: &Syscall) -> Vec<&'static str> {
+    use Syscall::*;
+    let with = |name, more: &[(bool, &'static str)]| {
+        std::iter::once(name).chain(more.iter().filter(|m| m.0).map(|m| m.1)).collect()
+    };
+    match call {
+        CreateDomain { .. } => vec!["CreateDomain"],
+        CreateContext { .. } => vec!["CreateContext"],
+        CreateRegion { .. } => vec!["CreateRegion"],
+        Derive { budget, into, .. } => {
+            with("Derive", &[(budget.is_some(), "Derive with budget"), (into.is_some(), "Derive into another")])
+        }
+        Revoke { .. } => vec!["Revoke"],
+        Delete { .. } => vec!["Delete"],
+        Inspect { .. } => vec!["Inspect"],
+        Admit { .. } => vec!["Admit"],
+        Spawn { run, .. } => with(
+            "Spawn",
+            &[
+                (run.deadline.is_some(), "Spawn with deadline"),
+                (run.context.is_some(), "Spawn in context"),
+                (run.region.is_some(), "Spawn in region"),
+                (run.priority != 0, "Spawn with priority"),
+                (run.patch != Patch::default(), "Spawn on patches"),
+            ],
+        ),
+        Status { .. } => vec!["Status"],
+        Outcomes { .. } => vec!["Outcomes"],
+        Pause { paused, .. } => vec![if *paused { "Pause" } else { "Pause not" }],
+        Migrate { region, .. } => vec![if region.is_some() { "Migrate to region" } else { "Migrate to shared" }],
+        Rollback { strand, .. } => vec![if strand.is_some() { "Rollback of strand" } else { "Rollback of qubits" }],
+        Checkpoint { strand, .. } => {
+            vec![if strand.is_some() { "Checkpoint of strand" } else { "Checkpoint of qubits" }]
+        }
+        CheckpointStatus { .. } => vec!["CheckpointStatus"],
+        Restore { .. } => vec!["Restore"],
+        TakeQubit { .. } => vec!["TakeQubit"],
+        FreeQubit { uncompute, .. } => with("FreeQubit", &[(*uncompute, "FreeQubit with uncomputation")]),
+        Apply { .. } => vec!["Apply"],
+        Offer { .. } => vec!["Offer"],
+        Accept { .. } => vec!["Accept"],
+        Teleport { .. } => vec!["Teleport"],
+        SwapEntanglement { .. } => vec!["SwapEntanglement"],
+        CloseChannel { .. } => vec!["CloseChannel"],
+        ChannelStatus { .. } => vec!["ChannelStatus"],
+        Usage => vec!["Usage"],
+    }
+}
+
+/// What quotas count as the size of an image.
+fn size(image: &Image) -> u64 {
+    image.code.len() as u64 + image.terms.len() as u64 + image.qubits as u64 + image.events as u64
+}
+
+/// States in which a strand has not issued everything.
+fn issues(state: StrandState) -> bool {
+    matches!(state, StrandState::Waiting | StrandState::Running | StrandState::Held)
 }
 
 impl Model {
@@ -61,7 +217,13 @@ impl Model {
 
 impl<D: Device> Model<D> {
     pub fn boot_on(device: D, quota: Quota) -> (Self, DomainId, Handle) {
-        let machine_size = device.spec().logical_qubits;
+        let spec = device.spec();
+        let shared = Part {
+            qubits: spec.logical_qubits,
+            routes: spec.routes_per_epoch,
+            rate: spec.magic_per_epoch,
+            buffer: spec.magic_buffer,
+        };
         let (kernel, root, machine) = Kernel::boot(device, 1, quota);
         let capability =
             Capability { domain: root, handle: machine, object: 0, rights: Rights::all(), badge: 0, parent: None };
@@ -70,10 +232,19 @@ impl<D: Device> Model<D> {
             quotas: BTreeMap::from([(root, quota)]),
             capabilities: BTreeMap::from([(0, capability)]),
             next: 1,
-            objects: vec![(Object::Machine, root)],
+            objects: vec![(Object::Machine { parent: None, depth: 0, budget: None, magic: 0 }, root)],
+            live: BTreeSet::from([0]),
+            channels: Vec::new(),
+            accounts: BTreeMap::from([(root, Account::default())]),
+            shared,
+            costs: BTreeMap::new(),
+            undone: BTreeMap::new(),
+            marks: BTreeMap::new(),
             freed: BTreeSet::new(),
-            machine_size,
-            successes: HashMap::new(),
+            machine_size: shared.qubits,
+            magic_rate: shared.rate as u64,
+            counts: BTreeMap::new(),
+            transitions: 0,
         };
         (model, root, machine)
     }
@@ -86,9 +257,18 @@ impl<D: Device> Model<D> {
             capabilities: self.capabilities.clone(),
             next: self.next,
             objects: self.objects.clone(),
+            live: self.live.clone(),
+            channels: self.channels.clone(),
+            accounts: self.accounts.clone(),
+            shared: self.shared,
+            costs: self.costs.clone(),
+            undone: self.undone.clone(),
+            marks: self.marks.clone(),
             freed: self.freed.clone(),
             machine_size: self.machine_size,
-            successes: HashMap::new(),
+            magic_rate: self.magic_rate,
+            counts: BTreeMap::new(),
+            transitions: 0,
         }
     }
 
@@ -110,9 +290,8 @@ impl<D: Device> Model<D> {
     }
 
     /// Numbers of live capabilities, of objects they name, and of domains.
-    pub fn counts(&self) -> [usize; 3] {
-        let objects: BTreeSet<usize> = self.capabilities.values().map(|c| c.object).collect();
-        [self.capabilities.len(), objects.len(), self.quotas.len()]
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.capabilities.len(), self.live.len(), self.quotas.len()]
     }
 
     /// The derivation tree, siblings by age, with domains and objects numbered as they are met: states that differ only
@@ -141,9 +320,9 @@ impl<D: Device> Model<D> {
         key
     }
 
-    /// Whether the model lets this call through.
-    pub fn allows(&mut self, d: DomainId, call: &Syscall) -> bool {
-        self.expect(d, call).is_some()
+    /// Whether the model lets this call through: never, perhaps, or for certain.
+    pub fn allows(&mut self, d: DomainId, call: &Syscall) -> Verdict {
+        self.expect(d, call).map_or(Verdict::Never, |(verdict, _)| verdict)
     }
 
     /// What a handle names, if anything.
@@ -155,180 +334,762 @@ impl<D: Device> Model<D> {
         self.capabilities.iter().find(|(_, c)| c.domain == domain && c.handle == handle).map(|(i, c)| (*i, c))
     }
 
-    /// Index and rights of a capability of this kind with these rights.
-    fn allowed(&self, d: DomainId, handle: Handle, wanted: ObjectKind, need: Rights) -> Option<(usize, Rights)> {
+    /// A capability of this kind with these rights: its index, its object and its rights.
+    fn allowed(&self, d: DomainId, handle: Handle, wanted: ObjectKind, need: Rights) -> Option<(usize, usize, Rights)> {
         let (i, c) = self.find(d, handle)?;
-        (kind(&self.objects[c.object].0) == wanted && c.rights.contains(need)).then_some((i, c.rights))
+        let fits = kind(&self.objects[c.object].0) == wanted && c.rights.contains(need);
+        fits.then_some((i, c.object, c.rights))
     }
 
-    fn object(&self, capability: usize) -> &Object {
-        &self.objects[self.capabilities[&capability].object].0
+    fn object(&self, object: usize) -> &Object {
+        &self.objects[object].0
     }
 
-    fn alive(&self, object: usize) -> bool {
-        self.capabilities.values().any(|c| c.object == object)
+    /// The image that a handle names, if any.
+    pub fn image(&self, domain: DomainId, handle: Handle) -> Option<&Image> {
+        match self.object(self.object_of(domain, handle)?) {
+            Object::Image(image) => Some(image),
+            _ => None,
+        }
     }
 
-    /// What a domain holds. The kernel decides when strands run, so theirs is read from it.
+    fn owner(&self, object: usize) -> DomainId {
+        self.objects[object].1
+    }
+
+    fn live_strands(&self) -> Vec<(usize, DomainId, Strand)> {
+        let strand = |&o: &usize| match self.object(o) {
+            Object::Strand(s) => Some((o, self.owner(o), (**s).clone())),
+            _ => None,
+        };
+        self.live.iter().filter_map(strand).collect()
+    }
+
+    fn live_qubits(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.live.iter().filter_map(|&o| match self.object(o) {
+            Object::Qubit { machine, .. } => Some((o, *machine)),
+            _ => None,
+        })
+    }
+
+    fn physical(&self, patch: Patch) -> u64 {
+        self.kernel.device().physical_qubits(patch).unwrap_or(1) as u64
+    }
+
+    fn magic(&self, op: &Op, patch: Patch) -> u64 {
+        self.kernel.device().cost(op, patch).magic as u64
+    }
+
+    /// What a domain holds. The kernel decides when strands run and when they issue, so that is read from it.
     fn used(&mut self, domain: DomainId) -> DomainUsage {
-        let mut used = DomainUsage { slots: self.held(domain).len() as u32, ..DomainUsage::default() };
-        for i in 0..self.objects.len() {
-            let (object, owner) = &self.objects[i];
-            if *owner != domain || matches!(object, Object::Machine | Object::Domain(_)) || !self.alive(i) {
+        let told = match self.kernel.syscall(domain, Syscall::Usage) {
+            Ok(Reply::Usage { used, .. }) => used,
+            other => panic!("{domain:?}: {other:?}"),
+        };
+        let mut used = DomainUsage {
+            magic: told.magic,
+            epochs: told.epochs,
+            total_magic: told.total_magic,
+            total_pairs: self.accounts[&domain].pairs,
+            slots: self.capabilities.values().filter(|c| c.domain == domain).count() as u32,
+            ..DomainUsage::default()
+        };
+        let open = self.channels.iter().filter(|c| c.is_open());
+        used.channels = open.flat_map(|c| c.ends).filter(|e| e.domain == domain).count() as u32;
+        let kept: BTreeSet<usize> = self.live_strands().iter().map(|(_, _, s)| s.image_object).collect();
+        for &o in self.live.union(&kept) {
+            if let (Object::Image(image), true) = (self.object(o), self.owner(o) == domain) {
+                used.instructions += size(image) as u32;
+            }
+        }
+        let each = self.physical(Patch::default());
+        for o in self.live.clone() {
+            let (object, owner) = &self.objects[o];
+            if *owner != domain {
                 continue;
             }
-            match object.clone() {
-                Object::Image(image) => used.instructions += image.code.len() as u32,
-                Object::Strand(image) => {
-                    used.strands += 1;
-                    used.qubits += if self.runs(i) { peak(&image) } else { 0 };
+            match object {
+                Object::Checkpoint(_) => used.checkpoints += 1,
+                Object::Qubit { .. } => {
+                    used.qubits += 1;
+                    used.physical_qubits += each;
                 }
-                Object::Qubit => used.qubits += 1,
-                Object::Machine | Object::Domain(_) => {}
+                Object::Strand(strand) => {
+                    let strand = strand.clone();
+                    used.strands += 1;
+                    if self.holds(o, &strand) {
+                        let peak = peak(&strand.image);
+                        used.qubits += peak;
+                        used.physical_qubits += peak as u64 * self.physical(strand.run.patch);
+                    }
+                }
+                _ => {}
             }
         }
         used
     }
 
-    /// Whether a strand holds its qubits, asked through any capability that may read it. Strands that no one may read
-    /// are not made by these tests.
-    fn runs(&mut self, object: usize) -> bool {
+    /// Some capability to an object that may read it. The first one that there was may, and all others derive from it.
+    fn reader(&self, object: usize) -> (DomainId, Handle) {
         let reader = self.capabilities.values().find(|c| c.object == object && c.rights.contains(Rights::READ));
-        let Some((domain, strand)) = reader.map(|c| (c.domain, c.handle)) else { panic!("an unreadable strand") };
+        reader.map(|c| (c.domain, c.handle)).expect("an object that no one can read")
+    }
+
+    pub fn status(&mut self, object: usize) -> StrandStatus {
+        let (domain, strand) = self.reader(object);
         match self.kernel.syscall(domain, Syscall::Status { strand }) {
-            Ok(Reply::Status(s)) => matches!(s.state, StrandState::Running | StrandState::Draining),
+            Ok(Reply::Status(s)) => s,
             other => panic!("status of a held strand: {other:?}"),
         }
     }
 
-    /// Performs a call on both; the kernel must agree with the model about whether it is allowed, and on its effect.
-    pub fn call(&mut self, d: DomainId, call: Syscall) -> Option<Handle> {
-        let expected = self.expect(d, &call);
-        let reply = self.kernel.syscall(d, call.clone());
-        match (&expected, &reply) {
-            (None, Err(_)) => None,
-            (Some(effect), Ok(reply)) => {
-                let name = || format!("{call:?}").split(' ').next().unwrap_or_default().to_string();
-                self.successes.entry(discriminant(&call)).or_insert_with(|| (name(), 0)).1 += 1;
-                self.apply(d, effect.clone(), reply, &call)
+    /// Whether a strand holds its qubits.
+    fn holds(&mut self, object: usize, strand: &Strand) -> bool {
+        match self.status(object).state {
+            StrandState::Running | StrandState::Held | StrandState::Draining => true,
+            // What starts at once and fails at that gives back its qubits in the next epoch, or with its region.
+            StrandState::Faulted => {
+                let place = strand.region.is_none_or(|r| self.live.contains(&r));
+                strand.run.deadline.is_some() && strand.spawned == self.kernel.epoch() && place
             }
-            _ => panic!("{d:?} {call:?}\n  the model expects {expected:?}\n  the kernel replied {reply:?}"),
+            StrandState::Waiting | StrandState::Done => false,
         }
     }
 
-    fn expect(&mut self, d: DomainId, call: &Syscall) -> Option<Effect> {
+    /// Whether budgets that a machine object is part of have this left.
+    fn within_budget(&self, machine: usize, strands: u32, qubits: u32, more: u64) -> bool {
+        let mut chain = Some(machine);
+        while let Some(o) = chain {
+            let Object::Machine { parent, budget, magic, .. } = self.object(o) else { return false };
+            if let Some(b) = budget {
+                let all = self.live_strands();
+                let part: Vec<_> = all.iter().filter(|(_, _, s)| self.part_of(s.machine, o)).collect();
+                let held = self.live_qubits().filter(|(_, m)| self.part_of(*m, o)).count() as u32;
+                let peaks: u32 = part.iter().map(|(_, _, s)| peak(&s.image)).sum();
+                let fits = part.len() as u32 + strands <= b.strands
+                    && held.saturating_add(peaks).saturating_add(qubits) <= b.qubits
+                    && magic.saturating_add(more) <= b.magic;
+                if !fits {
+                    return false;
+                }
+            }
+            chain = *parent;
+        }
+        true
+    }
+
+    /// Whether a machine object is that budget or a part of it.
+    fn part_of(&self, mut machine: usize, budget: usize) -> bool {
+        while machine != budget {
+            match self.object(machine) {
+                Object::Machine { parent: Some(p), .. } => machine = *p,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn charge(&mut self, machine: usize, more: u64) {
+        let mut chain = Some(machine);
+        while let Some(o) = chain {
+            let Object::Machine { parent, magic, .. } = &mut self.objects[o].0 else { return };
+            *magic = magic.saturating_add(more);
+            chain = *parent;
+        }
+    }
+
+    /// Whether a qubit waits for a pair.
+    fn waits(&self, qubit: usize) -> bool {
+        matches!(self.object(qubit), Object::Qubit { ready_at, .. } if *ready_at > self.kernel.epoch())
+    }
+
+    /// A qubit of the domain's own that is in no channel.
+    fn loose(&self, d: DomainId, handle: Handle) -> Option<usize> {
+        let (_, qubit, _) = self.allowed(d, handle, ObjectKind::Qubit, Rights::USE)?;
+        let bound = self.channels.iter().any(|c| c.ends.iter().any(|e| e.qubit == Some(qubit)));
+        (self.owner(qubit) == d && !bound).then_some(qubit)
+    }
+
+    /// An endpoint whose near half the domain may use.
+    fn half(&self, d: DomainId, handle: Handle) -> Option<(usize, usize)> {
+        let (_, o, _) = self.allowed(d, handle, ObjectKind::Endpoint, Rights::USE)?;
+        let Object::Endpoint { channel, side } = *self.object(o) else { return None };
+        let c = &self.channels[channel];
+        let ready = c.state == ChannelState::Linked && c.ready_at <= self.kernel.epoch();
+        (c.ends[side].domain == d && ready).then_some((channel, side))
+    }
+
+    fn part(&self, region: Option<usize>) -> Part {
+        match region.map(|r| self.object(r)) {
+            Some(Object::Region(part)) => *part,
+            _ => self.shared,
+        }
+    }
+
+    /// Region behind an optional handle, if it may be used.
+    fn region_of(&self, d: DomainId, region: Option<Handle>) -> Option<Option<usize>> {
+        match region {
+            None => Some(None),
+            Some(h) => self.allowed(d, h, ObjectKind::Region, Rights::USE).map(|(_, r, _)| Some(r)),
+        }
+    }
+
+    /// Whether a region ever has what instructions of an image need at once.
+    fn affords(&self, part: Part, image: &Image, patch: Patch) -> bool {
+        let cost = |op: &Op| self.kernel.device().cost(op, patch);
+        image.code.iter().all(|i| cost(&i.op).magic <= part.buffer && cost(&i.op).routes <= part.routes)
+    }
+
+    /// A strand that may be held, moved and taken back.
+    fn movable(&mut self, d: DomainId, handle: Handle) -> Option<(usize, Strand)> {
+        let (_, o, _) = self.allowed(d, handle, ObjectKind::Strand, Rights::CONTROL)?;
+        let Object::Strand(s) = self.object(o) else { return None };
+        let strand = (**s).clone();
+        (issues(self.status(o).state) && strand.run.deadline.is_none()).then_some((o, strand))
+    }
+
+    /// Qubits of the shared part that are free, if no strand is there.
+    fn shared_free(&self) -> u32 {
+        self.shared.qubits - self.live_qubits().count() as u32
+    }
+
+    /// No strand exists, so that nothing depends on the schedule.
+    fn quiet(&self) -> bool {
+        !self.live.iter().any(|&o| matches!(self.object(o), Object::Strand(_)))
+    }
+
+    /// No spaces ever met.
+    fn unlinked(&self) -> bool {
+        self.accounts.values().all(|a| a.pairs == 0) && self.channels.iter().all(|c| c.ready_at == 0)
+    }
+
+    /// What is there to be seen: of every domain, strand and channel.
+    fn observe(&mut self) -> impl PartialEq + use<D> {
+        let mut seen = Vec::new();
+        for d in self.quotas.keys().copied().collect::<Vec<_>>() {
+            seen.push((self.kernel.syscall(d, Syscall::Usage), self.kernel.capabilities(d)));
+        }
+        for o in self.live.clone() {
+            let (domain, handle) = match self.object(o) {
+                Object::Strand(_) | Object::Endpoint { .. } | Object::Checkpoint(_) => self.reader(o),
+                _ => continue,
+            };
+            let call = match self.object(o) {
+                Object::Strand(_) => Syscall::Status { strand: handle },
+                Object::Endpoint { .. } => Syscall::ChannelStatus { endpoint: handle },
+                _ => Syscall::CheckpointStatus { checkpoint: handle },
+            };
+            seen.push((self.kernel.syscall(domain, call), Vec::new()));
+        }
+        (seen, self.kernel.free_qubits(), self.kernel.epoch())
+    }
+
+    /// Performs a call on both; the kernel must agree with the model about whether it is allowed, and on its effect.
+    /// Returns the new handle, if there is one.
+    pub fn call(&mut self, d: DomainId, call: Syscall) -> Option<Handle> {
+        match self.reply(d, call) {
+            Ok(Reply::Handle(h)) => Some(h),
+            Ok(Reply::Offered { endpoint, .. }) => Some(endpoint),
+            _ => None,
+        }
+    }
+
+    /// The same; returns the reply. Deleting goes on to its end.
+    pub fn reply(&mut self, d: DomainId, call: Syscall) -> Result<Reply, KernelError> {
+        self.transitions += 1;
+        let expected = self.expect(d, &call);
+        let certain = matches!(expected, Some((Verdict::Always, _)));
+        let before = (!certain).then(|| self.observe());
+        let mut reply = self.kernel.syscall(d, call.clone());
+        let mut deleted = 0;
+        while let Ok(Reply::Deleted { count, more }) = reply {
+            assert!(count <= 1024, "a step of {count}");
+            deleted += count;
+            if !more {
+                reply = Ok(Reply::Deleted { count: deleted, more });
+                break;
+            }
+            reply = self.kernel.syscall(d, call.clone());
+        }
+        for label in labels(&call) {
+            let count = self.counts.entry(label).or_default();
+            *if reply.is_ok() { &mut count.successes } else { &mut count.refusals } += 1;
+        }
+        match (expected, &reply) {
+            (None | Some((Verdict::Maybe, _)), Err(_)) => {
+                assert!(before == Some(self.observe()), "{d:?} {call:?} was refused and changed something: {reply:?}");
+            }
+            (Some((_, effect)), Ok(reply)) => self.apply(d, effect, reply, &call),
+            (expected, _) => {
+                panic!("{d:?} {call:?}\n  the model expects {expected:?}\n  the kernel replied {reply:?}")
+            }
+        }
+        reply
+    }
+
+    /// `None` if the call must be refused.
+    fn expect(&mut self, d: DomainId, call: &Syscall) -> Option<(Verdict, Effect)> {
         let quota = *self.quotas.get(&d)?;
         let used = self.used(d);
         let slot_free = used.slots < quota.slots;
+        let always = |effect| Some((Verdict::Always, effect));
+        let certain = |certain, effect| Some((if certain { Verdict::Always } else { Verdict::Maybe }, effect));
         match call {
             Syscall::CreateDomain { machine, quota } => {
-                let (parent, _) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
-                slot_free.then_some(Effect::NewDomain(parent, *quota))
+                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
+                slot_free.then_some((Verdict::Always, Effect::NewDomain(parent, *quota)))
             }
-            Syscall::Derive { source, rights, badge, into } => {
+            Syscall::CreateContext { machine, .. } => {
+                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
+                slot_free.then_some((Verdict::Always, Effect::New(parent, Object::Context)))
+            }
+            Syscall::CreateRegion { machine, qubits, routes, magic } => {
+                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
+                let Part { routes: all_routes, rate, buffer, .. } = self.shared;
+                let quiet = self.quiet();
+                let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
+                let fits = slot_free && *qubits > 0 && *qubits <= free && *routes <= all_routes && *magic <= rate;
+                let buffer = (buffer as u64 * *magic as u64 / rate.max(1) as u64) as u32;
+                let part = Part { qubits: *qubits, routes: *routes, rate: *magic, buffer };
+                // Operations keep their routes to their end even when their strand is gone.
+                let certain = if quiet && *routes == 0 { Verdict::Always } else { Verdict::Maybe };
+                fits.then_some((certain, Effect::New(parent, Object::Region(part))))
+            }
+            Syscall::Derive { source, rights, badge, into, budget } => {
                 let (parent, c) = self.find(d, *source)?;
                 let (held, badge) = (c.rights, if c.badge != 0 { c.badge } else { *badge });
                 let target = match into {
                     None => d,
                     Some(_) if !held.contains(Rights::GRANT) => return None,
-                    Some(into) => match self.allowed(d, *into, ObjectKind::Domain, Rights::CONTROL) {
-                        Some((i, _)) => match self.object(i) {
-                            Object::Domain(t) => *t,
-                            _ => return None,
-                        },
-                        None => return None,
-                    },
+                    Some(into) => {
+                        let (_, o, _) = self.allowed(d, *into, ObjectKind::Domain, Rights::CONTROL)?;
+                        let Object::Domain(t) = self.object(o) else { return None };
+                        *t
+                    }
+                };
+                let divides = match (self.object(c.object), budget) {
+                    (_, None) => true,
+                    (Object::Machine { depth, .. }, Some(_)) => *depth < 16,
+                    _ => false,
                 };
                 let fits = self.held(target).len() < self.quotas[&target].slots as usize;
-                (held.contains(*rights) && fits).then_some(Effect::Derived(parent, target, *rights, badge))
+                let effect = Effect::Derived(parent, target, *rights, badge, *budget);
+                (held.contains(*rights) && divides && fits).then_some((Verdict::Always, effect))
             }
-            Syscall::Revoke { target } => self.find(d, *target).map(|(i, _)| Effect::Delete(i, false)),
-            Syscall::Delete { target } => self.find(d, *target).map(|(i, _)| Effect::Delete(i, true)),
+            Syscall::Revoke { target } => always(Effect::Delete(self.find(d, *target)?.0, false)),
+            Syscall::Delete { target } => always(Effect::Delete(self.find(d, *target)?.0, true)),
             Syscall::Inspect { target } => {
-                let (i, c) = self.find(d, *target)?;
-                let (rights, badge) = (c.rights, c.badge);
-                Some(Effect::Exactly(Reply::Capability { kind: kind(self.object(i)), rights, badge }))
+                let (_, c) = self.find(d, *target)?;
+                let (kind, rights, badge) = (kind(self.object(c.object)), c.rights, c.badge);
+                always(Effect::Exactly(Reply::Capability { kind, rights, badge }))
             }
             Syscall::Admit { machine, image } => {
-                let (parent, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
-                let fits = used.instructions as usize + image.code.len() <= quota.instructions as usize;
+                let (parent, _, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
+                let fits = used.instructions as u64 + size(image) <= quota.instructions as u64;
                 let fine = slot_free && fits && admissible(image, rights);
-                fine.then(|| Effect::New(parent, Object::Image(image.clone())))
+                fine.then(|| (Verdict::Always, Effect::New(parent, Object::Image(image.clone()))))
             }
-            Syscall::Spawn { machine, image, shots, .. } => {
-                let (parent, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
-                let (i, _) = self.allowed(d, *image, ObjectKind::Image, Rights::USE)?;
-                let Object::Image(image) = self.object(i).clone() else { return None };
+            Syscall::Spawn { machine, image, run } => {
+                let (parent, machine, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
+                let (_, o, _) = self.allowed(d, *image, ObjectKind::Image, Rights::USE)?;
+                let Object::Image(image) = self.object(o).clone() else { return None };
+                let region = self.region_of(d, run.region)?;
+                if let Some(context) = run.context {
+                    self.allowed(d, context, ObjectKind::Context, Rights::USE)?;
+                }
+                let peak = peak(&image);
+                let physical = self.kernel.device().physical_qubits(run.patch)? as u64 * peak as u64;
+                let each = image.code.iter().map(|i| self.magic(&i.op, run.patch));
+                let (magic, most) = each.fold((0, 0), |(all, most), m| (all + m, m.max(most)));
+                let part = self.part(region);
                 let classes = image.code.iter().all(|i| rights.contains(i.op.class()));
-                let fits = peak(&image) <= quota.qubits.min(self.machine_size) && used.strands < quota.strands;
-                (*shots > 0 && slot_free && classes && fits).then_some(Effect::New(parent, Object::Strand(image)))
+                let fits = peak <= quota.qubits.min(part.qubits)
+                    && physical <= quota.physical_qubits
+                    && used.strands < quota.strands
+                    && most <= quota.magic
+                    && self.affords(part, &image, run.patch);
+                let total = magic.saturating_mul(run.shots);
+                let budget = self.within_budget(machine, 1, peak, total);
+                if run.deadline.is_some() {
+                    let unlimited = (quota.magic, quota.epochs) == (u64::MAX, u64::MAX) && run.context.is_none();
+                    let now = used.qubits.saturating_add(peak) <= quota.qubits
+                        && used.physical_qubits.saturating_add(physical) <= quota.physical_qubits
+                        && peak <= self.kernel.free_qubits();
+                    if !unlimited || !now {
+                        return None;
+                    }
+                }
+                let spawned = self.kernel.epoch();
+                let strand =
+                    Object::Strand(Box::new(Strand { image, image_object: o, run: *run, machine, region, spawned }));
+                let fine = run.shots > 0 && slot_free && classes && fits && budget;
+                fine.then_some(())?;
+                certain(run.deadline.is_none(), Effect::Spawned(parent, strand, total))
             }
             Syscall::Status { strand } => {
-                self.allowed(d, *strand, ObjectKind::Strand, Rights::READ).map(|_| Effect::Nothing)
+                self.allowed(d, *strand, ObjectKind::Strand, Rights::READ)?;
+                always(Effect::Nothing)
             }
             Syscall::Outcomes { strand, first, .. } => {
-                self.allowed(d, *strand, ObjectKind::Strand, Rights::READ)?;
-                match self.kernel.syscall(d, Syscall::Status { strand: *strand }) {
-                    Ok(Reply::Status(s)) => (*first < s.shots_done).then_some(Effect::Nothing),
-                    _ => None,
+                let (_, o, _) = self.allowed(d, *strand, ObjectKind::Strand, Rights::READ)?;
+                (*first < self.status(o).shots_done).then_some((Verdict::Always, Effect::Nothing))
+            }
+            Syscall::Pause { strand, .. } => self.movable(d, *strand).map(|_| (Verdict::Always, Effect::Nothing)),
+            Syscall::Migrate { strand, region } => {
+                let (_, strand) = self.movable(d, *strand)?;
+                let part = self.part(self.region_of(d, *region)?);
+                let fits = peak(&strand.image) <= part.qubits && self.affords(part, &strand.image, strand.run.patch);
+                fits.then_some((Verdict::Always, Effect::Nothing))
+            }
+            Syscall::Rollback { machine, strand } => {
+                let need = Rights::USE | Rights::COMPUTE;
+                let (_, machine, rights) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                match strand {
+                    Some(strand) => {
+                        let (o, strand) = self.movable(d, *strand)?;
+                        // What is undone is done again; how much that is, only the kernel knows.
+                        let all: u64 = strand.image.code.iter().map(|i| self.magic(&i.op, strand.run.patch)).sum();
+                        let most = all.saturating_mul(2).saturating_mul(strand.run.shots);
+                        let fits = self.within_budget(strand.machine, 0, 0, most);
+                        certain(fits && rights.contains(Rights::CLASSES), Effect::TakenBack(o, rights))
+                    }
+                    None if self.live_qubits().any(|(q, _)| self.owner(q) == d) => {
+                        certain(false, Effect::Spent { machine, magic: None })
+                    }
+                    None => always(Effect::Exactly(Reply::RolledBack(0))),
+                }
+            }
+            Syscall::Checkpoint { machine, strand } => {
+                let need = Rights::USE | Rights::CHECKPOINT;
+                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                let copies = self.kernel.device().spec().features.snapshot;
+                (slot_free && copies && used.checkpoints < quota.checkpoints).then_some(())?;
+                match strand {
+                    Some(strand) => {
+                        let of = Of::Strand(self.movable(d, *strand)?.0);
+                        always(Effect::New(parent, Object::Checkpoint(of)))
+                    }
+                    None => {
+                        self.live_qubits().find(|(q, _)| self.owner(*q) == d)?;
+                        let of = Of::Qubits(self.accounts[&d].version);
+                        // Qubits that are entangled with those of others cannot be copied.
+                        certain(self.unlinked(), Effect::New(parent, Object::Checkpoint(of)))
+                    }
+                }
+            }
+            Syscall::CheckpointStatus { checkpoint } => {
+                let (_, o, _) = self.allowed(d, *checkpoint, ObjectKind::Checkpoint, Rights::READ)?;
+                let Object::Checkpoint(of) = self.object(o) else { return None };
+                // That of a strand fails if the strand ends first.
+                certain(matches!(of, Of::Qubits(_)), Effect::Taken(*of))
+            }
+            Syscall::Restore { checkpoint } => {
+                let (_, o, _) = self.allowed(d, *checkpoint, ObjectKind::Checkpoint, Rights::USE)?;
+                let Object::Checkpoint(of) = *self.object(o) else { return None };
+                let (domain, checkpoint) = self.reader(o);
+                let taken = self.kernel.syscall(domain, Syscall::CheckpointStatus { checkpoint });
+                matches!(taken, Ok(Reply::Checkpoint(Some(_)))).then_some(())?;
+                match of {
+                    Of::Strand(s) => {
+                        self.live.contains(&s).then_some(())?;
+                        use StrandState::*;
+                        let status = self.status(s);
+                        let runs = matches!(status.state, Running | Held | Draining);
+                        let Object::Strand(strand) = self.object(s) else { return None };
+                        // What is done again counts again, what was undone does not.
+                        let (at, at_undone) = self.marks[&o];
+                        let undone = self.undone.get(&s).copied().unwrap_or(0);
+                        let again = (status.magic_states - 2 * undone).saturating_sub(at - 2 * at_undone);
+                        let again = again.saturating_mul(strand.run.shots);
+                        (runs && self.within_budget(strand.machine, 0, 0, again)).then_some(())?;
+                        always(Effect::Restored(s, o, again))
+                    }
+                    Of::Qubits(version) => {
+                        (self.accounts[&self.owner(o)].version == version).then_some(())?;
+                        certain(self.unlinked(), Effect::Nothing)
+                    }
                 }
             }
             Syscall::TakeQubit { machine } => {
-                let (parent, _) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | Rights::ALLOC)?;
-                let fits = used.qubits < quota.qubits && self.kernel.free_qubits() > 0;
-                (slot_free && fits).then_some(Effect::New(parent, Object::Qubit))
+                let need = Rights::USE | Rights::ALLOC;
+                let (parent, machine, _) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                let each = self.physical(Patch::default());
+                let fits = used.qubits < quota.qubits
+                    && used.physical_qubits.saturating_add(each) <= quota.physical_qubits
+                    && self.within_budget(machine, 0, 1, 0);
+                let quiet = self.quiet();
+                let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
+                (slot_free && fits && free > 0).then_some(())?;
+                certain(quiet, Effect::New(parent, Object::Qubit { machine, ready_at: 0 }))
+            }
+            Syscall::FreeQubit { qubit, uncompute } => {
+                let (_, o, _) = self.allowed(d, *qubit, ObjectKind::Qubit, Rights::CONTROL)?;
+                (!self.waits(o)).then_some(())?;
+                certain(!uncompute, Effect::Freed(o, *uncompute))
             }
             Syscall::Apply { machine, op, qubits } => {
-                self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | op.class())?;
+                let (_, machine, _) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | op.class())?;
                 let mut named = Vec::new();
                 for q in op.qubits() {
-                    let (i, _) = self.allowed(d, *qubits.get(q as usize)?, ObjectKind::Qubit, Rights::USE)?;
-                    named.push(self.capabilities[&i].object);
+                    let (_, o, _) = self.allowed(d, *qubits.get(q as usize)?, ObjectKind::Qubit, Rights::USE)?;
+                    named.push(o);
                 }
-                let one_space = named.iter().all(|&o| self.objects[o].1 == self.objects[named[0]].1);
+                let one_space = named.iter().all(|&o| self.owner(o) == self.owner(named[0]));
                 let distinct = (1..named.len()).all(|i| !named[..i].contains(&named[i]));
                 let own_call = matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence);
-                (one_space && distinct && !own_call && !named.is_empty() && op.angle().is_none_or(f64::is_finite))
-                    .then_some(Effect::Nothing)
+                let ready = named.iter().all(|&q| !self.waits(q));
+                let sound = distinct && !own_call && !named.is_empty() && op.angle().is_none_or(f64::is_finite);
+                let magic = self.magic(op, Patch::default());
+                let paid = magic == 0
+                    || magic <= quota.magic.saturating_sub(used.magic) && self.within_budget(machine, 0, 0, magic);
+                (one_space && sound && ready && paid).then_some(())?;
+                certain(magic == 0, Effect::Spent { machine, magic: Some(magic) })
             }
-            Syscall::Usage => Some(Effect::Exactly(Reply::Usage { used, quota })),
+            Syscall::Offer { machine, qubit, to, fidelity } => {
+                let need = Rights::USE | Rights::LINK;
+                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                let qubit = self.loose(d, *qubit)?;
+                let (_, o, _) = self.allowed(d, *to, ObjectKind::Domain, Rights::OFFER)?;
+                let Object::Domain(to) = *self.object(o) else { return None };
+                let theirs = self.quotas[&to];
+                let fits = to != d && slot_free && used.channels < quota.channels && {
+                    let used = self.used(to);
+                    used.slots < theirs.slots && used.channels < theirs.channels
+                };
+                let sound = *fidelity > 0.25 && *fidelity <= 1.0;
+                (fits && sound).then_some((Verdict::Always, Effect::Offered(parent, to, qubit, *fidelity)))
+            }
+            Syscall::Accept { machine, endpoint, qubit } => {
+                self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
+                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::USE)?;
+                let Object::Endpoint { channel, side } = *self.object(o) else { return None };
+                let c = &self.channels[channel];
+                let mine = side == 1 && c.ends[1].domain == d && c.state == ChannelState::Offered;
+                let qubit = self.loose(d, *qubit)?;
+                mine.then_some(())?;
+                let raw = self.kernel.device().spec().link.raw[0];
+                certain(c.asked <= raw, Effect::Accepted(channel, qubit))
+            }
+            Syscall::Teleport { machine, endpoint, qubit } => {
+                let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+                self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                let (channel, _) = self.half(d, *endpoint)?;
+                self.loose(d, *qubit)?;
+                always(Effect::Teleported(channel))
+            }
+            Syscall::SwapEntanglement { machine, endpoints } => {
+                let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+                self.allowed(d, *machine, ObjectKind::Machine, need)?;
+                let (a, b) = (self.half(d, endpoints[0])?, self.half(d, endpoints[1])?);
+                let far = |(channel, side): (usize, usize)| self.channels[channel].ends[1 - side].domain;
+                (a.0 != b.0 && far(a) != far(b)).then_some((Verdict::Always, Effect::Swapped(a, b)))
+            }
+            Syscall::CloseChannel { endpoint } => {
+                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::CONTROL)?;
+                let Object::Endpoint { channel, .. } = *self.object(o) else { return None };
+                always(Effect::Closed(channel))
+            }
+            Syscall::ChannelStatus { endpoint } => {
+                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::READ)?;
+                let Object::Endpoint { channel, .. } = *self.object(o) else { return None };
+                always(Effect::Channel(channel))
+            }
+            Syscall::Usage => always(Effect::Exactly(Reply::Usage { used, quota })),
         }
     }
 
-    fn apply(&mut self, d: DomainId, effect: Effect, reply: &Reply, call: &Syscall) -> Option<Handle> {
+    fn apply(&mut self, d: DomainId, effect: Effect, reply: &Reply, call: &Syscall) {
         let handle = if let Reply::Handle(h) = reply { Some(*h) } else { None };
-        let insert = |model: &mut Self, domain, object, rights, badge, parent| {
-            let handle = handle.expect("a handle");
-            assert!(model.find(domain, handle).is_none(), "{handle} is in use");
-            assert!(!model.freed.contains(&(domain, handle)), "{handle} was freed and came back");
-            let c = Capability { domain, handle, object, rights, badge, parent: Some(parent) };
-            model.capabilities.insert(model.next, c);
-            model.next += 1;
-        };
+        let new = || handle.expect("a handle");
         match effect {
             Effect::Nothing => {}
             Effect::Exactly(expected) => assert_eq!(*reply, expected, "{call:?}"),
             Effect::New(parent, object) => {
-                self.objects.push((object, d));
-                insert(self, d, self.objects.len() - 1, Rights::OBJECT, 0, parent);
+                match &object {
+                    Object::Region(part) => {
+                        self.shared.qubits -= part.qubits;
+                        self.shared.routes -= part.routes;
+                        self.shared.rate -= part.rate;
+                        self.shared.buffer -= part.buffer;
+                    }
+                    Object::Qubit { .. } => self.account(d).version += 1,
+                    _ => {}
+                }
+                let object = self.add(object, d);
+                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
             }
-            Effect::Derived(parent, target, rights, badge) => {
-                let object = self.capabilities[&parent].object;
-                insert(self, target, object, rights, badge, parent);
+            Effect::Spawned(parent, strand, magic) => {
+                if let Object::Strand(s) = &strand {
+                    self.charge(s.machine, magic);
+                }
+                let object = self.add(strand, d);
+                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
+            }
+            Effect::Derived(parent, target, rights, badge, budget) => {
+                let mut object = self.capabilities[&parent].object;
+                if let (Some(_), Object::Machine { depth, .. }) = (budget, self.object(object)) {
+                    let depth = depth + 1;
+                    object = self.add(Object::Machine { parent: Some(object), depth, budget, magic: 0 }, d);
+                }
+                self.insert(target, new(), object, rights, badge, parent);
             }
             Effect::NewDomain(parent, quota) => {
-                let id = self.kernel.domain_of(d, handle?).expect("the new domain");
+                let id = self.kernel.domain_of(d, new()).expect("the new domain");
                 assert!(self.quotas.insert(id, quota).is_none(), "{id:?} came back");
-                self.objects.push((Object::Domain(id), d));
-                insert(self, d, self.objects.len() - 1, Rights::OBJECT, 0, parent);
+                self.accounts.insert(id, Account::default());
+                let object = self.add(Object::Domain(id), d);
+                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
             }
             Effect::Delete(root, too) => {
                 let before = self.capabilities.len();
                 self.delete(root, too);
-                assert_eq!(*reply, Reply::Deleted((before - self.capabilities.len()) as u32), "{call:?}");
+                let count = (before - self.capabilities.len()) as u32;
+                assert_eq!(*reply, Reply::Deleted { count, more: false }, "{call:?}");
+            }
+            Effect::TakenBack(strand, rights) => {
+                let undone = self.status(strand).magic_states - self.costs[&strand];
+                let Object::Strand(s) = self.object(strand) else { panic!("not a strand") };
+                let (machine, again) = (s.machine, undone.saturating_mul(2).saturating_mul(s.run.shots));
+                assert!(undone == 0 || rights.contains(Rights::MAGIC), "{call:?} undid what it may not do");
+                assert!(undone == 0 || self.within_budget(machine, 0, 0, again), "{call:?} exceeds a budget");
+                self.charge(machine, again);
+                *self.undone.entry(strand).or_default() += undone;
+                self.account_of(strand).inexact = true;
+            }
+            Effect::Restored(strand, checkpoint, again) => {
+                if let Object::Strand(s) = self.object(strand) {
+                    self.charge(s.machine, again);
+                }
+                self.undone.insert(strand, self.marks[&checkpoint].1);
+                self.account_of(strand).inexact = true;
+            }
+            Effect::Spent { machine, magic } => self.spend(d, machine, magic, call),
+            Effect::Freed(qubit, uncompute) => {
+                let &Reply::Freed { dirty, undone } = reply else { panic!("{reply:?}") };
+                assert!(undone == 0 || uncompute && !dirty, "{call:?} {reply:?}");
+                let Object::Qubit { machine, .. } = *self.object(qubit) else { panic!("not a qubit") };
+                self.spend(d, machine, (undone == 0).then_some(0), call);
+                let root = self.capabilities.iter().find(|(_, c)| c.object == qubit).map(|(&i, _)| i);
+                self.delete(root.expect("a capability to the qubit"), true);
+                assert!(!self.live.contains(&qubit));
+            }
+            Effect::Taken(of) => {
+                let &Reply::Checkpoint(taken) = reply else { panic!("{reply:?}") };
+                assert!(taken.is_none_or(|epoch| epoch <= self.kernel.epoch()));
+                assert!(taken.is_some() || matches!(of, Of::Strand(_)), "a checkpoint of qubits is taken at once");
+            }
+            Effect::Offered(parent, to, qubit, asked) => {
+                let &Reply::Offered { endpoint, invitation } = reply else { panic!("{reply:?}") };
+                let channel = self.channels.len();
+                let near = self.add(Object::Endpoint { channel, side: 0 }, d);
+                let far = self.add(Object::Endpoint { channel, side: 1 }, to);
+                let near_capability = self.next;
+                self.insert(d, endpoint, near, Rights::OBJECT, 0, parent);
+                self.insert(to, invitation, far, Rights::OBJECT - Rights::GRANT, 0, near_capability);
+                let ends = [
+                    End { domain: d, qubit: Some(qubit), endpoint: near },
+                    End { domain: to, qubit: None, endpoint: far },
+                ];
+                self.channels.push(Channel { ends, state: ChannelState::Offered, asked, ready_at: 0 });
+            }
+            Effect::Accepted(channel, qubit) => {
+                let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
+                let c = &mut self.channels[channel];
+                assert_eq!(info.state, ChannelState::Linked);
+                assert!(info.fidelity >= c.asked - 1e-9 && info.pairs > 0 && info.ready_at > self.kernel.epoch());
+                (c.state, c.ready_at, c.ends[1].qubit) = (ChannelState::Linked, info.ready_at, Some(qubit));
+                for end in c.ends {
+                    let account = self.account(end.domain);
+                    account.version += 1;
+                    account.pairs += info.pairs;
+                    self.set_ready(end.qubit, info.ready_at);
+                }
+            }
+            Effect::Teleported(channel) => {
+                let Reply::Applied { outcomes, .. } = reply else { panic!("{reply:?}") };
+                assert_eq!(outcomes.len(), 2);
+                let c = &mut self.channels[channel];
+                c.state = ChannelState::Used;
+                c.ends.iter_mut().for_each(|e| e.qubit = None);
+            }
+            Effect::Swapped((first, side), (second, other_side)) => {
+                let other_far = self.channels[second].ends[1 - other_side];
+                let mine = [self.channels[first].ends[side].endpoint, self.channels[second].ends[other_side].endpoint];
+                self.channels[first].ends[side] = other_far;
+                let left = &mut self.channels[second];
+                left.ends = mine.map(|endpoint| End { domain: d, qubit: None, endpoint });
+                left.state = ChannelState::Closed;
+                self.objects[other_far.endpoint].0 = Object::Endpoint { channel: first, side };
+                for (side, endpoint) in mine.into_iter().enumerate() {
+                    self.objects[endpoint].0 = Object::Endpoint { channel: second, side };
+                }
+            }
+            Effect::Closed(channel) => self.close(channel),
+            Effect::Channel(channel) => {
+                let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
+                let c = &self.channels[channel];
+                assert_eq!(info.state, c.state, "{call:?}");
+                if c.state == ChannelState::Offered {
+                    assert_eq!(info.fidelity, c.asked);
+                }
             }
         }
-        handle
+    }
+
+    fn add(&mut self, object: Object, owner: DomainId) -> usize {
+        self.objects.push((object, owner));
+        self.live.insert(self.objects.len() - 1);
+        self.objects.len() - 1
+    }
+
+    fn insert(&mut self, domain: DomainId, handle: Handle, object: usize, rights: Rights, badge: u64, parent: usize) {
+        assert!(self.find(domain, handle).is_none(), "{handle} is in use");
+        assert!(!self.freed.contains(&(domain, handle)), "{handle} was freed and came back");
+        let c = Capability { domain, handle, object, rights, badge, parent: Some(parent) };
+        self.capabilities.insert(self.next, c);
+        self.next += 1;
+    }
+
+    fn account(&mut self, d: DomainId) -> &mut Account {
+        self.accounts.get_mut(&d).expect("a domain")
+    }
+
+    fn account_of(&mut self, object: usize) -> &mut Account {
+        self.account(self.owner(object))
+    }
+
+    /// Magic states that interactive qubits took: as many as the model says, or else as the kernel tells.
+    fn spend(&mut self, d: DomainId, machine: usize, magic: Option<u64>, call: &Syscall) {
+        let total = self.used(d).total_magic;
+        let spent = total - self.accounts[&d].magic;
+        assert!(magic.is_none_or(|m| m == spent), "{call:?} took {spent} magic states");
+        let quota = self.quotas[&d].magic;
+        assert!(spent == 0 || self.used(d).magic <= quota, "{call:?} exceeds the quota");
+        assert!(spent == 0 || self.within_budget(machine, 0, 0, spent), "{call:?} exceeds a budget");
+        self.charge(machine, spent);
+        let account = self.account(d);
+        account.told += spent;
+        account.magic = total;
+    }
+
+    fn set_ready(&mut self, qubit: Option<usize>, epoch: u64) {
+        if let Some(Object::Qubit { ready_at, .. }) = qubit.map(|q| &mut self.objects[q].0) {
+            *ready_at = epoch;
+        }
+    }
+
+    fn close(&mut self, channel: usize) {
+        let c = &mut self.channels[channel];
+        if !c.is_open() {
+            return;
+        }
+        let linked = c.state == ChannelState::Linked;
+        c.state = ChannelState::Closed;
+        let qubits = c.ends.map(|e| e.qubit);
+        c.ends.iter_mut().for_each(|e| e.qubit = None);
+        if linked {
+            qubits.into_iter().for_each(|q| self.set_ready(q, 0));
+        }
     }
 
     /// Removes what derives from `root`, and what dead domains held, until nothing changes.
@@ -337,10 +1098,9 @@ impl<D: Device> Model<D> {
         loop {
             let dies = |i: usize| doomed.contains(&i) && (too || i != root);
             let gone: Vec<DomainId> = self
-                .objects
+                .live
                 .iter()
-                .enumerate()
-                .filter_map(|(o, (object, _))| match object {
+                .filter_map(|&o| match self.object(o) {
                     Object::Domain(id) => {
                         let alive = self.capabilities.iter().any(|(i, c)| c.object == o && !dies(*i));
                         (!alive).then_some(*id)
@@ -367,42 +1127,125 @@ impl<D: Device> Model<D> {
         if !too {
             doomed.remove(&root);
         }
+        let mut named = BTreeSet::new();
         for i in doomed {
             if let Some(c) = self.capabilities.remove(&i) {
                 self.freed.insert((c.domain, c.handle));
+                named.insert(c.object);
             }
+        }
+        named.retain(|&o| !self.capabilities.values().any(|c| c.object == o));
+        for o in named {
+            self.live.remove(&o);
+            self.end(o);
+        }
+    }
+
+    /// What else ends with an object.
+    fn end(&mut self, o: usize) {
+        match *self.object(o) {
+            Object::Qubit { .. } => {
+                let of = |c: &Channel| c.ends.iter().any(|e| e.qubit == Some(o));
+                if let Some(channel) = self.channels.iter().position(of) {
+                    self.close(channel);
+                }
+                self.account_of(o).version += 1;
+            }
+            Object::Region(part) => {
+                self.shared.qubits += part.qubits;
+                self.shared.routes += part.routes;
+                self.shared.rate += part.rate;
+                self.shared.buffer += part.buffer;
+            }
+            Object::Endpoint { channel, .. } => self.close(channel),
+            Object::Strand(_) => {
+                let cost = self.costs.remove(&o).unwrap_or(0);
+                self.account_of(o).told += cost;
+            }
+            _ => {}
         }
     }
 
     /// What must hold after every step.
     pub fn check(&mut self) {
         let mut held = 0;
+        let mut issued: BTreeMap<DomainId, u64> = BTreeMap::new();
+        let strands = self.live_strands();
+        for (o, owner, strand) in &strands {
+            let s = self.status(*o);
+            self.check_strand(strand, &s);
+            self.costs.insert(*o, s.magic_states);
+            *issued.entry(*owner).or_default() += s.magic_states;
+        }
+        self.note_checkpoints();
         for (d, quota) in self.quotas.clone() {
             let used = self.used(d);
             let reply = self.kernel.syscall(d, Syscall::Usage);
             assert_eq!(reply, Ok(Reply::Usage { used, quota }), "{d:?}");
             held += used.qubits;
-            assert!(used.qubits <= quota.qubits && used.strands <= quota.strands, "{d:?} {used:?} {quota:?}");
-            assert!(used.instructions <= quota.instructions && used.slots <= quota.slots, "{d:?} {used:?} {quota:?}");
+            let within = used.qubits <= quota.qubits
+                && used.physical_qubits <= quota.physical_qubits
+                && used.strands <= quota.strands
+                && used.instructions <= quota.instructions
+                && used.slots <= quota.slots
+                && used.channels <= quota.channels
+                && used.checkpoints <= quota.checkpoints
+                && used.magic <= quota.magic
+                // A window's last epoch is for all strands of the domain.
+                && used.epochs < quota.epochs.saturating_add(quota.strands as u64);
+            assert!(within, "{d:?} {used:?} {quota:?}");
+            assert!(used.total_magic >= self.accounts[&d].magic, "{d:?} has less magic than before");
+            self.account(d).magic = used.total_magic;
+            let account = &self.accounts[&d];
+            let told = account.told + issued.get(&d).copied().unwrap_or(0);
+            assert!(account.inexact || told == used.total_magic, "{d:?} took {told} magic states: {used:?}");
             let mut listed = self.kernel.capabilities(d);
             listed.sort_by_key(|(h, ..)| *h);
             let mut ours: Vec<_> = self.capabilities.values().filter(|c| c.domain == d).collect();
             ours.sort_by_key(|c| c.handle);
-            let ours: Vec<_> = ours.iter().map(|c| (c.handle, kind(&self.objects[c.object].0), c.rights)).collect();
+            let ours: Vec<_> = ours.iter().map(|c| (c.handle, kind(self.object(c.object)), c.rights)).collect();
             assert_eq!(listed, ours, "{d:?}");
         }
         assert_eq!(held + self.kernel.free_qubits(), self.machine_size, "qubits are conserved");
+        let magic: u64 = self.accounts.values().map(|a| a.magic).sum();
+        assert!(magic <= self.kernel.epoch() * self.magic_rate, "more magic states than the machine made");
         for c in self.capabilities.values() {
             if let Some(p) = c.parent {
                 let parent = self.capabilities.get(&p).expect("a parent outlives its children");
-                let made = parent.object != c.object;
+                let made = kind(self.object(parent.object)) != kind(self.object(c.object));
+                let far = matches!(self.object(c.object), Object::Endpoint { .. }) && parent.object != c.object;
                 assert!(
-                    made || parent.rights.contains(c.rights),
+                    made || far || parent.rights.contains(c.rights),
                     "rights grew from {:?} to {:?}",
                     parent.rights,
                     c.rights
                 );
             }
+        }
+    }
+
+    /// Remembers what strands had cost when they came to a fence. They issue nothing before the next epoch.
+    fn note_checkpoints(&mut self) {
+        for o in self.live.clone() {
+            let Object::Checkpoint(Of::Strand(strand)) = *self.object(o) else { continue };
+            let (domain, checkpoint) = self.reader(o);
+            let reply = self.kernel.syscall(domain, Syscall::CheckpointStatus { checkpoint });
+            if !self.marks.contains_key(&o) && matches!(reply, Ok(Reply::Checkpoint(Some(_)))) {
+                let cost = (self.costs[&strand], self.undone.get(&strand).copied().unwrap_or(0));
+                self.marks.insert(o, cost);
+            }
+        }
+    }
+
+    fn check_strand(&self, strand: &Strand, s: &StrandStatus) {
+        assert!(s.shots_done <= s.shots && s.issued <= s.instructions, "{s:?}");
+        assert_eq!((s.shots, s.instructions as usize), (strand.run.shots, strand.image.code.len()));
+        assert_eq!(s.fault.is_some(), s.state == StrandState::Faulted, "{s:?}");
+        if s.state == StrandState::Done {
+            assert_eq!((s.shots_done, s.issued), (s.shots, s.instructions), "{s:?}");
+        }
+        if let Some(deadline) = strand.run.deadline {
+            assert!(s.state != StrandState::Waiting && s.epochs <= deadline / strand.run.shots, "late: {s:?}");
         }
     }
 
@@ -417,6 +1260,14 @@ impl<D: Device> Model<D> {
     }
 }
 
+/// Whether a call must be refused, may succeed, or must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Never,
+    Maybe,
+    Always,
+}
+
 #[derive(Clone, Debug)]
 enum Effect {
     Nothing,
@@ -424,7 +1275,26 @@ enum Effect {
     Exactly(Reply),
     /// A capability to a new object, derived from this one.
     New(usize, Object),
+    Spawned(usize, Object, u64),
     NewDomain(usize, Quota),
-    Derived(usize, DomainId, Rights, u64),
+    Derived(usize, DomainId, Rights, u64, Option<Budget>),
     Delete(usize, bool),
+    /// A strand takes back what it did, through a machine capability with these rights.
+    TakenBack(usize, Rights),
+    /// A strand goes back to a checkpoint, at the cost of so many magic states.
+    Restored(usize, usize, u64),
+    /// Magic states through a machine object, in a number that is known or not.
+    Spent {
+        machine: usize,
+        magic: Option<u64>,
+    },
+    Freed(usize, bool),
+    Taken(Of),
+    Offered(usize, DomainId, usize, f64),
+    Accepted(usize, usize),
+    Teleported(usize),
+    /// Channels with the sides that end at the caller.
+    Swapped((usize, usize), (usize, usize)),
+    Closed(usize),
+    Channel(usize),
 }
