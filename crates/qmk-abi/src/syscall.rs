@@ -15,7 +15,7 @@ pub struct Quota {
     pub physical_qubits: u64,
     /// Strands not yet destroyed.
     pub strands: u32,
-    /// Size of all admitted images together: instructions, condition terms and registers.
+    /// Size of all admitted images together: instructions, registers, and condition terms as often as they are read.
     pub instructions: u32,
     /// Occupied capability slots.
     pub slots: u32,
@@ -295,7 +295,8 @@ pub enum Syscall {
         target: Handle,
     },
     /// Deletes one capability and its descendants, in one bounded step; itself last. Call again while the reply says
-    /// that there are more.
+    /// that there are more. Where the target was a domain's last capability and is gone, what its space still holds
+    /// follows in the epochs to come.
     Delete {
         /// Capability to delete.
         target: Handle,

@@ -31,6 +31,8 @@ pub struct Admitted {
     pub classes: Rights,
     /// Most registers allocated at once.
     pub peak_qubits: u32,
+    /// Condition terms, counted as often as instructions read them.
+    pub terms_read: u32,
     /// Instructions that free a register which is neither measured nor known to be in a basis state.
     pub dirty_frees: u32,
     /// How often each instruction is the successor of another.
@@ -212,6 +214,7 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         image: Arc::new(image),
         classes,
         peak_qubits: peak,
+        terms_read: terms_read as u32,
         dirty_frees,
         predecessors,
         next,

@@ -171,13 +171,19 @@ impl<D: Device> Kernel<D> {
             Ok(_) => return argument("the fidelity takes more raw pairs than one channel may have"),
             Err(best) => return Err(KernelError::Fidelity { asked, raw, best }),
         };
+        // No one orders so many that others wait for ever.
+        let rate = link.pairs_per_epoch.max(1) as u64;
+        let latest = |domain| self.domain(domain).map_or(0, |d| d.link_until);
+        if latest(d).max(latest(offering.domain)) > self.epoch + MAX_PAIRS.div_ceil(rate) {
+            return not_ready("pairs that were ordered before are still being made");
+        }
         let (Some(a), Some(b)) = (self.space_of(offering.domain), self.space_of(d)) else {
             return not_now("the channel is closed");
         };
         let [_, x, y, z] = purified.weights;
         self.device.link((a, far), (b, register), [x, y, z]).map_err(device_error)?;
         self.pairs_due += purified.pairs;
-        let ready_at = self.epoch + self.pairs_due.div_ceil(link.pairs_per_epoch.max(1) as u64);
+        let ready_at = self.epoch + self.pairs_due.div_ceil(rate);
         for (domain, register) in [(offering.domain, far), (d, register)] {
             self.disturb(domain);
             if let Some(r) = self.register_mut(domain, register) {
@@ -192,6 +198,7 @@ impl<D: Device> Kernel<D> {
         self.count(&[offering.domain, d], |domain| {
             domain.used.total_pairs = domain.used.total_pairs.saturating_add(purified.pairs);
             domain.version += 1;
+            domain.link_until = ready_at;
         });
         let Some(channel) = self.channels.get_mut(id) else { return not_now("the channel is gone") };
         channel.end_mut(1).register = Some(register);

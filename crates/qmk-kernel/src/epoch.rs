@@ -41,7 +41,8 @@ impl<D: Device> Kernel<D> {
         if !issuing {
             report.ended = self.end();
         }
-        report.busy = self.regions.iter().any(|(_, r)| !(r.waiting.is_empty() && r.running.is_empty()));
+        report.busy =
+            !self.dying.is_empty() || self.regions.iter().any(|(_, r)| !(r.waiting.is_empty() && r.running.is_empty()));
         report
     }
 

@@ -89,6 +89,8 @@ pub(crate) struct Domain {
     pub(crate) context: u32,
     /// Its interactive qubits, if it has any.
     pub(crate) interactive: Option<Interactive>,
+    /// Epoch in which the last of its pairs is ready.
+    pub(crate) link_until: u64,
     /// Counts changes of which interactive qubits there are.
     pub(crate) version: u64,
     /// Turns at the device that its strands have had.
@@ -377,6 +379,7 @@ impl<D: Device> Kernel<D> {
             window_number: 0,
             context,
             interactive: None,
+            link_until: 0,
             version: 0,
             turns: 0,
             dead: false,
@@ -512,14 +515,21 @@ impl<D: Device> Kernel<D> {
     fn admit(&mut self, d: u32, machine: Handle, image: Image) -> Result<Reply> {
         let (_, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE)?;
         self.check_slots(d)?;
-        let size = image.code.len() as u64 + image.terms.len() as u64 + image.qubits as u64 + image.events as u64;
-        let total = self.domain(d).map_or(0, |d| d.used.instructions as u64) + size;
-        if self.domain(d).is_none_or(|d| total > d.quota.instructions as u64) {
+        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
+        let left = domain.quota.instructions.saturating_sub(domain.used.instructions) as u64;
+        let rest = image.code.len() as u64 + image.qubits as u64 + image.events as u64;
+        let mut size = rest + image.terms.len() as u64;
+        if size > left {
             return Err(KernelError::Quota(Limit::Instructions));
         }
         let image = Arc::new(admit(image, rights, self.limits).map_err(KernelError::Image)?);
+        // Instructions may share terms, which does not make them cheaper to keep.
+        size = size.max(rest + image.terms_read as u64);
+        if size > left {
+            return Err(KernelError::Quota(Limit::Instructions));
+        }
         if let Some(domain) = self.domain_mut(d) {
-            domain.used.instructions = total as u32;
+            domain.used.instructions += size as u32;
         }
         let object = Object::Image { owner: d, image, size: size as u32, needs: None };
         Ok(Reply::Handle(self.give(d, object, ObjectKind::Image, machine)?.1))

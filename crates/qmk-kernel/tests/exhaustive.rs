@@ -330,7 +330,7 @@ fn every_state_of_shared_qubits_keeps_tenants_apart() {
             }
             if kind == ObjectKind::Qubit {
                 calls.push(Syscall::Revoke { target });
-                calls.push(Syscall::FreeQubit { qubit: target, uncompute: false });
+                calls.push(Syscall::FreeQubit { qubit: target, uncompute: None });
                 let into = std::iter::once(None).chain(held.iter().map(|(h, ..)| Some(*h)));
                 let derive = |into| {
                     let with = |rights| Syscall::Derive { source: target, rights, badge: 0, into, budget: None };

@@ -138,7 +138,7 @@ impl World {
                 let op = if place == Place::Any && dice.one_in(4) { Op::T(0) } else { dice.of(&ops) };
                 Syscall::Apply { machine, op, qubits: vec![qubit, of(&mut dice, ObjectKind::Qubit)] }
             }
-            8 => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2) },
+            8 => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },
             9 => Syscall::Rollback { machine, strand: one_strand.filter(|_| place != Place::Shared) },
             10 | 11 => Syscall::Status { strand },
             12 => Syscall::Outcomes { strand, first: 0, count: 9 },

@@ -282,7 +282,7 @@ impl World {
             What::CheckpointStatus => Syscall::CheckpointStatus { checkpoint },
             What::Restore => Syscall::Restore { checkpoint },
             What::TakeQubit => Syscall::TakeQubit { machine },
-            What::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2) },
+            What::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },
             What::Apply => {
                 let pauli = dice.of(&[Pauli::X, Pauli::Y, Pauli::Z]);
                 let ops = [

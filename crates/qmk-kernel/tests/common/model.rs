@@ -187,7 +187,7 @@ pub fn labels(call: &Syscall) -> Vec<&'static str> {
         CheckpointStatus { .. } => vec!["CheckpointStatus"],
         Restore { .. } => vec!["Restore"],
         TakeQubit { .. } => vec!["TakeQubit"],
-        FreeQubit { uncompute, .. } => with("FreeQubit", &[(*uncompute, "FreeQubit with uncomputation")]),
+        FreeQubit { uncompute, .. } => with("FreeQubit", &[(uncompute.is_some(), "FreeQubit with uncomputation")]),
         Apply { .. } => vec!["Apply"],
         Offer { .. } => vec!["Offer"],
         Accept { .. } => vec!["Accept"],
@@ -201,7 +201,8 @@ pub fn labels(call: &Syscall) -> Vec<&'static str> {
 
 /// What quotas count as the size of an image.
 fn size(image: &Image) -> u64 {
-    image.code.len() as u64 + image.terms.len() as u64 + image.qubits as u64 + image.events as u64
+    let terms: usize = image.code.iter().filter_map(|i| Some(image.cond_terms(i.cond?).len())).sum();
+    image.code.len() as u64 + image.terms.len().max(terms) as u64 + image.qubits as u64 + image.events as u64
 }
 
 /// States in which a strand has not issued everything.
@@ -825,7 +826,11 @@ impl<D: Device> Model<D> {
             Syscall::FreeQubit { qubit, uncompute } => {
                 let (_, o, _) = self.allowed(d, *qubit, ObjectKind::Qubit, Rights::CONTROL)?;
                 (!self.waits(o)).then_some(())?;
-                certain(!uncompute, Effect::Freed(o, *uncompute))
+                let machine = match uncompute {
+                    Some(machine) => Some(self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?.1),
+                    None => None,
+                };
+                certain(machine.is_none(), Effect::Freed(o, machine))
             }
             Syscall::Apply { machine, op, qubits } => {
                 let (_, machine, _) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | op.class())?;
@@ -964,11 +969,12 @@ impl<D: Device> Model<D> {
                 self.account_of(strand).inexact = true;
             }
             Effect::Spent { machine, magic } => self.spend(d, machine, magic, call),
-            Effect::Freed(qubit, uncompute) => {
+            Effect::Freed(qubit, machine) => {
                 let &Reply::Freed { dirty, undone } = reply else { panic!("{reply:?}") };
-                assert!(undone == 0 || uncompute && !dirty, "{call:?} {reply:?}");
-                let Object::Qubit { machine, .. } = *self.object(qubit) else { panic!("not a qubit") };
-                self.spend(d, machine, (undone == 0).then_some(0), call);
+                assert!(undone == 0 || machine.is_some() && !dirty, "{call:?} {reply:?}");
+                if let Some(machine) = machine {
+                    self.spend(d, machine, (undone == 0).then_some(0), call);
+                }
                 let root = self.capabilities.iter().find(|(_, c)| c.object == qubit).map(|(&i, _)| i);
                 self.delete(root.expect("a capability to the qubit"), true);
                 assert!(!self.live.contains(&qubit));
@@ -1288,7 +1294,7 @@ enum Effect {
         machine: usize,
         magic: Option<u64>,
     },
-    Freed(usize, bool),
+    Freed(usize, Option<usize>),
     Taken(Of),
     Offered(usize, DomainId, usize, f64),
     Accepted(usize, usize),
