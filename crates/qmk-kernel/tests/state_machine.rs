@@ -611,6 +611,22 @@ fn large_subtrees_go_in_bounded_steps() {
     assert_eq!(gone, Ok(Reply::Deleted { count: 3, more: false }));
 }
 
+/// A domain whose last qubit is freed loses its space; the next one must not draw the same outcomes again.
+#[test]
+fn a_new_space_draws_new_outcomes() {
+    let (mut model, root, machine) = alone();
+    let mut ones = 0;
+    for _ in 0..64 {
+        let qubit = model.call(root, Syscall::TakeQubit { machine }).unwrap();
+        let apply = Syscall::Apply { machine, op: Op::Measure(Pauli::X, 0, 0), qubits: vec![qubit] };
+        let Ok(Reply::Applied { outcomes, .. }) = model.reply(root, apply) else { panic!() };
+        ones += outcomes[0] as u32;
+        model.call(root, Syscall::FreeQubit { qubit, uncompute: false });
+    }
+    // Fair coins leave this range once in 10^7 times.
+    assert!((11..=53).contains(&ones), "{ones} of 64");
+}
+
 #[test]
 fn outcomes_are_the_strands_own() {
     let (mut model, root, machine) = alone();
