@@ -85,7 +85,8 @@ impl<D: Device> Kernel<D> {
         if shared.waiting.iter().any(|&id| self.holds_up(id)) {
             return not_ready("a strand has waited too long for qubits");
         }
-        let (quota, seed) = (domain.quota, self.seed ^ (d as u64) << 32);
+        // A domain may have one space after another.
+        let (quota, seed) = (domain.quota, self.seed ^ (d as u64) << 32 ^ domain.version);
         self.check_budget(machine_object, 0, 1, 0)?;
         self.allocate(d, seed, quota.active)?;
         self.charge_budget(machine_object, 0, 1, 0);

@@ -136,7 +136,7 @@ struct World {
     images: Vec<Image>,
 }
 
-/// One tenant may do everything, one has small quotas, one neither magic nor the right to pass anything on.
+/// One tenant may do everything, one has small quotas, one neither magic nor the right to pass anything on, and a budget.
 fn boot(setup: &Setup) -> World {
     let config = SimConfig { decoded_per_epoch: setup.decoded, ..small(QUBITS) };
     let (mut model, root, machine) = Model::boot_on(Checked::with(config), LARGE);
@@ -148,7 +148,14 @@ fn boot(setup: &Setup) -> World {
         let control = model.call(root, Syscall::CreateDomain { machine, quota }).expect("root may");
         domains.push(model.kernel.domain_of(root, control).expect("it was just made"));
         controls.push(control);
-        give(&mut model, root, machine, rights, control);
+        let budget = (domains.len() == 4).then_some(Budget { strands: 3, qubits: 6, magic: 0 });
+        let derive = Syscall::Derive { source: machine, rights, badge: 7, into: Some(control), budget };
+        model.call(root, derive).expect("root may");
+    }
+    // Tenants hold a qubit of the root, which must not meet their own.
+    let qubit = model.call(root, Syscall::TakeQubit { machine }).expect("root may");
+    for control in controls.iter().copied() {
+        give(&mut model, root, qubit, Rights::OBJECT, control);
     }
     for (from, &into) in controls.iter().enumerate().filter(|_| setup.offers) {
         for (_, &to) in controls.iter().enumerate().filter(|(to, _)| *to != from) {
@@ -203,6 +210,7 @@ impl World {
         let number = |dice: &mut Dice, n| dice.below(n) as u32;
         let held = self.model.held(me);
         let own = |dice: &mut Dice| match dice.below(8) {
+            1 | 2 => strand,
             // What a domain has been given is seldom lost, or little happens.
             0 | 1.. if held.is_empty() => machine,
             0 => dice.of(&held),
@@ -335,7 +343,8 @@ impl World {
         }
         let me = self.domains[step.who];
         // Chance hardly ever meets what is allowed, so mostly the first of a few calls that is.
-        let tries = if dice.one_in(8) { 1 } else { 30 };
+        let chance = if step.what == What::Apply { 2 } else { 8 };
+        let tries = if dice.one_in(chance) { 1 } else { 30 };
         let mut call = self.draw(me, step.what, &mut dice);
         for _ in 1..tries {
             if self.model.allows(me, &call) != Verdict::Never {
@@ -609,6 +618,22 @@ fn large_subtrees_go_in_bounded_steps() {
     assert_eq!(untouched(kernel), before);
     let gone = kernel.syscall(root, Syscall::Revoke { target: machine });
     assert_eq!(gone, Ok(Reply::Deleted { count: 3, more: false }));
+}
+
+/// A domain whose last qubit is freed loses its space; the next one must not draw the same outcomes again.
+#[test]
+fn a_new_space_draws_new_outcomes() {
+    let (mut model, root, machine) = alone();
+    let mut ones = 0;
+    for _ in 0..64 {
+        let qubit = model.call(root, Syscall::TakeQubit { machine }).unwrap();
+        let apply = Syscall::Apply { machine, op: Op::Measure(Pauli::X, 0, 0), qubits: vec![qubit] };
+        let Ok(Reply::Applied { outcomes, .. }) = model.reply(root, apply) else { panic!() };
+        ones += outcomes[0] as u32;
+        model.call(root, Syscall::FreeQubit { qubit, uncompute: false });
+    }
+    // Fair coins leave this range once in 10^7 times.
+    assert!((11..=53).contains(&ones), "{ones} of 64");
 }
 
 #[test]
