@@ -33,7 +33,7 @@ impl Lab {
         lab.kernel.advance();
         let tenants = [(); N].map(|()| {
             let control = lab.handle(root, Syscall::CreateDomain { machine, quota });
-            let rights = Rights::USE | Rights::CLASSES - Rights::ADMIN;
+            let rights = Rights::USE | (Rights::CLASSES - Rights::ADMIN);
             let into = Some(control);
             let own = lab.handle(root, Syscall::Derive { source: machine, rights, badge: 0, into, budget: None });
             Tenant { id: lab.kernel.domain_of(root, control).expect("a domain"), control, machine: own }

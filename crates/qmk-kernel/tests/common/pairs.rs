@@ -125,7 +125,7 @@ impl Device for Pairs {
         }
         for event in op.writes() {
             // Some draws, different ones from time to time.
-            self.measured.insert(event, (self.log.len() + event as usize) % 3 != 0);
+            self.measured.insert(event, !(self.log.len() + event as usize).is_multiple_of(3));
         }
         self.log.push(Event::Perform(space, op));
         Ok(())
