@@ -630,7 +630,7 @@ fn a_new_space_draws_new_outcomes() {
         let apply = Syscall::Apply { machine, op: Op::Measure(Pauli::X, 0, 0), qubits: vec![qubit] };
         let Ok(Reply::Applied { outcomes, .. }) = model.reply(root, apply) else { panic!() };
         ones += outcomes[0] as u32;
-        model.call(root, Syscall::FreeQubit { qubit, uncompute: false });
+        model.call(root, Syscall::FreeQubit { qubit, uncompute: None });
     }
     // Fair coins leave this range once in 10^7 times.
     assert!((11..=53).contains(&ones), "{ones} of 64");
