@@ -18,9 +18,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod jobs;
 mod machine;
 mod program;
 pub mod replay;
+mod sessions;
+mod tenants;
 
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};

@@ -1,20 +1,20 @@
 //! Sessions and jobs over one kernel.
 
-use crate::program::{Program, count_outcomes};
+use crate::jobs::telemetry;
+use crate::program::Program;
+use crate::sessions::Session;
+use crate::tenants::Tenant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
-use qmk_abi::syscall::{Limit, Patch, Quota, Run, StrandState, StrandStatus};
-use qmk_abi::{Handle, KernelError, Rights, Syscall};
+use qmk_abi::syscall::{Limit, Quota};
+use qmk_abi::{Handle, KernelError, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Bytes of outcomes that one round of collecting reads, of all jobs together.
-const COLLECT_BYTES: u64 = 1 << 20;
 
 /// How long an epoch may keep callers waiting.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -71,90 +71,30 @@ impl Default for MachineConfig {
     }
 }
 
-struct Tenant {
-    domain: DomainId,
-    /// The capability to the domain, in the root's space.
-    control: Handle,
-    /// The tenant's machine capability, in its own space.
-    machine: Handle,
-    sessions: BTreeSet<String>,
-    /// When a session of it was last used.
-    used: u64,
-    /// Finished jobs, with their session and the bytes of their results.
-    kept: BTreeMap<u64, (String, usize)>,
-    kept_bytes: usize,
-}
-
-struct Session {
-    tenant: String,
-    /// Connection that created it, unless detached.
-    owner: Option<u64>,
-    /// Used again on that connection, and so bound to its life. A client that opens a connection per call never
-    /// does this, and its session outlives the connection.
-    bound: bool,
-    granted: Rights,
-    /// When it was last used.
-    used: u64,
-    machine: Handle,
-    jobs: BTreeMap<u64, Job>,
-}
-
-struct Job {
-    /// Until the job has ended.
-    program: Option<Arc<Program>>,
-    policy: Policy,
-    image: Handle,
-    strand: Handle,
-    state: JobState,
-    status: StrandStatus,
-    estimated: u64,
-    started: Instant,
-    outcomes: Outcomes,
-    result: Option<Arc<JobResult>>,
-    error: Option<String>,
-}
-
-/// What has been read of a job's outcomes.
-#[derive(Default)]
-struct Outcomes {
-    shots: u64,
-    counts: BTreeMap<Vec<u8>, u64>,
-    last: Vec<u8>,
-}
-
-/// A job whose outcomes have all been read.
-struct Finished {
-    session: String,
-    number: u64,
-    outcomes: Outcomes,
-    program: Arc<Program>,
-    report: RunReport,
-}
-
-struct State<D> {
-    kernel: Kernel<D>,
-    root: DomainId,
-    machine: Handle,
-    config: MachineConfig,
-    tenants: BTreeMap<String, Tenant>,
-    sessions: BTreeMap<String, Session>,
+pub(crate) struct State<D> {
+    pub(crate) kernel: Kernel<D>,
+    pub(crate) root: DomainId,
+    pub(crate) machine: Handle,
+    pub(crate) config: MachineConfig,
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+    pub(crate) sessions: BTreeMap<String, Session>,
     /// Unfinished jobs and their sessions.
-    unfinished: BTreeMap<u64, String>,
+    pub(crate) unfinished: BTreeMap<u64, String>,
     /// Job whose outcomes are read first.
-    first_read: u64,
+    pub(crate) first_read: u64,
     /// Counts uses of sessions.
-    uses: u64,
-    next_job: u64,
-    next_connection: u64,
-    stopping: bool,
+    pub(crate) uses: u64,
+    pub(crate) next_job: u64,
+    pub(crate) next_connection: u64,
+    pub(crate) stopping: bool,
 }
 
-struct Shared<D> {
-    state: Mutex<State<D>>,
+pub(crate) struct Shared<D> {
+    pub(crate) state: Mutex<State<D>>,
     /// Signalled when there is work for the kernel.
-    work: Condvar,
+    pub(crate) work: Condvar,
     /// Signalled when a job changed.
-    changed: Condvar,
+    pub(crate) changed: Condvar,
 }
 
 /// A machine: a kernel over a device, the services, and the thread that advances them.
@@ -260,22 +200,12 @@ fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
     }
 }
 
-/// What a round of collecting found.
-#[derive(Default)]
-struct Collected {
-    finished: Vec<Finished>,
-    /// Whether any job ended.
-    ended: bool,
-    /// Whether there are outcomes to read.
-    more: bool,
-}
-
-fn not_found<T>(what: ErrorCode) -> Result<T, RpcError> {
+pub(crate) fn not_found<T>(what: ErrorCode) -> Result<T, RpcError> {
     let message = if what == ErrorCode::JobNotFound { "no such job" } else { "no such session" };
     Err(RpcError::new(what, message))
 }
 
-fn kernel_error(e: KernelError) -> RpcError {
+pub(crate) fn kernel_error(e: KernelError) -> RpcError {
     let code = match &e {
         KernelError::Quota(_) => ErrorCode::QuotaExceeded,
         KernelError::Budget(_)
@@ -301,11 +231,11 @@ fn kernel_error(e: KernelError) -> RpcError {
 }
 
 impl<D: Device> State<D> {
-    fn call(&mut self, domain: DomainId, call: Syscall) -> Result<qmk_abi::Reply, RpcError> {
+    pub(crate) fn call(&mut self, domain: DomainId, call: Syscall) -> Result<qmk_abi::Reply, RpcError> {
         self.kernel.syscall(domain, call).map_err(kernel_error)
     }
 
-    fn handle(&mut self, domain: DomainId, call: Syscall) -> Result<Handle, RpcError> {
+    pub(crate) fn handle(&mut self, domain: DomainId, call: Syscall) -> Result<Handle, RpcError> {
         match self.call(domain, call)? {
             qmk_abi::Reply::Handle(h) => Ok(h),
             other => Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
@@ -313,7 +243,7 @@ impl<D: Device> State<D> {
     }
 
     /// Deletes a capability and all that derives from it.
-    fn delete(&mut self, domain: DomainId, target: Handle) -> Result<(), RpcError> {
+    pub(crate) fn delete(&mut self, domain: DomainId, target: Handle) -> Result<(), RpcError> {
         let mut begun = false;
         loop {
             match self.kernel.syscall(domain, Syscall::Delete { target }) {
@@ -324,474 +254,6 @@ impl<D: Device> State<D> {
                 Err(e) => return Err(kernel_error(e)),
             }
         }
-    }
-
-    fn quota(&self) -> Quota {
-        let device = self.kernel.device();
-        let machine = device.spec().logical_qubits;
-        let qubits = self.config.max_logical_qubits.unwrap_or(machine).min(machine);
-        let usual = device.physical_qubits(Patch::default()).map_or(u64::MAX, u64::from);
-        Quota {
-            qubits,
-            physical_qubits: self.config.max_physical_qubits.unwrap_or(usual.saturating_mul(qubits as u64)),
-            strands: self.config.max_jobs,
-            instructions: 1 << 24,
-            slots: 1 << 20,
-            channels: self.config.max_channels.unwrap_or(qubits / 2),
-            checkpoints: self.config.max_checkpoints,
-            active: self.config.max_active,
-            ..Quota::UNLIMITED
-        }
-    }
-
-    fn quota_info(&self) -> QuotaInfo {
-        let q = self.quota();
-        QuotaInfo {
-            max_logical_qubits: q.qubits as u64,
-            max_physical_qubits: q.physical_qubits,
-            max_channels: q.channels as u64,
-            max_jobs: q.strands as u64,
-        }
-    }
-
-    /// The tenant of this name, created on first use.
-    fn tenant(&mut self, name: &str) -> Result<(), RpcError> {
-        if self.tenants.contains_key(name) {
-            return Ok(());
-        }
-        if name.len() > 256 {
-            return Err(RpcError::new(ErrorCode::AuthFailed, "no such tenant"));
-        }
-        if self.tenants.len() >= self.config.max_tenants && !self.evict_tenant()? {
-            return Err(RpcError::new(
-                ErrorCode::ResourceExhausted,
-                "the machine has too many tenants; try again later",
-            ));
-        }
-        let (root, machine, quota) = (self.root, self.machine, self.quota());
-        let control = self.handle(root, Syscall::CreateDomain { machine, quota })?;
-        let rights = Rights::all() - Rights::ADMIN - Rights::GRANT;
-        let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control), budget: None };
-        let machine = self.handle(root, derive)?;
-        let domain = self
-            .kernel
-            .domain_of(root, control)
-            .ok_or_else(|| RpcError::new(ErrorCode::Internal, "the new domain is gone"))?;
-        let tenant = Tenant {
-            domain,
-            control,
-            machine,
-            sessions: BTreeSet::new(),
-            used: self.uses,
-            kept: BTreeMap::new(),
-            kept_bytes: 0,
-        };
-        self.tenants.insert(name.into(), tenant);
-        Ok(())
-    }
-
-    /// Notes that a request of a connection names a session.
-    fn touch(&mut self, id: &str, connection: u64) {
-        self.uses += 1;
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        session.used = self.uses;
-        session.bound |= session.owner == Some(connection);
-        if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
-            tenant.used = self.uses;
-        }
-    }
-
-    /// Sessions of a tenant that may be closed to make room. Clients that open a connection for each call leave theirs
-    /// behind, so not to have closed it cannot keep a session for ever.
-    fn idle_sessions<'a>(&self, tenant: &'a Tenant) -> Vec<&'a String> {
-        let busy: BTreeSet<&String> = self.unfinished.values().collect();
-        tenant.sessions.iter().filter(|id| !self.sessions[*id].bound && !busy.contains(id)).collect()
-    }
-
-    /// Closes the idle session of a tenant that was used least recently; false if there is none.
-    fn evict_session(&mut self, tenant: &str) -> Result<bool, RpcError> {
-        let idle = self.idle_sessions(&self.tenants[tenant]);
-        let Some(oldest) = idle.into_iter().min_by_key(|id| self.sessions[*id].used).cloned() else { return Ok(false) };
-        self.close_session(&oldest).map(|closed| closed.closed)
-    }
-
-    /// Forgets the tenant that was used least recently, of those that have no more than idle sessions; false if there
-    /// is none.
-    fn evict_tenant(&mut self) -> Result<bool, RpcError> {
-        let mut by_use: Vec<_> = self.tenants.iter().collect();
-        by_use.sort_by_key(|(_, t)| t.used);
-        let oldest = by_use.into_iter().find(|(_, t)| self.idle_sessions(t).len() == t.sessions.len());
-        let Some(name) = oldest.map(|(name, _)| name.clone()) else { return Ok(false) };
-        let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
-        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
-        // All that it held derives from what its domain held.
-        self.delete(self.root, tenant.control)?;
-        Ok(true)
-    }
-
-    fn create_session(&mut self, p: SessionCreate, connection: u64) -> Result<SessionInfo, RpcError> {
-        let name = p.tenant_id.unwrap_or_else(|| "default".into());
-        self.tenant(&name)?;
-        if self.tenants[&name].sessions.len() >= self.config.max_sessions && !self.evict_session(&name)? {
-            return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
-        }
-        let available = Rights::CLASSES - Rights::ADMIN;
-        let (mut granted, mut denied) = (Rights::empty(), Vec::new());
-        for cap in &p.requested {
-            match Rights::from_class_name(cap).filter(|r| available.contains(*r)) {
-                Some(r) => granted |= r,
-                None => denied.push(cap.clone()),
-            }
-        }
-        if p.requested.is_empty() {
-            granted = available;
-        }
-        let (domain, source) = (self.tenants[&name].domain, self.tenants[&name].machine);
-        // The service, not the kernel, knows which graphs imply CAP_COMPUTE and CAP_MEASURE.
-        let rights = granted | (Rights::OBJECT - Rights::GRANT) | Rights::COMPUTE | Rights::MEASURE;
-        let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None, budget: None })?;
-        let mut id = [0u8; 16];
-        getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
-        let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
-        let owner = (!p.detached).then_some(connection);
-        self.uses += 1;
-        if let Some(tenant) = self.tenants.get_mut(&name) {
-            tenant.used = self.uses;
-            tenant.sessions.insert(session_id.clone());
-        }
-        let (used, jobs) = (self.uses, BTreeMap::new());
-        let session = Session { tenant: name, owner, bound: false, granted, used, machine, jobs };
-        self.sessions.insert(session_id.clone(), session);
-        Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
-    }
-
-    fn session(&self, id: &str) -> Result<&Session, RpcError> {
-        self.sessions.get(id).map_or_else(|| not_found(ErrorCode::SessionNotFound), Ok)
-    }
-
-    fn close_session(&mut self, id: &str) -> Result<Closed, RpcError> {
-        let Some(session) = self.sessions.remove(id) else { return not_found(ErrorCode::SessionNotFound) };
-        let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
-        tenant.sessions.remove(id);
-        for number in session.jobs.keys() {
-            self.unfinished.remove(number);
-            tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
-        }
-        let domain = tenant.domain;
-        // Everything the session made derives from its machine capability.
-        self.delete(domain, session.machine)?;
-        Ok(Closed { closed: true })
-    }
-
-    fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<Submitted, RpcError> {
-        let session = self.session(&p.session_id)?;
-        let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
-        let policy = p.policy.clone();
-        let instructions = program.image.code.len() as u32;
-        let patch = program.patch();
-        let device = self.kernel.device();
-        if device.physical_qubits(patch).is_none() {
-            return Err(program.unavailable());
-        }
-        let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
-        let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
-        let run = Run {
-            shots: policy.shots,
-            seed: policy.seed,
-            priority: policy.priority,
-            deadline: policy.deadline_epochs,
-            patch,
-            ..Run::default()
-        };
-        let strand = match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {
-            Ok(qmk_abi::Reply::Handle(strand)) => strand,
-            Ok(other) => return Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
-            Err(e) => {
-                self.delete(domain, image)?;
-                let late = matches!(e, KernelError::Deadline { .. });
-                let mut e = kernel_error(e);
-                if late {
-                    e.message += &format!("; {} shots take at least {estimated} epochs", policy.shots);
-                }
-                return Err(e);
-            }
-        };
-        let number = self.next_job;
-        self.next_job += 1;
-        let status = StrandStatus {
-            state: StrandState::Waiting,
-            epochs: 0,
-            waited: 0,
-            issued: 0,
-            instructions,
-            shots_done: 0,
-            shots: policy.shots,
-            magic_states: 0,
-            peak_active: 0,
-            dirty_frees: 0,
-            fault: None,
-        };
-        let kept = self.config.kept_jobs;
-        let session = self.sessions.get_mut(&p.session_id).expect("looked up above");
-        let job = Job {
-            program: Some(Arc::new(program)),
-            policy,
-            image,
-            strand,
-            state: JobState::Queued,
-            status,
-            estimated,
-            started: Instant::now(),
-            outcomes: Outcomes::default(),
-            result: None,
-            error: None,
-        };
-        session.jobs.insert(number, job);
-        self.unfinished.insert(number, p.session_id.clone());
-        let ended: Vec<u64> = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n).collect();
-        for &old in ended.iter().take(ended.len().saturating_sub(kept)) {
-            self.forget(&p.session_id, old);
-        }
-        Ok(Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated })
-    }
-
-    /// Brings job states up to date with their strands and reads outcomes, as many as do not hold up callers.
-    fn collect(&mut self) -> Collected {
-        let mut collected = Collected::default();
-        let mut left = COLLECT_BYTES;
-        let share = left / (self.unfinished.len() as u64).max(1);
-        let numbers = self.unfinished.range(self.first_read..).chain(self.unfinished.range(..self.first_read));
-        let numbers: Vec<(u64, String)> = numbers.map(|(&n, s)| (n, s.clone())).collect();
-        self.first_read = 0;
-        for (number, id) in numbers {
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let domain = self.tenants[&session.tenant].domain;
-            let Some(job) = session.jobs.get_mut(&number) else { continue };
-            let Some(program) = job.program.clone() else { continue };
-            let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
-            let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
-            job.status = status;
-            let stride = program.stride as u64;
-            let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
-            if left == 0 && unread(job) > 0 && self.first_read == 0 {
-                self.first_read = number;
-            }
-            let mut mine = share.max(stride + 8).min(left);
-            while unread(job) > 0 && mine > 0 && stride > 0 {
-                let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
-                let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
-                let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
-                let shots = job.outcomes.add(&bytes, program.stride);
-                if shots == 0 {
-                    break;
-                }
-                let cost = shots * (stride + 8);
-                (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
-            }
-            let width = program.width + KEY_BYTES;
-            if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
-                job.error = Some(format!(
-                    "its {} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
-                     run fewer shots at a time or measure fewer qubits",
-                    job.outcomes.counts.len(),
-                    self.config.kept_bytes
-                ));
-                job.state = JobState::Failed;
-            } else {
-                job.state = match job.status.state {
-                    StrandState::Waiting => JobState::Queued,
-                    StrandState::Faulted => JobState::Failed,
-                    // A finished strand is a running job until its outcomes are read and named.
-                    _ => JobState::Running,
-                };
-            }
-            if job.state == JobState::Failed {
-                let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
-                job.error = job.error.take().or(fault);
-                self.end(&id, number, 0);
-                collected.ended = true;
-            } else if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
-                let mut outcomes = std::mem::take(&mut job.outcomes);
-                if stride == 0 {
-                    outcomes.counts.insert(Vec::new(), job.policy.shots);
-                }
-                let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
-                report.t_states = job.status.magic_states;
-                report.peak_active_qubits = job.status.peak_active;
-                report.warnings.extend(dirty(job.status.dirty_frees));
-                report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
-                collected.finished.push(Finished { session: id, number, outcomes, program, report });
-                collected.ended = true;
-            } else {
-                collected.more |= unread(job) > 0;
-            }
-        }
-        collected
-    }
-
-    /// Keeps the result of a finished job, unless it is gone by now.
-    fn keep(&mut self, session: &str, number: u64, result: JobResult) {
-        let job = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number));
-        let Some(job) = job.filter(|j| !j.state.ended()) else { return };
-        let counts: usize = result.report.counts.keys().map(|k| k.len() + KEY_BYTES).sum();
-        let names: usize = result.report.events.iter().map(|e| 2 * (e.len() + KEY_BYTES)).sum();
-        job.state = JobState::Completed;
-        job.result = Some(Arc::new(result));
-        self.end(session, number, counts + names);
-    }
-
-    /// Gives back what an ended job held in the kernel, and forgets the oldest results of a tenant that keeps too much.
-    fn end(&mut self, session: &str, number: u64, bytes: usize) {
-        self.unfinished.remove(&number);
-        let Some(owner) = self.sessions.get_mut(session) else { return };
-        let (Some(tenant), Some(job)) = (self.tenants.get_mut(&owner.tenant), owner.jobs.get_mut(&number)) else {
-            return;
-        };
-        job.program = None;
-        job.outcomes = Outcomes::default();
-        let (domain, held) = (tenant.domain, [job.strand, job.image]);
-        tenant.kept.insert(number, (session.into(), bytes));
-        tenant.kept_bytes += bytes;
-        let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
-        let mut old = Vec::new();
-        for (&n, (session, bytes)) in tenant.kept.iter().filter(|(n, (_, bytes))| **n != number && *bytes > 0) {
-            if excess == 0 {
-                break;
-            }
-            excess = excess.saturating_sub(*bytes);
-            old.push((session.clone(), n));
-        }
-        for target in held {
-            // No one else holds them.
-            let _ = self.delete(domain, target);
-        }
-        for (session, n) in old {
-            self.forget(&session, n);
-        }
-    }
-
-    /// Forgets an ended job.
-    fn forget(&mut self, session: &str, number: u64) {
-        let Some(session) = self.sessions.get_mut(session) else { return };
-        session.jobs.remove(&number);
-        if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
-            tenant.kept_bytes -= tenant.kept.remove(&number).map_or(0, |(_, bytes)| bytes);
-        }
-    }
-
-    fn job(&self, session: &str, job: &str) -> Result<&Job, RpcError> {
-        let session = self.session(session)?;
-        job_number(job).and_then(|n| session.jobs.get(&n)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
-    }
-
-    fn status(&self, session: &str, id: &str) -> Result<JobStatus, RpcError> {
-        let job = self.job(session, id)?;
-        let s = &job.status;
-        // The first pass issues; the shots that follow repeat its schedule.
-        let executed = match s.shots_done {
-            0 => s.issued as u64,
-            n => n.saturating_mul(s.instructions as u64),
-        };
-        Ok(JobStatus {
-            job_id: id.into(),
-            state: job.state,
-            progress: Progress {
-                current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
-                total_epochs: job.result.as_ref().map_or(job.estimated, |r| r.report.epochs.total),
-                nodes_executed: executed,
-                nodes_total: s.shots.saturating_mul(s.instructions as u64),
-            },
-            events: job.result.as_ref().map(|r| r.last_shot.clone()),
-            telemetry: job.result.as_ref().map(|_| telemetry(job)),
-            error: job.error.clone(),
-        })
-    }
-
-    fn cancel(&mut self, session: &str, id: &str) -> Result<Cancelled, RpcError> {
-        let job = self.job(session, id)?;
-        if job.state.ended() {
-            return Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} has already ended")));
-        }
-        let epoch = self.kernel.epoch();
-        if let Some(number) = job_number(id) {
-            if let Some(job) = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number)) {
-                job.state = JobState::Cancelled;
-            }
-            self.end(session, number, 0);
-        }
-        Ok(Cancelled { job_id: id.into(), state: JobState::Cancelled, cancelled_at_epoch: epoch })
-    }
-
-    fn resources(&mut self, session: &str) -> Result<Resources, RpcError> {
-        let domain = self.tenants[&self.session(session)?.tenant].domain;
-        let qmk_abi::Reply::Usage { used, .. } = self.call(domain, Syscall::Usage)? else {
-            return Err(RpcError::new(ErrorCode::Internal, "unexpected reply"));
-        };
-        Ok(Resources {
-            machine: MachineInfo {
-                logical_qubits: self.kernel.device().spec().logical_qubits as u64,
-                logical_qubits_free: self.kernel.free_qubits() as u64,
-                epoch: self.kernel.epoch(),
-                epoch_us: 7.0,
-            },
-            usage: Usage { logical_qubits: used.qubits as u64, jobs: used.strands as u64 },
-            quota: self.quota_info(),
-        })
-    }
-}
-
-/// What to say of qubits that are freed while something may still depend on them.
-fn dirty(frees: u32) -> Option<String> {
-    let what = match frees {
-        0 => return None,
-        1 => "1 qubit is".into(),
-        n => format!("{n} qubits are"),
-    };
-    Some(format!("{what} freed without being measured; their state is reset first"))
-}
-
-fn telemetry(job: &Job) -> Telemetry {
-    let Some(r) = &job.result else { return Telemetry::default() };
-    Telemetry {
-        total_epochs: r.report.epochs.total,
-        total_gates: job.status.shots.saturating_mul(job.status.instructions as u64),
-        physical_qubits_used: r.report.physical_qubits,
-        decoder_cycles: r.report.epochs.total,
-        execution_time_ms: r.report.wall_ms,
-    }
-}
-
-/// The number in a job's name. Each job has one name.
-fn job_number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("job_")?;
-    let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-    digits.parse().ok().filter(|_| canonical)
-}
-
-/// What a key of a map takes beside its text, about.
-const KEY_BYTES: usize = 48;
-
-impl Outcomes {
-    /// Adds packed outcomes; returns the number of shots.
-    fn add(&mut self, bytes: &[u8], stride: usize) -> u64 {
-        for shot in bytes.chunks_exact(stride) {
-            match self.counts.get_mut(shot) {
-                Some(n) => *n += 1,
-                None => _ = self.counts.insert(shot.to_vec(), 1),
-            }
-        }
-        let shots = (bytes.len() / stride) as u64;
-        self.shots += shots;
-        self.last = bytes[bytes.len().saturating_sub(stride)..].to_vec();
-        shots
-    }
-}
-
-impl Finished {
-    fn result(mut self) -> JobResult {
-        self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
-        let last_shot = self.program.values(&self.outcomes.last);
-        JobResult { job_id: format!("job_{}", self.number), last_shot, report: self.report }
     }
 }
 

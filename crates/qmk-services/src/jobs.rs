@@ -1,0 +1,352 @@
+//! Jobs: programs under way, and their results.
+
+use crate::machine::{State, kernel_error, not_found};
+use crate::program::{Program, count_outcomes};
+use qmk_abi::rpc::*;
+use qmk_abi::syscall::{Run, StrandState, StrandStatus};
+use qmk_abi::{Handle, KernelError, Syscall};
+use qmk_kernel::hal::Device;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes of outcomes that one round of collecting reads, of all jobs together.
+const COLLECT_BYTES: u64 = 1 << 20;
+
+/// What a key of a map takes beside its text, about.
+const KEY_BYTES: usize = 48;
+
+pub(crate) struct Job {
+    /// Until the job has ended.
+    pub(crate) program: Option<Arc<Program>>,
+    pub(crate) policy: Policy,
+    pub(crate) image: Handle,
+    pub(crate) strand: Handle,
+    pub(crate) state: JobState,
+    pub(crate) status: StrandStatus,
+    pub(crate) estimated: u64,
+    pub(crate) started: Instant,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) result: Option<Arc<JobResult>>,
+    pub(crate) error: Option<String>,
+}
+
+/// What has been read of a job's outcomes.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    pub(crate) shots: u64,
+    pub(crate) counts: BTreeMap<Vec<u8>, u64>,
+    pub(crate) last: Vec<u8>,
+}
+
+/// A job whose outcomes have all been read.
+pub(crate) struct Finished {
+    pub(crate) session: String,
+    pub(crate) number: u64,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) program: Arc<Program>,
+    pub(crate) report: RunReport,
+}
+
+/// What a round of collecting found.
+#[derive(Default)]
+pub(crate) struct Collected {
+    pub(crate) finished: Vec<Finished>,
+    /// Whether any job ended.
+    pub(crate) ended: bool,
+    /// Whether there are outcomes to read.
+    pub(crate) more: bool,
+}
+
+impl<D: Device> State<D> {
+    pub(crate) fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<Submitted, RpcError> {
+        let session = self.session(&p.session_id)?;
+        let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
+        let policy = p.policy.clone();
+        let instructions = program.image.code.len() as u32;
+        let patch = program.patch();
+        let device = self.kernel.device();
+        if device.physical_qubits(patch).is_none() {
+            return Err(program.unavailable());
+        }
+        let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
+        let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
+        let run = Run {
+            shots: policy.shots,
+            seed: policy.seed,
+            priority: policy.priority,
+            deadline: policy.deadline_epochs,
+            patch,
+            ..Run::default()
+        };
+        let strand = match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {
+            Ok(qmk_abi::Reply::Handle(strand)) => strand,
+            Ok(other) => return Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
+            Err(e) => {
+                self.delete(domain, image)?;
+                let late = matches!(e, KernelError::Deadline { .. });
+                let mut e = kernel_error(e);
+                if late {
+                    e.message += &format!("; {} shots take at least {estimated} epochs", policy.shots);
+                }
+                return Err(e);
+            }
+        };
+        let number = self.next_job;
+        self.next_job += 1;
+        let status = StrandStatus {
+            state: StrandState::Waiting,
+            epochs: 0,
+            waited: 0,
+            issued: 0,
+            instructions,
+            shots_done: 0,
+            shots: policy.shots,
+            magic_states: 0,
+            peak_active: 0,
+            dirty_frees: 0,
+            fault: None,
+        };
+        let kept = self.config.kept_jobs;
+        let session = self.sessions.get_mut(&p.session_id).expect("looked up above");
+        let job = Job {
+            program: Some(Arc::new(program)),
+            policy,
+            image,
+            strand,
+            state: JobState::Queued,
+            status,
+            estimated,
+            started: Instant::now(),
+            outcomes: Outcomes::default(),
+            result: None,
+            error: None,
+        };
+        session.jobs.insert(number, job);
+        self.unfinished.insert(number, p.session_id.clone());
+        let ended: Vec<u64> = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n).collect();
+        for &old in ended.iter().take(ended.len().saturating_sub(kept)) {
+            self.forget(&p.session_id, old);
+        }
+        Ok(Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated })
+    }
+
+    /// Brings job states up to date with their strands and reads outcomes, as many as do not hold up callers.
+    pub(crate) fn collect(&mut self) -> Collected {
+        let mut collected = Collected::default();
+        let mut left = COLLECT_BYTES;
+        let share = left / (self.unfinished.len() as u64).max(1);
+        let numbers = self.unfinished.range(self.first_read..).chain(self.unfinished.range(..self.first_read));
+        let numbers: Vec<(u64, String)> = numbers.map(|(&n, s)| (n, s.clone())).collect();
+        self.first_read = 0;
+        for (number, id) in numbers {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let domain = self.tenants[&session.tenant].domain;
+            let Some(job) = session.jobs.get_mut(&number) else { continue };
+            let Some(program) = job.program.clone() else { continue };
+            let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
+            let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
+            job.status = status;
+            let stride = program.stride as u64;
+            let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
+            if left == 0 && unread(job) > 0 && self.first_read == 0 {
+                self.first_read = number;
+            }
+            let mut mine = share.max(stride + 8).min(left);
+            while unread(job) > 0 && mine > 0 && stride > 0 {
+                let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
+                let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
+                let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
+                let shots = job.outcomes.add(&bytes, program.stride);
+                if shots == 0 {
+                    break;
+                }
+                let cost = shots * (stride + 8);
+                (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
+            }
+            let width = program.width + KEY_BYTES;
+            if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
+                job.error = Some(format!(
+                    "its {} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
+                     run fewer shots at a time or measure fewer qubits",
+                    job.outcomes.counts.len(),
+                    self.config.kept_bytes
+                ));
+                job.state = JobState::Failed;
+            } else {
+                job.state = match job.status.state {
+                    StrandState::Waiting => JobState::Queued,
+                    StrandState::Faulted => JobState::Failed,
+                    // A finished strand is a running job until its outcomes are read and named.
+                    _ => JobState::Running,
+                };
+            }
+            if job.state == JobState::Failed {
+                let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
+                job.error = job.error.take().or(fault);
+                self.end(&id, number, 0);
+                collected.ended = true;
+            } else if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
+                let mut outcomes = std::mem::take(&mut job.outcomes);
+                if stride == 0 {
+                    outcomes.counts.insert(Vec::new(), job.policy.shots);
+                }
+                let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
+                report.t_states = job.status.magic_states;
+                report.peak_active_qubits = job.status.peak_active;
+                report.warnings.extend(dirty(job.status.dirty_frees));
+                report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
+                collected.finished.push(Finished { session: id, number, outcomes, program, report });
+                collected.ended = true;
+            } else {
+                collected.more |= unread(job) > 0;
+            }
+        }
+        collected
+    }
+
+    /// Keeps the result of a finished job, unless it is gone by now.
+    pub(crate) fn keep(&mut self, session: &str, number: u64, result: JobResult) {
+        let job = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number));
+        let Some(job) = job.filter(|j| !j.state.ended()) else { return };
+        let counts: usize = result.report.counts.keys().map(|k| k.len() + KEY_BYTES).sum();
+        let names: usize = result.report.events.iter().map(|e| 2 * (e.len() + KEY_BYTES)).sum();
+        job.state = JobState::Completed;
+        job.result = Some(Arc::new(result));
+        self.end(session, number, counts + names);
+    }
+
+    /// Gives back what an ended job held in the kernel, and forgets the oldest results of a tenant that keeps too much.
+    pub(crate) fn end(&mut self, session: &str, number: u64, bytes: usize) {
+        self.unfinished.remove(&number);
+        let Some(owner) = self.sessions.get_mut(session) else { return };
+        let (Some(tenant), Some(job)) = (self.tenants.get_mut(&owner.tenant), owner.jobs.get_mut(&number)) else {
+            return;
+        };
+        job.program = None;
+        job.outcomes = Outcomes::default();
+        let (domain, held) = (tenant.domain, [job.strand, job.image]);
+        tenant.kept.insert(number, (session.into(), bytes));
+        tenant.kept_bytes += bytes;
+        let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
+        let mut old = Vec::new();
+        for (&n, (session, bytes)) in tenant.kept.iter().filter(|(n, (_, bytes))| **n != number && *bytes > 0) {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(*bytes);
+            old.push((session.clone(), n));
+        }
+        for target in held {
+            // No one else holds them.
+            let _ = self.delete(domain, target);
+        }
+        for (session, n) in old {
+            self.forget(&session, n);
+        }
+    }
+
+    /// Forgets an ended job.
+    pub(crate) fn forget(&mut self, session: &str, number: u64) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        session.jobs.remove(&number);
+        if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
+            tenant.kept_bytes -= tenant.kept.remove(&number).map_or(0, |(_, bytes)| bytes);
+        }
+    }
+
+    pub(crate) fn job(&self, session: &str, job: &str) -> Result<&Job, RpcError> {
+        let session = self.session(session)?;
+        job_number(job).and_then(|n| session.jobs.get(&n)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
+    }
+
+    pub(crate) fn status(&self, session: &str, id: &str) -> Result<JobStatus, RpcError> {
+        let job = self.job(session, id)?;
+        let s = &job.status;
+        // The first pass issues; the shots that follow repeat its schedule.
+        let executed = match s.shots_done {
+            0 => s.issued as u64,
+            n => n.saturating_mul(s.instructions as u64),
+        };
+        Ok(JobStatus {
+            job_id: id.into(),
+            state: job.state,
+            progress: Progress {
+                current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
+                total_epochs: job.result.as_ref().map_or(job.estimated, |r| r.report.epochs.total),
+                nodes_executed: executed,
+                nodes_total: s.shots.saturating_mul(s.instructions as u64),
+            },
+            events: job.result.as_ref().map(|r| r.last_shot.clone()),
+            telemetry: job.result.as_ref().map(|_| telemetry(job)),
+            error: job.error.clone(),
+        })
+    }
+
+    pub(crate) fn cancel(&mut self, session: &str, id: &str) -> Result<Cancelled, RpcError> {
+        let job = self.job(session, id)?;
+        if job.state.ended() {
+            return Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} has already ended")));
+        }
+        let epoch = self.kernel.epoch();
+        if let Some(number) = job_number(id) {
+            if let Some(job) = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number)) {
+                job.state = JobState::Cancelled;
+            }
+            self.end(session, number, 0);
+        }
+        Ok(Cancelled { job_id: id.into(), state: JobState::Cancelled, cancelled_at_epoch: epoch })
+    }
+}
+
+impl Outcomes {
+    /// Adds packed outcomes; returns the number of shots.
+    pub(crate) fn add(&mut self, bytes: &[u8], stride: usize) -> u64 {
+        for shot in bytes.chunks_exact(stride) {
+            match self.counts.get_mut(shot) {
+                Some(n) => *n += 1,
+                None => _ = self.counts.insert(shot.to_vec(), 1),
+            }
+        }
+        let shots = (bytes.len() / stride) as u64;
+        self.shots += shots;
+        self.last = bytes[bytes.len().saturating_sub(stride)..].to_vec();
+        shots
+    }
+}
+
+impl Finished {
+    pub(crate) fn result(mut self) -> JobResult {
+        self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
+        let last_shot = self.program.values(&self.outcomes.last);
+        JobResult { job_id: format!("job_{}", self.number), last_shot, report: self.report }
+    }
+}
+
+/// What to say of qubits that are freed while something may still depend on them.
+fn dirty(frees: u32) -> Option<String> {
+    let what = match frees {
+        0 => return None,
+        1 => "1 qubit is".into(),
+        n => format!("{n} qubits are"),
+    };
+    Some(format!("{what} freed without being measured; their state is reset first"))
+}
+
+pub(crate) fn telemetry(job: &Job) -> Telemetry {
+    let Some(r) = &job.result else { return Telemetry::default() };
+    Telemetry {
+        total_epochs: r.report.epochs.total,
+        total_gates: job.status.shots.saturating_mul(job.status.instructions as u64),
+        physical_qubits_used: r.report.physical_qubits,
+        decoder_cycles: r.report.epochs.total,
+        execution_time_ms: r.report.wall_ms,
+    }
+}
+
+/// The number in a job's name. Each job has one name.
+fn job_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("job_")?;
+    let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| canonical)
+}
