@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod jobs;
+pub mod journal;
 mod machine;
 mod program;
 pub mod replay;
