@@ -308,6 +308,8 @@ impl Strand {
 
     fn issue_ranked<D: Device>(&mut self, device: &mut D, open: &mut Open, turn: u32, owner_magic: &mut u64) -> Stop {
         let mut left = turn;
+        // Whether the first of those that need magic states can have no route.
+        let mut no_route = false;
         loop {
             while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
                 let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
@@ -327,7 +329,7 @@ impl Strand {
                 return Stop::Turn;
             }
             let Some(frontier) = &self.frontier else { return Stop::Dry };
-            let magic = frontier.first(Class::Magic).filter(|_| open.magic_open && *owner_magic > 0);
+            let magic = frontier.first(Class::Magic).filter(|_| open.magic_open && !no_route && *owner_magic > 0);
             let routed = frontier.first(Class::Routed).filter(|_| open.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };
@@ -339,6 +341,7 @@ impl Strand {
                 continue;
             }
             if !open.take(cost) {
+                no_route |= class == Class::Magic && !open.routes_open;
                 continue;
             }
             if let Some(frontier) = &mut self.frontier {
