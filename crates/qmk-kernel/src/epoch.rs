@@ -2,7 +2,7 @@
 
 use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
-use crate::share::Resource;
+use crate::share::{Context, Resource, Times, lead};
 use crate::strand::Stop;
 use crate::tree::STEP;
 use alloc::collections::{BTreeMap, BinaryHeap};
@@ -94,31 +94,29 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Lets strands without deadlines issue: the context of the least virtual time first.
+    /// Lets strands without deadlines issue: the context of the least issue time first.
     fn best_effort(&mut self, region: u32, running: &[Running], open: &mut Open) {
         let Some(place) = self.regions.get(region) else { return };
         let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
-        let mut turns: BinaryHeap<Reverse<Turn>> = BinaryHeap::new();
+        let mut turns: Vec<Reverse<Turn>> = Vec::new();
         let mut from = 0;
         for group in running.chunk_by(|a, b| a.context == b.context) {
             let range = from..from + group.len();
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
+            let oldest = self.neglected(running, range.clone());
             let Some(share) = self.contexts.get_mut(context) else { continue };
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
-                let time = share.time();
-                turns.push(Reverse(Turn { time, context, oldest: None, range }));
+                turns.push(Reverse(Turn { time: share.times().issue, context, oldest, range }));
             }
         }
         let alone = turns.len() == 1;
-        let mut latest = 0;
-        // What has waited too long goes first.
-        let mut all: Vec<Reverse<Turn>> = turns.into_vec();
-        for Reverse(turn) in &mut all {
-            turn.oldest = self.neglected(running, turn.range.clone());
+        let longest = running.iter().map(|r| self.to_go(r.id)).fold(0, u32::max);
+        for Reverse(turn) in &mut turns {
+            turn.time = turn.time.saturating_sub(self.lead(running, turn, longest));
         }
-        let mut turns = BinaryHeap::from(all);
+        let mut turns = BinaryHeap::from(turns);
         while let Some(Reverse(mut turn)) = turns.pop() {
             let at = turn.oldest.take().or_else(|| (!turn.range.is_empty()).then_some(turn.range.start));
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
@@ -135,13 +133,16 @@ impl<D: Device> Kernel<D> {
             let Some(share) = self.contexts.get_mut(turn.context) else { continue };
             share.charge(Resource::Magic, spent, rate);
             share.charge(Resource::Routes, taken, routes);
-            turn.time = share.time();
-            latest = latest.max(turn.time);
+            turn.time = share.times().issue;
             if !turn.range.is_empty() {
+                turn.time = turn.time.saturating_sub(self.lead(running, &turn, longest));
                 turns.push(Reverse(turn));
             }
         }
-        for group in running.chunk_by(|a, b| a.context == b.context) {
+        let groups = || running.chunk_by(|a, b| a.context == b.context);
+        let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
+        let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
+        for group in groups() {
             let strands = group.iter().filter_map(|r| match self.objects.get(r.id).map(|e| &e.object) {
                 Some(Object::Strand(strand)) => Some(strand),
                 _ => None,
@@ -149,9 +150,22 @@ impl<D: Device> Kernel<D> {
             let issued = strands.filter(|s| s.last_issue == open.now).count() as u64;
             if let Some(share) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
                 share.charge_epochs(issued);
-                share.catch_up(latest, true);
+                share.keep_up(latest);
             }
         }
+    }
+
+    /// Cycles that a strand still has to go.
+    fn to_go(&self, id: u32) -> u32 {
+        match self.object(id) {
+            Object::Strand(strand) => strand.to_go(),
+            _ => 0,
+        }
+    }
+
+    /// How far the strand whose turn it is may run ahead of its context.
+    fn lead(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
+        running.get(turn.range.start).map_or(0, |r| lead(self.to_go(r.id), longest))
     }
 
     /// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
@@ -246,9 +260,10 @@ impl<D: Device> Kernel<D> {
         ended.len() as u32
     }
 
-    /// Starts strands that fit: of the context that holds the least for its weight first, and within a context by priority, then
-    /// in order of arrival. A strand that waits for its domain's quota holds up its context; one that waits for the region is
-    /// overtaken for a while and then holds up all, so that none starves.
+    /// Starts strands that fit: of the context that has had the fewest patches for its weight first, and within a context by
+    /// priority, then the longest path. Once in [`PATIENCE`] epochs, a strand that has waited for as long goes before those of
+    /// its context. A strand that waits for its domain's quota holds up its context. One that waits for the region is overtaken
+    /// by others that fit until its context has had none started for [`PATIENCE`] epochs.
     fn start_waiting(&mut self, region: u32) {
         let now = self.epoch;
         let Some(place) = self.regions.get_mut(region) else { return };
@@ -256,31 +271,40 @@ impl<D: Device> Kernel<D> {
         if place.waiting.is_empty() || !core::mem::take(&mut place.changed) {
             return;
         }
+        let whole = place.qubits;
         let mut queues: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for &id in &place.waiting {
             let Some(Object::Strand(strand)) = self.objects.get(id).map(|e| &e.object) else { continue };
-            let young = now.saturating_sub(strand.arrived) < PATIENCE;
-            let rank = (young, Reverse(strand.run.priority), strand.arrival, id);
-            queues.entry(strand.context).or_default().push(rank);
+            let queue = queues.entry(strand.context).or_default();
+            // They come in order of arrival.
+            let waited = now - self.contexts.get(strand.context).map_or(0, |c| c.favoured).max(strand.arrived);
+            let favoured = queue.is_empty() && waited >= PATIENCE;
+            queue.push((!favoured, strand.running(id)));
         }
         // The first comes last, to be popped.
         queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
         let mut started = Vec::new();
         loop {
-            let density = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.density());
-            let first = queues.iter().filter_map(|(c, q)| Some((density(c), q.last()?.2, *c))).min();
+            let time = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.holding(whole));
+            let first = queues.iter().filter_map(|(c, q)| Some((time(c), q.last()?.1.arrival, *c))).min();
             let Some((_, _, context)) = first else { break };
-            let Some((young, _, _, id)) = queues.get_mut(&context).and_then(Vec::pop) else { break };
+            let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
             let Object::Strand(strand) = self.object(id) else { continue };
-            let (owner, peak, physical) = (strand.owner, strand.image.peak_qubits, strand.physical);
+            let (owner, peak, physical, arrived) =
+                (strand.owner, strand.image.peak_qubits, strand.physical, strand.arrived);
             let Some(domain) = self.domain(owner) else { continue };
             let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
                 && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
             let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak));
+            let Some(share) = self.contexts.get_mut(context) else { continue };
             if fits_quota && has_room {
+                share.last_start = now;
+                if !ordinary {
+                    share.favoured = now;
+                }
                 self.start(id, now);
                 started.push(id);
-            } else if fits_quota && !young {
+            } else if fits_quota && now - share.last_start.max(arrived) >= PATIENCE {
                 break;
             } else {
                 queues.remove(&context);

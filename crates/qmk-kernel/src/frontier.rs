@@ -164,6 +164,14 @@ impl Frontier {
         }
     }
 
+    /// Longest remaining path of what is ready, if that is known.
+    pub(crate) fn height(&self) -> Option<u32> {
+        match &self.ready {
+            Ready::Fifo(_) => None,
+            Ready::Ranked { queues, .. } => Some(queues.iter().filter_map(|q| Some(q.peek()?.0)).fold(0, u32::max)),
+        }
+    }
+
     /// All that is ready, in order of readiness; what is put back comes first next time.
     pub(crate) fn fifo(&mut self) -> Option<&mut Vec<u32>> {
         match &mut self.ready {

@@ -3,14 +3,15 @@
 use crate::deadline::{HORIZON, Plan};
 use crate::frontier::heights;
 use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
-use crate::region::{Region, Running};
+use crate::region::Region;
+use crate::share::Times;
 use crate::strand::{Held, Origin, Strand};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
-use qmk_abi::image::{ImageError, ImageErrorKind};
+use qmk_abi::image::{CondTerm, ImageError, ImageErrorKind, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch, Run, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, SpaceSpec};
@@ -27,9 +28,26 @@ impl<D: Device> Kernel<D> {
         if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
             return Ok(needs.clone());
         }
-        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), heights: None };
-        for (at, instr) in admitted.image.code.iter().enumerate() {
+        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), path: 0, heights: None };
+        let program = &admitted.image;
+        // When registers are free, events known and all before the last fence done.
+        let (mut free, mut known, mut fence) =
+            (vec![0u32; program.qubits as usize], vec![0u32; program.events as usize], 0);
+        for (at, instr) in program.code.iter().enumerate() {
             let cost = self.device.cost(&instr.op, patch);
+            let reads = instr.cond.map_or(&[][..], |c| program.cond_terms(c)).iter().filter_map(|t| match t {
+                CondTerm::Event(e) => known.get(*e as usize),
+                _ => None,
+            });
+            let start =
+                instr.op.qubits().filter_map(|q| free.get(q as usize)).chain(reads).fold(fence, |m, &t| m.max(t));
+            let end = start.saturating_add(cost.cycles);
+            instr.op.qubits().for_each(|q| free.get_mut(q as usize).into_iter().for_each(|t| *t = end));
+            instr.op.writes().for_each(|e| known.get_mut(e as usize).into_iter().for_each(|t| *t = end));
+            found.path = found.path.max(end);
+            if instr.op == Op::Fence {
+                fence = found.path;
+            }
             found.magic += cost.magic as u64;
             found.most_magic = found.most_magic.max((cost.magic, at as u32));
             found.most_routes = found.most_routes.max((cost.routes, at as u32));
@@ -142,6 +160,7 @@ impl<D: Device> Kernel<D> {
             context,
             region,
             arrival: self.arrivals,
+            path: needs.path,
             physical,
         };
         let mut strand = Strand::new(origin, run, self.epoch);
@@ -152,6 +171,7 @@ impl<D: Device> Kernel<D> {
         if let Some(domain) = self.domain_mut(d) {
             domain.used.strands += 1;
         }
+        self.join(context);
         let (id, handle) = self.give(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
         if planned {
             self.start(id, self.epoch + 1);
@@ -201,7 +221,7 @@ impl<D: Device> Kernel<D> {
         let Some(strand) = self.strand_mut(id) else { return };
         let (owner, region, context, physical) = (strand.owner, strand.region, strand.context, strand.physical);
         let (peak, image_object, run) = (strand.image.peak_qubits, strand.image_object, strand.run);
-        let running = Running { context, priority: Reverse(run.priority), arrival: strand.arrival, id };
+        let running = strand.running(id);
         let image = strand.image.image.clone();
         let active = self.domain(owner).map_or(0, |d| d.quota.active);
         let spec = SpaceSpec { image, noise: Arc::default(), shots: run.shots, seed: run.seed, max_active: active };
@@ -233,13 +253,27 @@ impl<D: Device> Kernel<D> {
             domain.used.qubits += qubits;
             domain.used.physical_qubits += physical;
         }
-        let busiest = self.contexts.iter().filter(|(_, c)| c.strands > 0).map(|(_, c)| c.time()).min();
         if let Some(context) = self.contexts.get_mut(context) {
-            if let (0, Some(time)) = (context.strands, busiest) {
-                context.catch_up(time, false);
+            context.qubits += qubits;
+        }
+    }
+
+    /// Counts a strand of a context.
+    fn join(&mut self, context: u32) {
+        let busy = self.contexts.iter().filter(|(_, c)| c.strands > 0).map(|(_, c)| c.times());
+        let behind = busy.reduce(Times::min);
+        if let Some(context) = self.contexts.get_mut(context) {
+            if let (0, Some(times)) = (context.strands, behind) {
+                context.catch_up(times);
             }
             context.strands += 1;
-            context.qubits += qubits;
+        }
+    }
+
+    /// A strand that ends leaves its context.
+    fn leave(&mut self, context: u32) {
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.strands -= 1;
         }
     }
 
@@ -265,9 +299,9 @@ impl<D: Device> Kernel<D> {
             domain.used.physical_qubits -= physical;
         }
         if let Some(context) = self.contexts.get_mut(context) {
-            context.strands -= 1;
             context.qubits -= qubits;
         }
+        self.leave(context);
     }
 }
 
@@ -334,8 +368,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn try_move(&mut self, id: u32) {
         let Some(strand) = self.strand_mut(id) else { return };
         let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
-        let running =
-            Running { context: strand.context, priority: Reverse(strand.run.priority), arrival: strand.arrival, id };
+        let running = strand.running(id);
         if self.regions.get(to).is_none_or(|r| !r.has_room(peak)) {
             return;
         }
@@ -370,14 +403,17 @@ impl<D: Device> Kernel<D> {
     /// Forgets a strand that no one names any more.
     pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
         let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
-        let (space, region, peak) = (strand.space, strand.region, strand.image.peak_qubits);
+        let (space, region, context, peak) = (strand.space, strand.region, strand.context, strand.image.peak_qubits);
         let checkpoints = strand.checkpoints.clone();
         if strand.holds_qubits() || self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
             let held = strand.held(self.epoch);
             self.give_back(id, held);
-        } else if let Some(region) = self.regions.get_mut(region) {
-            region.waiting.retain(|&s| s != id);
+        } else if let Some(region) = self.regions.get_mut(region)
+            && let Some(at) = region.waiting.iter().position(|&s| s == id)
+        {
+            region.waiting.remove(at);
             region.changed = true;
+            self.leave(context);
         }
         if let Some(space) = space {
             self.device.close(space);
@@ -455,13 +491,15 @@ impl<D: Device> Kernel<D> {
     /// Ends a strand with a fault.
     pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
         let Some(strand) = self.strand_mut(id) else { return };
-        let (region, held) = (strand.region, strand.holds_qubits());
+        let (region, context, held) = (strand.region, strand.context, strand.holds_qubits());
         let checkpoints = core::mem::take(&mut strand.checkpoints);
         if held {
             self.vacate(id);
-        }
-        if let Some(region) = self.regions.get_mut(region) {
-            region.waiting.retain(|&s| s != id);
+        } else if let Some(region) = self.regions.get_mut(region)
+            && let Some(at) = region.waiting.iter().position(|&s| s == id)
+        {
+            region.waiting.remove(at);
+            self.leave(context);
         }
         if let Some(strand) = self.strand_mut(id) {
             strand.fault(0, why.to_string());
@@ -514,12 +552,15 @@ impl<D: Device> Kernel<D> {
                 && let Some(Some(domain)) = self.domains.get(strand.owner as usize)
             {
                 strand.context = domain.context;
-                moved.push((strand.context, strand.holds_qubits(), strand.image.peak_qubits));
+                let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
+                moved.push((strand.context, ended, strand.holds_qubits(), strand.image.peak_qubits));
             }
         }
-        for (context, held, qubits) in moved {
+        for (context, ended, held, qubits) in moved {
+            if !ended {
+                self.join(context);
+            }
             if let (true, Some(context)) = (held, self.contexts.get_mut(context)) {
-                context.strands += 1;
                 context.qubits += qubits;
             }
         }
