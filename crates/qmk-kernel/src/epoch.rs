@@ -2,7 +2,7 @@
 
 use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
-use crate::share::{Context, Resource, Times, lead};
+use crate::share::{Context, Resource, Times, behind};
 use crate::strand::Stop;
 use crate::tree::STEP;
 use alloc::collections::{BTreeMap, BinaryHeap};
@@ -114,7 +114,7 @@ impl<D: Device> Kernel<D> {
         let alone = turns.len() == 1;
         let longest = running.iter().map(|r| self.to_go(r.id)).fold(0, u32::max);
         for Reverse(turn) in &mut turns {
-            turn.time = turn.time.saturating_sub(self.lead(running, turn, longest));
+            turn.time = turn.time.saturating_add(self.behind(running, turn, longest));
         }
         let mut turns = BinaryHeap::from(turns);
         while let Some(Reverse(mut turn)) = turns.pop() {
@@ -135,7 +135,7 @@ impl<D: Device> Kernel<D> {
             share.charge(Resource::Routes, taken, routes);
             turn.time = share.times().issue;
             if !turn.range.is_empty() {
-                turn.time = turn.time.saturating_sub(self.lead(running, &turn, longest));
+                turn.time = turn.time.saturating_add(self.behind(running, &turn, longest));
                 turns.push(Reverse(turn));
             }
         }
@@ -163,9 +163,9 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// How far the strand whose turn it is may run ahead of its context.
-    fn lead(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
-        running.get(turn.range.start).map_or(0, |r| lead(self.to_go(r.id), longest))
+    /// How far the strand whose turn it is stands behind its context.
+    fn behind(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
+        running.get(turn.range.start).map_or(0, |r| behind(self.to_go(r.id), longest).issue)
     }
 
     /// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
@@ -283,10 +283,17 @@ impl<D: Device> Kernel<D> {
         }
         // The first comes last, to be popped.
         queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
+        let longest = queues.values().flatten().map(|(_, r)| r.path.0).fold(0, u32::max);
         let mut started = Vec::new();
         loop {
             let time = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.holding(whole));
-            let first = queues.iter().filter_map(|(c, q)| Some((time(c), q.last()?.1.arrival, *c))).min();
+            let first = queues
+                .iter()
+                .filter_map(|(c, q)| {
+                    let (_, first) = q.last()?;
+                    Some((time(c).saturating_add(behind(first.path.0, longest).patches), first.arrival, *c))
+                })
+                .min();
             let Some((_, _, context)) = first else { break };
             let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
             let Object::Strand(strand) = self.object(id) else { continue };

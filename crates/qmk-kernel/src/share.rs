@@ -18,8 +18,12 @@ pub(crate) const CREDIT: u64 = 16;
 const PATCH_CREDIT: u64 = 1024;
 /// Epochs for which a context is taken to keep the patches that it holds, when it is decided who gets the next ones.
 const HOLD: u64 = 64;
-/// Epochs of the whole region by which the longest path may run ahead of its context.
-const LEAD: u64 = 2;
+/// Epochs of the whole region by which the longest path may run ahead of its context in issuing.
+const LEAD: u64 = 16;
+/// The same of holding patches.
+const PATCH_LEAD: u64 = 128;
+/// First virtual time, so that what is taken off never meets zero.
+const ORIGIN: u64 = (PATCH_CREDIT + PATCH_LEAD) * WHOLE;
 
 /// Resources that are shared.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +45,12 @@ impl Times {
         Times { issue: self.issue.max(other.issue), patches: self.patches.max(other.patches) }
     }
 
-    pub(crate) fn min(self, other: Times) -> Times {
-        Times { issue: self.issue.min(other.issue), patches: self.patches.min(other.patches) }
+    /// From where a context that was idle starts when this is the foremost: with those that others may run ahead of.
+    pub(crate) fn less_lead(self) -> Times {
+        Times {
+            issue: self.issue.saturating_sub(LEAD * WHOLE),
+            patches: self.patches.saturating_sub(PATCH_LEAD * WHOLE),
+        }
     }
 
     /// What may be saved up taken off.
@@ -54,10 +62,11 @@ impl Times {
     }
 }
 
-/// Virtual time by which a strand may run ahead that has `path` cycles to go where the longest has `longest`.
+/// Virtual times by which a strand with `path` cycles to go stands behind the one with `longest`.
 #[inline]
-pub(crate) fn lead(path: u32, longest: u32) -> u64 {
-    LEAD * WHOLE * path.min(longest) as u64 / longest.max(1) as u64
+pub(crate) fn behind(path: u32, longest: u32) -> Times {
+    let part = |lead: u64| lead * WHOLE * longest.saturating_sub(path) as u64 / longest.max(1) as u64;
+    Times { issue: part(LEAD), patches: part(PATCH_LEAD) }
 }
 
 /// A share of the machine.
@@ -89,7 +98,7 @@ impl Context {
             window,
             window_number: 0,
             used_epochs: 0,
-            base: Times::default(),
+            base: Times { issue: ORIGIN, patches: ORIGIN },
             used: [0; 3],
             qubits: 0,
             strands: 0,

@@ -261,10 +261,10 @@ impl<D: Device> Kernel<D> {
     /// Counts a strand of a context.
     fn join(&mut self, context: u32) {
         let busy = self.contexts.iter().filter(|(_, c)| c.strands > 0).map(|(_, c)| c.times());
-        let behind = busy.reduce(Times::min);
+        let foremost = busy.reduce(Times::max);
         if let Some(context) = self.contexts.get_mut(context) {
-            if let (0, Some(times)) = (context.strands, behind) {
-                context.catch_up(times);
+            if let (0, Some(times)) = (context.strands, foremost) {
+                context.catch_up(times.less_lead());
             }
             context.strands += 1;
         }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 const RATIO: f64 = 1.15;
 /// Jain's index of what tenants get for their weights while all want more.
 const JAIN: f64 = 0.99;
+/// Epochs after which no other overtakes a program that waits for patches.
+const PATIENCE: u64 = 1024;
 /// A tenant wants more until this part of its instructions is issued; at the end of a program it is the critical path that
 /// tells how much it can use.
 const BACKLOGGED: f64 = 0.9;
@@ -88,8 +90,8 @@ impl Row {
             Row::Makespan { makespan, bound, jain, .. } => {
                 Row::ratio(*makespan, bound) <= RATIO && jain.is_none_or(|j| j >= JAIN)
             }
-            // It may have to wait for patches, but not longer than one program holds them.
-            Row::Late { waited, longest, .. } => waited <= longest,
+            // The kernel's bound on waiting for patches.
+            Row::Late { waited, longest, .. } => *waited <= PATIENCE + longest,
             Row::Deadlines { accepted, missed, .. } => *accepted > 0 && *missed == 0,
         }
     }
@@ -371,7 +373,7 @@ fn deadlines(mix: &Mix) -> Row {
     let (mut accepted, mut refused) = (Vec::new(), 0);
     for _ in 0..200 {
         let (path, image) = programs[(draw() % 5) as usize];
-        let deadline = path * (100 + draw() % 200) / 100;
+        let deadline = path * (80 + draw() % 200) / 100;
         match shop.spawn(tenant, image, Some(deadline)) {
             Ok(strand) => accepted.push((strand, deadline)),
             Err(KernelError::Deadline { .. }) => refused += 1,

@@ -27,8 +27,8 @@ pub(crate) struct Mix {
 
 /// Machines that are short of one thing, and one that is short of nothing for a single program.
 const LARGE: Site = Site { qubits: 10_000, routes: 5_000, magic: 64 };
-const FEW_MAGIC: Site = Site { qubits: 4_000, routes: 2_000, magic: 6 };
-const FEW_ROUTES: Site = Site { qubits: 4_000, routes: 24, magic: 400 };
+const FEW_MAGIC: Site = Site { qubits: 20_000, routes: 2_000, magic: 6 };
+const FEW_ROUTES: Site = Site { qubits: 20_000, routes: 24, magic: 400 };
 const FEW_PATCHES: Site = Site { qubits: 160, routes: 400, magic: 400 };
 const SITES: [(&str, Site); 4] =
     [("large", LARGE), ("few magic", FEW_MAGIC), ("few routes", FEW_ROUTES), ("few patches", FEW_PATCHES)];
@@ -65,7 +65,7 @@ pub(crate) fn all() -> Vec<Mix> {
                 // As much for each weight, in as many programs, so that all are busy to the end.
                 let size = if *at == "few patches" { 8 } else { 16 };
                 let job = program("clifford+t", size);
-                let jobs = |i| vec![job.clone(); (weight(i) * (128 / n).max(6)) as usize];
+                let jobs = |i| vec![job.clone(); (weight(i) * (128 / n).max(8)) as usize];
                 let tenants = (0..n).map(|i| Tenant { weight: weight(i), jobs: jobs(i) }).collect();
                 mixes.push(Mix { name: format!("{n} equal{weights}, {at}"), site: *site, tenants, equal: true });
             }
@@ -74,7 +74,12 @@ pub(crate) fn all() -> Vec<Mix> {
                 let count = 1 + draw() % 8;
                 let jobs = (0..count).map(|_| {
                     let kind = KINDS[(draw() % 6) as usize];
-                    let most = if kind == "qft" { 8 } else { 28 };
+                    // Up to a fifth of the patches where those are few; larger ones leave gaps that no order fills.
+                    let most = match (kind, *at) {
+                        ("qft", _) => 8,
+                        (_, "few patches") => 12,
+                        _ => 28,
+                    };
                     program(kind, 4 + (draw() % most) as u32)
                 });
                 let jobs = jobs.collect();
