@@ -1,4 +1,17 @@
 //! One epoch of the machine.
+//!
+//! Nothing starves. Let R be the longest time that a strand holds patches, and n the number of contexts.
+//!
+//! A strand that waits for patches, with `a` strands of its context that arrived before it, starts within
+//! `(a + 1) (PATIENCE + n R)` epochs, if its domain's quota lets it: when it is the oldest, it is the first of its context after
+//! at most [`PATIENCE`] epochs; a context that starts none for so long is overtaken no more, and each of those that have waited
+//! for longer makes it wait for at most R.
+//!
+//! A strand that is ready is the first of its context after [`AGE`] epochs without an issue. The first of a context goes before
+//! those of another as soon as that has taken [`CREDIT`](crate::share::CREDIT) and [`LEAD`](crate::share::LEAD) epochs of the
+//! whole region more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
+//! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
+//! magic states that it needs at once of the r that come in an epoch.
 
 use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
@@ -16,8 +29,8 @@ use qmk_hal::Device;
 const TURNS: u64 = 8;
 /// Device steps of a turn that are worth having more turns in an epoch.
 const STEPS: u64 = 1 << 11;
-/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and those that fit
-/// no longer overtake it.
+/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context that
+/// has had none started goes before all others.
 pub(crate) const PATIENCE: u64 = 1024;
 /// Epochs after which a strand that is ready and issues nothing goes before all others of its context.
 pub(crate) const AGE: u64 = 64;
@@ -261,9 +274,10 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Starts strands that fit: of the context that has had the fewest patches for its weight first, and within a context by
-    /// priority, then the longest path. Once in [`PATIENCE`] epochs, a strand that has waited for as long goes before those of
-    /// its context. A strand that waits for its domain's quota holds up its context. One that waits for the region is overtaken
-    /// by others that fit until its context has had none started for [`PATIENCE`] epochs.
+    /// priority, then the longest path. A strand that waits for its domain's quota holds up its context; one that waits for the
+    /// region is overtaken by others that fit. Against starvation, once in [`PATIENCE`] epochs the oldest strand of a context
+    /// goes before others of it, and a context that has had none started for [`PATIENCE`] epochs goes before all others and is
+    /// not overtaken. See the module for what that promises.
     fn start_waiting(&mut self, region: u32) {
         let now = self.epoch;
         let Some(place) = self.regions.get_mut(region) else { return };
@@ -286,19 +300,22 @@ impl<D: Device> Kernel<D> {
         let longest = queues.values().flatten().map(|(_, r)| r.path.0).fold(0, u32::max);
         let mut started = Vec::new();
         loop {
-            let time = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.holding(whole));
-            let first = queues
-                .iter()
-                .filter_map(|(c, q)| {
-                    let (_, first) = q.last()?;
-                    Some((time(c).saturating_add(behind(first.path.0, longest).patches), first.arrival, *c))
-                })
-                .min();
-            let Some((_, _, context)) = first else { break };
+            let arrived = |id| match self.object(id) {
+                Object::Strand(strand) => strand.arrived,
+                _ => now,
+            };
+            let first = queues.iter().filter_map(|(c, q)| {
+                let (_, first) = q.last()?;
+                let share = self.contexts.get(*c)?;
+                let since = share.last_start.max(arrived(first.id));
+                let starved = now - since >= PATIENCE;
+                let time = share.holding(whole).saturating_add(behind(first.path.0, longest).patches);
+                Some((!starved, if starved { since } else { time }, first.arrival, *c))
+            });
+            let Some((served, _, _, context)) = first.min() else { break };
             let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
             let Object::Strand(strand) = self.object(id) else { continue };
-            let (owner, peak, physical, arrived) =
-                (strand.owner, strand.image.peak_qubits, strand.physical, strand.arrived);
+            let (owner, peak, physical) = (strand.owner, strand.image.peak_qubits, strand.physical);
             let Some(domain) = self.domain(owner) else { continue };
             let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
                 && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
@@ -311,7 +328,7 @@ impl<D: Device> Kernel<D> {
                 }
                 self.start(id, now);
                 started.push(id);
-            } else if fits_quota && now - share.last_start.max(arrived) >= PATIENCE {
+            } else if fits_quota && !served {
                 break;
             } else {
                 queues.remove(&context);

@@ -19,7 +19,7 @@ const PATCH_CREDIT: u64 = 1024;
 /// Epochs for which a context is taken to keep the patches that it holds, when it is decided who gets the next ones.
 const HOLD: u64 = 64;
 /// Epochs of the whole region by which the longest path may run ahead of its context in issuing.
-const LEAD: u64 = 16;
+pub(crate) const LEAD: u64 = 16;
 /// The same of holding patches.
 const PATCH_LEAD: u64 = 128;
 /// First virtual time, so that what is taken off never meets zero.
