@@ -67,19 +67,24 @@ impl<D: Device> Kernel<D> {
         let running = core::mem::take(&mut region.running);
         let mut planned = 0;
         let mut held = Vec::new();
+        let mut seen = Vec::with_capacity(running.len());
         for r in &running {
+            seen.push(Seen { ready_since: None, to_go: 0 });
             let Some(strand) = strand_of(&mut self.objects, r.id) else { continue };
             if !strand.issues() {
                 continue;
             }
             strand.begin_epoch(now);
+            if let (true, Some(seen)) = (strand.is_ready(), seen.last_mut()) {
+                *seen = Seen { ready_since: Some(strand.last_issue), to_go: strand.to_go() };
+            }
             if strand.plan.is_some() {
                 planned += strand.follow_plan(&mut self.device, now);
             } else if strand.state == StrandState::Held {
                 held.push(r.id);
             }
         }
-        self.best_effort(id, &running, &mut open);
+        self.best_effort(id, &running, &seen, &mut open);
         for r in &running {
             if let Some(strand) = strand_of(&mut self.objects, r.id)
                 && strand.issues()
@@ -108,7 +113,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Lets strands without deadlines issue: the context of the least issue time first.
-    fn best_effort(&mut self, region: u32, running: &[Running], open: &mut Open) {
+    fn best_effort(&mut self, region: u32, running: &[Running], seen: &[Seen], open: &mut Open) {
         let Some(place) = self.regions.get(region) else { return };
         let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
         let mut turns: Vec<Reverse<Turn>> = Vec::new();
@@ -117,7 +122,7 @@ impl<D: Device> Kernel<D> {
             let range = from..from + group.len();
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
-            let oldest = self.neglected(running, range.clone());
+            let oldest = neglected(seen, range.clone(), open.now);
             let Some(share) = self.contexts.get_mut(context) else { continue };
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
@@ -125,7 +130,7 @@ impl<D: Device> Kernel<D> {
             }
         }
         let alone = turns.len() == 1;
-        let longest = running.iter().map(|r| self.to_go(r.id)).fold(0, u32::max);
+        let longest = seen.iter().map(|s| s.to_go).fold(0, u32::max);
         for Reverse(turn) in &mut turns {
             turn.time = turn.time.saturating_add(self.behind(running, turn, longest));
         }
@@ -147,7 +152,9 @@ impl<D: Device> Kernel<D> {
             share.charge(Resource::Magic, spent, rate);
             share.charge(Resource::Routes, taken, routes);
             turn.time = share.times().issue;
-            if !turn.range.is_empty() {
+            if !turn.range.is_empty() && alone {
+                turns.push(Reverse(turn));
+            } else if !turn.range.is_empty() {
                 turn.time = turn.time.saturating_add(self.behind(running, &turn, longest));
                 turns.push(Reverse(turn));
             }
@@ -179,16 +186,6 @@ impl<D: Device> Kernel<D> {
     /// How far the strand whose turn it is stands behind its context.
     fn behind(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
         running.get(turn.range.start).map_or(0, |r| behind(self.to_go(r.id), longest).issue)
-    }
-
-    /// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
-    fn neglected(&self, running: &[Running], range: Range<usize>) -> Option<usize> {
-        let since = |at: &usize| match self.objects.get(running.get(*at)?.id).map(|e| &e.object) {
-            Some(Object::Strand(strand)) if strand.is_ready() => Some(strand.last_issue),
-            _ => None,
-        };
-        let (at, last) = range.filter_map(|at| Some((at, since(&at)?))).min_by_key(|&(_, last)| last)?;
-        (self.epoch - last > AGE).then_some(at)
     }
 
     /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
@@ -338,6 +335,22 @@ impl<D: Device> Kernel<D> {
             place.waiting.retain(|id| !started.contains(id));
         }
     }
+}
+
+/// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
+fn neglected(seen: &[Seen], range: Range<usize>, now: u64) -> Option<usize> {
+    let since = range.filter_map(|at| Some((at, seen.get(at)?.ready_since?)));
+    let (at, last) = since.min_by_key(|&(_, last)| last)?;
+    (now - last > AGE).then_some(at)
+}
+
+/// A strand as an epoch finds it.
+#[derive(Debug)]
+struct Seen {
+    /// When it last issued something, if it could now.
+    ready_since: Option<u64>,
+    /// Cycles that it still has to go.
+    to_go: u32,
 }
 
 /// A context's turn. The rest of its strands are those of `range`.

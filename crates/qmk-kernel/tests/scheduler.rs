@@ -490,7 +490,7 @@ fn windows_bound_epochs_and_magic_states() {
 #[test]
 fn a_region_does_not_feel_load_elsewhere() {
     let run = |loaded: bool| {
-        let mut w = World::new(Size { qubits: 40, routes: 8, magic: 4, buffer: 32, decoded: 40 });
+        let mut w = World::new(Size { qubits: 40, routes: 8, magic: 4, buffer: 64, decoded: 40 });
         let (root, machine) = (w.root, w.machine);
         let region = w.handle(root, Syscall::CreateRegion { machine, qubits: 10, routes: 2, magic: 2 });
         let mut load = Vec::new();
@@ -540,14 +540,14 @@ fn outcomes_wait_for_decoders_that_fall_behind() {
     for (live, decoded) in [(6, 5), (6, 4), (8, 4), (9, 3)] {
         // Each epoch leaves so much; a measurement takes as long again as that takes to decode.
         let (mut backlog, mut epochs, mut free_at) = (0u64, 0u64, 0u64);
-        for _ in 0..8 {
+        for _ in 0..4 {
             while epochs <= free_at {
                 backlog += (live - decoded) as u64;
                 epochs += 1;
             }
             free_at = epochs - 1 + 1 + backlog.div_ceil(decoded as u64);
         }
-        assert_eq!(measured(live, decoded, 8), free_at, "{live} {decoded}");
-        assert!(free_at > 8);
+        assert_eq!(measured(live, decoded, 4), free_at, "{live} {decoded}");
+        assert!(free_at > 4);
     }
 }
