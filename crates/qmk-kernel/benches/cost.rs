@@ -26,6 +26,8 @@ const FLAT: f64 = 1.3;
 const PAIRS: usize = 31;
 /// Calls of a run.
 const CALLS: usize = 20_000;
+/// Qubits of a strand.
+const WIDTH: u32 = 4;
 /// Instructions of all strands together.
 const INSTRUCTIONS: u32 = 200_000;
 
@@ -69,12 +71,12 @@ impl Table {
     /// Starts strands of one-qubit gates, together so many instructions; returns their number.
     fn start(&mut self, strands: u32) -> u32 {
         let gates = INSTRUCTIONS / strands;
-        let ops = (0..gates).map(|_| Op::Clifford1(Clifford1::S, 0));
-        let ops = [Op::Alloc(0)].into_iter().chain(ops).chain([Op::Free(0)]);
+        let ops = (0..gates).map(|i| Op::Clifford1(Clifford1::S, i % WIDTH));
+        let ops = (0..WIDTH).map(Op::Alloc).chain(ops).chain((0..WIDTH).map(Op::Free));
         let code: Vec<Instr> = ops.map(|op| Instr { op, cond: None }).collect();
         let instructions = code.len() as u32 * strands;
         let (root, machine) = (self.root, self.machine);
-        let image = Image { qubits: 1, events: 0, code, terms: Vec::new() };
+        let image = Image { qubits: WIDTH, events: 0, code, terms: Vec::new() };
         let image = handle(&mut self.kernel, root, Syscall::Admit { machine, image });
         for _ in 0..strands {
             handle(&mut self.kernel, root, Syscall::Spawn { machine, image, run: Run::default() });
@@ -109,6 +111,8 @@ fn inspect(table: &mut Table, at: &mut usize) -> f64 {
 fn dispatch(capabilities: u32, strands: u32) -> f64 {
     let mut table = Table::new(capabilities);
     let instructions = table.start(strands);
+    // Strands start in the first epoch.
+    table.kernel.advance();
     let start = Instant::now();
     while table.kernel.advance().busy {}
     start.elapsed().as_nanos() as f64 / instructions as f64
@@ -183,6 +187,7 @@ fn criterion() {
         let set_up = || {
             let mut table = Table::new(10_000);
             table.start(1_000);
+            table.kernel.advance();
             table
         };
         b.iter_batched(set_up, |mut table| while table.kernel.advance().busy {}, BatchSize::LargeInput);

@@ -123,6 +123,7 @@ impl<D: Device> Kernel<D> {
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
             let oldest = neglected(seen, range.clone(), open.now);
+            let range = skip_unready(seen, range);
             let Some(share) = self.contexts.get_mut(context) else { continue };
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
@@ -146,7 +147,7 @@ impl<D: Device> Kernel<D> {
             let (spent, taken) = ((open.spent - spent) as u64, open.route_epochs - taken);
             domain.charge_magic(spent);
             if stop == Stop::Dry && at == Some(turn.range.start) {
-                turn.range.start += 1;
+                turn.range = skip_unready(seen, turn.range.start + 1..turn.range.end);
             }
             let Some(share) = self.contexts.get_mut(turn.context) else { continue };
             share.charge(Resource::Magic, spent, rate);
@@ -162,8 +163,11 @@ impl<D: Device> Kernel<D> {
         let groups = || running.chunk_by(|a, b| a.context == b.context);
         let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
         let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
+        let mut from = 0;
         for group in groups() {
-            let strands = group.iter().filter_map(|r| match self.objects.get(r.id).map(|e| &e.object) {
+            let ready = group.iter().zip(seen.iter().skip(from)).filter(|(_, s)| s.ready_since.is_some());
+            from += group.len();
+            let strands = ready.filter_map(|(r, _)| match self.objects.get(r.id).map(|e| &e.object) {
                 Some(Object::Strand(strand)) => Some(strand),
                 _ => None,
             });
@@ -342,6 +346,14 @@ fn neglected(seen: &[Seen], range: Range<usize>, now: u64) -> Option<usize> {
     let since = range.filter_map(|at| Some((at, seen.get(at)?.ready_since?)));
     let (at, last) = since.min_by_key(|&(_, last)| last)?;
     (now - last > AGE).then_some(at)
+}
+
+/// Those of some strands from the first that is ready on; what is not does not become so within the epoch.
+fn skip_unready(seen: &[Seen], mut range: Range<usize>) -> Range<usize> {
+    while !range.is_empty() && seen.get(range.start).is_some_and(|s| s.ready_since.is_none()) {
+        range.start += 1;
+    }
+    range
 }
 
 /// A strand as an epoch finds it.
