@@ -11,6 +11,7 @@ use qmk_kernel::hal::{
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Epochs that `epoch.rs` and `share.rs` promise with.
 const PATIENCE: u64 = 1024;
@@ -24,6 +25,10 @@ struct Fake {
     spaces: Vec<(Arc<Image>, u64, u64)>,
     issued: Vec<u64>,
     magic: Vec<u64>,
+    all_magic: u64,
+    /// Space, routes, and the epoch in which they are given back.
+    routes: Vec<(SpaceId, u32, u64)>,
+    epoch: Arc<AtomicU64>,
 }
 
 fn cost(op: &Op) -> Cost {
@@ -57,7 +62,11 @@ impl Device for Fake {
         let (image, _, seed) = &self.spaces[space.0 as usize];
         let seed = *seed as usize % self.issued.len();
         self.issued[seed] += 1;
-        self.magic[seed] += cost(&image.code[index as usize].op).magic as u64;
+        let cost = cost(&image.code[index as usize].op);
+        self.magic[seed] += cost.magic as u64;
+        self.all_magic += cost.magic as u64;
+        let now = self.epoch.load(Relaxed);
+        self.routes.push((space, cost.routes, now + cost.cycles as u64));
         Ok(())
     }
     fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
@@ -70,7 +79,8 @@ impl Device for Fake {
         false
     }
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-    fn perform(&mut self, _: SpaceId, _: Instr) -> Result<(), DeviceError> {
+    fn perform(&mut self, _: SpaceId, instr: Instr) -> Result<(), DeviceError> {
+        self.all_magic += cost(&instr.op).magic as u64;
         Ok(())
     }
     fn link(&mut self, _: (SpaceId, Qubit), _: (SpaceId, Qubit), _: [f64; 3]) -> Result<(), DeviceError> {
@@ -83,7 +93,9 @@ impl Device for Fake {
         Ok(())
     }
     fn forget(&mut self, _: SnapshotId) {}
-    fn close(&mut self, _: SpaceId) {}
+    fn close(&mut self, space: SpaceId) {
+        self.routes.retain(|r| r.0 != space);
+    }
 }
 
 /// A kernel, its root, and tenants with a machine capability each.
@@ -92,6 +104,7 @@ struct World {
     root: DomainId,
     machine: Handle,
     tenants: Vec<(DomainId, Handle)>,
+    epoch: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy)]
@@ -114,10 +127,19 @@ impl World {
             link: LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 },
             features: Features::default(),
         };
-        let device = Fake { spec, spaces: Vec::new(), issued: vec![0; 8], magic: vec![0; 8] };
+        let epoch = Arc::new(AtomicU64::new(0));
+        let device = Fake {
+            spec,
+            spaces: Vec::new(),
+            issued: vec![0; 8],
+            magic: vec![0; 8],
+            all_magic: 0,
+            routes: vec![],
+            epoch: epoch.clone(),
+        };
         let (mut kernel, root, machine) = Kernel::boot(device, 1, Quota::UNLIMITED);
         kernel.set_clock(Clock::Lockstep);
-        World { kernel, root, machine, tenants: Vec::new() }
+        World { kernel, root, machine, tenants: Vec::new(), epoch }
     }
 
     fn handle(&mut self, who: DomainId, call: Syscall) -> Handle {
@@ -168,8 +190,17 @@ impl World {
         self.status(tenant, strand).state == StrandState::Done
     }
 
+    /// Advances, and checks that no more is spent than the machine has.
     fn advance(&mut self, epochs: u64) {
-        (0..epochs).for_each(|_| _ = self.kernel.advance());
+        for _ in 0..epochs {
+            let now = self.epoch.fetch_add(1, Relaxed) + 1;
+            self.kernel.advance();
+            let device = self.kernel.device();
+            let in_use = |&&(_, _, until): &&(SpaceId, u32, u64)| until > now;
+            assert!(device.all_magic <= now * device.spec.magic_per_epoch as u64, "magic states from nowhere");
+            let taken: u32 = device.routes.iter().filter(in_use).map(|r| r.1).sum();
+            assert!(taken <= device.spec.routes_per_epoch, "routes from nowhere: {taken}");
+        }
     }
 }
 
