@@ -400,6 +400,16 @@ fn shares_go_by_weight_where_routes_are_short() {
     assert_two_to_one(&had, 2);
 }
 
+#[test]
+fn an_epoch_ends_when_the_routes_do_before_the_magic_states() {
+    let mut w = World::new(Size { routes: 1, ..AMPLE });
+    let tenant = w.tenant(Quota::UNLIMITED);
+    let image = w.admit(tenant, &chain(4, 5, Op::T));
+    let strand = w.run(tenant, image, 0);
+    w.advance(41);
+    assert_eq!(w.status(tenant, strand).epochs, 40);
+}
+
 /// One tenant needs many states at once, three take single ones as they come.
 fn many_at_once(job: &Image, n: u64, at_once: u64, rate: u32) {
     let mut w = World::new(Size { magic: rate, buffer: 64, ..AMPLE });
