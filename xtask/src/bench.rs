@@ -53,6 +53,10 @@ pub(crate) struct Args {
 enum Suite {
     /// The simulator against its peers, and the kernel against the bare device
     Sim,
+    /// The scheduler against lower bounds, on modelled machines
+    Sched,
+    /// What the kernel's calls and epochs cost
+    Kernel,
 }
 
 /// One line of `sim list`.
@@ -73,8 +77,35 @@ struct Pairs {
 }
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
-    let Suite::Sim = args.suite.unwrap_or(Suite::Sim);
-    let program = build(root)?;
+    match args.suite {
+        None => {
+            sim(root, args)?;
+            sched(root, args)?;
+            kernel(root)
+        }
+        Some(Suite::Sim) => sim(root, args),
+        Some(Suite::Sched) => sched(root, args),
+        Some(Suite::Kernel) => kernel(root),
+    }
+}
+
+fn sched(root: &Path, args: &Args) -> Result<(), String> {
+    let mut command = Command::new(build(root, "qmk-kernel", "sched")?);
+    if let Some(only) = &args.only {
+        command.args(["--only", only]);
+    }
+    if args.json {
+        command.arg("--json");
+    }
+    super::run(&mut command)
+}
+
+fn kernel(root: &Path) -> Result<(), String> {
+    super::run(&mut Command::new(build(root, "qmk-kernel", "cost")?))
+}
+
+fn sim(root: &Path, args: &Args) -> Result<(), String> {
+    let program = build(root, "qmk-tests", "sim")?;
     let text = root.join("target/peers-text");
     // Text of an earlier build must not be taken for this one's.
     _ = std::fs::remove_dir_all(&text);
@@ -140,17 +171,9 @@ fn is_ours(peer: &str) -> bool {
 }
 
 /// Builds the bench program and says where it is.
-fn build(root: &Path) -> Result<PathBuf, String> {
+fn build(root: &Path, package: &str, bench: &str) -> Result<PathBuf, String> {
     let mut command = Command::new(env!("CARGO"));
-    command.args([
-        "bench",
-        "-p",
-        "qmk-tests",
-        "--bench",
-        "sim",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
+    command.args(["bench", "-p", package, "--bench", bench, "--no-run", "--message-format=json-render-diagnostics"]);
     eprintln!("$ {command:?}");
     let mut child =
         command.current_dir(root).stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo bench: {e}"))?;

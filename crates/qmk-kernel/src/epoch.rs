@@ -1,8 +1,21 @@
 //! One epoch of the machine.
+//!
+//! Nothing starves. Let R be the longest time that a strand holds patches, and n the number of contexts.
+//!
+//! A strand that waits for patches, with `a` strands of its context that arrived before it, starts within
+//! `(a + 1) (PATIENCE + n R)` epochs, if its domain's quota lets it: when it is the oldest, it is the first of its context after
+//! at most [`PATIENCE`] epochs; a context that starts none for so long is overtaken no more, and each of those that have waited
+//! for longer makes it wait for at most R.
+//!
+//! A strand that is ready is the first of its context after [`AGE`] epochs without an issue. The first of a context goes before
+//! those of another as soon as that has taken [`CREDIT`](crate::share::CREDIT) and [`LEAD`](crate::share::LEAD) epochs of the
+//! whole region more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
+//! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
+//! magic states that it needs at once of the r that come in an epoch.
 
 use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
-use crate::share::Resource;
+use crate::share::{Context, Resource, Times, behind};
 use crate::strand::Stop;
 use crate::tree::STEP;
 use alloc::collections::{BTreeMap, BinaryHeap};
@@ -16,8 +29,8 @@ use qmk_hal::Device;
 const TURNS: u64 = 8;
 /// Device steps of a turn that are worth having more turns in an epoch.
 const STEPS: u64 = 1 << 11;
-/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and those that fit
-/// no longer overtake it.
+/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context that
+/// has had none started goes before all others.
 pub(crate) const PATIENCE: u64 = 1024;
 /// Epochs after which a strand that is ready and issues nothing goes before all others of its context.
 pub(crate) const AGE: u64 = 64;
@@ -54,12 +67,17 @@ impl<D: Device> Kernel<D> {
         let running = core::mem::take(&mut region.running);
         let mut planned = 0;
         let mut held = Vec::new();
+        let mut seen = Vec::with_capacity(running.len());
         for r in &running {
+            seen.push(Seen { ready_since: None, to_go: 0 });
             let Some(strand) = strand_of(&mut self.objects, r.id) else { continue };
             if !strand.issues() {
                 continue;
             }
             strand.begin_epoch(now);
+            if let (true, Some(seen)) = (strand.is_ready(), seen.last_mut()) {
+                *seen = Seen { ready_since: Some(strand.last_issue), to_go: strand.to_go() };
+            }
             if strand.plan.is_some() {
                 let before = strand.magic();
                 planned += strand.follow_plan(&mut self.device, now);
@@ -70,7 +88,7 @@ impl<D: Device> Kernel<D> {
                 held.push(r.id);
             }
         }
-        self.best_effort(id, &running, &mut open);
+        self.best_effort(id, &running, &seen, &mut open);
         for r in &running {
             if let Some(strand) = strand_of(&mut self.objects, r.id)
                 && strand.issues()
@@ -98,33 +116,31 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Lets strands without deadlines issue: the context of the least virtual time first.
-    fn best_effort(&mut self, region: u32, running: &[Running], open: &mut Open) {
+    /// Lets strands without deadlines issue: the context of the least issue time first.
+    fn best_effort(&mut self, region: u32, running: &[Running], seen: &[Seen], open: &mut Open) {
         let Some(place) = self.regions.get(region) else { return };
         let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
-        // The one whose turn it is, and the others; mostly there are none.
-        let mut first: Option<Turn> = None;
-        let mut turns: BinaryHeap<Reverse<Turn>> = BinaryHeap::new();
+        let mut turns: Vec<Reverse<Turn>> = Vec::new();
         let mut from = 0;
         for group in running.chunk_by(|a, b| a.context == b.context) {
             let range = from..from + group.len();
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
+            let oldest = neglected(seen, range.clone(), open.now);
+            let range = skip_unready(seen, range);
             let Some(share) = self.contexts.get_mut(context) else { continue };
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
-                let time = share.time();
-                // What has waited too long goes first.
-                let oldest = self.neglected(running, range.clone());
-                turns.extend(first.replace(Turn { time, context, oldest, range }).map(Reverse));
+                turns.push(Reverse(Turn { time: share.times().issue, context, oldest, range }));
             }
         }
-        let alone = turns.is_empty();
-        if !alone {
-            turns.extend(first.take().map(Reverse));
+        let alone = turns.len() == 1;
+        let longest = seen.iter().map(|s| s.to_go).fold(0, u32::max);
+        for Reverse(turn) in &mut turns {
+            turn.time = turn.time.saturating_add(self.behind(running, turn, longest));
         }
-        let mut latest = 0;
-        while let Some(mut turn) = first.take().or_else(|| turns.pop().map(|Reverse(t)| t)) {
+        let mut turns = BinaryHeap::from(turns);
+        while let Some(Reverse(mut turn)) = turns.pop() {
             let at = turn.oldest.take().or_else(|| (!turn.range.is_empty()).then_some(turn.range.start));
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
             let Some(strand) = strand_of(&mut self.objects, id) else { continue };
@@ -135,43 +151,49 @@ impl<D: Device> Kernel<D> {
             let (spent, taken) = ((open.spent - spent) as u64, open.route_epochs - taken);
             domain.charge_magic(spent);
             if stop == Stop::Dry && at == Some(turn.range.start) {
-                turn.range.start += 1;
+                turn.range = skip_unready(seen, turn.range.start + 1..turn.range.end);
             }
             let Some(share) = self.contexts.get_mut(turn.context) else { continue };
             share.charge(Resource::Magic, spent, rate);
             share.charge(Resource::Routes, taken, routes);
-            turn.time = share.time();
-            latest = latest.max(turn.time);
-            if turn.range.is_empty() {
-                continue;
-            }
-            if turns.peek().is_some_and(|Reverse(other)| *other < turn) {
+            turn.time = share.times().issue;
+            if !turn.range.is_empty() && alone {
                 turns.push(Reverse(turn));
-            } else {
-                first = Some(turn);
+            } else if !turn.range.is_empty() {
+                turn.time = turn.time.saturating_add(self.behind(running, &turn, longest));
+                turns.push(Reverse(turn));
             }
         }
-        for group in running.chunk_by(|a, b| a.context == b.context) {
-            let strands = group.iter().filter_map(|r| match self.objects.get(r.id).map(|e| &e.object) {
+        let groups = || running.chunk_by(|a, b| a.context == b.context);
+        let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
+        let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
+        let mut from = 0;
+        for group in groups() {
+            let ready = group.iter().zip(seen.iter().skip(from)).filter(|(_, s)| s.ready_since.is_some());
+            from += group.len();
+            let strands = ready.filter_map(|(r, _)| match self.objects.get(r.id).map(|e| &e.object) {
                 Some(Object::Strand(strand)) => Some(strand),
                 _ => None,
             });
             let issued = strands.filter(|s| s.last_issue == open.now).count() as u64;
             if let Some(share) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
                 share.charge_epochs(issued);
-                share.catch_up(latest, true);
+                share.keep_up(latest);
             }
         }
     }
 
-    /// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
-    fn neglected(&self, running: &[Running], range: Range<usize>) -> Option<usize> {
-        let since = |at: &usize| match self.objects.get(running.get(*at)?.id).map(|e| &e.object) {
-            Some(Object::Strand(strand)) if strand.is_ready() => Some(strand.last_issue),
-            _ => None,
-        };
-        let (at, last) = range.filter_map(|at| Some((at, since(&at)?))).min_by_key(|&(_, last)| last)?;
-        (self.epoch - last > AGE).then_some(at)
+    /// Cycles that a strand still has to go.
+    fn to_go(&self, id: u32) -> u32 {
+        match self.object(id) {
+            Object::Strand(strand) => strand.to_go(),
+            _ => 0,
+        }
+    }
+
+    /// How far the strand whose turn it is stands behind its context.
+    fn behind(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
+        running.get(turn.range.start).map_or(0, |r| behind(self.to_go(r.id), longest).issue)
     }
 
     /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
@@ -256,9 +278,11 @@ impl<D: Device> Kernel<D> {
         ended.len() as u32
     }
 
-    /// Starts strands that fit: of the context that holds the least for its weight first, and within a context by priority, then
-    /// in order of arrival. A strand that waits for its domain's quota holds up its context; one that waits for the region is
-    /// overtaken for a while and then holds up all, so that none starves.
+    /// Starts strands that fit: of the context that has had the fewest patches for its weight first, and within a context by
+    /// priority, then the longest path. A strand that waits for its domain's quota holds up its context; one that waits for the
+    /// region is overtaken by others that fit. Against starvation, once in [`PATIENCE`] epochs the oldest strand of a context
+    /// goes before others of it, and a context that has had none started for [`PATIENCE`] epochs goes before all others and is
+    /// not overtaken. See the module for what that promises.
     fn start_waiting(&mut self, region: u32) {
         let now = self.epoch;
         let Some(place) = self.regions.get_mut(region) else { return };
@@ -266,31 +290,50 @@ impl<D: Device> Kernel<D> {
         if place.waiting.is_empty() || !core::mem::take(&mut place.changed) {
             return;
         }
+        let whole = place.qubits;
         let mut queues: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for &id in &place.waiting {
             let Some(Object::Strand(strand)) = self.objects.get(id).map(|e| &e.object) else { continue };
-            let young = now.saturating_sub(strand.arrived) < PATIENCE;
-            let rank = (young, Reverse(strand.run.priority), strand.arrival, id);
-            queues.entry(strand.context).or_default().push(rank);
+            let queue = queues.entry(strand.context).or_default();
+            // They come in order of arrival.
+            let waited = now - self.contexts.get(strand.context).map_or(0, |c| c.favoured).max(strand.arrived);
+            let favoured = queue.is_empty() && waited >= PATIENCE;
+            queue.push((!favoured, strand.running(id)));
         }
         // The first comes last, to be popped.
         queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
+        let longest = queues.values().flatten().map(|(_, r)| r.path.0).fold(0, u32::max);
         let mut started = Vec::new();
         loop {
-            let density = |context: &u32| self.contexts.get(*context).map_or(0, |c| c.density());
-            let first = queues.iter().filter_map(|(c, q)| Some((density(c), q.last()?.2, *c))).min();
-            let Some((_, _, context)) = first else { break };
-            let Some((young, _, _, id)) = queues.get_mut(&context).and_then(Vec::pop) else { break };
+            let arrived = |id| match self.object(id) {
+                Object::Strand(strand) => strand.arrived,
+                _ => now,
+            };
+            let first = queues.iter().filter_map(|(c, q)| {
+                let (_, first) = q.last()?;
+                let share = self.contexts.get(*c)?;
+                let since = share.last_start.max(arrived(first.id));
+                let starved = now - since >= PATIENCE;
+                let time = share.holding(whole).saturating_add(behind(first.path.0, longest).patches);
+                Some((!starved, if starved { since } else { time }, first.arrival, *c))
+            });
+            let Some((served, _, _, context)) = first.min() else { break };
+            let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
             let Object::Strand(strand) = self.object(id) else { continue };
             let (owner, peak, physical) = (strand.owner, strand.image.peak_qubits, strand.physical);
             let Some(domain) = self.domain(owner) else { continue };
             let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
                 && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
             let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak));
+            let Some(share) = self.contexts.get_mut(context) else { continue };
             if fits_quota && has_room {
+                share.last_start = now;
+                if !ordinary {
+                    share.favoured = now;
+                }
                 self.start(id, now);
                 started.push(id);
-            } else if fits_quota && !young {
+            } else if fits_quota && !served {
                 break;
             } else {
                 queues.remove(&context);
@@ -300,6 +343,30 @@ impl<D: Device> Kernel<D> {
             place.waiting.retain(|id| !started.contains(id));
         }
     }
+}
+
+/// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
+fn neglected(seen: &[Seen], range: Range<usize>, now: u64) -> Option<usize> {
+    let since = range.filter_map(|at| Some((at, seen.get(at)?.ready_since?)));
+    let (at, last) = since.min_by_key(|&(_, last)| last)?;
+    (now - last > AGE).then_some(at)
+}
+
+/// Those of some strands from the first that is ready on; what is not does not become so within the epoch.
+fn skip_unready(seen: &[Seen], mut range: Range<usize>) -> Range<usize> {
+    while !range.is_empty() && seen.get(range.start).is_some_and(|s| s.ready_since.is_none()) {
+        range.start += 1;
+    }
+    range
+}
+
+/// A strand as an epoch finds it.
+#[derive(Debug)]
+struct Seen {
+    /// When it last issued something, if it could now.
+    ready_since: Option<u64>,
+    /// Cycles that it still has to go.
+    to_go: u32,
 }
 
 /// A context's turn. The rest of its strands are those of `range`.

@@ -180,6 +180,12 @@ impl Frontier {
         !self.fifo.is_empty() || self.ranking.as_ref().is_some_and(|r| r.queues.iter().any(|q| !q.is_empty()))
     }
 
+    /// Longest remaining path of what is ready, if that is known.
+    pub(crate) fn height(&self) -> Option<u32> {
+        let queues = &self.ranking.as_ref()?.queues;
+        Some(queues.iter().filter_map(|q| Some(q.peek()?.0)).fold(0, u32::max))
+    }
+
     /// The first ready instruction of a class by rank, with its height.
     #[inline]
     pub(crate) fn first(&self, class: Class) -> Option<(u32, u32)> {

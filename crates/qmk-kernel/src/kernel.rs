@@ -66,6 +66,8 @@ pub(crate) struct Needs {
     /// Most that one instruction takes at once, and that instruction.
     pub(crate) most_magic: (u32, u32),
     pub(crate) most_routes: (u32, u32),
+    /// Cycles of its longest path.
+    pub(crate) path: u32,
     /// Made when first asked for.
     pub(crate) heights: Option<Arc<Vec<u32>>>,
 }

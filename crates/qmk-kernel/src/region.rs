@@ -10,6 +10,8 @@ use qmk_hal::Cost;
 pub(crate) struct Running {
     pub(crate) context: u32,
     pub(crate) priority: Reverse<i32>,
+    /// Its longest path.
+    pub(crate) path: Reverse<u32>,
     pub(crate) arrival: u64,
     pub(crate) id: u32,
 }

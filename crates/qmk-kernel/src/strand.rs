@@ -3,12 +3,13 @@
 use crate::admit::Admitted;
 use crate::deadline::Plan;
 use crate::frontier::{Class, Frontier};
-use crate::region::{Open, Promise};
+use crate::region::{Open, Promise, Running};
 use crate::reverse::is_reversible;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use qmk_abi::Op;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_hal::{Cost, Device, DeviceError, SpaceId};
@@ -32,6 +33,8 @@ pub(crate) struct Strand {
     pub(crate) arrival: u64,
     /// Epoch of arrival.
     pub(crate) arrived: u64,
+    /// Cycles of its longest path.
+    pub(crate) path: u32,
     /// Physical qubits that it holds while it runs.
     pub(crate) physical: u64,
     pub(crate) state: StrandState,
@@ -97,12 +100,13 @@ pub(crate) struct Origin {
     pub(crate) context: u32,
     pub(crate) region: u32,
     pub(crate) arrival: u64,
+    pub(crate) path: u32,
     pub(crate) physical: u64,
 }
 
 impl Strand {
     pub(crate) fn new(origin: Origin, run: Run, now: u64) -> Self {
-        let Origin { owner, machine, image_object, image, context, region, arrival, physical } = origin;
+        let Origin { owner, machine, image_object, image, context, region, arrival, path, physical } = origin;
         Strand {
             owner,
             machine,
@@ -116,6 +120,7 @@ impl Strand {
             checkpoints: Vec::new(),
             arrival,
             arrived: now,
+            path,
             physical,
             state: StrandState::Waiting,
             space: None,
@@ -135,6 +140,17 @@ impl Strand {
             in_flight: VecDeque::new(),
             reversible: Vec::new(),
             reversible_since: 0,
+        }
+    }
+
+    /// Its place among those that run.
+    pub(crate) fn running(&self, id: u32) -> Running {
+        Running {
+            context: self.context,
+            priority: Reverse(self.run.priority),
+            path: Reverse(self.path),
+            arrival: self.arrival,
+            id,
         }
     }
 
@@ -164,6 +180,11 @@ impl Strand {
     /// Whether it is between its start and the issue of its last instruction.
     pub(crate) fn issues(&self) -> bool {
         matches!(self.state, StrandState::Running | StrandState::Held)
+    }
+
+    /// Cycles that it still has to go, as far as is known.
+    pub(crate) fn to_go(&self) -> u32 {
+        self.frontier.as_ref().map_or(0, |f| f.height().unwrap_or(self.path))
     }
 
     pub(crate) fn is_ranked(&self) -> bool {

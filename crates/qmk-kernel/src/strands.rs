@@ -4,16 +4,17 @@ use crate::deadline::{HORIZON, Plan};
 use crate::frontier::heights;
 use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
 use crate::qubits::check_classes;
-use crate::region::{Region, Running};
+use crate::region::Region;
+use crate::share::Times;
 use crate::strand::{Held, Origin, Strand};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
-use qmk_abi::image::{ImageError, ImageErrorKind};
+use qmk_abi::image::{CondTerm, ImageError, ImageErrorKind, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch, Run, StrandState};
-use qmk_abi::{Handle, KernelError, Op, Reply, Rights};
+use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, SpaceSpec};
 
 /// Largest reply to `Outcomes`.
@@ -28,9 +29,26 @@ impl<D: Device> Kernel<D> {
         if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
             return Ok(needs.clone());
         }
-        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), heights: None };
-        for (at, instr) in admitted.image.code.iter().enumerate() {
+        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), path: 0, heights: None };
+        let program = &admitted.image;
+        // When registers are free, events known and all before the last fence done.
+        let (mut free, mut known, mut fence) =
+            (vec![0u32; program.qubits as usize], vec![0u32; program.events as usize], 0);
+        for (at, instr) in program.code.iter().enumerate() {
             let cost = self.device.cost(&instr.op, patch);
+            let reads = instr.cond.map_or(&[][..], |c| program.cond_terms(c)).iter().filter_map(|t| match t {
+                CondTerm::Event(e) => known.get(*e as usize),
+                _ => None,
+            });
+            let start =
+                instr.op.qubits().filter_map(|q| free.get(q as usize)).chain(reads).fold(fence, |m, &t| m.max(t));
+            let end = start.saturating_add(cost.cycles);
+            instr.op.qubits().for_each(|q| free.get_mut(q as usize).into_iter().for_each(|t| *t = end));
+            instr.op.writes().for_each(|e| known.get_mut(e as usize).into_iter().for_each(|t| *t = end));
+            found.path = found.path.max(end);
+            if instr.op == Op::Fence {
+                fence = found.path;
+            }
             found.magic += cost.magic as u64;
             found.most_magic = found.most_magic.max((cost.magic, at as u32));
             found.most_routes = found.most_routes.max((cost.routes, at as u32));
@@ -143,6 +161,7 @@ impl<D: Device> Kernel<D> {
             context,
             region,
             arrival: self.arrivals,
+            path: needs.path,
             physical,
         };
         let mut strand = Strand::new(origin, run, self.epoch);
@@ -153,6 +172,7 @@ impl<D: Device> Kernel<D> {
         if let Some(domain) = self.domain_mut(d) {
             domain.used.strands += 1;
         }
+        self.join(context, region);
         let (id, handle) = self.give(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
         if planned {
             self.start(id, self.epoch + 1);
@@ -202,7 +222,7 @@ impl<D: Device> Kernel<D> {
         let Some(strand) = self.strand_mut(id) else { return };
         let (owner, region, context, physical) = (strand.owner, strand.region, strand.context, strand.physical);
         let (peak, image_object, run) = (strand.image.peak_qubits, strand.image_object, strand.run);
-        let running = Running { context, priority: Reverse(run.priority), arrival: strand.arrival, id };
+        let running = strand.running(id);
         let image = strand.image.image.clone();
         let active = self.domain(owner).map_or(0, |d| d.quota.active);
         let spec = SpaceSpec { image, noise: Arc::default(), shots: run.shots, seed: run.seed, max_active: active };
@@ -231,15 +251,36 @@ impl<D: Device> Kernel<D> {
             domain.used.qubits += qubits;
             domain.used.physical_qubits += physical;
         }
-        // Contexts of other regions are no one's business in this one.
-        let running = self.regions.get(region).map_or(&[][..], |r| &r.running);
-        let busiest = running.iter().filter_map(|r| self.contexts.get(r.context)).map(|c| c.time()).min();
         if let Some(context) = self.contexts.get_mut(context) {
-            if let (0, Some(time)) = (context.strands, busiest) {
-                context.catch_up(time, false);
-            }
-            context.strands += 1;
             context.qubits += qubits;
+        }
+    }
+
+    /// Counts a strand of a context, which begins level with the others of the region if it had none.
+    fn join(&mut self, context: u32, region: u32) {
+        if self.contexts.get(context).is_some_and(|c| c.strands == 0)
+            && let Some(place) = self.regions.get(region)
+        {
+            // Those of other regions are no one's business in this one.
+            let waiting = place.waiting.iter().filter_map(|&id| match self.object(id) {
+                Object::Strand(strand) => Some(strand.context),
+                _ => None,
+            });
+            let busy = place.running.iter().map(|r| r.context).chain(waiting).filter(|&c| c != context);
+            let foremost = busy.filter_map(|c| Some(self.contexts.get(c)?.times())).reduce(Times::max);
+            if let (Some(times), Some(context)) = (foremost, self.contexts.get_mut(context)) {
+                context.catch_up(times.less_lead());
+            }
+        }
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.strands += 1;
+        }
+    }
+
+    /// A strand that ends leaves its context.
+    fn leave(&mut self, context: u32) {
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.strands -= 1;
         }
     }
 
@@ -265,9 +306,9 @@ impl<D: Device> Kernel<D> {
             domain.used.physical_qubits -= physical;
         }
         if let Some(context) = self.contexts.get_mut(context) {
-            context.strands -= 1;
             context.qubits -= qubits;
         }
+        self.leave(context);
     }
 }
 
@@ -334,8 +375,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn try_move(&mut self, id: u32) {
         let Some(strand) = self.strand_mut(id) else { return };
         let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
-        let running =
-            Running { context: strand.context, priority: Reverse(strand.run.priority), arrival: strand.arrival, id };
+        let running = strand.running(id);
         let (image, patch) = (strand.image_object, strand.run.patch);
         let Ok(needs) = self.needs(image, patch) else { return };
         let Some(place) = self.regions.get(to) else { return };
@@ -387,14 +427,17 @@ impl<D: Device> Kernel<D> {
     /// Forgets a strand that no one names any more.
     pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
         let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
-        let (space, region, peak) = (strand.space, strand.region, strand.image.peak_qubits);
+        let (space, region, context, peak) = (strand.space, strand.region, strand.context, strand.image.peak_qubits);
         let checkpoints = strand.checkpoints.clone();
         if strand.holds_qubits() || self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
             let held = strand.held(self.epoch);
             self.give_back(id, held);
-        } else if let Some(region) = self.regions.get_mut(region) {
-            region.waiting.retain(|&s| s != id);
+        } else if let Some(region) = self.regions.get_mut(region)
+            && let Some(at) = region.waiting.iter().position(|&s| s == id)
+        {
+            region.waiting.remove(at);
             region.changed = true;
+            self.leave(context);
         }
         if let Some(space) = space {
             self.device.close(space);
@@ -470,14 +513,16 @@ impl<D: Device> Kernel<D> {
     /// Ends a strand with a fault.
     pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
         let Some(strand) = self.strand_mut(id) else { return };
-        let region = strand.region;
+        let (region, context) = (strand.region, strand.context);
         let checkpoints = core::mem::take(&mut strand.checkpoints);
         // One that failed holds its qubits until the epoch is over.
         if self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
             self.vacate(id);
-        }
-        if let Some(region) = self.regions.get_mut(region) {
-            region.waiting.retain(|&s| s != id);
+        } else if let Some(region) = self.regions.get_mut(region)
+            && let Some(at) = region.waiting.iter().position(|&s| s == id)
+        {
+            region.waiting.remove(at);
+            self.leave(context);
         }
         if let Some(strand) = self.strand_mut(id) {
             strand.fault(0, why.to_string());
@@ -530,12 +575,15 @@ impl<D: Device> Kernel<D> {
                 && let Some(Some(domain)) = self.domains.get(strand.owner as usize)
             {
                 strand.context = domain.context;
-                moved.push((strand.context, strand.holds_qubits(), strand.image.peak_qubits));
+                let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
+                moved.push((strand.context, strand.region, ended, strand.holds_qubits(), strand.image.peak_qubits));
             }
         }
-        for (context, held, qubits) in moved {
+        for (context, region, ended, held, qubits) in moved {
+            if !ended {
+                self.join(context, region);
+            }
             if let (true, Some(context)) = (held, self.contexts.get_mut(context)) {
-                context.strands += 1;
                 context.qubits += qubits;
             }
         }
