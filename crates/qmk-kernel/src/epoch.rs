@@ -127,11 +127,12 @@ impl<D: Device> Kernel<D> {
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
             let oldest = neglected(seen, range.clone(), open.now);
+            let first = range.start;
             let range = skip_unready(seen, range);
             let Some(share) = self.contexts.get_mut(context) else { continue };
             share.charge(Resource::Patches, share.qubits as u64, qubits);
             if share.may_issue(open.now) {
-                turns.push(Reverse(Turn { time: share.times().issue, context, oldest, range }));
+                turns.push(Reverse(Turn { time: share.times().issue, context, oldest, first, range }));
             }
         }
         let alone = turns.len() == 1;
@@ -191,9 +192,12 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// How far the strand whose turn it is stands behind its context.
+    /// How far the strand whose turn it is stands behind its context: what others than the first take is filling up.
     fn behind(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
-        running.get(turn.range.start).map_or(0, |r| behind(self.to_go(r.id), longest).issue)
+        match running.get(turn.range.start) {
+            Some(r) if turn.range.start == turn.first => behind(self.to_go(r.id), longest).issue,
+            _ => behind(0, longest).issue,
+        }
     }
 
     /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
@@ -375,6 +379,8 @@ struct Turn {
     time: u64,
     context: u32,
     oldest: Option<usize>,
+    /// Its first strand, ready or not.
+    first: usize,
     range: Range<usize>,
 }
 
