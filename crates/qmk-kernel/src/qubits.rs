@@ -115,7 +115,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Whether a waiting strand lets no one else take qubits.
-    fn holds_up(&self, id: u32) -> bool {
+    pub(crate) fn holds_up(&self, id: u32) -> bool {
         let Object::Strand(strand) = self.object(id) else { return false };
         let Some(domain) = self.domain(strand.owner) else { return false };
         let fits_quota = strand.image.peak_qubits <= domain.quota.qubits.saturating_sub(domain.used.qubits);

@@ -5,6 +5,12 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use qmk_hal::Cost;
 
+/// Epochs of the whole region that may be promised at once, and the same in halves of an epoch: for each epoch that passes
+/// half an epoch may be promised again, so that the other half is left to strands without deadlines.
+const PROMISES: u64 = 2 * MAX_PROMISED;
+const MAX_PROMISED: u64 = 4096;
+const UNIT: u64 = 1 << 16;
+
 /// A strand that runs or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Running {
@@ -42,6 +48,8 @@ pub(crate) struct Region {
     pub(crate) releases: VecDeque<u32>,
     /// Promises of the epochs to come, the next one first.
     pub(crate) promises: VecDeque<Promise>,
+    /// What may still be promised, in parts of [`UNIT`] of half an epoch.
+    promisable: u64,
     /// Strands that have not started, in order of arrival.
     pub(crate) waiting: Vec<u32>,
     /// Strands that have started and not ended, sorted.
@@ -135,6 +143,7 @@ impl Region {
             taken: 0,
             releases: VecDeque::new(),
             promises: VecDeque::new(),
+            promisable: PROMISES * UNIT,
             waiting: Vec::new(),
             running: Vec::new(),
             changed: false,
@@ -155,6 +164,7 @@ impl Region {
     pub(crate) fn begin_epoch(&mut self, now: u64) -> Open {
         self.stock = self.stock.saturating_add(self.rate).min(self.buffer);
         self.taken -= self.releases.pop_front().unwrap_or(0);
+        self.promisable = (self.promisable + UNIT).min(PROMISES * UNIT);
         let live = (self.qubits - self.free) as u64;
         self.backlog = (self.backlog + live).saturating_sub(self.decoded as u64);
         let late = self.backlog.div_ceil(self.decoded.max(1) as u64);
@@ -188,6 +198,22 @@ impl Region {
         self.stock -= open.spent;
         self.taken = self.routes - open.routes;
         self.releases = open.releases;
+    }
+
+    /// How much of what may be promised these promises are.
+    fn volume(&self, promises: &[Promise]) -> u64 {
+        let sum = |f: fn(&Promise) -> u32| promises.iter().map(|p| f(p) as u64).sum::<u64>();
+        let part = |used: u64, whole: u32| used.saturating_mul(2 * UNIT) / whole.max(1) as u64;
+        part(sum(|p| p.magic), self.rate).max(part(sum(|p| p.routes), self.routes))
+    }
+
+    pub(crate) fn may_promise(&self, promises: &[Promise]) -> bool {
+        self.volume(promises) <= self.promisable
+    }
+
+    /// Counts promises that are being made. Taking them back does not make up for it.
+    pub(crate) fn count_promises(&mut self, promises: &[Promise]) {
+        self.promisable = self.promisable.saturating_sub(self.volume(promises));
     }
 
     /// Adds promises, or takes them back; works out what must be kept for them.

@@ -205,13 +205,17 @@ impl<D: Device> Kernel<D> {
         if peak > place.free {
             return late(deadline, "the region's qubits are in use");
         }
+        if place.waiting.iter().any(|&id| self.holds_up(id)) {
+            return late(deadline, "a strand has waited too long for the region's qubits");
+        }
         if place.backlog > 0 || place.qubits - place.free + peak > place.decoded {
             return late(deadline, "the decoders are behind, or would be");
         }
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
         match Plan::make(image, heights, cost, place, within) {
-            Some(plan) => Ok(plan),
+            Some(plan) if place.may_promise(plan.rest(0)) => Ok(plan),
+            Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
             None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
             None => late(deadline, "there are not enough magic states or routes, or the program is too long"),
         }
@@ -238,6 +242,7 @@ impl<D: Device> Kernel<D> {
         let promises = strand.plan.as_ref().map_or(Vec::new(), |p| p.rest(0).to_vec());
         if let Some(region) = self.regions.get_mut(region) {
             region.enter(running);
+            region.count_promises(&promises);
             region.promise(promises.into_iter(), true);
         }
     }

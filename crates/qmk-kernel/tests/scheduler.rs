@@ -440,6 +440,34 @@ fn who_needs_many_magic_states_at_once_is_not_starved() {
     many_at_once(&products, 20, 4, 1);
 }
 
+/// Half of what comes is left to those without deadlines, however greedily others ask for promises.
+#[test]
+fn deadlines_starve_no_one() {
+    const EPOCHS: u64 = 40_000;
+    let mut w = World::new(Size { magic: 4, buffer: 64, ..AMPLE });
+    let (greedy, patient) = (w.tenant(Quota::UNLIMITED), w.tenant(Quota::UNLIMITED));
+    let [all, some] = [chain(8, 200, Op::T), chain(8, 400, Op::T)].map(|i| [w.admit(greedy, &i), w.admit(patient, &i)]);
+    let (mut mine, mut theirs, mut refused) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..EPOCHS {
+        keep_up(&mut w, patient, some[1], 2, 0, &mut theirs);
+        // Several at once, so that all that comes is promised.
+        mine.retain(|&s| !w.is_done(greedy, s));
+        if mine.len() < 3 {
+            match w.spawn(greedy, all[0], Run { deadline: Some(2000), ..Run::default() }) {
+                Ok(strand) => mine.push(strand),
+                Err(KernelError::Deadline { .. }) => refused += 1,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        w.advance(1);
+    }
+    let had = &w.kernel.device().magic;
+    let (promised, left) = (had[greedy], had[patient]);
+    // What may be promised at once, and half of the rest.
+    assert!(promised <= 4 * (4096 + EPOCHS / 2) && promised > EPOCHS, "{promised}");
+    assert!(left >= 4 * (EPOCHS / 2 - 4096) - 200 && refused > 100, "{left} {refused}");
+}
+
 /// Keeps `tenant` at `n` strands that have not ended.
 fn keep_up(w: &mut World, tenant: usize, image: Handle, n: usize, priority: i32, strands: &mut Vec<Handle>) {
     strands.retain(|&s| !w.is_done(tenant, s));
