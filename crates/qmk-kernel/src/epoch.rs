@@ -67,7 +67,8 @@ impl<D: Device> Kernel<D> {
         let running = core::mem::take(&mut region.running);
         let mut planned = 0;
         let mut held = Vec::new();
-        let mut seen = Vec::with_capacity(running.len());
+        let mut seen = core::mem::take(&mut self.seen);
+        seen.clear();
         for r in &running {
             seen.push(Seen { ready_since: None, to_go: 0 });
             let Some(strand) = strand_of(&mut self.objects, r.id) else { continue };
@@ -89,6 +90,7 @@ impl<D: Device> Kernel<D> {
             }
         }
         self.best_effort(id, &running, &seen, &mut open);
+        self.seen = seen;
         for r in &running {
             if let Some(strand) = strand_of(&mut self.objects, r.id)
                 && strand.issues()
@@ -120,7 +122,7 @@ impl<D: Device> Kernel<D> {
     fn best_effort(&mut self, region: u32, running: &[Running], seen: &[Seen], open: &mut Open) {
         let Some(place) = self.regions.get(region) else { return };
         let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
-        let mut turns: Vec<Reverse<Turn>> = Vec::new();
+        let mut turns = core::mem::take(&mut self.queue);
         let mut from = 0;
         for group in running.chunk_by(|a, b| a.context == b.context) {
             let range = from..from + group.len();
@@ -165,6 +167,7 @@ impl<D: Device> Kernel<D> {
                 turns.push(Reverse(turn));
             }
         }
+        self.queue = turns.into_vec();
         let groups = || running.chunk_by(|a, b| a.context == b.context);
         let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
         let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
@@ -366,7 +369,7 @@ fn skip_unready(seen: &[Seen], mut range: Range<usize>) -> Range<usize> {
 
 /// A strand as an epoch finds it.
 #[derive(Debug)]
-struct Seen {
+pub(crate) struct Seen {
     /// When it last issued something, if it could now.
     ready_since: Option<u64>,
     /// Cycles that it still has to go.
@@ -375,7 +378,7 @@ struct Seen {
 
 /// A context's turn. The rest of its strands are those of `range`.
 #[derive(Debug, PartialEq, Eq)]
-struct Turn {
+pub(crate) struct Turn {
     time: u64,
     context: u32,
     oldest: Option<usize>,

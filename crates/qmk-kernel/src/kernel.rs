@@ -4,6 +4,7 @@ use crate::admit::{Admitted, Limits, admit};
 use crate::capability::{Capability, DomainId, SlotRef, Space};
 use crate::channel::Channel;
 use crate::checkpoint::Checkpoint;
+use crate::epoch::{Seen, Turn};
 use crate::qubits::{Interactive, Qubit};
 use crate::region::Region;
 use crate::share::Context;
@@ -13,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use qmk_abi::image::Image;
 use qmk_abi::syscall::{Budget, DomainUsage, Limit, ObjectKind, Patch, Quota};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -167,6 +169,9 @@ pub struct Kernel<D> {
     pub(crate) turns: usize,
     /// Domains whose spaces are being emptied.
     pub(crate) dying: Vec<u32>,
+    /// Memory of an epoch, kept for the next.
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) queue: Vec<Reverse<Turn>>,
 }
 
 impl<D: Device> Kernel<D> {
@@ -199,6 +204,8 @@ impl<D: Device> Kernel<D> {
             arrivals: 0,
             turns: 0,
             dying: Vec::new(),
+            seen: Vec::new(),
+            queue: Vec::new(),
         };
         kernel.regions.insert(shared);
         let root = kernel.add_domain(quota);
