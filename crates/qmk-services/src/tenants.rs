@@ -27,12 +27,14 @@ pub(crate) struct Tenant {
     pub(crate) kept_bytes: usize,
 }
 
+/// The smaller of the limits that there are.
+fn tightest<T: Ord, const N: usize>(limits: [Option<T>; N]) -> Option<T> {
+    limits.into_iter().flatten().min()
+}
+
 /// The smaller of a limit and one that there may be.
-fn tighter<T: Ord>(limit: T, other: Option<T>) -> T {
-    match other {
-        Some(other) => limit.min(other),
-        None => limit,
-    }
+fn tighter<T: Ord + Copy>(limit: T, other: Option<T>) -> T {
+    other.map_or(limit, |other| limit.min(other))
 }
 
 impl<D: Device> State<D> {
@@ -48,14 +50,12 @@ impl<D: Device> State<D> {
         let usual = device.physical_qubits(Patch::default()).map_or(u64::MAX, u64::from);
         Quota {
             qubits,
-            physical_qubits: tighter(
-                config.max_physical_qubits.unwrap_or(usual.saturating_mul(qubits as u64)),
-                limits.max_physical_qubits,
-            ),
+            physical_qubits: tightest([config.max_physical_qubits, limits.max_physical_qubits])
+                .unwrap_or(usual.saturating_mul(qubits as u64)),
             strands: tighter(config.max_jobs, limits.max_jobs),
             instructions: 1 << 24,
             slots: 1 << 20,
-            channels: tighter(config.max_channels.unwrap_or(qubits / 2), limits.max_channels),
+            channels: tightest([config.max_channels, limits.max_channels]).unwrap_or(qubits / 2),
             checkpoints: config.max_checkpoints,
             active: tighter(config.max_active, limits.max_active_qubits),
             magic: limits.magic_states_per_window.unwrap_or(u64::MAX),
