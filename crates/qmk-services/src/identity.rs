@@ -77,7 +77,8 @@ impl Rate {
     }
 }
 
-fn unix_now() -> u64 {
+/// By the system's clock.
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
@@ -106,12 +107,6 @@ impl<D: Device> State<D> {
         self.config.policy.as_ref()?.tenants.get(tenant)
     }
 
-    /// Whether one tenant may offer channels to another.
-    #[allow(dead_code)]
-    pub(crate) fn may_offer(&self, from: &str, to: &str) -> bool {
-        self.config.policy.as_ref().is_none_or(|p| p.may_offer(from, to))
-    }
-
     /// Checks a token that is shown. Only what the signature vouches for is told apart.
     pub(crate) fn credential(&self, text: &str) -> Result<Arc<Credential>, RpcError> {
         let unknown = || refused("the token is not valid on this machine");
@@ -137,7 +132,7 @@ impl<D: Device> State<D> {
         let tokens = self.config.policy.as_ref().and_then(|p| p.tokens.as_ref());
         let tokens = tokens.filter(|t| t.key.as_ref() == Some(&credential.key));
         let tokens = tokens.ok_or_else(|| refused("the token is not valid on this machine any more"))?;
-        let checked = credential.grant.check(unix_now(), &tokens.revoked);
+        let checked = credential.grant.check((self.config.unix_time)(), &tokens.revoked);
         checked.map_err(|e| refused(format!("{e}; ask for another")))
     }
 
@@ -278,7 +273,7 @@ impl<D: Device> State<D> {
         let over = self.sessions.iter().filter(|(_, s)| {
             let beyond = self.rules(&s.tenant).is_none_or(|t| !t.capabilities.contains(s.granted));
             // One that has only expired closes no session: what it made can still be fetched.
-            let expired = |c: &Credential| c.grant.expires <= unix_now();
+            let expired = |c: &Credential| c.grant.expires <= (self.config.unix_time)();
             beyond || s.token.as_ref().is_some_and(|c| !expired(c) && self.check(c).is_err())
         });
         for id in over.map(|(id, _)| id.clone()).collect::<Vec<_>>() {

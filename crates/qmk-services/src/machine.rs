@@ -1,6 +1,6 @@
 //! Sessions and jobs over one kernel.
 
-use crate::identity::{Caller, Peer};
+use crate::identity::{Caller, Peer, unix_time};
 use crate::jobs::telemetry;
 use crate::policy::SitePolicy;
 use crate::program::Program;
@@ -54,6 +54,8 @@ pub struct MachineConfig {
     pub lockstep: bool,
     /// Who may do what; without, all is the owner's.
     pub policy: Option<Arc<SitePolicy>>,
+    /// Tells the time that tokens expire by, in Unix seconds.
+    pub unix_time: fn() -> u64,
 }
 
 impl Default for MachineConfig {
@@ -72,6 +74,7 @@ impl Default for MachineConfig {
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
             policy: None,
+            unix_time,
         }
     }
 }
@@ -411,8 +414,30 @@ impl<D: Device + Send + 'static> Drop for Connection<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EPOCH, adapt};
+    use super::{EPOCH, Machine, MachineConfig, adapt};
+    use crate::policy::SitePolicy;
+    use qmk_abi::syscall::Quota;
+    use qmk_sim::SimDevice;
+    use std::sync::Arc;
     use std::time::Duration;
+
+    #[test]
+    fn the_kernel_gets_the_limits_of_the_policy() {
+        let text = "[tenants.a]\ncapabilities = []\nweight = 3\n[tenants.a.quota]\nmax_logical_qubits = 5\n\
+                    max_physical_qubits = 6\nmax_channels = 7\nmax_jobs = 8\nmax_active_qubits = 9\n\
+                    magic_states_per_window = 10\nepochs_per_window = 11\nwindow_epochs = 12\n\
+                    [tenants.b]\ncapabilities = []\n[tenants.b.quota]\nmax_jobs = 5000\nmax_active_qubits = 40\n";
+        let policy = SitePolicy::parse(text, "policy.toml".as_ref()).unwrap();
+        let config = MachineConfig { policy: Some(Arc::new(policy)), ..MachineConfig::default() };
+        let machine = Machine::start(SimDevice::default(), config);
+        let quota = |tenant| machine.shared.state.lock().quota(tenant);
+        let (a, b) = (quota("a"), quota("b"));
+        let numbers = [a.qubits, a.channels, a.strands, a.active, a.weight];
+        assert_eq!(numbers, [5, 7, 8, 9, 3]);
+        assert_eq!([a.physical_qubits, a.magic, a.epochs, a.window], [6, 10, 11, 12]);
+        // A policy does not go beyond the machine.
+        assert_eq!([b.strands, b.active, b.weight], [1000, Quota::UNLIMITED.active, 1]);
+    }
 
     #[test]
     fn the_pace_settles_where_an_epoch_takes_its_time() {
