@@ -32,6 +32,8 @@ pub enum Request {
     ResourceQuery(SessionRef),
     /// Execution figures of one job.
     Telemetry(JobRef),
+    /// Shows a token, which the connection acts under from then on.
+    Authenticate(Authenticate),
 }
 
 impl Request {
@@ -47,6 +49,7 @@ impl Request {
             Request::JobCancel(_) => "qmk_job_cancel",
             Request::ResourceQuery(_) => "qmk_resource_query",
             Request::Telemetry(_) => "q_get_telemetry",
+            Request::Authenticate(_) => "qmk_authenticate",
         }
     }
 }
@@ -55,7 +58,7 @@ impl Request {
     /// The session a request names.
     pub fn session(&self) -> Option<&str> {
         match self {
-            Request::SessionCreate(_) => None,
+            Request::SessionCreate(_) | Request::Authenticate(_) => None,
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
@@ -85,6 +88,8 @@ pub enum Reply {
     Resources(Resources),
     /// To `Telemetry`.
     Telemetry(Telemetry),
+    /// To `Authenticate`.
+    Authenticated(Authenticated),
 }
 
 /// Parameters of `qmk_session_create`.
@@ -93,16 +98,36 @@ pub struct SessionCreate {
     /// Capability names asked for, as in [`crate::Rights::CLASS_NAMES`].
     #[serde(default, alias = "capabilities")]
     pub requested: Vec<String>,
-    /// Tenant to act for; `default` if absent.
+    /// Tenant to act for; if absent, the token's or the caller's own.
     #[serde(default)]
     pub tenant_id: Option<String>,
-    /// Bearer token.
+    /// Token that says for whom, and what at most; if absent, the one that the connection has shown.
     #[serde(default)]
     pub token: Option<String>,
     /// Keep the session when the connection that opened it closes. Otherwise a session that was used
     /// again on that connection ends with it.
     #[serde(default)]
     pub detached: bool,
+}
+
+/// Parameters of `qmk_authenticate`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Authenticate {
+    /// Token, as `qmk token issue` prints it.
+    pub token: String,
+}
+
+/// Result of `qmk_authenticate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authenticated {
+    /// Tenant that the connection now acts for.
+    pub tenant_id: String,
+    /// Id of the token, to revoke it by.
+    pub token_id: String,
+    /// Capabilities of sessions that it opens, at most.
+    pub capabilities: Vec<String>,
+    /// When the token expires, in Unix seconds.
+    pub expires: u64,
 }
 
 /// Parameters that name a session.

@@ -5,6 +5,7 @@ mod failure;
 mod input;
 mod remote;
 mod run;
+mod token;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
@@ -47,6 +48,9 @@ enum Command {
         /// Run on a server instead of the embedded machine
         #[arg(long, value_name = "unix:PATH", value_parser = socket)]
         connect: Option<String>,
+        /// Token to show to the server: a file, or `-` for standard input [default: $QMK_TOKEN]
+        #[arg(long, value_name = "FILE", requires = "connect")]
+        token: Option<PathBuf>,
         /// Qubits of the embedded machine that may carry live magic at once; each one more doubles its memory, which
         /// is 1 GiB at the default of 26
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=40), conflicts_with = "connect")]
@@ -114,6 +118,14 @@ enum Command {
     /// Print what the machine has and what is in use
     #[command(after_help = "Example:\n  qmk resources --connect unix:/tmp/qmk.sock")]
     Resources(ServerArgs),
+    /// Make, narrow and read the tokens that say who may do what on a server
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  qmk token key token.key\n  qmk token issue --key token.key --tenant chemistry > chemistry.token\n  \
+                                        qmk token attenuate chemistry.token --expires-in 1h > job.token\n  \
+                                        qmk submit examples/bell.qvm --token job.token"
+    )]
+    Token(token::TokenCommand),
 }
 
 #[derive(Args)]
@@ -166,6 +178,9 @@ struct ServerArgs {
     /// The server's socket [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
     #[arg(long, value_name = "unix:PATH", value_parser = socket)]
     connect: Option<String>,
+    /// Token to show to the server: a file, or `-` for standard input [default: $QMK_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -239,8 +254,8 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { program, policy, connect, max_active, output } => {
-            let place = connect.map_or(Place::Embedded(max_active), Place::Server);
+        Command::Run { program, policy, connect, token, max_active, output } => {
+            let place = connect.map_or(Place::Embedded(max_active), |path| Place::Server(path, token));
             run::run(&program, policy, place, output.json)
         }
         Command::Verify { program, output } => verify(&program, output.json),
@@ -260,6 +275,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cancel(job) => remote::cancel(&job),
         Command::Telemetry(job) => remote::telemetry(&job),
         Command::Resources(server) => remote::resources(&server),
+        Command::Token(command) => token::run(command),
     }
 }
 

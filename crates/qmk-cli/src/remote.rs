@@ -6,11 +6,22 @@ use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print};
 use qmk_abi::rpc::{JobRef, Reply, Request, SessionCreate};
 use qmk_client::{Client, Job, default_socket, wire};
 use serde_json::Value;
+use std::path::Path;
 use std::time::Duration;
 
 fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
-    Ok(Client::connect(&path)?)
+    client(&path, server.token.as_deref())
+}
+
+/// A connection under the token that is given, if any.
+pub(crate) fn client(socket: &str, token: Option<&Path>) -> Result<Client, Failure> {
+    let token = crate::token::given(token)?;
+    let client = Client::connect(socket)?;
+    if let Some(token) = token {
+        client.authenticate(&token)?;
+    }
+    Ok(client)
 }
 
 fn attach(job: &JobArgs) -> Result<Job, Failure> {
@@ -23,7 +34,7 @@ fn name(job: &JobRef) -> String {
 }
 
 /// One JSON document, or each of its members on a line.
-fn show(v: &Value, json: bool) -> Result<(), Failure> {
+pub(crate) fn show(v: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&(v.to_string() + "\n"));
     }

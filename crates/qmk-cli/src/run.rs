@@ -10,21 +10,22 @@ use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Outcomes a histogram shows.
 const ROWS: usize = 32;
 
-/// Where to run: on a server, or on an embedded machine of which so many qubits may carry live magic.
+/// Where to run: on a server, under the token of a file, or on an embedded machine of which so many qubits may carry live magic.
 pub(crate) enum Place {
-    Server(String),
+    Server(String, Option<PathBuf>),
     Embedded(Option<u32>),
 }
 
 pub(crate) fn run(file: &Input, policy: PolicyArgs, place: Place, json: bool) -> Result<(), Failure> {
     let checked = Checked::read(file)?;
     let result = match place {
-        Place::Server(path) => checked.run(&Client::connect(&path)?, policy)?,
+        Place::Server(path, token) => checked.run(&crate::remote::client(&path, token.as_deref())?, policy)?,
         Place::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);

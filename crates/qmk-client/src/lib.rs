@@ -14,9 +14,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod builder;
 mod socket;
 pub mod wire;
 
+pub use builder::SessionBuilder;
 pub use qmk_abi::Rights as Cap;
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 

@@ -33,6 +33,7 @@ fn to_value(v: &impl Serialize) -> Value {
 pub fn request_to_json(request: &Request, id: u64) -> Value {
     let params = match request {
         Request::SessionCreate(p) => to_value(p),
+        Request::Authenticate(p) => to_value(p),
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
         Request::JobSubmit(p) => to_value(p),
         Request::JobWait(p) => to_value(p),
@@ -57,6 +58,7 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
     };
     Ok(match method {
         "qmk_session_create" | "q_negotiate_caps" => Request::SessionCreate(params(given)?),
+        "qmk_authenticate" => Request::Authenticate(params(given)?),
         "qmk_session_close" => Request::SessionClose(params(given)?),
         "qmk_job_submit" | "q_submit" => Request::JobSubmit(submit(given)?),
         "qmk_job_status" | "q_status" => Request::JobStatus(params(given)?),
@@ -122,6 +124,7 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::Cancelled(r) => to_value(r),
         Reply::Resources(r) => to_value(r),
         Reply::Telemetry(r) => to_value(r),
+        Reply::Authenticated(r) => to_value(r),
     };
     if let (Reply::Status(_), Value::Object(m)) = (reply, &mut v) {
         m.retain(|_, v| !v.is_null());
@@ -170,6 +173,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::JobCancel(_) => Reply::Cancelled(read(result)?),
         Request::ResourceQuery(_) => Reply::Resources(read(result)?),
         Request::Telemetry(_) => Reply::Telemetry(read(result)?),
+        Request::Authenticate(_) => Reply::Authenticated(read(result)?),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

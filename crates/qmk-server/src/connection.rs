@@ -21,11 +21,13 @@ pub struct Limits {
     /// Bytes of one message, of the messages of a connection that wait to be answered, and of the replies to a batch
     /// after which the rest of it is refused.
     pub message_bytes: usize,
+    /// Mode of the socket, which says who may connect.
+    pub socket_mode: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 256, message_bytes: 16 << 20 }
+        Limits { connections: 256, message_bytes: 16 << 20, socket_mode: 0o600 }
     }
 }
 

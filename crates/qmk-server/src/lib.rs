@@ -7,6 +7,7 @@ mod split;
 
 pub use connection::Limits;
 pub use qmk_client::default_socket;
+pub use qmk_services::Peer;
 
 use qmk_abi::rpc::Endpoint;
 use std::io;
@@ -18,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Gives each connection an endpoint. Dropping the endpoint tells the machine that the client is gone.
-pub type Connect = Arc<dyn Fn() -> Box<dyn Endpoint> + Send + Sync>;
+/// Gives the connection of each client an endpoint. Dropping the endpoint tells the machine that the client is gone.
+pub type Connect = Arc<dyn Fn(Peer) -> Box<dyn Endpoint> + Send + Sync>;
 
 /// Clients beyond the limit that are told so at one time; more are turned away without a word.
 const REFUSED: usize = 32;
@@ -39,18 +40,24 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     path.symlink_metadata().map(|m| (m.dev(), m.ino()))
 }
 
+/// Who connected, by the system's word.
+fn peer(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(Peer { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_pid() as u32 })
+}
+
 /// Binds, sets the mode, and only then listens, so that no one connects before the mode is set.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&socket, 128)?;
     Ok(socket.into())
 }
 
 impl Server {
-    /// Binds the socket with mode 0600. A stale socket is replaced, a live one refused.
+    /// Binds the socket, with mode 0600 unless the limits say otherwise. A stale socket is replaced, a live one refused.
     ///
     /// # Errors
     /// If the path is taken or cannot be created.
@@ -66,7 +73,7 @@ impl Server {
             std::fs::remove_file(path)?;
         }
         let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let listener = listen(path).map_err(at)?;
+        let listener = listen(path, limits.socket_mode).map_err(at)?;
         listener.set_nonblocking(true)?;
         let identity = identity(path)?;
         Ok(Server { listener, path: path.into(), identity, limits, stop: Arc::new(AtomicBool::new(false)) })
@@ -102,10 +109,11 @@ impl Server {
             let (slot, calls) = (open.clone(), busy.clone());
             let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
             let spawned = thread::Builder::new().name("client".into()).spawn(move || {
-                if full {
-                    connection::refuse(&stream, "too many connections");
-                } else {
-                    connection::serve(stream, limits, connect(), &calls, stop);
+                match peer(&stream) {
+                    _ if full => connection::refuse(&stream, "too many connections"),
+                    Ok(peer) => connection::serve(stream, limits, connect(peer), &calls, stop),
+                    // Who cannot be known is not served.
+                    Err(_) => connection::refuse(&stream, "the system does not say who is calling"),
                 }
                 slot.fetch_sub(1, Ordering::SeqCst);
             });

@@ -3,10 +3,12 @@
 
 use clap::Parser;
 use qmk_server::{Connect, Limits, Server, default_socket};
+use qmk_services::policy::SitePolicy;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::{SimConfig, SimDevice};
 use serde::Deserialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +20,8 @@ use std::sync::Arc;
     version,
     after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, max_connections, \
-                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits"
+                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits,\npolicy \
+                  (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP), socket_mode (as in \"0666\")"
 )]
 struct Args {
     /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
@@ -27,12 +30,17 @@ struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Policy file: tenants, their users, limits, tokens [default: all belongs to the user who runs the server]
+    #[arg(long, value_name = "FILE.toml")]
+    policy: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     socket: Option<PathBuf>,
+    socket_mode: Option<String>,
+    policy: Option<PathBuf>,
     max_connections: Option<usize>,
     max_message_bytes: Option<usize>,
     logical_qubits: Option<u32>,
@@ -85,13 +93,45 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     limits.connections = config.max_connections.unwrap_or(limits.connections);
     limits.message_bytes = config.max_message_bytes.unwrap_or(limits.message_bytes);
 
+    if let Some(text) = &config.socket_mode {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o777);
+        let what = || (2, format!("socket_mode: {text:?} is no mode; expected three octal digits, such as \"0600\""));
+        limits.socket_mode = mode.ok_or_else(what)?;
+    }
+    // A policy that the configuration names lies beside it.
+    let beside = args.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let policy = args.policy.or(config.policy.map(|p| beside.join(p)));
+    if let Some(path) = &policy {
+        services.policy = Some(Arc::new(SitePolicy::load(path).map_err(|e| (2, e.to_string()))?));
+    }
+
     let failed = |e: std::io::Error| (4, e.to_string());
     let machine = Arc::new(Machine::start(SimDevice::new(sim), services));
-    let connect: Connect = Arc::new(move || Box::new(machine.connect()));
+    if let Some(path) = policy {
+        reload_on_hangup(machine.clone(), path).map_err(failed)?;
+    }
+    let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
     let server = Server::bind(&path, limits).map_err(failed)?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;
     }
     println!("qmk-server listening on unix:{}", path.display());
     server.run(&connect).map_err(failed)
+}
+
+/// Reads the policy again on each SIGHUP.
+fn reload_on_hangup(machine: Arc<Machine<SimDevice>>, path: PathBuf) -> std::io::Result<()> {
+    let mut hangups = Signals::new([SIGHUP])?;
+    let reload = move || {
+        for _ in hangups.forever() {
+            match SitePolicy::load(&path) {
+                Ok(policy) => {
+                    machine.set_policy(policy);
+                    eprintln!("qmk-server: {}: read again", path.display());
+                }
+                Err(e) => eprintln!("qmk-server: {e}; the policy stays as it was"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("reload".into()).spawn(reload).map(drop)
 }

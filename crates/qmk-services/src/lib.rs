@@ -18,14 +18,18 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod identity;
 mod jobs;
 pub mod journal;
 mod machine;
+pub mod policy;
 mod program;
 pub mod replay;
 mod sessions;
 mod tenants;
+pub mod token;
 
+pub use identity::Peer;
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};
 pub use qmk_kernel::hal;

@@ -1,6 +1,8 @@
 //! Sessions and jobs over one kernel.
 
+use crate::identity::{Caller, Peer, unix_time};
 use crate::jobs::telemetry;
+use crate::policy::SitePolicy;
 use crate::program::Program;
 use crate::sessions::Session;
 use crate::tenants::Tenant;
@@ -50,6 +52,10 @@ pub struct MachineConfig {
     /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
     /// the same on any machine. A long job then keeps callers waiting.
     pub lockstep: bool,
+    /// Who may do what; without, all is the owner's.
+    pub policy: Option<Arc<SitePolicy>>,
+    /// Tells the time that tokens expire by, in Unix seconds.
+    pub unix_time: fn() -> u64,
 }
 
 impl Default for MachineConfig {
@@ -67,6 +73,8 @@ impl Default for MachineConfig {
             max_shots: 100_000_000,
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
+            policy: None,
+            unix_time,
         }
     }
 }
@@ -106,7 +114,7 @@ pub struct Machine<D: Device + Send + 'static> {
 /// An endpoint of the session protocol. Dropping it closes the sessions that belong to it.
 pub struct Connection<D: Device + Send + 'static> {
     shared: Arc<Shared<D>>,
-    id: u64,
+    caller: Mutex<Caller>,
 }
 
 impl<D: Device + Send + 'static> Machine<D> {
@@ -136,11 +144,28 @@ impl<D: Device + Send + 'static> Machine<D> {
         Machine { shared, driver }
     }
 
-    /// A new endpoint.
+    /// A new endpoint within this process, which acts as the owner of the machine.
     pub fn connect(&self) -> Connection<D> {
+        self.endpoint(None)
+    }
+
+    /// A new endpoint for another process.
+    pub fn connect_as(&self, peer: Peer) -> Connection<D> {
+        self.endpoint(Some(peer))
+    }
+
+    fn endpoint(&self, peer: Option<Peer>) -> Connection<D> {
         let mut state = self.shared.state.lock();
         state.next_connection += 1;
-        Connection { shared: self.shared.clone(), id: state.next_connection }
+        let caller = Caller { connection: state.next_connection, peer, shown: None };
+        Connection { shared: self.shared.clone(), caller: Mutex::new(caller) }
+    }
+
+    /// Takes on a new policy. Sessions that it would not give are closed. The limits that the kernel keeps, and weights,
+    /// hold for a tenant once it has no session open.
+    pub fn set_policy(&self, policy: SitePolicy) {
+        self.shared.state.lock().set_policy(policy);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -261,7 +286,8 @@ impl<D: Device + Send + 'static> Connection<D> {
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
         let (granted, max_shots) = {
             let state = self.shared.state.lock();
-            (state.session(&p.session_id)?.granted, state.config.max_shots)
+            let session = state.session(&p.session_id)?;
+            (session.granted, state.max_shots(&session.tenant))
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
@@ -269,7 +295,10 @@ impl<D: Device + Send + 'static> Connection<D> {
             return bad("shots must be at least 1".into());
         }
         if policy.shots > max_shots {
-            let message = format!("{} shots are more than the {max_shots} this machine runs in one job", policy.shots);
+            let message = format!(
+                "{} shots are more than the {max_shots} this machine runs in one job of the tenant",
+                policy.shots
+            );
             return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
         }
         match policy.noise.as_str() {
@@ -312,11 +341,10 @@ impl<D: Device + Send + 'static> Connection<D> {
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
-        if let Some(id) = request.session() {
-            state().touch(id, self.id);
-        }
+        let caller = self.caller.lock().clone();
+        state().authorize(&request, &caller)?;
         match request {
-            Request::SessionCreate(p) => state().create_session(p, self.id).map(Reply::Session),
+            Request::SessionCreate(p) => state().create_session(p, &caller).map(Reply::Session),
             Request::SessionClose(p) => {
                 let closed = state().close_session(&p.session_id);
                 // Waiters on its jobs must learn of it.
@@ -325,7 +353,11 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
             }
             Request::JobSubmit(p) => self.submit(p).map(Reply::Submitted),
             Request::JobStatus(p) => state().status(&p.session_id, &p.job_id).map(Reply::Status),
-            Request::JobWait(p) => self.wait(&p).map(Reply::Status),
+            Request::JobWait(p) => {
+                let (start, status) = (Instant::now(), self.wait(&p));
+                state().charge_wait(&p.session_id, start.elapsed())?;
+                status.map(Reply::Status)
+            }
             Request::JobResult(p) => {
                 let state = state();
                 let job = state.job(&p.session_id, &p.job_id)?;
@@ -353,6 +385,11 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                 self.shared.changed.notify_all();
                 cancelled.map(Reply::Cancelled)
             }
+            Request::Authenticate(p) => {
+                let (credential, info) = state().authenticate(&p)?;
+                self.caller.lock().shown = Some(credential);
+                Ok(Reply::Authenticated(info))
+            }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::Telemetry(p) => {
                 let state = state();
@@ -364,8 +401,9 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
 
 impl<D: Device + Send + 'static> Drop for Connection<D> {
     fn drop(&mut self) {
+        let id = self.caller.lock().connection;
         let mut state = self.shared.state.lock();
-        let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(self.id));
+        let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(id));
         for id in mine.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             // It was just listed.
             let _ = state.close_session(&id);
@@ -376,8 +414,30 @@ impl<D: Device + Send + 'static> Drop for Connection<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EPOCH, adapt};
+    use super::{EPOCH, Machine, MachineConfig, adapt};
+    use crate::policy::SitePolicy;
+    use qmk_abi::syscall::Quota;
+    use qmk_sim::SimDevice;
+    use std::sync::Arc;
     use std::time::Duration;
+
+    #[test]
+    fn the_kernel_gets_the_limits_of_the_policy() {
+        let text = "[tenants.a]\ncapabilities = []\nweight = 3\n[tenants.a.quota]\nmax_logical_qubits = 5\n\
+                    max_physical_qubits = 6\nmax_channels = 7\nmax_jobs = 8\nmax_active_qubits = 9\n\
+                    magic_states_per_window = 10\nepochs_per_window = 11\nwindow_epochs = 12\n\
+                    [tenants.b]\ncapabilities = []\n[tenants.b.quota]\nmax_jobs = 5000\nmax_active_qubits = 40\n";
+        let policy = SitePolicy::parse(text, "policy.toml".as_ref()).unwrap();
+        let config = MachineConfig { policy: Some(Arc::new(policy)), ..MachineConfig::default() };
+        let machine = Machine::start(SimDevice::default(), config);
+        let quota = |tenant| machine.shared.state.lock().quota(tenant);
+        let (a, b) = (quota("a"), quota("b"));
+        let numbers = [a.qubits, a.channels, a.strands, a.active, a.weight];
+        assert_eq!(numbers, [5, 7, 8, 9, 3]);
+        assert_eq!([a.physical_qubits, a.magic, a.epochs, a.window], [6, 10, 11, 12]);
+        // A policy does not go beyond the machine.
+        assert_eq!([b.strands, b.active, b.weight], [1000, Quota::UNLIMITED.active, 1]);
+    }
 
     #[test]
     fn the_pace_settles_where_an_epoch_takes_its_time() {

@@ -1,5 +1,6 @@
 //! Sessions: what a tenant does under the capabilities it asked for.
 
+use crate::identity::{Caller, Credential, Identity};
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
 use crate::tenants::Tenant;
@@ -7,9 +8,14 @@ use qmk_abi::rpc::*;
 use qmk_abi::{Handle, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub(crate) struct Session {
     pub(crate) tenant: String,
+    /// User who opened it; `None` within this process.
+    pub(crate) uid: Option<u32>,
+    /// Token it was opened by.
+    pub(crate) token: Option<Arc<Credential>>,
     /// Connection that created it, unless detached.
     pub(crate) owner: Option<u64>,
     /// Used again on that connection, and so bound to its life. A client that opens a connection per call never
@@ -48,13 +54,13 @@ impl<D: Device> State<D> {
         self.close_session(&oldest).map(|closed| closed.closed)
     }
 
-    pub(crate) fn create_session(&mut self, p: SessionCreate, connection: u64) -> Result<SessionInfo, RpcError> {
-        let name = p.tenant_id.unwrap_or_else(|| "default".into());
+    pub(crate) fn create_session(&mut self, p: SessionCreate, caller: &Caller) -> Result<SessionInfo, RpcError> {
+        let Identity { tenant: name, ceiling: available, token } = self.identify(&p, caller)?;
         self.tenant(&name)?;
-        if self.tenants[&name].sessions.len() >= self.config.max_sessions && !self.evict_session(&name)? {
+        self.charge(&name)?;
+        if self.tenants[&name].sessions.len() >= self.max_sessions(&name) && !self.evict_session(&name)? {
             return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
         }
-        let available = Rights::CLASSES - Rights::ADMIN;
         let (mut granted, mut denied) = (Rights::empty(), Vec::new());
         for cap in &p.requested {
             match Rights::from_class_name(cap).filter(|r| available.contains(*r)) {
@@ -72,16 +78,17 @@ impl<D: Device> State<D> {
         let mut id = [0u8; 16];
         getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
         let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
-        let owner = (!p.detached).then_some(connection);
+        let owner = (!p.detached).then_some(caller.connection);
         self.uses += 1;
         if let Some(tenant) = self.tenants.get_mut(&name) {
             tenant.used = self.uses;
             tenant.sessions.insert(session_id.clone());
         }
-        let (used, jobs) = (self.uses, BTreeMap::new());
-        let session = Session { tenant: name, owner, bound: false, granted, used, machine, jobs };
+        let (used, jobs, uid) = (self.uses, BTreeMap::new(), caller.uid());
+        let quota = self.quota_info(&name);
+        let session = Session { tenant: name, uid, token, owner, bound: false, granted, used, machine, jobs };
         self.sessions.insert(session_id.clone(), session);
-        Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
+        Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota })
     }
 
     pub(crate) fn session(&self, id: &str) -> Result<&Session, RpcError> {

@@ -1,6 +1,8 @@
 //! Tenants: their domains and quotas.
 
+use crate::identity::Rate;
 use crate::machine::State;
+use crate::policy::Quotas;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Patch, Quota};
 use qmk_abi::{Handle, Rights, Syscall};
@@ -14,6 +16,9 @@ pub(crate) struct Tenant {
     pub(crate) control: Handle,
     /// The tenant's machine capability, in its own space.
     pub(crate) machine: Handle,
+    /// Its limits in the kernel.
+    pub(crate) quota: Quota,
+    pub(crate) rate: Rate,
     pub(crate) sessions: BTreeSet<String>,
     /// When a session of it was last used.
     pub(crate) used: u64,
@@ -22,27 +27,57 @@ pub(crate) struct Tenant {
     pub(crate) kept_bytes: usize,
 }
 
+/// The smaller of the limits that there are.
+fn tightest<T: Ord, const N: usize>(limits: [Option<T>; N]) -> Option<T> {
+    limits.into_iter().flatten().min()
+}
+
+/// The smaller of a limit and one that there may be.
+fn tighter<T: Ord + Copy>(limit: T, other: Option<T>) -> T {
+    other.map_or(limit, |other| limit.min(other))
+}
+
 impl<D: Device> State<D> {
-    pub(crate) fn quota(&self) -> Quota {
+    /// Limits of a tenant in the kernel: those of the policy, within those of the machine.
+    pub(crate) fn quota(&self, tenant: &str) -> Quota {
+        let config = &self.config;
+        let rules = self.rules(tenant);
+        let (limits, weight) = rules.map_or((Quotas::default(), 1), |t| (t.quota.clone(), t.weight));
         let device = self.kernel.device();
         let machine = device.spec().logical_qubits;
-        let qubits = self.config.max_logical_qubits.unwrap_or(machine).min(machine);
+        let qubits = config.max_logical_qubits.unwrap_or(machine).min(machine);
+        let qubits = limits.max_logical_qubits.map_or(qubits, |most| most.min(qubits));
         let usual = device.physical_qubits(Patch::default()).map_or(u64::MAX, u64::from);
         Quota {
             qubits,
-            physical_qubits: self.config.max_physical_qubits.unwrap_or(usual.saturating_mul(qubits as u64)),
-            strands: self.config.max_jobs,
+            physical_qubits: tightest([config.max_physical_qubits, limits.max_physical_qubits])
+                .unwrap_or(usual.saturating_mul(qubits as u64)),
+            strands: tighter(config.max_jobs, limits.max_jobs),
             instructions: 1 << 24,
             slots: 1 << 20,
-            channels: self.config.max_channels.unwrap_or(qubits / 2),
-            checkpoints: self.config.max_checkpoints,
-            active: self.config.max_active,
+            channels: tightest([config.max_channels, limits.max_channels]).unwrap_or(qubits / 2),
+            checkpoints: config.max_checkpoints,
+            active: tighter(config.max_active, limits.max_active_qubits),
+            magic: limits.magic_states_per_window.unwrap_or(u64::MAX),
+            epochs: limits.epochs_per_window.unwrap_or(u64::MAX),
+            window: limits.window_epochs.unwrap_or(0),
+            weight,
             ..Quota::UNLIMITED
         }
     }
 
-    pub(crate) fn quota_info(&self) -> QuotaInfo {
-        let q = self.quota();
+    /// Shots of one job of a tenant.
+    pub(crate) fn max_shots(&self, tenant: &str) -> u64 {
+        tighter(self.config.max_shots, self.rules(tenant).and_then(|t| t.quota.max_shots))
+    }
+
+    /// Sessions of a tenant.
+    pub(crate) fn max_sessions(&self, tenant: &str) -> usize {
+        tighter(self.config.max_sessions, self.rules(tenant).and_then(|t| t.quota.max_sessions))
+    }
+
+    pub(crate) fn quota_info(&self, tenant: &str) -> QuotaInfo {
+        let q = self.tenants.get(tenant).map_or_else(|| self.quota(tenant), |t| t.quota);
         QuotaInfo {
             max_logical_qubits: q.qubits as u64,
             max_physical_qubits: q.physical_qubits,
@@ -53,8 +88,12 @@ impl<D: Device> State<D> {
 
     /// The tenant of this name, created on first use.
     pub(crate) fn tenant(&mut self, name: &str) -> Result<(), RpcError> {
-        if self.tenants.contains_key(name) {
-            return Ok(());
+        let quota = self.quota(name);
+        match self.tenants.get(name).map(|t| t.quota != quota && t.sessions.is_empty()) {
+            // The policy has changed since.
+            Some(true) => self.forget_tenant(name)?,
+            Some(false) => return Ok(()),
+            None => {}
         }
         if name.len() > 256 {
             return Err(RpcError::new(ErrorCode::AuthFailed, "no such tenant"));
@@ -65,7 +104,7 @@ impl<D: Device> State<D> {
                 "the machine has too many tenants; try again later",
             ));
         }
-        let (root, machine, quota) = (self.root, self.machine, self.quota());
+        let (root, machine) = (self.root, self.machine);
         let control = self.handle(root, Syscall::CreateDomain { machine, quota })?;
         let rights = Rights::all() - Rights::ADMIN - Rights::GRANT;
         let derive = Syscall::Derive { source: machine, rights, badge: 0, into: Some(control), budget: None };
@@ -78,6 +117,8 @@ impl<D: Device> State<D> {
             domain,
             control,
             machine,
+            quota,
+            rate: Rate::default(),
             sessions: BTreeSet::new(),
             used: self.uses,
             kept: BTreeMap::new(),
@@ -94,15 +135,20 @@ impl<D: Device> State<D> {
         by_use.sort_by_key(|(_, t)| t.used);
         let oldest = by_use.into_iter().find(|(_, t)| self.idle_sessions(t).len() == t.sessions.len());
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return Ok(false) };
-        let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
-        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
-        // All that it held derives from what its domain held.
-        self.delete(self.root, tenant.control)?;
+        self.forget_tenant(&name)?;
         Ok(true)
     }
 
+    fn forget_tenant(&mut self, name: &str) -> Result<(), RpcError> {
+        let Some(tenant) = self.tenants.remove(name) else { return Ok(()) };
+        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
+        // All that it held derives from what its domain held.
+        self.delete(self.root, tenant.control)
+    }
+
     pub(crate) fn resources(&mut self, session: &str) -> Result<Resources, RpcError> {
-        let domain = self.tenants[&self.session(session)?.tenant].domain;
+        let tenant = self.session(session)?.tenant.clone();
+        let domain = self.tenants[&tenant].domain;
         let qmk_abi::Reply::Usage { used, .. } = self.call(domain, Syscall::Usage)? else {
             return Err(RpcError::new(ErrorCode::Internal, "unexpected reply"));
         };
@@ -114,7 +160,7 @@ impl<D: Device> State<D> {
                 epoch_us: 7.0,
             },
             usage: Usage { logical_qubits: used.qubits as u64, jobs: used.strands as u64 },
-            quota: self.quota_info(),
+            quota: self.quota_info(&tenant),
         })
     }
 }

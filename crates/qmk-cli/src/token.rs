@@ -1,0 +1,222 @@
+//! `qmk token`: tokens are made, narrowed and read here; no server is asked.
+
+use crate::failure::Failure;
+use crate::print;
+use clap::{Args, Subcommand};
+use qmk_abi::Rights;
+use qmk_services::token::{Attenuation, Grant, Key, MAX_TEXT, Token, TokenError};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a secret key that a server signs tokens with
+    #[command(
+        after_help = "Example:\n  qmk token key /etc/qmk/token.key\n\nThe file is new and of mode 0600. Name it in \
+                            the policy file of qmk-server:\n  [tokens]\n  key = \"token.key\""
+    )]
+    Key {
+        /// File to make
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a token: who holds it may act for a tenant
+    #[command(after_help = "Examples:\n  qmk token issue --key token.key --tenant chemistry > chemistry.token\n  \
+                            qmk token issue --key token.key --tenant chemistry --cap CAP_ALLOC --cap CAP_MAGIC \
+                            --expires-in 12h --depth 2 --json")]
+    Issue {
+        /// Secret key of the server
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Tenant of the server's policy
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        within: Within,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a token that says less from one that says more, without the key
+    #[command(
+        after_help = "Examples:\n  qmk token attenuate chemistry.token --expires-in 1h --depth 0 > job.token\n  \
+                            qmk token attenuate - --cap CAP_ALLOC < chemistry.token"
+    )]
+    Attenuate {
+        /// File with a token; `-` reads standard input
+        token: PathBuf,
+        #[command(flatten)]
+        within: Within,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a token says
+    #[command(
+        after_help = "Examples:\n  qmk token show job.token\n  qmk token show job.token --key token.key --json\n\n\
+                            Without the key, what a token says may not be true."
+    )]
+    Show {
+        /// File with a token; `-` reads standard input
+        token: PathBuf,
+        /// Check the signature with this secret key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Bounds of a token.
+#[derive(Args)]
+pub(crate) struct Within {
+    /// Capability that it grants, such as CAP_ALLOC; may be given several times [default: all that there are to give]
+    #[arg(long = "cap", value_name = "CAP", value_parser = class)]
+    caps: Vec<Rights>,
+    /// How long it is valid: a number and s, m, h or d [default: 24h for a new token]
+    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "expires")]
+    expires_in: Option<u64>,
+    /// When it expires, in Unix seconds
+    #[arg(long, value_name = "UNIX")]
+    expires: Option<u64>,
+    /// How many times it can be attenuated [default: 4 for a new token, else one less than before]
+    #[arg(long, value_name = "N")]
+    depth: Option<u8>,
+}
+
+impl Within {
+    fn caps(&self) -> Option<Rights> {
+        (!self.caps.is_empty()).then(|| self.caps.iter().copied().collect())
+    }
+
+    fn expires(&self) -> Option<u64> {
+        self.expires.or(self.expires_in.map(|s| now().saturating_add(s)))
+    }
+}
+
+fn class(name: &str) -> Result<Rights, String> {
+    let all = Rights::CLASSES - Rights::ADMIN;
+    let known = Rights::from_class_name(name).filter(|c| all.contains(*c));
+    known.ok_or_else(|| format!("expected one of {}", all.class_names().join(", ")))
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86400,
+        _ => 0,
+    };
+    let number = text.get(..text.len().saturating_sub(1)).and_then(|n| n.parse::<u64>().ok());
+    let seconds = number.filter(|_| unit > 0).and_then(|n| n.checked_mul(unit));
+    seconds.ok_or_else(|| "expected a whole number and s, m, h or d, as in 12h".into())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn at(path: &Path, e: std::io::Error) -> Failure {
+    Failure::new(1, "IO", format!("{}: {e}", path.display()))
+}
+
+/// The text of a token in a file.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let limit = 2 * MAX_TEXT as u64;
+    if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|e| at(path, e))?;
+    } else {
+        // To open a pipe may take for ever.
+        if !path.metadata().map_err(|e| at(path, e))?.is_file() {
+            return Err(Failure::new(1, "IO", format!("{}: not a regular file", path.display())));
+        }
+        let file = std::fs::File::open(path).map_err(|e| at(path, e))?;
+        file.take(limit).read_to_string(&mut text).map_err(|e| at(path, e))?;
+    }
+    Ok(text.trim().into())
+}
+
+/// The token of a command that speaks to a server: the option's, or that of the environment.
+pub(crate) fn given(option: Option<&Path>) -> Result<Option<String>, Failure> {
+    match option {
+        Some(path) => read(path).map(Some),
+        None => Ok(std::env::var("QMK_TOKEN").ok().filter(|t| !t.is_empty())),
+    }
+}
+
+fn refused(e: &TokenError) -> Failure {
+    explain(e, e.to_string())
+}
+
+fn explain(e: &TokenError, message: String) -> Failure {
+    match e {
+        TokenError::Malformed(_) => Failure::new(1, "E-TOKEN", message),
+        _ => Failure::new(3, "AUTH_FAILED", message),
+    }
+}
+
+fn parse(path: &Path) -> Result<Token, Failure> {
+    read(path)?.parse().map_err(|e| explain(&e, format!("{}: {e}", path.display())))
+}
+
+fn describe(grant: &Grant) -> Value {
+    json!({
+        "token_id": grant.id.to_string(), "tenant": grant.tenant, "capabilities": grant.capabilities.class_names(),
+        "expires": grant.expires, "depth": grant.depth,
+    })
+}
+
+fn hand_over(token: &Token, json: bool) -> Result<(), Failure> {
+    let text = token.to_string();
+    if text.len() > MAX_TEXT {
+        return Err(refused(&TokenError::Malformed("it would be longer than 4096 bytes")));
+    }
+    if !json {
+        return print(&(text + "\n"));
+    }
+    let mut v = describe(token.claims());
+    v["token"] = text.into();
+    print(&(v.to_string() + "\n"))
+}
+
+pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
+    match command {
+        TokenCommand::Key { file, json } => {
+            Key::create(&file).map_err(|e| at(&file, e))?;
+            if json { print(&(json!({"key": file}).to_string() + "\n")) } else { Ok(()) }
+        }
+        TokenCommand::Issue { key, tenant, within, json } => {
+            let secret = Key::read(&key).map_err(|e| at(&key, e))?;
+            let caps = within.caps().unwrap_or(Rights::CLASSES - Rights::ADMIN);
+            let expires = within.expires().unwrap_or_else(|| now().saturating_add(86400));
+            let grant = Grant::new(&tenant, caps, expires, within.depth.unwrap_or(4))
+                .map_err(|e| Failure::new(4, "IO", e.to_string()))?;
+            let token = Token::issue(&secret, grant).map_err(|e| refused(&e))?;
+            hand_over(&token, json)
+        }
+        TokenCommand::Attenuate { token, within, json } => {
+            let by = Attenuation { capabilities: within.caps(), expires: within.expires(), depth: within.depth };
+            let token = parse(&token)?.attenuate(&by).map_err(|e| refused(&e))?;
+            hand_over(&token, json)
+        }
+        TokenCommand::Show { token, key, json } => {
+            let token = parse(&token)?;
+            if let Some(key) = &key {
+                let secret = Key::read(key).map_err(|e| at(key, e))?;
+                token.verify(&secret).map_err(|e| refused(&e))?;
+            }
+            let mut v = describe(token.claims());
+            v["attenuations"] = token.attenuations().into();
+            v["expired"] = (now() >= token.claims().expires).into();
+            v["verified"] = key.is_some().into();
+            crate::remote::show(&v, json)
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Who is asking, and for which tenant.
+//!
+//! A connection is known by the Unix user at its other end, and by the token that it has shown, if any. Both stand for
+//! tenants by the machine's policy. What is not the caller's answers as if it did not exist.
+
+use crate::machine::{State, not_found};
+use crate::policy::{SitePolicy, TenantPolicy};
+use crate::token::{Grant, Key, Token};
+use qmk_abi::Rights;
+use qmk_abi::rpc::*;
+use qmk_kernel::hal::Device;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The process at the other end of a connection, as its kernel vouches for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Unix user.
+    pub uid: u32,
+    /// Process.
+    pub pid: u32,
+}
+
+/// A token that was accepted, and the key that it was signed with.
+pub(crate) struct Credential {
+    pub(crate) grant: Grant,
+    key: Key,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) connection: u64,
+    /// None within the process that runs the machine.
+    pub(crate) peer: Option<Peer>,
+    /// The token it has shown last.
+    pub(crate) shown: Option<Arc<Credential>>,
+}
+
+impl Caller {
+    pub(crate) fn uid(&self) -> Option<u32> {
+        self.peer.map(|p| p.uid)
+    }
+
+    /// Whether it is the user who runs the machine, or root.
+    fn owner(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        self.uid().is_none_or(|uid| uid == own || uid == 0)
+    }
+}
+
+/// What a session is opened as.
+pub(crate) struct Identity {
+    pub(crate) tenant: String,
+    /// Instruction classes, at most.
+    pub(crate) ceiling: Rights,
+    pub(crate) token: Option<Arc<Credential>>,
+}
+
+/// When a tenant may ask again: the virtual scheduling algorithm of ITU-T I.371, with a burst of one second.
+#[derive(Default)]
+pub(crate) struct Rate {
+    next: Option<Instant>,
+}
+
+impl Rate {
+    /// Counts one request, or tells how long to wait.
+    pub(crate) fn charge(&mut self, per_second: u32, now: Instant) -> Result<(), Duration> {
+        let period = Duration::from_secs(1) / per_second.max(1);
+        let next = self.next.unwrap_or(now).max(now);
+        let early = (next - now).saturating_sub(Duration::from_secs(1) - period);
+        if early > Duration::ZERO {
+            return Err(early);
+        }
+        self.next = Some(next + period);
+        Ok(())
+    }
+}
+
+/// By the system's clock.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn refused(message: impl Into<String>) -> RpcError {
+    RpcError::new(ErrorCode::AuthFailed, message)
+}
+
+/// Requests that do not act in a session, so that results outlive the token they were made under.
+fn looks_back(request: &Request) -> bool {
+    use Request::*;
+    matches!(
+        request,
+        SessionClose(_)
+            | JobStatus(_)
+            | JobWait(_)
+            | JobResult(_)
+            | JobCancel(_)
+            | ResourceQuery(_)
+            | Request::Telemetry(_)
+    )
+}
+
+impl<D: Device> State<D> {
+    /// What the policy says of a tenant; `None` without a policy.
+    pub(crate) fn rules(&self, tenant: &str) -> Option<&TenantPolicy> {
+        self.config.policy.as_ref()?.tenants.get(tenant)
+    }
+
+    /// Checks a token that is shown. Only what the signature vouches for is told apart.
+    pub(crate) fn credential(&self, text: &str) -> Result<Arc<Credential>, RpcError> {
+        let unknown = || refused("the token is not valid on this machine");
+        let policy = self.config.policy.as_ref().ok_or_else(unknown)?;
+        let tokens = policy.tokens.as_ref().ok_or_else(unknown)?;
+        let key = tokens.key.as_ref().ok_or_else(unknown)?;
+        let token: Token = text.parse().map_err(|_| unknown())?;
+        let grant = token.verify(key).map_err(|_| unknown())?.clone();
+        if !policy.tenants.contains_key(&grant.tenant) {
+            return Err(unknown());
+        }
+        if token.attenuations() > tokens.max_depth as usize {
+            let (made, most) = (token.attenuations(), tokens.max_depth);
+            return Err(refused(format!("the token was attenuated {made} times; this machine accepts {most}")));
+        }
+        let credential = Credential { grant, key: key.clone() };
+        self.check(&credential)?;
+        Ok(Arc::new(credential))
+    }
+
+    /// Whether a token that was accepted before still is.
+    fn check(&self, credential: &Credential) -> Result<(), RpcError> {
+        let tokens = self.config.policy.as_ref().and_then(|p| p.tokens.as_ref());
+        let tokens = tokens.filter(|t| t.key.as_ref() == Some(&credential.key));
+        let tokens = tokens.ok_or_else(|| refused("the token is not valid on this machine any more"))?;
+        let checked = credential.grant.check((self.config.unix_time)(), &tokens.revoked);
+        checked.map_err(|e| refused(format!("{e}; ask for another")))
+    }
+
+    /// Whether the caller acts for a tenant by the user it is.
+    fn acts_for(&self, caller: &Caller, tenant: &str) -> bool {
+        match &self.config.policy {
+            None => caller.owner(),
+            Some(policy) => policy.tenants.get(tenant).is_some_and(|t| {
+                // Who owns the machine may write its policy, too.
+                caller.owner() || caller.uid().is_some_and(|uid| t.uids.contains(&uid))
+            }),
+        }
+    }
+
+    fn check_suspended(&self, tenant: &str) -> Result<(), RpcError> {
+        if self.rules(tenant).is_some_and(|t| t.suspended) {
+            let message = format!("tenant {tenant:?} is suspended; ask the operator of this machine");
+            return Err(RpcError::new(ErrorCode::TenantSuspended, message));
+        }
+        Ok(())
+    }
+
+    /// The tenant that a caller acts for if it names none.
+    fn usual_tenant(&self, caller: &Caller) -> Result<String, RpcError> {
+        const DEFAULT: &str = "default";
+        let nobody = || {
+            let who = caller.uid().map_or("this program".into(), |uid| format!("user {uid}"));
+            refused(format!("{who} has no tenant on this machine; ask its operator, or show a token"))
+        };
+        let Some(policy) = &self.config.policy else {
+            return if caller.owner() { Ok(DEFAULT.into()) } else { Err(nobody()) };
+        };
+        let mut mine: Vec<&str> = caller.uid().map_or(Vec::new(), |uid| policy.tenants_of(uid).collect());
+        if mine.is_empty() && caller.owner() {
+            mine = policy.tenants.keys().map(String::as_str).collect();
+        }
+        match mine.as_slice() {
+            [] => Err(nobody()),
+            [one] => Ok((*one).into()),
+            several if several.contains(&DEFAULT) => Ok(DEFAULT.into()),
+            several => {
+                let names = several.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+                let message = format!("tenant_id: say which tenant you act for; yours: {names}");
+                Err(RpcError::new(ErrorCode::InvalidParams, message))
+            }
+        }
+    }
+
+    /// Who a session is opened for.
+    pub(crate) fn identify(&self, p: &SessionCreate, caller: &Caller) -> Result<Identity, RpcError> {
+        let token = match (&p.token, &caller.shown) {
+            (Some(text), _) => Some(self.credential(text)?),
+            (None, Some(shown)) => {
+                self.check(shown)?;
+                Some(shown.clone())
+            }
+            (None, None) => None,
+        };
+        let tenant = match (&token, &p.tenant_id) {
+            (Some(token), named) if named.as_ref().is_none_or(|n| *n == token.grant.tenant) => {
+                token.grant.tenant.clone()
+            }
+            (None, None) => self.usual_tenant(caller)?,
+            (None, Some(named)) if self.acts_for(caller, named) => named.clone(),
+            _ => return Err(refused("tenant_id: no such tenant, or not yours to act for")),
+        };
+        self.check_suspended(&tenant)?;
+        let all = Rights::CLASSES - Rights::ADMIN;
+        let ceiling = match (self.rules(&tenant), &self.config.policy) {
+            (Some(rules), _) => rules.capabilities,
+            (None, None) => all,
+            // Its token is older than the policy.
+            (None, Some(_)) => return Err(refused("the token is not valid on this machine any more")),
+        };
+        let ceiling = all & ceiling & token.as_ref().map_or(all, |t| t.grant.capabilities);
+        Ok(Identity { tenant, ceiling, token })
+    }
+
+    /// Whether a request may name the session it names, and is not one too many; notes the use of the session.
+    pub(crate) fn authorize(&mut self, request: &Request, caller: &Caller) -> Result<(), RpcError> {
+        let Some(id) = request.session() else { return Ok(()) };
+        let Some(session) = self.sessions.get(id) else { return not_found(ErrorCode::SessionNotFound) };
+        let tenant = session.tenant.clone();
+        let shown = caller.shown.as_ref().is_some_and(|c| c.grant.tenant == tenant && self.check(c).is_ok());
+        let known = shown || self.acts_for(caller, &tenant);
+        // To know the id of a session opened by token is to hold it, for the user who did.
+        let made = session.token.is_some() && session.uid == caller.uid();
+        if !known && !made {
+            return not_found(ErrorCode::SessionNotFound);
+        }
+        self.check_suspended(&tenant)?;
+        if let Some(token) = session.token.as_ref().filter(|_| !known || !looks_back(request)) {
+            self.check(token)?;
+        }
+        if !matches!(request, Request::JobWait(_)) {
+            self.charge(&tenant)?;
+        }
+        self.touch(id, caller.connection);
+        Ok(())
+    }
+
+    /// Counts a request of a tenant.
+    pub(crate) fn charge(&mut self, tenant: &str) -> Result<(), RpcError> {
+        let Some(most) = self.rules(tenant).and_then(|t| t.quota.max_requests_per_second) else { return Ok(()) };
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return Ok(()) };
+        tenant.rate.charge(most, Instant::now()).map_err(|wait| {
+            let wait = wait.as_millis() + 1;
+            let message = format!("more than the tenant's {most} requests in a second; try again after {wait} ms");
+            RpcError::new(ErrorCode::QuotaExceeded, message)
+        })
+    }
+
+    /// Counts a wait that did not take its time: the others slow their callers down by themselves.
+    pub(crate) fn charge_wait(&mut self, session: &str, took: Duration) -> Result<(), RpcError> {
+        const SLOW: Duration = Duration::from_millis(100);
+        let tenant = self.sessions.get(session).filter(|_| took < SLOW).map(|s| s.tenant.clone());
+        tenant.map_or(Ok(()), |tenant| self.charge(&tenant))
+    }
+
+    /// The token that a connection shows from now on.
+    pub(crate) fn authenticate(&self, p: &Authenticate) -> Result<(Arc<Credential>, Authenticated), RpcError> {
+        let credential = self.credential(&p.token)?;
+        let grant = &credential.grant;
+        self.check_suspended(&grant.tenant)?;
+        let rules = self.rules(&grant.tenant).map_or(Rights::empty(), |t| t.capabilities);
+        let info = Authenticated {
+            tenant_id: grant.tenant.clone(),
+            token_id: grant.id.to_string(),
+            capabilities: (grant.capabilities & rules).class_names(),
+            expires: grant.expires,
+        };
+        Ok((credential, info))
+    }
+
+    /// Takes on a new policy, and closes the sessions that it would not give.
+    pub(crate) fn set_policy(&mut self, policy: SitePolicy) {
+        self.config.policy = Some(Arc::new(policy));
+        let over = self.sessions.iter().filter(|(_, s)| {
+            let beyond = self.rules(&s.tenant).is_none_or(|t| !t.capabilities.contains(s.granted));
+            // One that has only expired closes no session: what it made can still be fetched.
+            let expired = |c: &Credential| c.grant.expires <= (self.config.unix_time)();
+            beyond || s.token.as_ref().is_some_and(|c| !expired(c) && self.check(c).is_err())
+        });
+        for id in over.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            // It was just listed.
+            let _ = self.close_session(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rate;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_rate_allows_a_burst_of_one_second_and_then_its_pace() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for _ in 0..5 {
+            rate.charge(5, start).unwrap();
+        }
+        assert_eq!(rate.charge(5, start), Err(Duration::from_millis(200)));
+        assert_eq!(rate.charge(5, at(150)), Err(Duration::from_millis(50)));
+        assert_eq!(rate.charge(5, at(200)), Ok(()));
+        assert!(rate.charge(5, at(200)).is_err());
+        // What was not asked for is not saved up beyond the burst.
+        let asked = (0..100).filter(|_| rate.charge(5, at(60_000)).is_ok()).count();
+        assert_eq!(asked, 5);
+        // A clock that stands still, or a pace beyond its ticks, breaks nothing.
+        assert!((0..1000).all(|_| rate.charge(u32::MAX, at(90_000)).is_ok()));
+    }
+}
