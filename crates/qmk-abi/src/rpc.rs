@@ -32,6 +32,10 @@ pub enum Request {
     ResourceQuery(SessionRef),
     /// Execution figures of one job.
     Telemetry(JobRef),
+    /// The signed head of the audit log.
+    AuditHead(AuditQuery),
+    /// An entry of the audit log, with its proof.
+    AuditProve(AuditProve),
 }
 
 impl Request {
@@ -47,6 +51,8 @@ impl Request {
             Request::JobCancel(_) => "qmk_job_cancel",
             Request::ResourceQuery(_) => "qmk_resource_query",
             Request::Telemetry(_) => "q_get_telemetry",
+            Request::AuditHead(_) => "qmk_audit_head",
+            Request::AuditProve(_) => "qmk_audit_prove",
         }
     }
 }
@@ -55,7 +61,8 @@ impl Request {
     /// The session a request names.
     pub fn session(&self) -> Option<&str> {
         match self {
-            Request::SessionCreate(_) => None,
+            Request::SessionCreate(_) | Request::AuditHead(_) => None,
+            Request::AuditProve(p) => Some(&p.session_id),
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
@@ -85,6 +92,10 @@ pub enum Reply {
     Resources(Resources),
     /// To `Telemetry`.
     Telemetry(Telemetry),
+    /// To `AuditHead`.
+    AuditHead(AuditHead),
+    /// To `AuditProve`.
+    AuditProof(AuditProof),
 }
 
 /// Parameters of `qmk_session_create`.
@@ -403,6 +414,48 @@ pub struct Telemetry {
     pub decoder_cycles: u64,
     /// Time the job took here, in milliseconds.
     pub execution_time_ms: f64,
+}
+
+/// Parameters of `qmk_audit_head`: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditQuery {}
+
+/// Parameters of `qmk_audit_prove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditProve {
+    /// Session id. Its tenant sees its own entries.
+    pub session_id: String,
+    /// Position of the entry in the log.
+    pub index: u64,
+}
+
+/// Result of `qmk_audit_head`: a promise, signed with Ed25519, of the entries before it. What is signed is the text
+/// of three lines, each ended by a newline, of the origin, the size in decimal and the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Name of the log, made from its key.
+    pub origin: String,
+    /// Entries.
+    pub size: u64,
+    /// Root of their Merkle tree (RFC 9162), in base64.
+    pub root: String,
+    /// Signature, in base64.
+    pub signature: String,
+    /// The key that verifies it, as a C2SP signed-note verifier key.
+    pub key: String,
+}
+
+/// Result of `qmk_audit_prove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditProof {
+    /// Position of the entry in the log.
+    pub index: u64,
+    /// The entry's bytes, in base64.
+    pub entry: String,
+    /// Inclusion proof in the head's tree (RFC 9162, section 2.1.3), in base64.
+    pub path: Vec<String>,
+    /// The head.
+    pub head: AuditHead,
 }
 
 /// A refused request. Codes are those of JSON-RPC 2.0 and of the QMK protocol.

@@ -1,6 +1,7 @@
 //! The `qmk` command.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod failure;
 mod input;
 mod remote;
@@ -114,6 +115,9 @@ enum Command {
     /// Print what the machine has and what is in use
     #[command(after_help = "Example:\n  qmk resources --connect unix:/tmp/qmk.sock")]
     Resources(ServerArgs),
+    /// Look into the audit log of a server, and check it
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 #[derive(Args)]
@@ -260,6 +264,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cancel(job) => remote::cancel(&job),
         Command::Telemetry(job) => remote::telemetry(&job),
         Command::Resources(server) => remote::resources(&server),
+        Command::Audit(command) => audit::run(&command),
     }
 }
 

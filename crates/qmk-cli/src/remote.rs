@@ -8,7 +8,7 @@ use qmk_client::{Client, Job, default_socket, wire};
 use serde_json::Value;
 use std::time::Duration;
 
-fn connect(server: &ServerArgs) -> Result<Client, Failure> {
+pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
     Ok(Client::connect(&path)?)
 }
@@ -23,7 +23,7 @@ fn name(job: &JobRef) -> String {
 }
 
 /// One JSON document, or each of its members on a line.
-fn show(v: &Value, json: bool) -> Result<(), Failure> {
+pub(crate) fn show(v: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&(v.to_string() + "\n"));
     }

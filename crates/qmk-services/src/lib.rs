@@ -24,8 +24,10 @@ mod machine;
 mod program;
 pub mod replay;
 mod sessions;
+pub mod store;
 mod tenants;
 
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};
 pub use qmk_kernel::hal;
+pub use store::StoreError;

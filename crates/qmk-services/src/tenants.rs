@@ -95,7 +95,11 @@ impl<D: Device> State<D> {
         let oldest = by_use.into_iter().find(|(_, t)| self.idle_sessions(t).len() == t.sessions.len());
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return Ok(false) };
         let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
-        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
+        for id in &tenant.sessions {
+            if let Some(session) = self.sessions.remove(id) {
+                self.store.closed(&name, session.number);
+            }
+        }
         // All that it held derives from what its domain held.
         self.delete(self.root, tenant.control)?;
         Ok(true)
