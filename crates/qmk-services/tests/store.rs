@@ -325,3 +325,32 @@ fn entries_of_another_version_are_refused_not_guessed() {
     let booted = Entry { at_ms: 1, tenant: None, event: Event::Booted { version: "v" } };
     assert_eq!(serde_json::to_value(booted).unwrap()["event"]["booted"]["version"], "v");
 }
+
+/// Not a test: `cargo test --release -p qmk-services --test store -- --ignored --nocapture` prints what recording costs.
+#[test]
+#[ignore = "a measurement"]
+fn submit_latency() {
+    let dir = tempfile::tempdir().unwrap();
+    let machines = [
+        ("recorded", open(dir.path(), MachineConfig { max_jobs: 100_000, ..MachineConfig::default() })),
+        (
+            "ephemeral",
+            Machine::start(SimDevice::default(), MachineConfig { max_jobs: 100_000, ..MachineConfig::default() }),
+        ),
+    ];
+    for round in 0..3 {
+        for (name, machine) in &machines {
+            let at = client(machine);
+            let session = detached(&at, "t");
+            let mut took = Vec::new();
+            for seed in 0..3000 {
+                let start = std::time::Instant::now();
+                let job = submit(&at, &session, WIDE, 1, seed).unwrap();
+                took.push(start.elapsed());
+                wait(&at, &job);
+            }
+            took.sort_unstable();
+            println!("{round} {name}: p50 {:?}, p99 {:?}, max {:?}", took[1500], took[2970], took[2999]);
+        }
+    }
+}

@@ -546,10 +546,19 @@ impl Inner {
     }
 }
 
+/// Whether it is the contents of the file that are wrong.
+fn damaged(e: &redb::Error) -> bool {
+    match e {
+        redb::Error::Io(e) => matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        redb::Error::DatabaseAlreadyOpen => false,
+        _ => true,
+    }
+}
+
 /// Opens the store, or makes it anew where it has been damaged: the journal has all that was in it.
 fn open_settled(path: &Path) -> Result<Settled, StoreError> {
     match Settled::open(path) {
-        Err(StoreError::Database(e)) if !matches!(*e, redb::Error::Io(_) | redb::Error::DatabaseAlreadyOpen) => {
+        Err(StoreError::Database(e)) if damaged(&e) => {
             let away = path.with_extension("damaged");
             eprintln!("qmk: {}: {e}; moved to {}, and made anew from the journal", path.display(), away.display());
             std::fs::rename(path, &away).map_err(StoreError::io(path))?;
