@@ -34,6 +34,10 @@ pub enum Request {
     Telemetry(JobRef),
     /// Shows a token, which the connection acts under from then on.
     Authenticate(Authenticate),
+    /// The signed head of the audit log.
+    AuditHead(AuditQuery),
+    /// An entry of the audit log, with its proof.
+    AuditProve(AuditProve),
 }
 
 impl Request {
@@ -50,6 +54,8 @@ impl Request {
             Request::ResourceQuery(_) => "qmk_resource_query",
             Request::Telemetry(_) => "q_get_telemetry",
             Request::Authenticate(_) => "qmk_authenticate",
+            Request::AuditHead(_) => "qmk_audit_head",
+            Request::AuditProve(_) => "qmk_audit_prove",
         }
     }
 }
@@ -58,7 +64,8 @@ impl Request {
     /// The session a request names.
     pub fn session(&self) -> Option<&str> {
         match self {
-            Request::SessionCreate(_) | Request::Authenticate(_) => None,
+            Request::SessionCreate(_) | Request::Authenticate(_) | Request::AuditHead(_) => None,
+            Request::AuditProve(p) => Some(&p.session_id),
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
@@ -90,6 +97,10 @@ pub enum Reply {
     Telemetry(Telemetry),
     /// To `Authenticate`.
     Authenticated(Authenticated),
+    /// To `AuditHead`.
+    AuditHead(AuditHead),
+    /// To `AuditProve`.
+    AuditProof(AuditProof),
 }
 
 /// Parameters of `qmk_session_create`.
@@ -428,6 +439,48 @@ pub struct Telemetry {
     pub decoder_cycles: u64,
     /// Time the job took here, in milliseconds.
     pub execution_time_ms: f64,
+}
+
+/// Parameters of `qmk_audit_head`: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditQuery {}
+
+/// Parameters of `qmk_audit_prove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditProve {
+    /// Session id. Its tenant sees its own entries.
+    pub session_id: String,
+    /// Position of the entry in the log.
+    pub index: u64,
+}
+
+/// Result of `qmk_audit_head`: a promise, signed with Ed25519, of the entries before it. What is signed is the text
+/// of three lines, each ended by a newline, of the origin, the size in decimal and the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Name of the log, made from its key.
+    pub origin: String,
+    /// Entries.
+    pub size: u64,
+    /// Root of their Merkle tree (RFC 9162), in base64.
+    pub root: String,
+    /// Signature, in base64.
+    pub signature: String,
+    /// The key that verifies it, as a C2SP signed-note verifier key.
+    pub key: String,
+}
+
+/// Result of `qmk_audit_prove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditProof {
+    /// Position of the entry in the log.
+    pub index: u64,
+    /// The entry's bytes, in base64.
+    pub entry: String,
+    /// Inclusion proof in the head's tree (RFC 9162, section 2.1.3), in base64.
+    pub path: Vec<String>,
+    /// The head.
+    pub head: AuditHead,
 }
 
 /// A refused request. Codes are those of JSON-RPC 2.0 and of the QMK protocol.

@@ -1,6 +1,7 @@
 //! The `qmk` command.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod failure;
 mod input;
 mod remote;
@@ -126,6 +127,9 @@ enum Command {
                                         qmk submit examples/bell.qvm --token job.token"
     )]
     Token(token::TokenCommand),
+    /// Look into the audit log of a server, and check it
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 #[derive(Args)]
@@ -276,6 +280,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Telemetry(job) => remote::telemetry(&job),
         Command::Resources(server) => remote::resources(&server),
         Command::Token(command) => token::run(command),
+        Command::Audit(command) => audit::run(&command),
     }
 }
 

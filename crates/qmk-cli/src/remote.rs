@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-fn connect(server: &ServerArgs) -> Result<Client, Failure> {
+pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
     client(&path, server.token.as_deref())
 }

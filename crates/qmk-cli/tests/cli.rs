@@ -282,10 +282,66 @@ fn jobs_on_a_server() {
 }
 
 #[test]
+fn a_flipped_bit_of_the_audit_log_is_located() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, data) = (dir.path().join("qmk.sock"), dir.path().join("data"));
+    let machine = qmk_services::Machine::open(qmk_sim::SimDevice::default(), Default::default(), &data).unwrap();
+    let machine = Arc::new(machine);
+    let shared = machine.clone();
+    let connect: qmk_server::Connect = Arc::new(move |_| Box::new(shared.connect()));
+    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
+    std::thread::spawn(move || server.run(&connect));
+    let at = format!("unix:{}", socket.display());
+    for seed in ["1", "2", "3"] {
+        let run = qmk(&["run", &example("bell.qvm"), "--seed", seed, "--shots", "10", "--connect", &at]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    let head = qmk(&["audit", "head", "--json", "--connect", &at]);
+    assert!(head.json()["size"].as_u64().unwrap() >= 12, "{}", head.stdout);
+    let kept = dir.path().join("head.json");
+    std::fs::write(&kept, &head.stdout).unwrap();
+    let key = data.join("journal/key.pub");
+    let proven = qmk(&["audit", "prove", "2", "--key", key.to_str().unwrap(), "--connect", &at]);
+    assert_eq!(proven.code, 0, "{}", proven.stderr);
+    assert!(proven.stdout.contains("submitted") && proven.stdout.contains("proven"), "{}", proven.stdout);
+    let boot = qmk(&["audit", "prove", "0", "--json", "--connect", &at]);
+    assert_eq!((boot.code, &boot.json()["error"]["code"]), (3, &json!("ACCESS_DENIED")));
+
+    let dir = data.to_str().unwrap();
+    let verify = ["audit", "verify", dir, "--key", key.to_str().unwrap(), "--head", kept.to_str().unwrap(), "--json"];
+    // The server is still there.
+    assert_eq!(qmk(&verify).json()["valid"], true);
+    machine.close().unwrap();
+    let entries = qmk(&verify).json()["entries"].as_u64().unwrap();
+    let log = qmk(&["audit", "log", dir, "--json"]).json();
+    assert_eq!(log.as_array().unwrap().len() as u64, entries);
+    assert_eq!(log[2]["event"]["submitted"]["job"], 1);
+    assert_eq!(qmk(&["audit", "log", dir]).stdout.lines().count() as u64, entries);
+    assert_eq!(qmk(&["audit", "verify", dir]).code, 0);
+
+    let file = data.join("journal/log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let source = bytes.windows(8).position(|w| w == b"ALLOC_LQ").unwrap();
+    bytes[source + 3] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    let found = qmk(&verify);
+    let v = found.json();
+    assert_eq!((found.code, &v["valid"], &v["file"], &v["entries"]), (1, &json!(false), &json!("log"), &json!([2, 3])));
+    let at = v["offset"].as_u64().unwrap() as usize;
+    assert!((at..at + 200).contains(&source), "{v}");
+    let text = qmk(&["audit", "verify", dir]);
+    assert!(text.code == 1 && text.stdout.contains("entry 2: the entry does not match"), "{}", text.stdout);
+    let log = qmk(&["audit", "log", dir]);
+    assert!(log.code == 1 && log.stderr.contains("entry 2"), "{}", log.stderr);
+    assert_eq!(qmk(&["audit", "verify", "/nowhere"]).code, 1);
+}
+
+#[test]
 fn help_has_examples() {
     let job = ["wait", "result", "status", "cancel", "telemetry"];
     let all = ["run", "verify", "asm", "disasm", "submit", "resources"].into_iter().chain(job);
-    for command in all.map(|c| vec![c, "--help"]).chain([vec!["--help"]]) {
+    let audit = ["head", "prove", "log", "verify"].map(|c| vec!["audit", c, "--help"]);
+    for command in all.map(|c| vec![c, "--help"]).chain([vec!["--help"]]).chain(audit) {
         let out = qmk(&command);
         assert_eq!(out.code, 0);
         assert!(out.stdout.contains("Example"), "{command:?}");

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 /// Methods of the contract that this version does not offer.
-const UNAVAILABLE: [&str; 16] = [
+const UNAVAILABLE: [&str; 14] = [
     "q_alloc",
     "q_apply",
     "q_measure",
@@ -21,8 +21,6 @@ const UNAVAILABLE: [&str; 16] = [
     "q_get_mapping",
     "q_replay",
     "qmk_estimate",
-    "qmk_audit_head",
-    "qmk_audit_prove",
 ];
 
 fn to_value(v: &impl Serialize) -> Value {
@@ -37,6 +35,8 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
         Request::JobSubmit(p) => to_value(p),
         Request::JobWait(p) => to_value(p),
+        Request::AuditHead(p) => to_value(p),
+        Request::AuditProve(p) => to_value(p),
         Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => to_value(p),
     };
     json!({"jsonrpc": "2.0", "id": id, "method": request.method(), "params": params})
@@ -68,6 +68,8 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
         "qmk_resource_query" => Request::ResourceQuery(params(given)?),
         "q_get_telemetry" if given.get("job_id").is_some() => Request::Telemetry(params(given)?),
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
+        "qmk_audit_head" => Request::AuditHead(params(given)?),
+        "qmk_audit_prove" => Request::AuditProve(params(given)?),
         m if UNAVAILABLE.contains(&m) => {
             return Err(RpcError::new(
                 ErrorCode::MethodNotFound,
@@ -125,6 +127,8 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::Resources(r) => to_value(r),
         Reply::Telemetry(r) => to_value(r),
         Reply::Authenticated(r) => to_value(r),
+        Reply::AuditHead(r) => to_value(r),
+        Reply::AuditProof(r) => to_value(r),
     };
     if let (Reply::Status(_), Value::Object(m)) = (reply, &mut v) {
         m.retain(|_, v| !v.is_null());
@@ -174,6 +178,8 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::ResourceQuery(_) => Reply::Resources(read(result)?),
         Request::Telemetry(_) => Reply::Telemetry(read(result)?),
         Request::Authenticate(_) => Reply::Authenticated(read(result)?),
+        Request::AuditHead(_) => Reply::AuditHead(read(result)?),
+        Request::AuditProve(_) => Reply::AuditProof(read(result)?),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

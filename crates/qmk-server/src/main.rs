@@ -3,8 +3,9 @@
 
 use clap::Parser;
 use qmk_server::{Connect, Limits, Server, default_socket};
+use qmk_services::journal::JournalError;
 use qmk_services::policy::SitePolicy;
-use qmk_services::{Machine, MachineConfig};
+use qmk_services::{Machine, MachineConfig, StoreError, store};
 use qmk_sim::{SimConfig, SimDevice};
 use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -13,20 +14,30 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Serve a quantum machine to many clients over a Unix socket.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
-                  qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, max_connections, \
+                  qmk-server --data-dir /var/lib/qmk\n  \
+                  qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
+                  ephemeral, stored_jobs, stored_bytes, max_connections, \
                   max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits,\npolicy \
-                  (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP), socket_mode (as in \"0666\")"
+                  (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP)"
 )]
 struct Args {
     /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Where jobs, results, sessions and the audit log are kept [default: a directory of the socket's own below
+    /// $XDG_STATE_HOME/qmk, else ~/.local/state/qmk]
+    #[arg(long, value_name = "PATH", conflicts_with = "ephemeral")]
+    data_dir: Option<PathBuf>,
+    /// Keep nothing: jobs, results and sessions end with the server, and there is no audit log
+    #[arg(long)]
+    ephemeral: bool,
     /// Configuration file
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -41,6 +52,10 @@ struct Config {
     socket: Option<PathBuf>,
     socket_mode: Option<String>,
     policy: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    ephemeral: Option<bool>,
+    stored_jobs: Option<u64>,
+    stored_bytes: Option<u64>,
     max_connections: Option<usize>,
     max_message_bytes: Option<usize>,
     logical_qubits: Option<u32>,
@@ -80,6 +95,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
             toml::from_str(&text).map_err(|e| (2, format!("{}: {e}", path.display())))?
         }
     };
+    let given = args.data_dir.is_some();
     let path = args.socket.or(config.socket).unwrap_or_else(default_socket);
     let mut sim = SimConfig::default();
     sim.logical_qubits = config.logical_qubits.unwrap_or(sim.logical_qubits);
@@ -87,6 +103,8 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     let mut services = MachineConfig { kept_bytes: 64 << 20, ..MachineConfig::default() };
     services.max_physical_qubits = config.max_physical_qubits;
     services.max_jobs = config.max_jobs.unwrap_or(services.max_jobs);
+    services.stored_jobs = config.stored_jobs.unwrap_or(services.stored_jobs);
+    services.stored_bytes = config.stored_bytes.unwrap_or(services.stored_bytes);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
     let mut limits = Limits::default();
@@ -106,17 +124,67 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     }
 
     let failed = |e: std::io::Error| (4, e.to_string());
-    let machine = Arc::new(Machine::start(SimDevice::new(sim), services));
+    let mut server = Server::bind(&path, limits).map_err(failed)?;
+    let place = match args.data_dir.or(config.data_dir) {
+        // The command line has the last word.
+        _ if args.ephemeral || config.ephemeral == Some(true) && !given => Place::Nowhere,
+        Some(dir) => Place::Given(dir),
+        None => store::default_dir(&path).map_or(Place::Nowhere, Place::Default),
+    };
+    let machine = Arc::new(boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true))?);
     if let Some(path) = policy {
         reload_on_hangup(machine.clone(), path).map_err(failed)?;
     }
-    let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
-    let server = Server::bind(&path, limits).map_err(failed)?;
+    // Clients that the end of the server cuts off find their sessions again.
+    server.stop = machine.leaving();
+    let connect: Connect = {
+        let machine = machine.clone();
+        Arc::new(move |peer| Box::new(machine.connect_as(peer)))
+    };
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;
     }
     println!("qmk-server listening on unix:{}", path.display());
-    server.run(&connect).map_err(failed)
+    server.run(&connect).map_err(failed)?;
+    machine.close().map_err(|e| (4, e.to_string()))
+}
+
+/// Where state is kept.
+enum Place {
+    Nowhere,
+    Default(PathBuf),
+    Given(PathBuf),
+}
+
+fn boot(
+    sim: SimConfig,
+    services: MachineConfig,
+    place: &Place,
+    asked: bool,
+) -> Result<Machine<SimDevice>, (u8, String)> {
+    let (Place::Default(dir) | Place::Given(dir)) = place else {
+        if !asked {
+            eprintln!("qmk-server: no home to keep state in, so nothing outlives this server; see --data-dir");
+        }
+        return Ok(Machine::start(SimDevice::new(sim), services));
+    };
+    // One that was told to end may take a few seconds.
+    let deadline = Instant::now() + Duration::from_secs(7);
+    loop {
+        match Machine::open(SimDevice::new(sim.clone()), services.clone(), dir) {
+            Ok(machine) => return Ok(machine),
+            Err(StoreError::Journal(JournalError::Locked(_))) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(e @ (StoreError::Io { .. } | StoreError::Journal(JournalError::Io { .. })))
+                if matches!(place, Place::Default(_)) =>
+            {
+                eprintln!("qmk-server: nothing outlives this server; see --data-dir: {}: {e}", dir.display());
+                return Ok(Machine::start(SimDevice::new(sim), services));
+            }
+            Err(e) => return Err((4, format!("{}: {e}", dir.display()))),
+        }
+    }
 }
 
 /// Reads the policy again on each SIGHUP.

@@ -2,12 +2,14 @@
 
 use crate::machine::{State, kernel_error, not_found};
 use crate::program::{Program, count_outcomes};
+use crate::store::Ticket;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_abi::{Handle, KernelError, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
@@ -29,6 +31,7 @@ pub(crate) struct Job {
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
+    pub(crate) recorded: Arc<AtomicBool>,
 }
 
 /// What has been read of a job's outcomes.
@@ -42,7 +45,8 @@ pub(crate) struct Outcomes {
 /// A job whose outcomes have all been read.
 pub(crate) struct Finished {
     pub(crate) session: String,
-    pub(crate) number: u64,
+    pub(crate) ticket: Ticket,
+    pub(crate) status: StrandStatus,
     pub(crate) outcomes: Outcomes,
     pub(crate) program: Arc<Program>,
     pub(crate) report: RunReport,
@@ -52,6 +56,8 @@ pub(crate) struct Finished {
 #[derive(Default)]
 pub(crate) struct Collected {
     pub(crate) finished: Vec<Finished>,
+    /// Jobs that have begun to run.
+    pub(crate) started: Vec<Ticket>,
     /// Whether any job ended.
     pub(crate) ended: bool,
     /// Whether there are outcomes to read.
@@ -59,7 +65,7 @@ pub(crate) struct Collected {
 }
 
 impl<D: Device> State<D> {
-    pub(crate) fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<Submitted, RpcError> {
+    pub(crate) fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<(Submitted, Ticket), RpcError> {
         let session = self.session(&p.session_id)?;
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
         let policy = p.policy.clone();
@@ -109,6 +115,12 @@ impl<D: Device> State<D> {
         };
         let kept = self.config.kept_jobs;
         let session = self.sessions.get_mut(&p.session_id).expect("looked up above");
+        let ticket = Ticket {
+            tenant: session.tenant.clone(),
+            session: session.number,
+            job: number,
+            recorded: Arc::new(AtomicBool::new(false)),
+        };
         let job = Job {
             program: Some(Arc::new(program)),
             policy,
@@ -121,6 +133,7 @@ impl<D: Device> State<D> {
             outcomes: Outcomes::default(),
             result: None,
             error: None,
+            recorded: ticket.recorded.clone(),
         };
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
@@ -128,7 +141,15 @@ impl<D: Device> State<D> {
         for &old in ended.iter().take(ended.len().saturating_sub(kept)) {
             self.forget(&p.session_id, old);
         }
-        Ok(Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated })
+        let submitted =
+            Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated };
+        Ok((submitted, ticket))
+    }
+
+    /// Takes back a job that could not be recorded.
+    pub(crate) fn withdraw(&mut self, session: &str, number: u64) {
+        self.end(session, number, 0);
+        self.forget(session, number);
     }
 
     /// Brings job states up to date with their strands and reads outcomes, as many as do not hold up callers.
@@ -144,6 +165,16 @@ impl<D: Device> State<D> {
             let domain = self.tenants[&session.tenant].domain;
             let Some(job) = session.jobs.get_mut(&number) else { continue };
             let Some(program) = job.program.clone() else { continue };
+            if !job.recorded.load(Ordering::Acquire) {
+                collected.more = true;
+                continue;
+            }
+            let ticket = Ticket {
+                tenant: session.tenant.clone(),
+                session: session.number,
+                job: number,
+                recorded: job.recorded.clone(),
+            };
             let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
             let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
             job.status = status;
@@ -164,6 +195,7 @@ impl<D: Device> State<D> {
                 let cost = shots * (stride + 8);
                 (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
             }
+            let was = job.state;
             let width = program.width + KEY_BYTES;
             if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
                 job.error = Some(format!(
@@ -184,9 +216,15 @@ impl<D: Device> State<D> {
             if job.state == JobState::Failed {
                 let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
                 job.error = job.error.take().or(fault);
+                self.store.ended(&ticket, job.report(&format!("job_{number}")), None);
                 self.end(&id, number, 0);
                 collected.ended = true;
-            } else if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
+                continue;
+            }
+            if was == JobState::Queued && job.state == JobState::Running {
+                collected.started.push(ticket.clone());
+            }
+            if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
                 let mut outcomes = std::mem::take(&mut job.outcomes);
                 if stride == 0 {
                     outcomes.counts.insert(Vec::new(), job.policy.shots);
@@ -196,7 +234,14 @@ impl<D: Device> State<D> {
                 report.peak_active_qubits = job.status.peak_active;
                 report.warnings.extend(dirty(job.status.dirty_frees));
                 report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
-                collected.finished.push(Finished { session: id, number, outcomes, program, report });
+                collected.finished.push(Finished {
+                    session: id,
+                    ticket,
+                    status: job.status.clone(),
+                    outcomes,
+                    program,
+                    report,
+                });
                 collected.ended = true;
             } else {
                 collected.more |= unread(job) > 0;
@@ -257,37 +302,24 @@ impl<D: Device> State<D> {
 
     pub(crate) fn job(&self, session: &str, job: &str) -> Result<&Job, RpcError> {
         let session = self.session(session)?;
-        job_number(job).and_then(|n| session.jobs.get(&n)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
+        let job = job_number(job).and_then(|n| session.jobs.get(&n));
+        job.filter(|j| j.recorded.load(Ordering::Acquire)).map_or_else(|| not_found(ErrorCode::JobNotFound), Ok)
     }
 
     pub(crate) fn status(&self, session: &str, id: &str) -> Result<JobStatus, RpcError> {
-        let job = self.job(session, id)?;
-        let s = &job.status;
-        // The first pass issues; the shots that follow repeat its schedule.
-        let executed = match s.shots_done {
-            0 => s.issued as u64,
-            n => n.saturating_mul(s.instructions as u64),
-        };
-        Ok(JobStatus {
-            job_id: id.into(),
-            state: job.state,
-            progress: Progress {
-                current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
-                total_epochs: job.result.as_ref().map_or(job.estimated, |r| r.report.epochs.total),
-                nodes_executed: executed,
-                nodes_total: s.shots.saturating_mul(s.instructions as u64),
-            },
-            events: job.result.as_ref().map(|r| r.last_shot.clone()),
-            telemetry: job.result.as_ref().map(|_| telemetry(job)),
-            error: job.error.clone(),
-        })
+        Ok(self.job(session, id)?.report(id))
     }
 
     pub(crate) fn cancel(&mut self, session: &str, id: &str) -> Result<Cancelled, RpcError> {
         let job = self.job(session, id)?;
         if job.state.ended() {
-            return Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} has already ended")));
+            return Err(ended(id));
         }
+        let owner = self.session(session)?;
+        let status = JobStatus { state: JobState::Cancelled, ..job.report(id) };
+        let (tenant, number, recorded) = (owner.tenant.clone(), owner.number, job.recorded.clone());
+        let ticket = Ticket { tenant, session: number, job: job_number(id).unwrap_or(0), recorded };
+        self.store.try_ended(&ticket, status, None)?;
         let epoch = self.kernel.epoch();
         if let Some(number) = job_number(id) {
             if let Some(job) = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number)) {
@@ -319,7 +351,7 @@ impl Finished {
     pub(crate) fn result(mut self) -> JobResult {
         self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
         let last_shot = self.program.values(&self.outcomes.last);
-        JobResult { job_id: format!("job_{}", self.number), last_shot, report: self.report }
+        JobResult { job_id: format!("job_{}", self.ticket.job), last_shot, report: self.report }
     }
 }
 
@@ -333,11 +365,67 @@ fn dirty(frees: u32) -> Option<String> {
     Some(format!("{what} freed without being measured; their state is reset first"))
 }
 
-pub(crate) fn telemetry(job: &Job) -> Telemetry {
-    let Some(r) = &job.result else { return Telemetry::default() };
+impl Job {
+    /// How far it is.
+    fn report(&self, id: &str) -> JobStatus {
+        JobStatus {
+            job_id: id.into(),
+            state: self.state,
+            progress: progress(&self.status, self.result.as_ref().map_or(self.estimated, |r| r.report.epochs.total)),
+            events: self.result.as_ref().map(|r| r.last_shot.clone()),
+            telemetry: self.result.as_ref().map(|r| telemetry(&self.status, r)),
+            error: self.error.clone(),
+        }
+    }
+
+    pub(crate) fn telemetry(&self) -> Telemetry {
+        self.result.as_ref().map(|r| telemetry(&self.status, r)).unwrap_or_default()
+    }
+}
+
+/// The status of a completed job.
+pub(crate) fn completed(status: &StrandStatus, result: &JobResult) -> JobStatus {
+    JobStatus {
+        job_id: result.job_id.clone(),
+        state: JobState::Completed,
+        progress: progress(status, result.report.epochs.total),
+        events: None,
+        telemetry: Some(telemetry(status, result)),
+        error: None,
+    }
+}
+
+fn progress(s: &StrandStatus, total_epochs: u64) -> Progress {
+    Progress {
+        current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
+        total_epochs,
+        // The first pass issues; the shots that follow repeat its schedule.
+        nodes_executed: match s.shots_done {
+            0 => s.issued as u64,
+            n => n.saturating_mul(s.instructions as u64),
+        },
+        nodes_total: s.shots.saturating_mul(s.instructions as u64),
+    }
+}
+
+/// Why a job has no result.
+pub(crate) fn no_result(id: &str, state: JobState, error: Option<&str>) -> RpcError {
+    let why = error.unwrap_or("no reason given");
+    match state {
+        JobState::Failed => RpcError::new(ErrorCode::ResourceExhausted, format!("{id} failed: {why}")),
+        JobState::Cancelled => RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} was cancelled")),
+        _ => RpcError::new(ErrorCode::Timeout, format!("{id} has not ended; wait for it first")),
+    }
+}
+
+pub(crate) fn ended(id: &str) -> RpcError {
+    RpcError::new(ErrorCode::AlreadyCompleted, format!("{id} has already ended"))
+}
+
+fn telemetry(status: &StrandStatus, r: &JobResult) -> Telemetry {
     Telemetry {
         total_epochs: r.report.epochs.total,
-        total_gates: job.status.shots.saturating_mul(job.status.instructions as u64),
+        total_gates: status.shots.saturating_mul(status.instructions as u64),
         physical_qubits_used: r.report.physical_qubits,
         decoder_cycles: r.report.epochs.total,
         execution_time_ms: r.report.wall_ms,
@@ -345,7 +433,7 @@ pub(crate) fn telemetry(job: &Job) -> Telemetry {
 }
 
 /// The number in a job's name. Each job has one name.
-fn job_number(name: &str) -> Option<u64> {
+pub(crate) fn job_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("job_")?;
     let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     digits.parse().ok().filter(|_| canonical)

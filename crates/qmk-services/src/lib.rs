@@ -26,6 +26,7 @@ pub mod policy;
 mod program;
 pub mod replay;
 mod sessions;
+pub mod store;
 mod tenants;
 pub mod token;
 
@@ -33,3 +34,4 @@ pub use identity::Peer;
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};
 pub use qmk_kernel::hal;
+pub use store::StoreError;

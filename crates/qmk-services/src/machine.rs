@@ -1,20 +1,23 @@
 //! Sessions and jobs over one kernel.
 
 use crate::identity::{Caller, Peer, unix_time};
-use crate::jobs::telemetry;
+use crate::jobs::{Job, completed, ended, job_number, no_result};
 use crate::policy::SitePolicy;
 use crate::program::Program;
-use crate::sessions::Session;
+use crate::sessions::{Opener, Session};
+use crate::store::{End, Retention, Store, StoreError, Ticket};
 use crate::tenants::Tenant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Limit, Quota};
-use qmk_abi::{Handle, KernelError, Syscall};
+use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -45,6 +48,10 @@ pub struct MachineConfig {
     /// Bytes of the results that a tenant's sessions keep; the oldest go first. A job with more bytes of distinct
     /// outcomes fails.
     pub kept_bytes: usize,
+    /// Ended jobs of a tenant that a machine which keeps its state keeps on disk; the oldest go first.
+    pub stored_jobs: u64,
+    /// Bytes that these may take.
+    pub stored_bytes: u64,
     /// Shots of one job.
     pub max_shots: u64,
     /// Qubits that may carry live magic at once in one job.
@@ -70,6 +77,8 @@ impl Default for MachineConfig {
             max_sessions: 1000,
             kept_jobs: 1000,
             kept_bytes: 256 << 20,
+            stored_jobs: 100_000,
+            stored_bytes: 1 << 30,
             max_shots: 100_000_000,
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
@@ -84,6 +93,7 @@ pub(crate) struct State<D> {
     pub(crate) root: DomainId,
     pub(crate) machine: Handle,
     pub(crate) config: MachineConfig,
+    pub(crate) store: Store,
     pub(crate) tenants: BTreeMap<String, Tenant>,
     pub(crate) sessions: BTreeMap<String, Session>,
     /// Unfinished jobs and their sessions.
@@ -98,6 +108,9 @@ pub(crate) struct State<D> {
 }
 
 pub(crate) struct Shared<D> {
+    pub(crate) store: Store,
+    /// Set when the machine is about to end: sessions stay as they are.
+    pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
     /// Signalled when there is work for the kernel.
     pub(crate) work: Condvar,
@@ -118,27 +131,45 @@ pub struct Connection<D: Device + Send + 'static> {
 }
 
 impl<D: Device + Send + 'static> Machine<D> {
-    /// Boots a kernel on a device and starts advancing it.
+    /// Boots a kernel on a device and starts advancing it. Nothing is left of it when it ends.
     pub fn start(device: D, config: MachineConfig) -> Self {
-        let (mut kernel, root, machine) = Kernel::boot(device, 0, Quota::UNLIMITED);
-        if config.lockstep {
-            kernel.set_clock(Clock::Lockstep);
-        }
-        let state = State {
-            kernel,
-            root,
-            machine,
-            config,
-            tenants: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            unfinished: BTreeMap::new(),
-            first_read: 0,
-            uses: 0,
-            next_job: 1,
-            next_connection: 1,
-            stopping: false,
-        };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), changed: Condvar::new() });
+        let mut state = State::boot(device, config, Store::default());
+        state.next_job = 1;
+        Self::run(state)
+    }
+
+    /// Like [`Machine::start`], with a directory where jobs, their results and sessions outlive the machine: what was
+    /// answered before a sudden end is still there after it, and jobs that had not ended run again from the start.
+    ///
+    /// # Errors
+    /// If the directory is another machine's, or its files are damaged or cannot be written.
+    pub fn open(device: D, config: MachineConfig, dir: &Path) -> Result<Self, StoreError> {
+        let retention = Retention { jobs: config.stored_jobs, bytes: config.stored_bytes };
+        let mut state = State::boot(device, config, Store::open(dir, retention)?);
+        state.restore()?;
+        Ok(Self::run(state))
+    }
+
+    /// A flag to be set when the machine is about to end: connections that close then leave their sessions open.
+    pub fn leaving(&self) -> Arc<AtomicBool> {
+        self.shared.leaving.clone()
+    }
+
+    /// Stops the machine and closes its journal under a signed head.
+    ///
+    /// # Errors
+    /// If a write fails. What was recorded before is not lost.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.state.lock().stopping = true;
+        self.shared.work.notify_all();
+        self.shared.store.close()
+    }
+
+    fn run(state: State<D>) -> Self {
+        let (store, leaving) = (state.store.clone(), Arc::default());
+        let (state, work, changed) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { store, leaving, state, work, changed });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -169,6 +200,71 @@ impl<D: Device + Send + 'static> Machine<D> {
     }
 }
 
+impl<D: Device> State<D> {
+    fn boot(device: D, config: MachineConfig, store: Store) -> Self {
+        let (mut kernel, root, machine) = Kernel::boot(device, 0, Quota::UNLIMITED);
+        if config.lockstep {
+            kernel.set_clock(Clock::Lockstep);
+        }
+        State {
+            kernel,
+            root,
+            machine,
+            config,
+            store,
+            tenants: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+            first_read: 0,
+            uses: 0,
+            next_job: 1,
+            next_connection: 1,
+            stopping: false,
+        }
+    }
+
+    /// Opens the sessions again that were open, and submits the jobs again that had not ended.
+    fn restore(&mut self) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        for (number, record) in store.sessions()? {
+            let granted = record.granted.iter().filter_map(|c| Rights::from_class_name(c)).collect();
+            let opened = self.open_session(&record.tenant, number, store.session_id(number), granted, Opener::default());
+            // Where limits are lower than they were.
+            if opened.is_err() {
+                store.closed(&record.tenant, number);
+            }
+        }
+        for job in store.unfinished()? {
+            let mut job = job?;
+            job.submit.session_id = store.session_id(job.session);
+            let Ok(session) = self.session(&job.submit.session_id) else { continue };
+            let (granted, tenant) = (session.granted, session.tenant.clone());
+            self.next_job = job.job;
+            let JobSubmit { source, format, policy, .. } = &job.submit;
+            let built = Program::build(source, *format, &policy.params, policy.profile.as_deref(), granted);
+            match built.and_then(|program| self.submit(&job.submit, program)) {
+                Ok((_, ticket)) => ticket.recorded.store(true, Ordering::Release),
+                // On a smaller machine.
+                Err(e) => {
+                    let error = Some(format!("after a restart of the server it could not be run again: {e}"));
+                    let status = JobStatus {
+                        job_id: format!("job_{}", job.job),
+                        state: JobState::Failed,
+                        progress: Progress::default(),
+                        events: None,
+                        telemetry: None,
+                        error,
+                    };
+                    let ticket = Ticket { tenant, session: job.session, job: job.job, recorded: Arc::default() };
+                    store.try_ended(&ticket, status, None)?;
+                }
+            }
+        }
+        self.next_job = store.next_job()?;
+        Ok(())
+    }
+}
+
 impl<D: Device + Send + 'static> Drop for Machine<D> {
     fn drop(&mut self) {
         self.shared.state.lock().stopping = true;
@@ -176,6 +272,10 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
         if let Some(driver) = self.driver.take() {
             // A panic of the driver has been reported by then.
             let _ = driver.join();
+        }
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        if let Err(e) = self.shared.store.close() {
+            eprintln!("qmk: {e}");
         }
     }
 }
@@ -195,11 +295,21 @@ fn drive<D: Device>(shared: &Shared<D>) {
         let collected = state.collect();
         // While a result is made, more work may come.
         let idle = !busy && !collected.more && collected.finished.is_empty();
+        if shared.store.keeps() && !collected.started.is_empty() {
+            let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
+            MutexGuard::unlocked(&mut state, started);
+        }
         for job in collected.finished {
-            // Names take longer than bits, and no one need wait for them.
-            let (session, number) = (job.session.clone(), job.number);
-            let result = MutexGuard::unlocked(&mut state, || job.result());
-            state.keep(&session, number, result);
+            // Names take longer than bits, as records do, and no one need wait for them.
+            let (session, ticket, status) = (job.session.clone(), job.ticket.clone(), job.status.clone());
+            let result = MutexGuard::unlocked(&mut state, || {
+                let result = job.result();
+                if shared.store.keeps() {
+                    shared.store.ended(&ticket, completed(&status, &result), Some(&result));
+                }
+                result
+            });
+            state.keep(&session, ticket.job, result);
         }
         if collected.ended {
             shared.changed.notify_all();
@@ -228,6 +338,10 @@ fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
 pub(crate) fn not_found<T>(what: ErrorCode) -> Result<T, RpcError> {
     let message = if what == ErrorCode::JobNotFound { "no such job" } else { "no such session" };
     Err(RpcError::new(what, message))
+}
+
+fn lost(e: &StoreError) -> RpcError {
+    RpcError::new(ErrorCode::Internal, format!("the stored account of the job cannot be read: {e}"))
 }
 
 pub(crate) fn kernel_error(e: KernelError) -> RpcError {
@@ -310,16 +424,49 @@ impl<D: Device + Send + 'static> Connection<D> {
         }
         // Parsing and checking take their time without holding up the machine.
         let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
-        let submitted = self.shared.state.lock().submit(&p, program)?;
+        let (submitted, ticket) = self.shared.state.lock().submit(&p, program)?;
+        // The text may be long, so it is recorded while others go on. The job does not end before that is done.
+        if let Err(e) = self.shared.store.submitted(&ticket, &p) {
+            self.shared.state.lock().withdraw(&p.session_id, ticket.job);
+            return Err(e.into());
+        }
         self.shared.work.notify_all();
         Ok(submitted)
+    }
+
+    /// The account of a job that memory has not kept, or the error of looking for it there.
+    fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<End, RpcError> {
+        let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
+        let Some(number) = number else { return Err(missing) };
+        let session = self.shared.state.lock().session(session)?.number;
+        self.shared.store.end(session, number).map_err(|e| lost(&e))?.ok_or(missing)
+    }
+
+    /// Records that a request was refused.
+    fn refused(&self, method: &str, session: Option<&str>, tenant: Option<String>, e: &RpcError) {
+        use ErrorCode::*;
+        let refusals = [InsufficientCaps, AuthFailed, TenantSuspended, QuotaExceeded, ResourceExhausted, AccessDenied];
+        if !self.shared.store.keeps() || !refusals.contains(&e.code) {
+            return;
+        }
+        let state = self.shared.state.lock();
+        let session = session.and_then(|id| state.sessions.get(id)).map(|s| (s.number, s.tenant.clone()));
+        drop(state);
+        let (number, tenant) = session.map_or((None, tenant), |(n, tenant)| (Some(n), Some(tenant)));
+        self.shared.store.refused(tenant.as_deref().unwrap_or("default"), number, method, e.code);
     }
 
     fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
         let deadline = p.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let mut state = self.shared.state.lock();
         loop {
-            let status = state.status(&p.session_id, &p.job_id)?;
+            let status = match state.status(&p.session_id, &p.job_id) {
+                Ok(status) => status,
+                Err(e) => {
+                    drop(state);
+                    return self.stored(e, &p.session_id, &p.job_id).map(|end| end.status);
+                }
+            };
             if status.state.ended() {
                 return Ok(status);
             }
@@ -340,6 +487,20 @@ impl<D: Device + Send + 'static> Connection<D> {
 
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        if !self.shared.store.keeps() {
+            return self.perform(request);
+        }
+        let (method, session) = (request.method(), request.session().map(String::from));
+        let tenant = match &request {
+            Request::SessionCreate(p) => p.tenant_id.clone(),
+            _ => None,
+        };
+        self.perform(request).inspect_err(|e| self.refused(method, session.as_deref(), tenant, e))
+    }
+}
+
+impl<D: Device + Send + 'static> Connection<D> {
+    fn perform(&self, request: Request) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
         let caller = self.caller.lock().clone();
         state().authorize(&request, &caller)?;
@@ -352,7 +513,11 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                 closed.map(Reply::Closed)
             }
             Request::JobSubmit(p) => self.submit(p).map(Reply::Submitted),
-            Request::JobStatus(p) => state().status(&p.session_id, &p.job_id).map(Reply::Status),
+            Request::JobStatus(p) => {
+                let status = state().status(&p.session_id, &p.job_id);
+                let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status);
+                status.or_else(stored).map(Reply::Status)
+            }
             Request::JobWait(p) => {
                 let (start, status) = (Instant::now(), self.wait(&p));
                 state().charge_wait(&p.session_id, start.elapsed())?;
@@ -360,30 +525,27 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
             }
             Request::JobResult(p) => {
                 let state = state();
-                let job = state.job(&p.session_id, &p.job_id)?;
-                match (&job.result, job.state) {
-                    (Some(r), _) => {
-                        let result = r.clone();
-                        // It may be large, so it is copied while others go on.
-                        drop(state);
-                        Ok(Reply::Result(JobResult::clone(&result)))
-                    }
-                    (None, JobState::Failed) => {
-                        let why = job.error.as_deref().unwrap_or("no reason given");
-                        Err(RpcError::new(ErrorCode::ResourceExhausted, format!("{} failed: {why}", p.job_id)))
-                    }
-                    (None, JobState::Cancelled) => {
-                        Err(RpcError::new(ErrorCode::AlreadyCompleted, format!("{} was cancelled", p.job_id)))
-                    }
-                    _ => {
-                        Err(RpcError::new(ErrorCode::Timeout, format!("{} has not ended; wait for it first", p.job_id)))
-                    }
+                let (result, missing) = match state.job(&p.session_id, &p.job_id) {
+                    Ok(job) => (job.result.clone(), no_result(&p.job_id, job.state, job.error.as_deref())),
+                    Err(e) => (None, e),
+                };
+                // It may be large, so it is copied while others go on.
+                drop(state);
+                if let Some(result) = result {
+                    return Ok(Reply::Result(JobResult::clone(&result)));
                 }
+                let End { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
+                let missing = || no_result(&p.job_id, status.state, status.error.as_deref());
+                result.map(Reply::Result).ok_or_else(missing)
             }
             Request::JobCancel(p) => {
                 let cancelled = state().cancel(&p.session_id, &p.job_id);
                 self.shared.changed.notify_all();
-                cancelled.map(Reply::Cancelled)
+                let ended = |e| match self.stored(e, &p.session_id, &p.job_id) {
+                    Ok(_) => Err(ended(&p.job_id)),
+                    Err(e) => Err(e),
+                };
+                cancelled.or_else(ended).map(Reply::Cancelled)
             }
             Request::Authenticate(p) => {
                 let (credential, info) = state().authenticate(&p)?;
@@ -392,8 +554,14 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::Telemetry(p) => {
-                let state = state();
-                Ok(Reply::Telemetry(telemetry(state.job(&p.session_id, &p.job_id)?)))
+                let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
+                let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);
+                telemetry.map(Some).or_else(stored).map(|t| Reply::Telemetry(t.unwrap_or_default()))
+            }
+            Request::AuditHead(_) => self.shared.store.head().map(Reply::AuditHead),
+            Request::AuditProve(p) => {
+                let tenant = state().session(&p.session_id)?.tenant.clone();
+                self.shared.store.prove(&tenant, p.index).map(Reply::AuditProof)
             }
         }
     }
@@ -401,6 +569,9 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
 
 impl<D: Device + Send + 'static> Drop for Connection<D> {
     fn drop(&mut self) {
+        if self.shared.leaving.load(Ordering::Relaxed) {
+            return;
+        }
         let id = self.caller.lock().connection;
         let mut state = self.shared.state.lock();
         let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(id));

@@ -10,7 +10,17 @@ use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Who opens a session; nobody for one that is taken up again after a restart.
+#[derive(Default)]
+pub(crate) struct Opener {
+    pub(crate) owner: Option<u64>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) token: Option<Arc<Credential>>,
+}
+
 pub(crate) struct Session {
+    /// What the journal calls it.
+    pub(crate) number: u64,
     pub(crate) tenant: String,
     /// User who opened it; `None` within this process.
     pub(crate) uid: Option<u32>,
@@ -58,9 +68,6 @@ impl<D: Device> State<D> {
         let Identity { tenant: name, ceiling: available, token } = self.identify(&p, caller)?;
         self.tenant(&name)?;
         self.charge(&name)?;
-        if self.tenants[&name].sessions.len() >= self.max_sessions(&name) && !self.evict_session(&name)? {
-            return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
-        }
         let (mut granted, mut denied) = (Rights::empty(), Vec::new());
         for cap in &p.requested {
             match Rights::from_class_name(cap).filter(|r| available.contains(*r)) {
@@ -71,24 +78,44 @@ impl<D: Device> State<D> {
         if p.requested.is_empty() {
             granted = available;
         }
-        let (domain, source) = (self.tenants[&name].domain, self.tenants[&name].machine);
+        let (number, session_id) = self.store.new_session()?;
+        let owner = (!p.detached).then_some(caller.connection);
+        self.open_session(&name, number, session_id.clone(), granted, Opener { owner, uid: caller.uid(), token })?;
+        if let Err(e) = self.store.opened(&name, number, caller.uid(), &granted.class_names(), &denied) {
+            self.close_session(&session_id)?;
+            return Err(e.into());
+        }
+        Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info(&name) })
+    }
+
+    /// Opens a session of this number and id.
+    pub(crate) fn open_session(
+        &mut self,
+        name: &str,
+        number: u64,
+        session_id: String,
+        granted: Rights,
+        by: Opener,
+    ) -> Result<(), RpcError> {
+        self.tenant(name)?;
+        if self.tenants[name].sessions.len() >= self.max_sessions(name) && !self.evict_session(name)? {
+            return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
+        }
+        let (domain, source) = (self.tenants[name].domain, self.tenants[name].machine);
         // The service, not the kernel, knows which graphs imply CAP_COMPUTE and CAP_MEASURE.
         let rights = granted | (Rights::OBJECT - Rights::GRANT) | Rights::COMPUTE | Rights::MEASURE;
         let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None, budget: None })?;
-        let mut id = [0u8; 16];
-        getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
-        let session_id = format!("sess_{:032x}", u128::from_le_bytes(id));
-        let owner = (!p.detached).then_some(caller.connection);
         self.uses += 1;
-        if let Some(tenant) = self.tenants.get_mut(&name) {
+        if let Some(tenant) = self.tenants.get_mut(name) {
             tenant.used = self.uses;
             tenant.sessions.insert(session_id.clone());
         }
-        let (used, jobs, uid) = (self.uses, BTreeMap::new(), caller.uid());
-        let quota = self.quota_info(&name);
-        let session = Session { tenant: name, uid, token, owner, bound: false, granted, used, machine, jobs };
-        self.sessions.insert(session_id.clone(), session);
-        Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota })
+        let (used, jobs) = (self.uses, BTreeMap::new());
+        let Opener { owner, uid, token } = by;
+        let tenant = name.into();
+        let session = Session { number, tenant, uid, token, owner, bound: false, granted, used, machine, jobs };
+        self.sessions.insert(session_id, session);
+        Ok(())
     }
 
     pub(crate) fn session(&self, id: &str) -> Result<&Session, RpcError> {
@@ -99,6 +126,7 @@ impl<D: Device> State<D> {
         let Some(session) = self.sessions.remove(id) else { return not_found(ErrorCode::SessionNotFound) };
         let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
         tenant.sessions.remove(id);
+        self.store.closed(&session.tenant, session.number);
         for number in session.jobs.keys() {
             self.unfinished.remove(number);
             tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);

@@ -141,7 +141,11 @@ impl<D: Device> State<D> {
 
     fn forget_tenant(&mut self, name: &str) -> Result<(), RpcError> {
         let Some(tenant) = self.tenants.remove(name) else { return Ok(()) };
-        self.sessions.retain(|id, _| !tenant.sessions.contains(id));
+        for id in &tenant.sessions {
+            if let Some(session) = self.sessions.remove(id) {
+                self.store.closed(name, session.number);
+            }
+        }
         // All that it held derives from what its domain held.
         self.delete(self.root, tenant.control)
     }

@@ -31,7 +31,7 @@ impl Server {
 
     pub(crate) fn command(path: &std::path::Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qmk-server"));
-        command.arg("--socket").arg(path);
+        command.arg("--ephemeral").arg("--socket").arg(path);
         command
     }
 

@@ -43,7 +43,7 @@ mod verify;
 
 pub use head::{NotAKey, ProvenEntry, PublicKey, SignedHead, verify_head};
 pub use tree::{Hash, empty_root, leaf_hash, node_hash, verify_consistency, verify_inclusion};
-pub use verify::{Verified, prove, verify, verify_against};
+pub use verify::{Progress, Verified, prove, scan, verify, verify_against, verify_with};
 
 use frame::{Frame, MAGIC, Part, Scan};
 use head::SecretKey;
@@ -205,7 +205,7 @@ pub struct Journal {
     log: Arc<File>,
     tree: Arc<File>,
     offsets: Arc<File>,
-    heads: File,
+    heads: Arc<File>,
     secret: SecretKey,
     public: PublicKey,
     /// Bytes of the log.
@@ -222,6 +222,40 @@ pub struct Journal {
     signed: u64,
     signed_at: Instant,
     poison: Option<String>,
+}
+
+/// A head that is to be stored, and the files that must be on disk before it is.
+#[derive(Debug)]
+pub struct DueHead {
+    /// The head.
+    pub head: SignedHead,
+    files: [Arc<File>; 4],
+}
+
+impl DueHead {
+    /// Waits until what the head promises is on disk, and the head before it.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        let files = self.files.iter().zip([LOG, TREE, OFFSETS, HEADS]);
+        files.into_iter().try_for_each(|(file, name)| file.sync_data().map_err(JournalError::io(name)))
+    }
+}
+
+/// Waits for the disk.
+pub struct Syncer(Arc<File>);
+
+impl Syncer {
+    /// Waits until all that was appended before is on disk.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.0.sync_data().map_err(JournalError::io(LOG))
+    }
 }
 
 /// What [`Journal::open`] found.
@@ -313,7 +347,7 @@ impl Journal {
             log: Arc::new(log),
             tree: Arc::new(tree),
             offsets: Arc::new(offsets),
-            heads,
+            heads: Arc::new(heads),
             secret,
             public,
             end,
@@ -473,17 +507,79 @@ impl Journal {
         self.sync()?;
         self.tree.sync_data().map_err(JournalError::io(TREE))?;
         self.offsets.sync_data().map_err(JournalError::io(OFFSETS))?;
-        let line = self.head().line().map_err(|e| JournalError::io(HEADS)(e.into()))? + "\n";
+        self.write_head(&self.head())?;
+        // So that at most one head is torn by a loss of power.
+        self.heads.sync_data().map_err(JournalError::io(HEADS))
+    }
+
+    fn write_head(&mut self, head: &SignedHead) -> Result<(), JournalError> {
+        let line = head.line().map_err(|e| JournalError::io(HEADS)(e.into()))? + "\n";
         if let Err(error) = self.heads.write_all_at(line.as_bytes(), self.heads_end) {
             // The next head goes to the same place. If this fails too, what is left is shorter than a head.
             let _ = self.heads.set_len(self.heads_end);
             return Err(JournalError::io(HEADS)(error));
         }
         self.heads_end += line.len() as u64;
-        self.signed = self.len();
+        self.signed = head.size;
         self.signed_at = Instant::now();
-        // So that at most one head is torn by a loss of power.
-        self.heads.sync_data().map_err(JournalError::io(HEADS))
+        Ok(())
+    }
+
+    /// The first of three steps of storing a head, for owners that cannot have appending wait for the disk: writes what
+    /// waits in memory and signs all entries, if any are new. Of the others, [`DueHead::sync`] does not need the
+    /// journal, and [`Journal::finish_head`] is quick.
+    ///
+    /// # Errors
+    ///
+    /// If a write fails.
+    pub fn begin_head(&mut self) -> Result<Option<DueHead>, JournalError> {
+        if let Some(why) = &self.poison {
+            return Err(JournalError::Poisoned(why.clone()));
+        }
+        self.write_pending()?;
+        let files = [&self.log, &self.tree, &self.offsets, &self.heads].map(Arc::clone);
+        Ok((self.len() > self.signed).then(|| DueHead { head: self.head(), files }))
+    }
+
+    /// Stores a head whose entries have been [synced](DueHead::sync), with what came of that, unless a later one has been
+    /// stored meanwhile. It is on disk itself after the next one.
+    ///
+    /// # Errors
+    ///
+    /// If syncing failed, or a write does. The journal takes no more entries after the former.
+    pub fn finish_head(&mut self, due: DueHead, synced: Result<(), JournalError>) -> Result<(), JournalError> {
+        self.synced(synced)?;
+        if due.head.size > self.signed { self.write_head(&due.head) } else { Ok(()) }
+    }
+
+    /// A handle that waits until the entries of now are on disk, without the journal.
+    pub fn syncer(&self) -> Syncer {
+        Syncer(self.log.clone())
+    }
+
+    /// Takes note of what came of [`Syncer::sync`], and passes it on.
+    ///
+    /// # Errors
+    ///
+    /// If it failed. The journal takes no more entries then: what the kernel could not write it may have dropped.
+    pub fn synced(&mut self, synced: Result<(), JournalError>) -> Result<(), JournalError> {
+        synced.inspect_err(|error| self.poison = Some(error.to_string()))
+    }
+
+    /// The last stored head's size, and how long ago that was.
+    pub fn signed(&self) -> (u64, Duration) {
+        (self.signed, self.signed_at.elapsed())
+    }
+
+    /// Streams the entries of now from the one at `from` on.
+    ///
+    /// # Errors
+    ///
+    /// If `offsets` cannot be read.
+    pub fn entries(&self, from: u64) -> Result<Entries, JournalError> {
+        let from = from.min(self.len());
+        let offset = if from < self.len() { self.start(from)? } else { self.end };
+        Ok(Entries { scan: Some(Scan::new(self.log.clone(), from, offset, self.end)) })
     }
 
     /// Waits until all entries are on disk.

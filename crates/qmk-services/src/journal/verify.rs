@@ -5,8 +5,8 @@ use super::head::{SecretKey, split_torn};
 use super::tree::{Hash, Peaks, inclusion, leaf_hash, stored_index};
 use super::{Damage, HEADS, JournalError, KEY, LOG, LOST_ENTRIES, MAX_LINE, OFFSETS, PUBLIC_KEY, TREE, WRONG_OFFSET};
 use super::{
-    ProvenEntry, PublicKey, SignedHead, check_magic, find_last_head, length, read_node, read_offset, read_text,
-    verify_head,
+    Entries, ProvenEntry, PublicKey, SignedHead, check_magic, find_last_head, length, read_node, read_offset,
+    read_text, verify_head,
 };
 use serde::Serialize;
 use std::fs::File;
@@ -41,7 +41,35 @@ pub struct Verified {
 /// [`JournalError::Damaged`] says what is wrong first, in the order of entries, and where. Entries that were
 /// rewritten with their checksums and hashes are located between two heads.
 pub fn verify(dir: &Path) -> Result<Verified, JournalError> {
-    check(dir, None, &[])
+    verify_with(dir, None, &[], &mut |_, _| {})
+}
+
+/// Told from time to time of the bytes of the log that have been checked, and of all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Does what [`verify`] does, or with a key [`verify_against`], and tells how far it is.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_with(
+    dir: &Path,
+    key: Option<&PublicKey>,
+    heads: &[SignedHead],
+    progress: Progress<'_>,
+) -> Result<Verified, JournalError> {
+    check(dir, key, heads, progress)
+}
+
+/// Streams the entries of a journal that may be open elsewhere, checking no more than their checksums.
+///
+/// # Errors
+///
+/// If `log` cannot be opened.
+pub fn scan(dir: &Path) -> Result<Entries, JournalError> {
+    let log = File::open(dir.join(LOG)).map_err(JournalError::io(LOG))?;
+    let length = length(&log, LOG)?;
+    Ok(Entries { scan: Some(Scan::new(Arc::new(log), 0, MAGIC.len() as u64, length)) })
 }
 
 /// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even he who has the key could
@@ -51,7 +79,7 @@ pub fn verify(dir: &Path) -> Result<Verified, JournalError> {
 ///
 /// As [`verify`].
 pub fn verify_against(dir: &Path, key: &PublicKey, heads: &[SignedHead]) -> Result<Verified, JournalError> {
-    check(dir, Some(key), heads)
+    verify_with(dir, Some(key), heads, &mut |_, _| {})
 }
 
 /// The entry at `index` with the proof that it is in the log under the last stored head, taken from a journal that may
@@ -81,7 +109,12 @@ pub fn prove(dir: &Path, index: u64) -> Result<ProvenEntry, JournalError> {
     Ok(proven)
 }
 
-fn check(dir: &Path, trusted: Option<&PublicKey>, known: &[SignedHead]) -> Result<Verified, JournalError> {
+fn check(
+    dir: &Path,
+    trusted: Option<&PublicKey>,
+    known: &[SignedHead],
+    progress: Progress<'_>,
+) -> Result<Verified, JournalError> {
     let key = public_key(dir, trusted)?;
     let mut known = known.to_vec();
     known.sort_by_key(|head| head.size);
@@ -109,6 +142,9 @@ fn check(dir: &Path, trusted: Option<&PublicKey>, known: &[SignedHead]) -> Resul
     let mut next = heads.next()?;
     let torn = loop {
         let (index, offset) = (scan.index, scan.offset);
+        if index.is_multiple_of(1 << 12) {
+            progress(offset, length);
+        }
         let mut covered = false;
         while let Some(head) = known.next_if(|head| head.size <= index) {
             covered = true;

@@ -1,0 +1,612 @@
+//! What outlives the machine: jobs, their results, sessions, and an account of all that was asked and decided.
+//!
+//! Everything that happens is an entry of the [journal](crate::journal), appended before whoever asked is told. A
+//! thread in the background takes the entries into a store of what is open, unfinished or ended, which is all that a
+//! start reads, together with the few entries that the store has not taken in yet. Without the store it is made anew
+//! from the journal.
+//!
+//! | in the directory | what |
+//! |---|---|
+//! | `journal/` | the journal |
+//! | `store` | what its entries have led to |
+//! | `sessions.key` | the secret that ids of sessions are made from |
+//!
+//! The id of a session is a hash of its number and the secret. So the journal, which auditors may read, has nothing with
+//! which to act for another.
+
+mod event;
+mod settled;
+
+pub(crate) use event::End;
+pub use event::{Entry, Event};
+
+use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use qmk_abi::rpc::*;
+use settled::{SessionRecord, Settled};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+const JOURNAL: &str = "journal";
+const STORE: &str = "store";
+const SECRET: &str = "sessions.key";
+
+/// How long entries wait for others, to be settled together.
+const BATCH: Duration = Duration::from_millis(50);
+/// Heads are stored after so many entries, or so long after one.
+const HEAD_ENTRIES: u64 = 1 << 16;
+const HEAD_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of an account that one entry takes.
+const PART: usize = MAX_ENTRY / 2;
+
+/// Ended jobs that the store keeps of each tenant; the oldest go first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    pub(crate) jobs: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The journal failed.
+    #[error("journal: {0}")]
+    Journal(#[from] JournalError),
+    /// The operating system refused.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file or directory.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store's file failed.
+    #[error("store: {0}")]
+    Database(Box<redb::Error>),
+    /// The store's file has records that are none.
+    #[error("store: a record cannot be read; move the file away, and it is made anew from the journal")]
+    Corrupt,
+    /// The store knows of entries that the journal does not have.
+    #[error(
+        "the store has taken in {settled} entries of the journal, which has only {entries}: the journal has been cut. \
+         If that was intended, move the file `store` away"
+    )]
+    Ahead {
+        /// Entries that the store has taken in.
+        settled: u64,
+        /// Entries that there are.
+        entries: u64,
+    },
+    /// An entry that this version does not know.
+    #[error("journal, entry {0}: written by another version of the server")]
+    Version(u64),
+    /// The machine is going down.
+    #[error("the machine is going down")]
+    Closed,
+}
+
+impl StoreError {
+    fn io(file: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let file = file.display().to_string();
+        |source| StoreError::Io { file, source }
+    }
+}
+
+macro_rules! database_errors {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for StoreError {
+            fn from(e: redb::$error) -> Self {
+                StoreError::Database(Box::new(e.into()))
+            }
+        })*
+    };
+}
+database_errors!(DatabaseError, StorageError, TableError, TransactionError, CommitError);
+
+impl From<StoreError> for RpcError {
+    fn from(e: StoreError) -> Self {
+        RpcError::new(ErrorCode::Internal, format!("this cannot be recorded, and so is not done: {e}"))
+    }
+}
+
+/// A job that was taken on.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    pub(crate) tenant: String,
+    pub(crate) session: u64,
+    pub(crate) job: u64,
+    /// Set once the journal has it; before, it does not end.
+    pub(crate) recorded: Arc<AtomicBool>,
+}
+
+/// A job to be run again.
+pub(crate) struct Unfinished {
+    pub(crate) job: u64,
+    pub(crate) session: u64,
+    pub(crate) submit: JobSubmit,
+}
+
+/// The store of a machine, or nothing for a machine that keeps nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Store(Option<Arc<Inner>>);
+
+struct Inner {
+    secret: [u8; 32],
+    /// None once closed.
+    journal: Mutex<Option<Journal>>,
+    settled: Settled,
+    retention: Retention,
+    /// Entries that ended jobs, of those that are not settled.
+    ends: Mutex<BTreeMap<u64, u64>>,
+    next_session: AtomicU64,
+    /// Held by whoever settles.
+    settling: Mutex<()>,
+    /// Whether there is something to settle.
+    dirty: AtomicBool,
+    stopping: Mutex<bool>,
+    wake: Condvar,
+    settler: Mutex<Option<JoinHandle<()>>>,
+    /// What was last complained of.
+    complaint: Mutex<String>,
+}
+
+impl Store {
+    /// Opens the store in a directory, which is made if need be, and brings it up to date with its journal.
+    pub(crate) fn open(dir: &Path, retention: Retention) -> Result<Store, StoreError> {
+        // A journal is as long as the machine is old; `qmk audit verify` reads all of it.
+        let options = Options {
+            check: Check::Tail,
+            // Heads are the settler's.
+            head_entries: u64::MAX,
+            head_interval: Duration::MAX,
+            ..Options::default()
+        };
+        // Makes the directory, too, and locks it.
+        let (journal, recovered) = Journal::open_with(&dir.join(JOURNAL), options)?;
+        if recovered.torn > 0 {
+            eprintln!("qmk: the journal ended in {} bytes of an unfinished entry, which were cut off", recovered.torn);
+        }
+        let entries = journal.len();
+        let settled = open_settled(&dir.join(STORE))?;
+        if settled.position() > entries {
+            return Err(StoreError::Ahead { settled: settled.position(), entries });
+        }
+        let inner = Arc::new(Inner {
+            secret: secret(dir)?,
+            journal: Mutex::new(Some(journal)),
+            settled,
+            retention,
+            ends: Mutex::default(),
+            next_session: AtomicU64::new(0),
+            settling: Mutex::default(),
+            dirty: AtomicBool::new(false),
+            stopping: Mutex::default(),
+            wake: Condvar::new(),
+            settler: Mutex::default(),
+            complaint: Mutex::default(),
+        });
+        inner.record(None, Event::Booted { version: env!("CARGO_PKG_VERSION") })?;
+        inner.settle()?;
+        inner.next_session.store(inner.settled.next()?.1, Ordering::Relaxed);
+        let settler = inner.clone();
+        let thread = std::thread::Builder::new().name("settle".into()).spawn(move || settler.run());
+        *inner.settler.lock() = Some(thread.map_err(StoreError::io(dir))?);
+        Ok(Store(Some(inner)))
+    }
+
+    pub(crate) fn keeps(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Number and id of a new session.
+    pub(crate) fn new_session(&self) -> Result<(u64, String), RpcError> {
+        if let Some(inner) = &self.0 {
+            let number = inner.next_session.fetch_add(1, Ordering::Relaxed);
+            return Ok((number, self.session_id(number)));
+        }
+        let mut id = [0u8; 16];
+        getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
+        Ok((0, format!("sess_{:032x}", u128::from_le_bytes(id))))
+    }
+
+    /// The id of the session of this number.
+    pub(crate) fn session_id(&self, number: u64) -> String {
+        let secret = self.0.as_ref().map_or([0; 32], |inner| inner.secret);
+        let hash = Sha256::new().chain_update(secret).chain_update(number.to_le_bytes()).finalize();
+        hash[..16].iter().fold("sess_".into(), |id, byte| format!("{id}{byte:02x}"))
+    }
+
+    fn record(&self, tenant: &str, event: Event<'_>) -> Result<(), StoreError> {
+        self.0.as_ref().map_or(Ok(()), |inner| inner.record(Some(tenant), event).map(drop))
+    }
+
+    /// Records what cannot be refused for want of a record.
+    fn note(&self, tenant: &str, event: Event<'_>) {
+        let Some(inner) = &self.0 else { return };
+        if let Err(e) = inner.record(Some(tenant), event) {
+            inner.complain(&e);
+        }
+    }
+
+    pub(crate) fn opened(
+        &self,
+        tenant: &str,
+        session: u64,
+        uid: Option<u32>,
+        granted: &[String],
+        denied: &[String],
+    ) -> Result<(), StoreError> {
+        let (granted, denied) = (granted.to_vec(), denied.to_vec());
+        self.record(tenant, Event::SessionOpened { session, uid, granted, denied })
+    }
+
+    pub(crate) fn closed(&self, tenant: &str, session: u64) {
+        self.note(tenant, Event::SessionClosed { session });
+    }
+
+    pub(crate) fn submitted(&self, ticket: &Ticket, p: &JobSubmit) -> Result<(), StoreError> {
+        if self.keeps() {
+            let policy = serde_json::to_string(&p.policy).map_err(|_| StoreError::Corrupt)?;
+            let Ticket { job, session, .. } = *ticket;
+            let (source, format) = (p.source.as_str(), p.format);
+            self.record(&ticket.tenant, Event::Submitted { job, session, source, format, policy: &policy })?;
+        }
+        ticket.recorded.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn started(&self, ticket: &Ticket) {
+        self.note(&ticket.tenant, Event::Started { job: ticket.job });
+    }
+
+    /// Records the end of a job. If that fails, the job runs again after a restart, to the same end.
+    pub(crate) fn ended(&self, ticket: &Ticket, status: JobStatus, result: Option<&JobResult>) {
+        let Some(inner) = &self.0 else { return };
+        if let Err(e) = self.try_ended(ticket, status, result) {
+            inner.complain(&e);
+        }
+    }
+
+    pub(crate) fn try_ended(
+        &self,
+        ticket: &Ticket,
+        mut status: JobStatus,
+        result: Option<&JobResult>,
+    ) -> Result<(), StoreError> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        let &Ticket { job, session, .. } = ticket;
+        status.events = None;
+        let cancelled = status.state == JobState::Cancelled;
+        let account = serde_json::to_string(&EndRef { status: &status, result }).map_err(|_| StoreError::Corrupt)?;
+        let (mut rest, mut parts) = (account.as_str(), Vec::new());
+        while rest.len() > PART {
+            let at = (0..=PART).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
+            let (text, more) = rest.split_at(at);
+            let part = Event::Part { job, part: parts.len() as u32, text };
+            parts.push(inner.record(Some(&ticket.tenant), part)?);
+            rest = more;
+        }
+        let entry = inner.record(Some(&ticket.tenant), Event::Ended { job, session, cancelled, parts, end: rest })?;
+        let mut ends = inner.ends.lock();
+        if cancelled || !ends.contains_key(&job) {
+            ends.insert(job, entry);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn refused(&self, tenant: &str, session: Option<u64>, method: &str, code: ErrorCode) {
+        self.note(tenant, Event::Refused { session, method, code: code.code() });
+    }
+
+    /// The account of an ended job of a session.
+    pub(crate) fn end(&self, session: u64, job: u64) -> Result<Option<End>, StoreError> {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        let recent = inner.ends.lock().get(&job).copied();
+        let account = match recent {
+            Some(entry) => inner.account(session, entry)?,
+            None => inner.settled.end(session, job)?,
+        };
+        let Some(account) = account else { return Ok(None) };
+        let mut end: End = serde_json::from_str(&account).map_err(|_| StoreError::Corrupt)?;
+        end.status.events = end.result.as_ref().map(|r| r.last_shot.clone());
+        Ok(Some(end))
+    }
+
+    /// Sessions that were open.
+    pub(crate) fn sessions(&self) -> Result<Vec<(u64, SessionRecord)>, StoreError> {
+        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.sessions())
+    }
+
+    /// Jobs that have not ended, each read when it is asked for.
+    pub(crate) fn unfinished(&self) -> Result<impl Iterator<Item = Result<Unfinished, StoreError>>, StoreError> {
+        let inner = self.0.clone();
+        let jobs = inner.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.unfinished())?;
+        let read = move |job| {
+            let Some(entry) = inner.as_ref().map_or(Ok(None), |inner| inner.settled.program(job))? else {
+                return Ok(None);
+            };
+            let Some(Entry { event: Event::Submitted { session, source, format, policy, .. }, .. }) =
+                Entry::decode(&entry)
+            else {
+                return Err(StoreError::Corrupt);
+            };
+            let policy = serde_json::from_str(policy).map_err(|_| StoreError::Corrupt)?;
+            let submit = JobSubmit { session_id: String::new(), source: source.into(), format, policy };
+            Ok(Some(Unfinished { job, session, submit }))
+        };
+        Ok(jobs.into_iter().filter_map(move |job| read(job).transpose()))
+    }
+
+    /// A number that no job has had.
+    pub(crate) fn next_job(&self) -> Result<u64, StoreError> {
+        self.0.as_ref().map_or(Ok(1), |inner| Ok(inner.settled.next()?.0))
+    }
+
+    fn audited(&self) -> Result<&Inner, RpcError> {
+        let message = "this machine keeps no audit log; start qmk-server with --data-dir";
+        self.0.as_deref().ok_or_else(|| RpcError::new(ErrorCode::MethodNotFound, message))
+    }
+
+    /// A head of all entries, which is on disk.
+    pub(crate) fn head(&self) -> Result<AuditHead, RpcError> {
+        let failed = |e: StoreError| RpcError::new(ErrorCode::Internal, format!("audit log: {e}"));
+        let (head, key) = self.audited()?.store_head().map_err(failed)?;
+        Ok(AuditHead {
+            origin: head.origin.clone(),
+            size: head.size,
+            root: head.root.to_string(),
+            signature: STANDARD.encode(head.signature),
+            key,
+        })
+    }
+
+    /// An entry of a tenant with the proof that the log has it. Others' entries are like those that there are not.
+    pub(crate) fn prove(&self, tenant: &str, index: u64) -> Result<AuditProof, RpcError> {
+        let none =
+            || RpcError::new(ErrorCode::AccessDenied, format!("the tenant has no entry {index} in the audit log"));
+        let failed = |e: JournalError| RpcError::new(ErrorCode::Internal, format!("audit log: {e}"));
+        let inner = self.audited()?;
+        let entry = {
+            let journal = inner.journal.lock();
+            let journal = journal.as_ref().ok_or_else(none)?;
+            match journal.read(index) {
+                Ok(entry) => entry,
+                Err(JournalError::OutOfRange { .. }) => return Err(none()),
+                Err(e) => return Err(failed(e)),
+            }
+        };
+        if Entry::decode(&entry).and_then(|e| e.tenant) != Some(tenant) {
+            return Err(none());
+        }
+        let (head, entry) = (self.head()?, STANDARD.encode(&entry));
+        let journal = inner.journal.lock();
+        let path = journal.as_ref().ok_or_else(none)?.inclusion(index, head.size).map_err(failed)?;
+        let path = path.iter().map(ToString::to_string).collect();
+        Ok(AuditProof { index, entry, path, head })
+    }
+
+    /// Settles everything and closes the journal under a signed head.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        *inner.stopping.lock() = true;
+        inner.wake.notify_all();
+        if let Some(settler) = inner.settler.lock().take() {
+            // A panic of the settler has been reported by then; the journal has all that it has not settled.
+            let _ = settler.join();
+        }
+        let settled = inner.settle();
+        let journal = inner.journal.lock().take();
+        match journal {
+            Some(journal) => settled.and_then(|()| Ok(journal.close()?)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct EndRef<'a> {
+    status: &'a JobStatus,
+    result: Option<&'a JobResult>,
+}
+
+impl Inner {
+    fn record(&self, tenant: Option<&str>, event: Event<'_>) -> Result<u64, StoreError> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let entry = Entry { at_ms, tenant, event }.encode().map_err(|_| StoreError::Corrupt)?;
+        let index = self.journal.lock().as_mut().ok_or(StoreError::Closed)?.append(&entry)?;
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            // Taken so that the settler is not between looking and waiting.
+            drop(self.stopping.lock());
+            self.wake.notify_all();
+        }
+        Ok(index)
+    }
+
+    /// Says on standard error what goes wrong in the background, once for each kind.
+    fn complain(&self, e: &StoreError) {
+        let text = e.to_string();
+        let mut last = self.complaint.lock();
+        if *last != text && !matches!(e, StoreError::Closed) {
+            eprintln!("qmk: {text}");
+            *last = text;
+        }
+    }
+
+    /// The settler.
+    fn run(&self) {
+        let mut stopping = self.stopping.lock();
+        while !*stopping {
+            if !self.dirty.load(Ordering::Acquire) {
+                let journal = self.journal.lock();
+                let unsigned = journal.as_ref().is_some_and(|j| j.len() > j.signed().0);
+                drop(journal);
+                match unsigned {
+                    true => _ = self.wake.wait_for(&mut stopping, HEAD_INTERVAL / 10),
+                    false => self.wake.wait(&mut stopping),
+                }
+            }
+            if *stopping {
+                break;
+            }
+            // Others come while this waits; what wakes it before is the end.
+            self.wake.wait_for(&mut stopping, BATCH);
+            let settled = MutexGuard::unlocked(&mut stopping, || self.settle());
+            if let Err(e) = settled {
+                self.complain(&e);
+                // Neither the journal nor memory has lost anything. It may be better later.
+                self.dirty.store(true, Ordering::Release);
+                self.wake.wait_for(&mut stopping, Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Takes what the journal has into the store, and stores a head if one is due.
+    fn settle(&self) -> Result<(), StoreError> {
+        let _one = self.settling.lock();
+        self.dirty.store(false, Ordering::Release);
+        let Some(target) = self.journal.lock().as_ref().map(Journal::len) else { return Ok(()) };
+        while self.settled.position() < target {
+            let (entries, syncer) = {
+                let journal = self.journal.lock();
+                let Some(journal) = journal.as_ref() else { return Ok(()) };
+                (journal.entries(self.settled.position())?, journal.syncer())
+            };
+            // The store must not know of what the journal may lose.
+            let synced = syncer.sync();
+            if synced.is_err()
+                && let Some(journal) = self.journal.lock().as_mut()
+            {
+                journal.synced(synced)?;
+            }
+            self.settled.apply(entries, self.retention)?;
+            let position = self.settled.position();
+            self.ends.lock().retain(|_, entry| *entry >= position);
+        }
+        let due = {
+            let journal = self.journal.lock();
+            journal.as_ref().is_some_and(|journal| {
+                let (signed, ago) = journal.signed();
+                let new = journal.len() - signed;
+                new >= HEAD_ENTRIES || new > 0 && ago >= HEAD_INTERVAL
+            })
+        };
+        if due { self.store_head().map(drop) } else { Ok(()) }
+    }
+
+    /// Stores a head of all entries without holding up whoever appends; returns it with the key that verifies it.
+    fn store_head(&self) -> Result<(SignedHead, String), StoreError> {
+        let due = {
+            let mut journal = self.journal.lock();
+            let journal = journal.as_mut().ok_or(StoreError::Closed)?;
+            match journal.begin_head()? {
+                Some(due) => due,
+                None => return Ok((journal.head(), journal.public_key().to_string())),
+            }
+        };
+        let synced = due.sync();
+        let mut journal = self.journal.lock();
+        let journal = journal.as_mut().ok_or(StoreError::Closed)?;
+        let head = due.head.clone();
+        journal.finish_head(due, synced)?;
+        Ok((head, journal.public_key().to_string()))
+    }
+
+    /// The account in the entry that ended a job, if it is of this session.
+    fn account(&self, of: u64, entry: u64) -> Result<Option<String>, StoreError> {
+        let read = |index| {
+            let journal = self.journal.lock();
+            Ok::<_, StoreError>(journal.as_ref().ok_or(StoreError::Closed)?.read(index)?)
+        };
+        let bytes = read(entry)?;
+        let Some(Entry { event: Event::Ended { session, parts, end, .. }, .. }) = Entry::decode(&bytes) else {
+            return Err(StoreError::Version(entry));
+        };
+        if session != of {
+            return Ok(None);
+        }
+        let mut account = String::new();
+        for index in parts {
+            let bytes = read(index)?;
+            let Some(Entry { event: Event::Part { text, .. }, .. }) = Entry::decode(&bytes) else {
+                return Err(StoreError::Version(index));
+            };
+            account += text;
+        }
+        Ok(Some(account + end))
+    }
+}
+
+/// Whether it is the contents of the file that are wrong.
+fn damaged(e: &redb::Error) -> bool {
+    match e {
+        redb::Error::Io(e) => matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        redb::Error::DatabaseAlreadyOpen => false,
+        _ => true,
+    }
+}
+
+/// Opens the store, or makes it anew where it has been damaged: the journal has all that was in it.
+fn open_settled(path: &Path) -> Result<Settled, StoreError> {
+    match Settled::open(path) {
+        Err(StoreError::Database(e)) if damaged(&e) => {
+            let away = path.with_extension("damaged");
+            eprintln!("qmk: {}: {e}; moved to {}, and made anew from the journal", path.display(), away.display());
+            std::fs::rename(path, &away).map_err(StoreError::io(path))?;
+            Settled::open(path)
+        }
+        opened => opened,
+    }
+}
+
+/// Where a server that listens on this socket keeps its state unless it is told: a directory of the socket's own below
+/// `$XDG_STATE_HOME/qmk`, else `~/.local/state/qmk`; none without a home.
+pub fn default_dir(socket: &Path) -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let socket = std::path::absolute(socket).ok()?;
+    let hash = Sha256::digest(socket.as_os_str().as_encoded_bytes());
+    Some(state.join("qmk").join(hash[..8].iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))))
+}
+
+/// The directory of a machine's journal, given that or the machine's.
+pub fn journal_dir(dir: &Path) -> PathBuf {
+    let inner = dir.join(JOURNAL);
+    if inner.is_dir() { inner } else { dir.into() }
+}
+
+/// Reads the secret, or makes one.
+fn secret(dir: &Path) -> Result<[u8; 32], StoreError> {
+    let path = dir.join(SECRET);
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not a secret of 32 bytes");
+            bytes.try_into().map_err(|_| StoreError::io(&path)(wrong()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; 32];
+            let mut made = || {
+                getrandom::fill(&mut secret).map_err(|e| io::Error::other(e.to_string()))?;
+                let new = path.with_extension("new");
+                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+                file.write_all(&secret)?;
+                file.sync_all()?;
+                std::fs::rename(&new, &path)?;
+                File::open(dir)?.sync_all()
+            };
+            made().map_err(StoreError::io(&path))?;
+            Ok(secret)
+        }
+        Err(e) => Err(StoreError::io(&path)(e)),
+    }
+}
