@@ -62,7 +62,6 @@ impl<D: Device> State<D> {
             epochs: limits.epochs_per_window.unwrap_or(u64::MAX),
             window: limits.window_epochs.unwrap_or(0),
             weight,
-            ..Quota::UNLIMITED
         }
     }
 
