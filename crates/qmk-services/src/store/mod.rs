@@ -353,7 +353,7 @@ impl Store {
     }
 
     fn audited(&self) -> Result<&Inner, RpcError> {
-        let message = "this machine keeps no audit log; start qmk-server with --data-dir";
+        let message = "an audit log is not available on this machine; start qmk-server with --data-dir";
         self.0.as_deref().ok_or_else(|| RpcError::new(ErrorCode::MethodNotFound, message))
     }
 
