@@ -5,6 +5,8 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
+pub use crate::rpc_interactive as interactive;
+
 /// Somewhere a request can be sent: a socket, or a machine in the same process.
 pub trait Endpoint: Send + Sync {
     /// Performs one request; [`Request::JobWait`] blocks.
@@ -32,6 +34,8 @@ pub enum Request {
     ResourceQuery(SessionRef),
     /// Execution figures of one job.
     Telemetry(JobRef),
+    /// Qubits one by one, channels, checkpoints.
+    Interactive(interactive::Call),
 }
 
 impl Request {
@@ -47,6 +51,7 @@ impl Request {
             Request::JobCancel(_) => "qmk_job_cancel",
             Request::ResourceQuery(_) => "qmk_resource_query",
             Request::Telemetry(_) => "q_get_telemetry",
+            Request::Interactive(call) => call.method(),
         }
     }
 }
@@ -59,6 +64,7 @@ impl Request {
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
+            Request::Interactive(call) => Some(call.session()),
             Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => {
                 Some(&p.session_id)
             }
@@ -85,6 +91,8 @@ pub enum Reply {
     Resources(Resources),
     /// To `Telemetry`.
     Telemetry(Telemetry),
+    /// To `Interactive`.
+    Interactive(interactive::Answer),
 }
 
 /// Parameters of `qmk_session_create`.

@@ -14,10 +14,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod interactive;
 mod socket;
 pub mod wire;
 
 pub use qmk_abi::Rights as Cap;
+pub use qmk_abi::rpc::interactive::{Applied, ChannelInfo, ChannelState, CheckpointInfo, Mapping, Released, Replayed};
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 
 use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionCreate, SessionRef};

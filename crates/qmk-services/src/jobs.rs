@@ -13,6 +13,9 @@ use std::time::Instant;
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
 
+/// Bytes of the longest program that is kept with its job.
+const KEPT_SOURCE: usize = 256 << 10;
+
 /// What a key of a map takes beside its text, about.
 const KEY_BYTES: usize = 48;
 
@@ -29,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
+    /// To build the program again, if it is not too long.
+    pub(crate) source: Option<(String, Format)>,
 }
 
 /// What has been read of a job's outcomes.
@@ -121,6 +126,7 @@ impl<D: Device> State<D> {
             outcomes: Outcomes::default(),
             result: None,
             error: None,
+            source: (1..=KEPT_SOURCE).contains(&p.source.len()).then(|| (p.source.clone(), p.format)),
         };
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
@@ -225,7 +231,9 @@ impl<D: Device> State<D> {
         };
         job.program = None;
         job.outcomes = Outcomes::default();
-        let (domain, held) = (tenant.domain, [job.strand, job.image]);
+        let bytes = bytes + job.source.as_ref().map_or(0, |(text, _)| text.len());
+        let (domain, mut held) = (tenant.domain, vec![job.strand, job.image]);
+        held.extend(owner.held.take_of_job(number));
         tenant.kept.insert(number, (session.into(), bytes));
         tenant.kept_bytes += bytes;
         let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
@@ -345,7 +353,7 @@ pub(crate) fn telemetry(job: &Job) -> Telemetry {
 }
 
 /// The number in a job's name. Each job has one name.
-fn job_number(name: &str) -> Option<u64> {
+pub(crate) fn job_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("job_")?;
     let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     digits.parse().ok().filter(|_| canonical)

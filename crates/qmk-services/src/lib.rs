@@ -18,6 +18,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod channels;
+mod interactive;
 mod jobs;
 pub mod journal;
 mod machine;

@@ -86,6 +86,8 @@ pub(crate) struct State<D> {
     pub(crate) uses: u64,
     pub(crate) next_job: u64,
     pub(crate) next_connection: u64,
+    /// Calls that wait for epochs.
+    pub(crate) waiting: u32,
     pub(crate) stopping: bool,
 }
 
@@ -95,6 +97,8 @@ pub(crate) struct Shared<D> {
     pub(crate) work: Condvar,
     /// Signalled when a job changed.
     pub(crate) changed: Condvar,
+    /// Signalled after each epoch that a call waits for.
+    pub(crate) ticked: Condvar,
 }
 
 /// A machine: a kernel over a device, the services, and the thread that advances them.
@@ -105,7 +109,7 @@ pub struct Machine<D: Device + Send + 'static> {
 
 /// An endpoint of the session protocol. Dropping it closes the sessions that belong to it.
 pub struct Connection<D: Device + Send + 'static> {
-    shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Shared<D>>,
     id: u64,
 }
 
@@ -128,9 +132,11 @@ impl<D: Device + Send + 'static> Machine<D> {
             uses: 0,
             next_job: 1,
             next_connection: 1,
+            waiting: 0,
             stopping: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), changed: Condvar::new() });
+        let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { state: Mutex::new(state), work, changed, ticked });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -169,12 +175,15 @@ fn drive<D: Device>(shared: &Shared<D>) {
         }
         let collected = state.collect();
         // While a result is made, more work may come.
-        let idle = !busy && !collected.more && collected.finished.is_empty();
+        let idle = !busy && !collected.more && collected.finished.is_empty() && state.waiting == 0;
         for job in collected.finished {
             // Names take longer than bits, and no one need wait for them.
             let (session, number) = (job.session.clone(), job.number);
             let result = MutexGuard::unlocked(&mut state, || job.result());
             state.keep(&session, number, result);
+        }
+        if state.waiting > 0 {
+            shared.ticked.notify_all();
         }
         if collected.ended {
             shared.changed.notify_all();
@@ -219,7 +228,7 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::Fidelity { .. } => ErrorCode::FidelityUnavailable,
         KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,
     };
-    let hint = match e {
+    let hint = match &e {
         KernelError::Quota(Limit::Strands) => "; wait for a job to end or cancel one",
         KernelError::Quota(_) => "; see qmk_resource_query for the tenant's quota",
         KernelError::Budget(_) => "; open a session with a larger budget",
@@ -227,7 +236,10 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::Fidelity { .. } => "; ask for less",
         _ => "",
     };
-    RpcError::new(code, format!("{e}{hint}"))
+    let lacks = if let KernelError::Rights(missing) = &e { missing.class_names() } else { Vec::new() };
+    let mut refused = RpcError::new(code, format!("{e}{hint}"));
+    (refused.required, refused.missing) = (lacks.clone(), lacks);
+    refused
 }
 
 impl<D: Device> State<D> {
@@ -286,7 +298,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         Ok(submitted)
     }
 
-    fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
+    pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
         let deadline = p.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let mut state = self.shared.state.lock();
         loop {
@@ -358,6 +370,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                 let state = state();
                 Ok(Reply::Telemetry(telemetry(state.job(&p.session_id, &p.job_id)?)))
             }
+            Request::Interactive(call) => self.interactive(call).map(Reply::Interactive),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions: what a tenant does under the capabilities it asked for.
 
+use crate::interactive::Held;
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
 use crate::tenants::Tenant;
@@ -20,6 +21,7 @@ pub(crate) struct Session {
     pub(crate) used: u64,
     pub(crate) machine: Handle,
     pub(crate) jobs: BTreeMap<u64, Job>,
+    pub(crate) held: Held,
 }
 
 impl<D: Device> State<D> {
@@ -79,7 +81,8 @@ impl<D: Device> State<D> {
             tenant.sessions.insert(session_id.clone());
         }
         let (used, jobs) = (self.uses, BTreeMap::new());
-        let session = Session { tenant: name, owner, bound: false, granted, used, machine, jobs };
+        let session =
+            Session { tenant: name, owner, bound: false, granted, used, machine, jobs, held: Held::default() };
         self.sessions.insert(session_id.clone(), session);
         Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
     }
@@ -97,6 +100,7 @@ impl<D: Device> State<D> {
             tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
         }
         let domain = tenant.domain;
+        self.leave_channels(&session.tenant, id);
         // Everything the session made derives from its machine capability.
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })

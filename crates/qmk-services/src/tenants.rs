@@ -1,5 +1,6 @@
 //! Tenants: their domains and quotas.
 
+use crate::channels::End;
 use crate::machine::State;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Patch, Quota};
@@ -20,6 +21,8 @@ pub(crate) struct Tenant {
     /// Finished jobs, with their session and the bytes of their results.
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
+    /// Its ends of channels.
+    pub(crate) channels: BTreeMap<String, End>,
 }
 
 impl<D: Device> State<D> {
@@ -82,6 +85,7 @@ impl<D: Device> State<D> {
             used: self.uses,
             kept: BTreeMap::new(),
             kept_bytes: 0,
+            channels: BTreeMap::new(),
         };
         self.tenants.insert(name.into(), tenant);
         Ok(())
