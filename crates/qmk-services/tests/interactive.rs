@@ -327,31 +327,62 @@ const LONG: &str = "ALLOC_LQ -> a, b\nAPPLY_H a\n.for i in range(8000)\nAPPLY_T 
 
 #[test]
 fn jobs_under_way() {
-    let machine = start(SimConfig { magic_per_epoch: 1, magic_buffer: Some(1), ..SimConfig::default() });
+    let sim = SimConfig { logical_qubits: 3, magic_per_epoch: 1, magic_buffer: Some(1), ..SimConfig::default() };
+    let machine = start(sim);
     let s = session(&machine, "t");
     let policy = Policy { shots: 100, seed: 5, ..Policy::default() };
-    let job = s.submit(&Program::asm(LONG), policy.clone()).unwrap();
-    let saved = job.checkpoint().unwrap();
-    assert!(saved.pending && saved.taken_at_epoch.is_none(), "{saved:?}");
-    // Waits for the fence.
-    s.restore(&saved.checkpoint_id).unwrap();
-    job.rollback().unwrap();
-    let e = rpc(job.migrate(Some("left")).unwrap_err());
-    assert!(e.code == ErrorCode::InvalidParams && e.message.contains("\"left\""), "{e}");
-    assert_eq!(job.migrate(None).unwrap().region, "shared");
-    let there = job.mapping().unwrap();
-    assert_eq!(there.qubits, [("a".to_string(), 0), ("b".to_string(), 1)].into());
-    assert_eq!((there.code.as_str(), there.distance, there.physical_per_logical), ("surface_code", 7, 97));
-    let e = rpc(job.replay().unwrap_err());
-    assert!(e.message.contains("has not ended"), "{e}");
-    let result = job.wait(Some(Duration::from_secs(60))).unwrap();
-    // 8000 T gates are none.
-    assert_eq!(result.report.counts, [("00".to_string(), 100)].into());
-    assert_eq!(rpc(s.restore(&saved.checkpoint_id).unwrap_err()).code, ErrorCode::NoCheckpoint);
-    for late in [job.checkpoint().map(drop), job.rollback().map(drop), job.migrate(None).map(drop)] {
-        assert_eq!(rpc(late.unwrap_err()).code, ErrorCode::AlreadyCompleted);
+    let mut restored = 0;
+    for _ in 0..10 {
+        // No room for it yet, so that all of it lies ahead.
+        let held = s.alloc(2).unwrap();
+        let job = s.submit(&Program::asm(LONG), policy.clone()).unwrap();
+        let saved = job.checkpoint().unwrap();
+        assert!(saved.pending && saved.taken_at_epoch.is_none(), "{saved:?}");
+        assert_eq!(job.rollback().unwrap(), 0);
+        let e = rpc(job.migrate(Some("left")).unwrap_err());
+        assert!(e.code == ErrorCode::InvalidParams && e.message.contains("\"left\""), "{e}");
+        assert_eq!(job.migrate(None).unwrap().region, "shared");
+        let there = job.mapping().unwrap();
+        assert_eq!(there.qubits, [("a".to_string(), 0), ("b".to_string(), 1)].into());
+        assert_eq!((there.code.as_str(), there.distance, there.physical_per_logical), ("surface_code", 7, 97));
+        let e = rpc(job.replay().unwrap_err());
+        assert!(e.message.contains("has not ended"), "{e}");
+        s.release(&[&held[0], &held[1]], false).unwrap();
+        // Waits for the fence, where the job is still under way.
+        restored += s.restore(&saved.checkpoint_id).is_ok() as u32;
+        let result = job.wait(Some(Duration::from_secs(60))).unwrap();
+        // 8000 T gates are none.
+        assert_eq!(result.report.counts, [("00".to_string(), 100)].into());
+        assert_eq!(rpc(s.restore(&saved.checkpoint_id).unwrap_err()).code, ErrorCode::NoCheckpoint);
+        for late in [job.checkpoint().map(drop), job.rollback().map(drop), job.migrate(None).map(drop)] {
+            assert_eq!(rpc(late.unwrap_err()).code, ErrorCode::AlreadyCompleted);
+        }
+        assert_eq!(job.mapping().unwrap(), Mapping { state: qmk_abi::rpc::JobState::Completed, ..there });
     }
-    assert_eq!(job.mapping().unwrap(), Mapping { state: qmk_abi::rpc::JobState::Completed, ..there });
+    assert!(restored > 0, "no job was caught under way");
+}
+
+/// Depends on an outcome, so that each shot is one of its own and many take long.
+const COIN: &str =
+    "ALLOC_LQ -> a\nAPPLY_H a\nFENCE_EPOCH\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\nFREE_LQ a\n";
+
+#[test]
+fn shots_that_were_done_are_done_again() {
+    let machine = start(SimConfig::default());
+    let s = session(&machine, "t");
+    const SHOTS: u64 = 3_000_000;
+    let mut restored = 0;
+    for _ in 0..10 {
+        let job = s.submit(&Program::asm(COIN), Policy { shots: SHOTS, ..Policy::default() }).unwrap();
+        // It may have been past the fence already.
+        if let Ok(saved) = job.checkpoint() {
+            while job.status().is_ok_and(|s| !s.state.ended() && s.progress.nodes_executed < 100_000) {}
+            restored += s.restore(&saved.checkpoint_id).is_ok() as u32;
+        }
+        let counts = job.wait(Some(Duration::from_secs(60))).unwrap().report.counts;
+        assert_eq!(counts.values().sum::<u64>(), SHOTS, "{counts:?}");
+    }
+    assert!(restored > 0, "no job was caught under way");
 }
 
 #[test]
