@@ -45,7 +45,15 @@ impl Held {
 
     /// Takes out the checkpoints of a job, which end with it.
     pub(crate) fn take_of_job(&mut self, job: u64) -> Vec<Handle> {
-        self.checkpoints.extract_if(.., |_, c| c.job == Some(job)).map(|(_, c)| c.handle).collect()
+        let mut taken = Vec::new();
+        self.checkpoints.retain(|_, c| {
+            let ends = c.job == Some(job);
+            if ends {
+                taken.push(c.handle);
+            }
+            !ends
+        });
+        taken
     }
 }
 
