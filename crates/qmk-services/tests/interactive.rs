@@ -163,10 +163,12 @@ fn calls_wait_for_what_epochs_bring() {
     let machine = start(SimConfig { magic_per_epoch: 1, magic_buffer: Some(2), link: slow, ..SimConfig::default() });
     let (a, b) = (session(&machine, "alice"), session(&machine, "bob"));
     let q = one(&a);
-    // Nothing else makes the machine run.
+    // Nothing else makes the machine run, and it does not wait to be asked for each epoch.
+    let start = Instant::now();
     for _ in 0..40 {
         a.apply("APPLY_T", &[&q]).unwrap();
     }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let (channel, ..) = link((&a, "alice"), (&b, "bob"), 0.999);
     let until = a.channel(&channel).unwrap().ready_at_epoch;
     assert!(a.resources().unwrap().machine.epoch < until);
@@ -545,6 +547,8 @@ fn what_a_session_held_ends_with_it() {
         assert_eq!(held(), 0);
         assert_eq!(rpc(b.channel(&out).unwrap_err()).code, ErrorCode::ChannelNotFound);
         assert_eq!(b.channel(&back).unwrap().state, ChannelState::Closed);
+        // Its tenant has nothing left of what it accepted.
+        assert_eq!(rpc(watch.channel(&back).unwrap_err()).code, ErrorCode::ChannelNotFound);
         // What was not accepted is still on offer, to the tenant's other sessions.
         assert_eq!(b.channel(&open).unwrap().state, ChannelState::Offered);
         assert_eq!(watch.channels().unwrap().len(), 1);
