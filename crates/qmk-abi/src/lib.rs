@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod caps;
 pub mod image;
 pub mod rpc;
+pub mod rpc_interactive;
 pub mod syscall;
 
 pub use caps::{Handle, Rights};

@@ -5,6 +5,8 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
+pub use crate::rpc_interactive as interactive;
+
 /// Somewhere a request can be sent: a socket, or a machine in the same process.
 pub trait Endpoint: Send + Sync {
     /// Performs one request; [`Request::JobWait`] blocks.
@@ -38,6 +40,8 @@ pub enum Request {
     AuditHead(AuditQuery),
     /// An entry of the audit log, with its proof.
     AuditProve(AuditProve),
+    /// Qubits one by one, channels, checkpoints.
+    Interactive(interactive::Call),
 }
 
 impl Request {
@@ -56,6 +60,7 @@ impl Request {
             Request::Authenticate(_) => "qmk_authenticate",
             Request::AuditHead(_) => "qmk_audit_head",
             Request::AuditProve(_) => "qmk_audit_prove",
+            Request::Interactive(call) => call.method(),
         }
     }
 }
@@ -69,6 +74,7 @@ impl Request {
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
+            Request::Interactive(call) => Some(call.session()),
             Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => {
                 Some(&p.session_id)
             }
@@ -101,6 +107,8 @@ pub enum Reply {
     AuditHead(AuditHead),
     /// To `AuditProve`.
     AuditProof(AuditProof),
+    /// To `Interactive`.
+    Interactive(interactive::Answer),
 }
 
 /// Parameters of `qmk_session_create`.

@@ -35,11 +35,15 @@ fn the_programs_of_the_assembly_manual_run() {
     }
 }
 
-/// The example is compiled and run where it stands as documentation of the crate.
+/// The examples are compiled and run where they stand as documentation of the crate.
 #[test]
-fn the_embedded_machine_of_the_readme_is_that_of_the_services() {
-    let (readme, services) = (read("README.md"), read("crates/qmk-services/src/lib.rs"));
-    let example = readme.split("```").find(|block| block.contains("Machine::start")).unwrap();
-    let written: String = example.lines().skip(1).map(|l| format!("//! {l}\n").replace("//! \n", "//!\n")).collect();
-    assert!(services.contains(&written), "{written}");
+fn the_embedded_machines_of_the_documents_are_those_of_the_services() {
+    let services = read("crates/qmk-services/src/lib.rs");
+    for document in ["README.md", "docs/SERVER.md"] {
+        let text = read(document);
+        let example = text.split("```").find(|block| block.contains("Machine::start")).unwrap();
+        let written: String =
+            example.lines().skip(1).map(|l| format!("//! {l}\n").replace("//! \n", "//!\n")).collect();
+        assert!(services.contains(&written), "{document}: {written}");
+    }
 }

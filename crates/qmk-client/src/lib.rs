@@ -15,14 +15,17 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod interactive;
 mod socket;
 pub mod wire;
 
 pub use builder::SessionBuilder;
 pub use qmk_abi::Rights as Cap;
+pub use qmk_abi::rpc::interactive::{Applied, ChannelInfo, ChannelState, CheckpointInfo, Mapping, Released, Replayed};
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 
-use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionCreate, SessionRef};
+pub use qmk_abi::rpc::SessionCreate;
+use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionRef};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

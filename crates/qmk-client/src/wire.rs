@@ -6,22 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 /// Methods of the contract that this version does not offer.
-const UNAVAILABLE: [&str; 14] = [
-    "q_alloc",
-    "q_apply",
-    "q_measure",
-    "q_release",
-    "q_open_chan",
-    "q_accept_chan",
-    "q_close_chan",
-    "q_chan_status",
-    "q_checkpoint",
-    "q_restore",
-    "q_migrate",
-    "q_get_mapping",
-    "q_replay",
-    "qmk_estimate",
-];
+const UNAVAILABLE: [&str; 1] = ["qmk_estimate"];
 
 fn to_value(v: &impl Serialize) -> Value {
     serde_json::to_value(v).unwrap_or(Value::Null)
@@ -38,8 +23,30 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
         Request::AuditHead(p) => to_value(p),
         Request::AuditProve(p) => to_value(p),
         Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => to_value(p),
+        Request::Interactive(call) => untagged(call),
     };
     json!({"jsonrpc": "2.0", "id": id, "method": request.method(), "params": params})
+}
+
+/// What a variant holds, without its tag.
+fn untagged(v: &impl Serialize) -> Value {
+    match to_value(v) {
+        Value::Object(m) => m.into_iter().next().map_or(Value::Null, |(_, v)| v),
+        other => other,
+    }
+}
+
+fn interactive(method: &str, mut given: Value) -> Result<Request, RpcError> {
+    // The basis of a measurement may be an angle.
+    if let Value::Object(m) = &mut given
+        && method == "q_measure"
+        && m.get("basis").is_some_and(Value::is_number)
+        && let Some(angle) = m.remove("basis")
+        && m.insert("angle".into(), angle).is_some()
+    {
+        return Err(RpcError::new(ErrorCode::InvalidParams, "params: give either an angle or a basis"));
+    }
+    params(json!({method: given})).map(Request::Interactive)
 }
 
 fn params<T: DeserializeOwned>(v: Value) -> Result<T, RpcError> {
@@ -70,6 +77,7 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
         "qmk_audit_head" => Request::AuditHead(params(given)?),
         "qmk_audit_prove" => Request::AuditProve(params(given)?),
+        m if interactive::Call::METHODS.contains(&m) => interactive(m, given)?,
         m if UNAVAILABLE.contains(&m) => {
             return Err(RpcError::new(
                 ErrorCode::MethodNotFound,
@@ -129,8 +137,11 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::Authenticated(r) => to_value(r),
         Reply::AuditHead(r) => to_value(r),
         Reply::AuditProof(r) => to_value(r),
+        Reply::Interactive(answer) => untagged(answer),
     };
-    if let (Reply::Status(_), Value::Object(m)) = (reply, &mut v) {
+    if let (Reply::Status(_) | Reply::Interactive(interactive::Answer::Checkpoint(_)), Value::Object(m)) =
+        (reply, &mut v)
+    {
         m.retain(|_, v| !v.is_null());
     }
     v
@@ -180,6 +191,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::Authenticate(_) => Reply::Authenticated(read(result)?),
         Request::AuditHead(_) => Reply::AuditHead(read(result)?),
         Request::AuditProve(_) => Reply::AuditProof(read(result)?),
+        Request::Interactive(call) => Reply::Interactive(read(json!({call.method(): result}))?),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

@@ -6,7 +6,7 @@
 
 use crate::capability::SlotRef;
 use crate::kernel::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
-use crate::purify::{BellWeights, purify, swap};
+use crate::purify::{BellWeights, Purified, purify, swap};
 use qmk_abi::image::{Op, Pauli};
 use qmk_abi::syscall::{ChannelInfo, ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
@@ -105,9 +105,7 @@ impl<D: Device> Kernel<D> {
         if other == d {
             return argument("a channel joins two domains");
         }
-        if !(fidelity > 0.25 && fidelity <= 1.0) {
-            return argument("the fidelity must be above 1/4 and at most 1");
-        }
+        check_fidelity(fidelity)?;
         self.check_slots(d)?;
         self.check_slots(other)?;
         for domain in [d, other] {
@@ -151,6 +149,24 @@ impl<D: Device> Kernel<D> {
         }
     }
 
+    /// Whether a channel can have this fidelity.
+    ///
+    /// # Errors
+    /// As accepting it would fail.
+    pub fn reachable(&self, fidelity: f64) -> Result<()> {
+        check_fidelity(fidelity)?;
+        self.purified(fidelity).map(drop)
+    }
+
+    fn purified(&self, asked: f64) -> Result<Purified> {
+        let raw = self.device.spec().link.raw;
+        match purify(raw, asked) {
+            Ok(p) if p.pairs <= MAX_PAIRS => Ok(p),
+            Ok(_) => argument("the fidelity takes more raw pairs than one channel may have"),
+            Err(best) => Err(KernelError::Fidelity { asked, raw: raw[0], best }),
+        }
+    }
+
     pub(crate) fn accept(&mut self, d: u32, machine: Handle, endpoint: Handle, qubit: Handle) -> Result<Reply> {
         self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
         let (id, side, channel) = self.endpoint(d, endpoint, Rights::USE)?;
@@ -163,16 +179,9 @@ impl<D: Device> Kernel<D> {
         let (asked, offering) = (channel.fidelity, *channel.end(0));
         let Some(far) = offering.register else { return not_now("the channel is closed") };
         let register = self.loose(d, qubit)?;
-        let link = self.device.spec().link;
-        let purified = purify(link.raw, asked);
-        let raw = link.raw[0];
-        let purified = match purified {
-            Ok(p) if p.pairs <= MAX_PAIRS => p,
-            Ok(_) => return argument("the fidelity takes more raw pairs than one channel may have"),
-            Err(best) => return Err(KernelError::Fidelity { asked, raw, best }),
-        };
+        let purified = self.purified(asked)?;
         // No one orders so many that others wait for ever.
-        let rate = link.pairs_per_epoch.max(1) as u64;
+        let rate = self.device.spec().link.pairs_per_epoch.max(1) as u64;
         let latest = |domain| self.domain(domain).map_or(0, |d| d.link_until);
         if latest(d).max(latest(offering.domain)) > self.epoch + MAX_PAIRS.div_ceil(rate) {
             return not_ready("pairs that were ordered before are still being made");
@@ -369,4 +378,9 @@ impl<D: Device> Kernel<D> {
             self.channels.remove(id);
         }
     }
+}
+
+fn check_fidelity(fidelity: f64) -> Result<()> {
+    // Written so that NaN fails.
+    if fidelity > 0.25 && fidelity <= 1.0 { Ok(()) } else { argument("the fidelity must be above 1/4 and at most 1") }
 }

@@ -30,6 +30,8 @@ pub struct Lowered {
     pub profile: Option<Profile>,
     /// Things worth knowing.
     pub warnings: Vec<String>,
+    /// Names of the qubit registers.
+    pub qubits: Vec<String>,
 }
 
 /// Lowers a graph.
@@ -79,8 +81,12 @@ pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
     }
     let allocations = graph.nodes.iter().filter(|n| n.op.kind() == Kind::Alloc);
     let profile = allocations.filter_map(|n| n.args.get("profile")?.as_str()).find_map(|p| Profile::parse(p).ok());
+    let mut names: Vec<(u32, &str)> = l.qubits.iter().map(|(&name, &register)| (register, name)).collect();
+    names.sort_unstable();
+    let qubits = names.into_iter().map(|(_, name)| name.to_string()).collect();
     let (image, node_of) = (l.image, l.node_of);
-    Ok(Lowered { image, node_of, events, profile, warnings: findings.into_iter().map(|f| f.message).collect() })
+    let warnings = findings.into_iter().map(|f| f.message).collect();
+    Ok(Lowered { image, node_of, events, profile, warnings, qubits })
 }
 
 struct Lowerer<'a> {

@@ -89,6 +89,7 @@ fn refused(message: impl Into<String>) -> RpcError {
 /// Requests that do not act in a session, so that results outlive the token they were made under.
 fn looks_back(request: &Request) -> bool {
     use Request::*;
+    use interactive::Call;
     matches!(
         request,
         SessionClose(_)
@@ -98,6 +99,7 @@ fn looks_back(request: &Request) -> bool {
             | JobCancel(_)
             | ResourceQuery(_)
             | Request::Telemetry(_)
+            | Interactive(Call::ChannelStatus(_) | Call::ChannelList(_) | Call::Mapping(_))
     )
 }
 

@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
 
+/// Bytes of the longest program that is kept with its job.
+const KEPT_SOURCE: usize = 256 << 10;
+
 /// What a key of a map takes beside its text, about.
 const KEY_BYTES: usize = 48;
 
@@ -32,6 +35,10 @@ pub(crate) struct Job {
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
     pub(crate) recorded: Arc<AtomicBool>,
+    /// A job of the machine's own.
+    pub(crate) silent: bool,
+    /// To build the program again, if it is not too long.
+    pub(crate) source: Option<(String, Format)>,
 }
 
 /// What has been read of a job's outcomes.
@@ -65,7 +72,13 @@ pub(crate) struct Collected {
 }
 
 impl<D: Device> State<D> {
-    pub(crate) fn submit(&mut self, p: &JobSubmit, mut program: Program) -> Result<(Submitted, Ticket), RpcError> {
+    /// Takes on a job; a silent one is the machine's own, of which no one is told and nothing recorded.
+    pub(crate) fn submit(
+        &mut self,
+        p: &JobSubmit,
+        mut program: Program,
+        silent: bool,
+    ) -> Result<(Submitted, Ticket), RpcError> {
         let session = self.session(&p.session_id)?;
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
         let policy = p.policy.clone();
@@ -119,7 +132,8 @@ impl<D: Device> State<D> {
             tenant: session.tenant.clone(),
             session: session.number,
             job: number,
-            recorded: Arc::new(AtomicBool::new(false)),
+            recorded: Arc::new(AtomicBool::new(silent)),
+            silent,
         };
         let job = Job {
             program: Some(Arc::new(program)),
@@ -134,6 +148,8 @@ impl<D: Device> State<D> {
             result: None,
             error: None,
             recorded: ticket.recorded.clone(),
+            silent,
+            source: (1..=KEPT_SOURCE).contains(&p.source.len()).then(|| (p.source.clone(), p.format)),
         };
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
@@ -174,6 +190,7 @@ impl<D: Device> State<D> {
                 session: session.number,
                 job: number,
                 recorded: job.recorded.clone(),
+                silent: job.silent,
             };
             let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
             let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
@@ -270,7 +287,9 @@ impl<D: Device> State<D> {
         };
         job.program = None;
         job.outcomes = Outcomes::default();
-        let (domain, held) = (tenant.domain, [job.strand, job.image]);
+        let bytes = bytes + job.source.as_ref().map_or(0, |(text, _)| text.len());
+        let (domain, mut held) = (tenant.domain, vec![job.strand, job.image]);
+        held.extend(owner.held.take_of_job(number));
         tenant.kept.insert(number, (session.into(), bytes));
         tenant.kept_bytes += bytes;
         let mut excess = tenant.kept_bytes.saturating_sub(self.config.kept_bytes);
@@ -318,7 +337,7 @@ impl<D: Device> State<D> {
         let owner = self.session(session)?;
         let status = JobStatus { state: JobState::Cancelled, ..job.report(id) };
         let (tenant, number, recorded) = (owner.tenant.clone(), owner.number, job.recorded.clone());
-        let ticket = Ticket { tenant, session: number, job: job_number(id).unwrap_or(0), recorded };
+        let ticket = Ticket { tenant, session: number, job: job_number(id).unwrap_or(0), recorded, silent: job.silent };
         self.store.try_ended(&ticket, status, None)?;
         let epoch = self.kernel.epoch();
         if let Some(number) = job_number(id) {

@@ -16,9 +16,34 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Qubits one by one, and a channel between two tenants:
+//!
+//! ```
+//! # fn main() -> Result<(), qmk_client::ClientError> {
+//! use qmk_client::{Client, SessionCreate};
+//! use qmk_services::{Machine, MachineConfig};
+//! use qmk_sim::SimDevice;
+//!
+//! let machine = Machine::start(SimDevice::default(), MachineConfig::default());
+//! let tenant = |name: &str| SessionCreate { tenant_id: Some(name.into()), ..SessionCreate::default() };
+//! let alice = Client::over(machine.connect()).session_with(tenant("alice"))?;
+//! let bob = Client::over(machine.connect()).session_with(tenant("bob"))?;
+//!
+//! let (qubits, far) = (alice.alloc(2)?, bob.alloc(1)?);
+//! let offer = alice.open_channel(&qubits[0], "bob", 0.99)?;
+//! let pair = bob.accept_channel(&offer.channel_id, &far[0])?;
+//! alice.apply("APPLY_X", &[&qubits[1]])?;
+//! alice.teleport(&offer.channel_id, &qubits[1])?;
+//! println!("{} with fidelity {}", bob.measure(&far[0], "z")?, pair.actual_fidelity);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
+mod channels;
 mod identity;
+mod interactive;
 mod jobs;
 pub mod journal;
 mod machine;

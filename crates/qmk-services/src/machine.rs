@@ -104,6 +104,8 @@ pub(crate) struct State<D> {
     pub(crate) uses: u64,
     pub(crate) next_job: u64,
     pub(crate) next_connection: u64,
+    /// Calls that wait for epochs.
+    pub(crate) waiting: u32,
     pub(crate) stopping: bool,
 }
 
@@ -116,6 +118,8 @@ pub(crate) struct Shared<D> {
     pub(crate) work: Condvar,
     /// Signalled when a job changed.
     pub(crate) changed: Condvar,
+    /// Signalled after each epoch that a call waits for.
+    pub(crate) ticked: Condvar,
 }
 
 /// A machine: a kernel over a device, the services, and the thread that advances them.
@@ -126,7 +130,7 @@ pub struct Machine<D: Device + Send + 'static> {
 
 /// An endpoint of the session protocol. Dropping it closes the sessions that belong to it.
 pub struct Connection<D: Device + Send + 'static> {
-    shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Shared<D>>,
     caller: Mutex<Caller>,
 }
 
@@ -146,7 +150,7 @@ impl<D: Device + Send + 'static> Machine<D> {
     pub fn open(device: D, config: MachineConfig, dir: &Path) -> Result<Self, StoreError> {
         let retention = Retention { jobs: config.stored_jobs, bytes: config.stored_bytes };
         let mut state = State::boot(device, config, Store::open(dir, retention)?);
-        state.restore()?;
+        state.recover()?;
         Ok(Self::run(state))
     }
 
@@ -168,8 +172,8 @@ impl<D: Device + Send + 'static> Machine<D> {
 
     fn run(state: State<D>) -> Self {
         let (store, leaving) = (state.store.clone(), Arc::default());
-        let (state, work, changed) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { store, leaving, state, work, changed });
+        let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { store, leaving, state: Mutex::new(state), work, changed, ticked });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -219,16 +223,18 @@ impl<D: Device> State<D> {
             uses: 0,
             next_job: 1,
             next_connection: 1,
+            waiting: 0,
             stopping: false,
         }
     }
 
     /// Opens the sessions again that were open, and submits the jobs again that had not ended.
-    fn restore(&mut self) -> Result<(), StoreError> {
+    fn recover(&mut self) -> Result<(), StoreError> {
         let store = self.store.clone();
         for (number, record) in store.sessions()? {
             let granted = record.granted.iter().filter_map(|c| Rights::from_class_name(c)).collect();
-            let opened = self.open_session(&record.tenant, number, store.session_id(number), granted, Opener::default());
+            let opened =
+                self.open_session(&record.tenant, number, store.session_id(number), granted, Opener::default());
             // Where limits are lower than they were.
             if opened.is_err() {
                 store.closed(&record.tenant, number);
@@ -242,7 +248,7 @@ impl<D: Device> State<D> {
             self.next_job = job.job;
             let JobSubmit { source, format, policy, .. } = &job.submit;
             let built = Program::build(source, *format, &policy.params, policy.profile.as_deref(), granted);
-            match built.and_then(|program| self.submit(&job.submit, program)) {
+            match built.and_then(|program| self.submit(&job.submit, program, false)) {
                 Ok((_, ticket)) => ticket.recorded.store(true, Ordering::Release),
                 // On a smaller machine.
                 Err(e) => {
@@ -255,7 +261,8 @@ impl<D: Device> State<D> {
                         telemetry: None,
                         error,
                     };
-                    let ticket = Ticket { tenant, session: job.session, job: job.job, recorded: Arc::default() };
+                    let ticket =
+                        Ticket { tenant, session: job.session, job: job.job, recorded: Arc::default(), silent: false };
                     store.try_ended(&ticket, status, None)?;
                 }
             }
@@ -294,7 +301,7 @@ fn drive<D: Device>(shared: &Shared<D>) {
         }
         let collected = state.collect();
         // While a result is made, more work may come.
-        let idle = !busy && !collected.more && collected.finished.is_empty();
+        let idle = !busy && !collected.more && collected.finished.is_empty() && state.waiting == 0;
         if shared.store.keeps() && !collected.started.is_empty() {
             let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
             MutexGuard::unlocked(&mut state, started);
@@ -310,6 +317,9 @@ fn drive<D: Device>(shared: &Shared<D>) {
                 result
             });
             state.keep(&session, ticket.job, result);
+        }
+        if state.waiting > 0 {
+            shared.ticked.notify_all();
         }
         if collected.ended {
             shared.changed.notify_all();
@@ -358,7 +368,7 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::Fidelity { .. } => ErrorCode::FidelityUnavailable,
         KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,
     };
-    let hint = match e {
+    let hint = match &e {
         KernelError::Quota(Limit::Strands) => "; wait for a job to end or cancel one",
         KernelError::Quota(_) => "; see qmk_resource_query for the tenant's quota",
         KernelError::Budget(_) => "; open a session with a larger budget",
@@ -366,7 +376,10 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::Fidelity { .. } => "; ask for less",
         _ => "",
     };
-    RpcError::new(code, format!("{e}{hint}"))
+    let lacks = if let KernelError::Rights(missing) = &e { missing.class_names() } else { Vec::new() };
+    let mut refused = RpcError::new(code, format!("{e}{hint}"));
+    (refused.required, refused.missing) = (lacks.clone(), lacks);
+    refused
 }
 
 impl<D: Device> State<D> {
@@ -424,7 +437,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         }
         // Parsing and checking take their time without holding up the machine.
         let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
-        let (submitted, ticket) = self.shared.state.lock().submit(&p, program)?;
+        let (submitted, ticket) = self.shared.state.lock().submit(&p, program, false)?;
         // The text may be long, so it is recorded while others go on. The job does not end before that is done.
         if let Err(e) = self.shared.store.submitted(&ticket, &p) {
             self.shared.state.lock().withdraw(&p.session_id, ticket.job);
@@ -435,7 +448,7 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     /// The account of a job that memory has not kept, or the error of looking for it there.
-    fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<End, RpcError> {
+    pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<End, RpcError> {
         let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
         let Some(number) = number else { return Err(missing) };
         let session = self.shared.state.lock().session(session)?.number;
@@ -456,7 +469,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         self.shared.store.refused(tenant.as_deref().unwrap_or("default"), number, method, e.code);
     }
 
-    fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
+    pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
         let deadline = p.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let mut state = self.shared.state.lock();
         loop {
@@ -563,6 +576,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 let tenant = state().session(&p.session_id)?.tenant.clone();
                 self.shared.store.prove(&tenant, p.index).map(Reply::AuditProof)
             }
+            Request::Interactive(call) => self.interactive(call).map(Reply::Interactive),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Program {
     pub peak_qubits: u32,
     /// Bytes of one shot's packed outcomes.
     pub(crate) stride: usize,
+    /// Names of the registers.
+    pub(crate) qubits: Vec<String>,
     /// Characters of an outcome string.
     pub(crate) width: usize,
     /// Node of each instruction, and the names and lines of the nodes.
@@ -74,7 +76,8 @@ impl Program {
             e.findings = qmk_qvm::verify_with(&graph, Some(held));
             return Err(e);
         }
-        let Lowered { image, node_of, events, profile: named, warnings } = qmk_qvm::lower(&graph).map_err(invalid)?;
+        let Lowered { image, node_of, events, profile: named, warnings, qubits } =
+            qmk_qvm::lower(&graph).map_err(invalid)?;
         // A wrong profile is an error even where the program names its own.
         let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE))
             .map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("profile: {e}")))?;
@@ -93,7 +96,7 @@ impl Program {
         let stride = (image.events as usize).div_ceil(8);
         let width = events.iter().map(|e| e.bits.len()).sum();
         let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
-        Ok(Program { image, events, peak_qubits, stride, width, node_of, nodes, profile, profiled, warnings })
+        Ok(Program { image, events, peak_qubits, stride, qubits, width, node_of, nodes, profile, profiled, warnings })
     }
 
     /// How its qubits are encoded.
@@ -168,6 +171,16 @@ impl Program {
     pub(crate) fn values(&self, shot: &[u8]) -> BTreeMap<String, u8> {
         let bit = |&e: &u32| qmk_abi::syscall::outcome_bit(shot, e) as u8;
         self.events.iter().map(|e| (e.name.clone(), e.bits.iter().fold(0, |v, b| v << 1 | bit(b)))).collect()
+    }
+}
+
+/// What profiles call a code.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Surface => "surface_code",
+        Code::BaconShor => "bacon_shor",
+        Code::Shyps => "shyps",
+        Code::Floquet => "floquet",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sessions: what a tenant does under the capabilities it asked for.
 
 use crate::identity::{Caller, Credential, Identity};
+use crate::interactive::Held;
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
 use crate::tenants::Tenant;
@@ -36,6 +37,7 @@ pub(crate) struct Session {
     pub(crate) used: u64,
     pub(crate) machine: Handle,
     pub(crate) jobs: BTreeMap<u64, Job>,
+    pub(crate) held: Held,
 }
 
 impl<D: Device> State<D> {
@@ -113,7 +115,19 @@ impl<D: Device> State<D> {
         let (used, jobs) = (self.uses, BTreeMap::new());
         let Opener { owner, uid, token } = by;
         let tenant = name.into();
-        let session = Session { number, tenant, uid, token, owner, bound: false, granted, used, machine, jobs };
+        let session = Session {
+            number,
+            tenant,
+            uid,
+            token,
+            owner,
+            bound: false,
+            granted,
+            used,
+            machine,
+            jobs,
+            held: Held::default(),
+        };
         self.sessions.insert(session_id, session);
         Ok(())
     }
@@ -132,6 +146,7 @@ impl<D: Device> State<D> {
             tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
         }
         let domain = tenant.domain;
+        self.leave_channels(&session.tenant, id);
         // Everything the session made derives from its machine capability.
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })

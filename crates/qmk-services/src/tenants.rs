@@ -1,5 +1,6 @@
 //! Tenants: their domains and quotas.
 
+use crate::channels::End;
 use crate::identity::Rate;
 use crate::machine::State;
 use crate::policy::Quotas;
@@ -25,6 +26,8 @@ pub(crate) struct Tenant {
     /// Finished jobs, with their session and the bytes of their results.
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
+    /// Its ends of channels.
+    pub(crate) channels: BTreeMap<String, End>,
 }
 
 /// The smaller of the limits that there are.
@@ -122,6 +125,7 @@ impl<D: Device> State<D> {
             used: self.uses,
             kept: BTreeMap::new(),
             kept_bytes: 0,
+            channels: BTreeMap::new(),
         };
         self.tenants.insert(name.into(), tenant);
         Ok(())

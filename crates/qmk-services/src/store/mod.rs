@@ -127,6 +127,8 @@ pub(crate) struct Ticket {
     pub(crate) job: u64,
     /// Set once the journal has it; before, it does not end.
     pub(crate) recorded: Arc<AtomicBool>,
+    /// Whether nothing is recorded of it.
+    pub(crate) silent: bool,
 }
 
 /// A job to be run again.
@@ -266,7 +268,9 @@ impl Store {
     }
 
     pub(crate) fn started(&self, ticket: &Ticket) {
-        self.note(&ticket.tenant, Event::Started { job: ticket.job });
+        if !ticket.silent {
+            self.note(&ticket.tenant, Event::Started { job: ticket.job });
+        }
     }
 
     /// Records the end of a job. If that fails, the job runs again after a restart, to the same end.
@@ -283,7 +287,7 @@ impl Store {
         mut status: JobStatus,
         result: Option<&JobResult>,
     ) -> Result<(), StoreError> {
-        let Some(inner) = &self.0 else { return Ok(()) };
+        let Some(inner) = self.0.as_ref().filter(|_| !ticket.silent) else { return Ok(()) };
         let &Ticket { job, session, .. } = ticket;
         status.events = None;
         let cancelled = status.state == JobState::Cancelled;
