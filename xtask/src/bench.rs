@@ -47,12 +47,17 @@ pub(crate) struct Args {
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// rpc: jobs that the server must run without growing
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    jobs: u64,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Suite {
     /// The simulator against its peers, and the kernel against the bare device
     Sim,
+    /// The server's socket against a bare echo
+    Rpc,
 }
 
 /// One line of `sim list`.
@@ -73,8 +78,32 @@ struct Pairs {
 }
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
-    let Suite::Sim = args.suite.unwrap_or(Suite::Sim);
-    let program = build(root)?;
+    if let None | Some(Suite::Sim) = args.suite {
+        sim(root, args)?;
+    }
+    if let None | Some(Suite::Rpc) = args.suite {
+        rpc(root, args)?;
+    }
+    Ok(())
+}
+
+fn rpc(root: &Path, args: &Args) -> Result<(), String> {
+    let mut command = Command::new(build(root, "rpc")?);
+    command.args(["--jobs", &args.jobs.to_string()]);
+    if let Some(runs) = args.runs {
+        command.args(["--pairs", &runs.to_string()]);
+    }
+    if let Some(only) = &args.only {
+        command.args(["--only", only]);
+    }
+    if args.json {
+        command.arg("--json");
+    }
+    super::run(&mut command)
+}
+
+fn sim(root: &Path, args: &Args) -> Result<(), String> {
+    let program = build(root, "sim")?;
     let text = root.join("target/peers-text");
     // Text of an earlier build must not be taken for this one's.
     _ = std::fs::remove_dir_all(&text);
@@ -140,14 +169,14 @@ fn is_ours(peer: &str) -> bool {
 }
 
 /// Builds the bench program and says where it is.
-fn build(root: &Path) -> Result<PathBuf, String> {
+fn build(root: &Path, bench: &str) -> Result<PathBuf, String> {
     let mut command = Command::new(env!("CARGO"));
     command.args([
         "bench",
         "-p",
         "qmk-tests",
         "--bench",
-        "sim",
+        bench,
         "--no-run",
         "--message-format=json-render-diagnostics",
     ]);

@@ -32,6 +32,7 @@ enum Task {
     /// Run the benchmarks and print each figure as a ratio to a peer timed in the same run
     #[command(
         after_help = "Examples:\n  cargo xtask bench sim\n  cargo xtask bench sim --only clifford --no-peers\n  \
+                            cargo xtask bench rpc --jobs 1000000\n  \
                             QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
     )]
     Bench(bench::Args),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub trait Endpoint: Send + Sync {
     /// Performs one request; [`Request::JobWait`] blocks.
     fn call(&self, request: Request) -> Result<Reply, RpcError>;
+
+    /// Does what was put off until replies are sent. Who forwards requests calls it when it has sent the replies.
+    fn settle(&self) {}
 }
 
 /// A request under the session protocol.

@@ -3,7 +3,10 @@
 use qmk_abi::rpc::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Methods of the contract that this version does not offer.
 const UNAVAILABLE: [&str; 16] = [
@@ -41,8 +44,27 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": request.method(), "params": params})
 }
 
-fn params<T: DeserializeOwned>(v: Value) -> Result<T, RpcError> {
-    serde_json::from_value(v).map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("params: {e}")))
+/// Parameters as text: an object, or an array of the members of one in their order.
+#[derive(Clone, Copy)]
+struct Given<'a>(&'a str);
+
+impl<'a> Given<'a> {
+    fn members(self) -> Option<BTreeMap<Cow<'a, str>, &'a RawValue>> {
+        self.0.starts_with('{').then(|| serde_json::from_str(self.0).ok()).flatten()
+    }
+
+    fn get(self, member: &str) -> Option<&'a RawValue> {
+        self.members()?.remove(member)
+    }
+}
+
+fn params<T: DeserializeOwned>(given: Given<'_>) -> Result<T, RpcError> {
+    serde_json::from_str(given.0).map_err(|e| {
+        // Where in the parameters tells a person little.
+        let mut what = e.to_string();
+        what.truncate(what.rfind(" at line ").unwrap_or(what.len()));
+        RpcError::new(ErrorCode::InvalidParams, format!("params: {what}"))
+    })
 }
 
 /// A request from a method name, or its alias, and params.
@@ -50,10 +72,18 @@ fn params<T: DeserializeOwned>(v: Value) -> Result<T, RpcError> {
 /// # Errors
 /// `METHOD_NOT_FOUND` and `INVALID_PARAMS`.
 pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError> {
-    let given = match given {
-        Value::Null => Value::Object(Map::new()),
-        Value::Object(_) => given,
-        _ => return Err(RpcError::new(ErrorCode::InvalidParams, "params must be an object")),
+    request_from_text(method, &given.to_string())
+}
+
+/// As [`request_from_json`], from the text of the params.
+///
+/// # Errors
+/// `METHOD_NOT_FOUND` and `INVALID_PARAMS`.
+pub fn request_from_text(method: &str, given: &str) -> Result<Request, RpcError> {
+    let given = match given.as_bytes() {
+        b"null" => Given("{}"),
+        [b'{' | b'[', ..] => Given(given),
+        _ => return Err(RpcError::new(ErrorCode::InvalidParams, "params must be an object or an array")),
     };
     Ok(match method {
         "qmk_session_create" | "q_negotiate_caps" => Request::SessionCreate(params(given)?),
@@ -79,27 +109,35 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
     })
 }
 
+fn raw(v: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
+    serde_json::value::to_raw_value(v).map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("params: {e}")))
+}
+
 /// `graph` may stand for `source`.
-fn submit(mut given: Value) -> Result<JobSubmit, RpcError> {
-    let Value::Object(m) = &mut given else { return params(given) };
-    if m.get("policy").is_some_and(Value::is_null) {
+fn submit(given: Given<'_>) -> Result<JobSubmit, RpcError> {
+    let direct = params(given);
+    if direct.is_ok() && !given.0.contains("\"graph\"") {
+        return direct;
+    }
+    let Some(mut m) = given.members() else { return direct };
+    if m.get("policy").is_some_and(|p| p.get() == "null") {
         m.remove("policy");
     }
+    let (text, format);
     match (m.remove("graph"), m.contains_key("source")) {
-        (Some(graph @ Value::Object(_)), false) => {
-            m.insert("source".into(), graph.to_string().into());
-            m.insert("format".into(), "json".into());
+        (Some(graph), false) if graph.get().starts_with('{') => {
+            (text, format) = (raw(&graph.get())?, raw(&Format::Json)?);
+            m.insert("source".into(), &text);
+            m.insert("format".into(), &format);
+            params(Given(raw(&m)?.get()))
         }
-        (Some(_), false) => return Err(RpcError::new(ErrorCode::InvalidParams, "params: graph must be an object")),
-        (None, true) => {}
-        _ => {
-            return Err(RpcError::new(
-                ErrorCode::InvalidParams,
-                "params: give either graph (an object) or source (text) and format",
-            ));
-        }
+        (Some(_), false) => Err(RpcError::new(ErrorCode::InvalidParams, "params: graph must be an object")),
+        (None, true) => params(Given(raw(&m)?.get())),
+        _ => Err(RpcError::new(
+            ErrorCode::InvalidParams,
+            "params: give either graph (an object) or source (text) and format",
+        )),
     }
-    params(given)
 }
 
 /// A reply's result.
@@ -127,6 +165,34 @@ pub fn result_to_json(reply: &Reply) -> Value {
         m.retain(|_, v| !v.is_null());
     }
     v
+}
+
+/// Appends a reply's result, as [`result_to_json`] has it, as text.
+pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
+    // The members of a status that are not null.
+    #[derive(Serialize)]
+    struct Status<'a> {
+        job_id: &'a str,
+        state: &'a JobState,
+        progress: &'a Progress,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        events: &'a Option<BTreeMap<String, u8>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        telemetry: &'a Option<Telemetry>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: &'a Option<String>,
+    }
+    // Writing to memory does not fail, and our replies have no keys but strings.
+    _ = match reply {
+        Reply::Session(r) => serde_json::to_writer(out, r),
+        Reply::Submitted(r) => serde_json::to_writer(out, r),
+        Reply::Resources(r) => serde_json::to_writer(out, r),
+        Reply::Status(r) => {
+            let JobStatus { job_id, state, progress, events, telemetry, error } = r;
+            serde_json::to_writer(out, &Status { job_id, state, progress, events, telemetry, error })
+        }
+        other => serde_json::to_writer(out, &result_to_json(other)),
+    };
 }
 
 /// An error as a JSON-RPC error object.

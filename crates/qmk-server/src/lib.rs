@@ -105,7 +105,7 @@ impl Server {
                 if full {
                     connection::refuse(&stream, "too many connections");
                 } else {
-                    connection::serve(stream, limits, connect(), &calls, stop);
+                    connection::serve(stream, limits, connect(), &calls, &stop);
                 }
                 slot.fetch_sub(1, Ordering::SeqCst);
             });

@@ -87,7 +87,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
 
     let failed = |e: std::io::Error| (4, e.to_string());
     let machine = Arc::new(Machine::start(SimDevice::new(sim), services));
-    let connect: Connect = Arc::new(move || Box::new(machine.connect()));
+    let connect: Connect = Arc::new(move || Box::new(machine.connect().settling()));
     let server = Server::bind(&path, limits).map_err(failed)?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;

@@ -316,6 +316,11 @@ impl Outcomes {
 }
 
 impl Finished {
+    /// Whether its result is made in no time.
+    pub(crate) fn is_small(&self) -> bool {
+        self.outcomes.counts.len().saturating_mul(self.program.width) + self.program.events.len() < 256
+    }
+
     pub(crate) fn result(mut self) -> JobResult {
         self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
         let last_shot = self.program.values(&self.outcomes.last);

@@ -13,11 +13,15 @@ use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long an epoch may keep callers waiting.
 const EPOCH: Duration = Duration::from_millis(10);
+
+/// How long a caller's thread may advance the kernel.
+const SETTLE: Duration = Duration::from_micros(500);
 
 /// Limits of each tenant.
 #[derive(Clone, Debug)]
@@ -87,6 +91,10 @@ pub(crate) struct State<D> {
     pub(crate) next_job: u64,
     pub(crate) next_connection: u64,
     pub(crate) stopping: bool,
+    /// A thread advances the kernel, and goes on until there is nothing to do or the driver takes over.
+    driving: bool,
+    /// Device steps of an epoch.
+    pace: u64,
 }
 
 pub(crate) struct Shared<D> {
@@ -107,6 +115,10 @@ pub struct Machine<D: Device + Send + 'static> {
 pub struct Connection<D: Device + Send + 'static> {
     shared: Arc<Shared<D>>,
     id: u64,
+    /// Whether its owner calls [`Endpoint::settle`].
+    settles: bool,
+    /// A job was submitted, and no one has been told.
+    owed: AtomicBool,
 }
 
 impl<D: Device + Send + 'static> Machine<D> {
@@ -129,6 +141,8 @@ impl<D: Device + Send + 'static> Machine<D> {
             next_job: 1,
             next_connection: 1,
             stopping: false,
+            driving: false,
+            pace: Kernel::<D>::PACE,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), changed: Condvar::new() });
         let driver = shared.clone();
@@ -140,7 +154,12 @@ impl<D: Device + Send + 'static> Machine<D> {
     pub fn connect(&self) -> Connection<D> {
         let mut state = self.shared.state.lock();
         state.next_connection += 1;
-        Connection { shared: self.shared.clone(), id: state.next_connection }
+        Connection {
+            shared: self.shared.clone(),
+            id: state.next_connection,
+            settles: false,
+            owed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -158,34 +177,50 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
 /// Advances the kernel while any strand lives or has outcomes to read.
 fn drive<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
-    let mut pace = Kernel::<D>::PACE;
     while !state.stopping {
-        let start = Instant::now();
-        let report = state.kernel.advance();
-        let busy = report.busy;
-        if !state.config.lockstep {
-            pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
-            state.kernel.set_clock(Clock::FreeRunning { pace });
+        if !state.driving {
+            state.driving = true;
+            while !state.stopping && !turn(shared, &mut state) {
+                // Callers wait no longer than one epoch.
+                MutexGuard::bump(&mut state);
+            }
+            state.driving = false;
         }
-        let collected = state.collect();
-        // While a result is made, more work may come.
-        let idle = !busy && !collected.more && collected.finished.is_empty();
-        for job in collected.finished {
-            // Names take longer than bits, and no one need wait for them.
-            let (session, number) = (job.session.clone(), job.number);
-            let result = MutexGuard::unlocked(&mut state, || job.result());
-            state.keep(&session, number, result);
-        }
-        if collected.ended {
-            shared.changed.notify_all();
-        }
-        if idle {
+        if !state.stopping {
             shared.work.wait(&mut state);
-        } else {
-            // Callers wait no longer than one epoch.
-            MutexGuard::bump(&mut state);
         }
     }
+}
+
+/// One epoch, and what follows from it; true if there is nothing more to do.
+fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
+    let start = Instant::now();
+    let report = state.kernel.advance();
+    let busy = report.busy;
+    if !state.config.lockstep {
+        let pace = adapt(state.pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+        if pace != state.pace {
+            state.pace = pace;
+            state.kernel.set_clock(Clock::FreeRunning { pace });
+        }
+    }
+    let collected = state.collect();
+    // While a result is made, more work may come.
+    let idle = !busy && !collected.more && collected.finished.is_empty();
+    for job in collected.finished {
+        let (session, number) = (job.session.clone(), job.number);
+        let result = if job.is_small() {
+            job.result()
+        } else {
+            // Names take longer than bits, and no one need wait for them.
+            MutexGuard::unlocked(state, || job.result())
+        };
+        state.keep(&session, number, result);
+    }
+    if collected.ended {
+        shared.changed.notify_all();
+    }
+    idle
 }
 
 /// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
@@ -258,6 +293,13 @@ impl<D: Device> State<D> {
 }
 
 impl<D: Device + Send + 'static> Connection<D> {
+    /// For owners that call [`Endpoint::settle`] after a request: a job then starts on the thread that submitted it,
+    /// without waking another.
+    pub fn settling(mut self) -> Self {
+        self.settles = true;
+        self
+    }
+
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
         let (granted, max_shots) = {
             let state = self.shared.state.lock();
@@ -282,7 +324,11 @@ impl<D: Device + Send + 'static> Connection<D> {
         // Parsing and checking take their time without holding up the machine.
         let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
         let submitted = self.shared.state.lock().submit(&p, program)?;
-        self.shared.work.notify_all();
+        if self.settles {
+            self.owed.store(true, Ordering::Relaxed);
+        } else {
+            self.shared.work.notify_all();
+        }
         Ok(submitted)
     }
 
@@ -310,7 +356,29 @@ impl<D: Device + Send + 'static> Connection<D> {
 }
 
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
+    fn settle(&self) {
+        if !self.owed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        if state.driving || state.stopping {
+            return;
+        }
+        state.driving = true;
+        let start = Instant::now();
+        let mut idle = false;
+        while !idle && start.elapsed() < SETTLE {
+            idle = turn(&self.shared, &mut state);
+        }
+        state.driving = false;
+        if !idle {
+            // What takes longer is for the driver.
+            self.shared.work.notify_all();
+        }
+    }
+
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        self.settle();
         let state = || self.shared.state.lock();
         if let Some(id) = request.session() {
             state().touch(id, self.id);
@@ -364,6 +432,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
 
 impl<D: Device + Send + 'static> Drop for Connection<D> {
     fn drop(&mut self) {
+        self.settle();
         let mut state = self.shared.state.lock();
         let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(self.id));
         for id in mine.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
