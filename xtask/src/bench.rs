@@ -87,6 +87,12 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     Ok(())
 }
 
+/// Runs clients of all manners against a server, which must be as before in the end.
+pub(crate) fn soak(root: &Path, minutes: f64) -> Result<(), String> {
+    let seconds = (minutes.clamp(0.0, 1e6) * 60.0) as u64;
+    super::run(Command::new(build(root, "rpc")?).args(["soak", &seconds.to_string()]))
+}
+
 fn rpc(root: &Path, args: &Args) -> Result<(), String> {
     let mut command = Command::new(build(root, "rpc")?);
     command.args(["--jobs", &args.jobs.to_string()]);

@@ -36,6 +36,13 @@ enum Task {
                             QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
     )]
     Bench(bench::Args),
+    /// Run 64 clients against a server, good ones and bad ones; nothing may be left of them in the end
+    #[command(after_help = "Example:\n  cargo xtask soak --minutes 3")]
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+    },
     /// Check that every crate depends only on the layers it may depend on
     #[command(after_help = "Example:\n  cargo xtask check-layers --manifest-path ../copy/Cargo.toml")]
     CheckLayers {
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
         Task::Ci => ci(root),
         Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
         Task::Bench(args) => bench::run(root, &args),
+        Task::Soak { minutes } => bench::soak(root, minutes),
         Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
         Task::Stats => stats::print(root),
     };

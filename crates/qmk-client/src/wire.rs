@@ -182,6 +182,24 @@ pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: &'a Option<String>,
     }
+    // `events` is the last shot; the names of the figures stand beside it.
+    #[derive(Serialize)]
+    struct Run<'a> {
+        shots: u64,
+        seed: u64,
+        events: &'a BTreeMap<String, u8>,
+        counts: &'a BTreeMap<String, u64>,
+        epochs: &'a Epochs,
+        logical_time_us: f64,
+        physical_qubits: u64,
+        t_states: u64,
+        logical_error_probability: f64,
+        peak_active_qubits: u32,
+        wall_ms: f64,
+        warnings: &'a [String],
+        event_names: &'a [String],
+        job_id: &'a str,
+    }
     // Writing to memory does not fail, and our replies have no keys but strings.
     _ = match reply {
         Reply::Session(r) => serde_json::to_writer(out, r),
@@ -190,6 +208,39 @@ pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
         Reply::Status(r) => {
             let JobStatus { job_id, state, progress, events, telemetry, error } = r;
             serde_json::to_writer(out, &Status { job_id, state, progress, events, telemetry, error })
+        }
+        Reply::Result(JobResult { job_id, last_shot, report }) => {
+            let RunReport {
+                shots,
+                seed,
+                events,
+                counts,
+                epochs,
+                logical_time_us,
+                physical_qubits,
+                t_states,
+                logical_error_probability,
+                peak_active_qubits,
+                wall_ms,
+                warnings,
+            } = report;
+            let run = Run {
+                shots: *shots,
+                seed: *seed,
+                events: last_shot,
+                counts,
+                epochs,
+                logical_time_us: *logical_time_us,
+                physical_qubits: *physical_qubits,
+                t_states: *t_states,
+                logical_error_probability: *logical_error_probability,
+                peak_active_qubits: *peak_active_qubits,
+                wall_ms: *wall_ms,
+                warnings,
+                event_names: events,
+                job_id,
+            };
+            serde_json::to_writer(out, &run)
         }
         other => serde_json::to_writer(out, &result_to_json(other)),
     };
@@ -205,6 +256,9 @@ pub fn error_to_json(e: &RpcError) -> Value {
     }
     if !e.findings.is_empty() {
         data.insert("findings".into(), to_value(&e.findings));
+    }
+    if let Some(ms) = e.retry_after_ms {
+        data.insert("retry_after_ms".into(), ms.into());
     }
     json!({"code": e.code.code(), "message": e.message, "data": data})
 }
@@ -222,6 +276,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         error.required = serde_json::from_value(list("required")).unwrap_or_default();
         error.missing = serde_json::from_value(list("missing")).unwrap_or_default();
         error.findings = serde_json::from_value(list("findings")).unwrap_or_default();
+        error.retry_after_ms = list("retry_after_ms").as_u64();
         return Err(error);
     }
     let mut result = reply.get_mut("result").map(Value::take).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Serve a quantum machine to many clients over a Unix socket.
 #[derive(Parser)]
@@ -18,7 +19,8 @@ use std::sync::Arc;
     version,
     after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, max_connections, \
-                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits"
+                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, \
+                  max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds"
 )]
 struct Args {
     /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
@@ -40,6 +42,13 @@ struct Config {
     max_jobs: Option<u32>,
     max_shots: Option<u64>,
     max_active_qubits: Option<u32>,
+    max_requests_per_second: Option<u32>,
+    max_nodes: Option<usize>,
+    max_session_bytes: Option<usize>,
+    /// Time for a message to come whole, and for each mebibyte of replies to be taken.
+    stall_seconds: Option<u64>,
+    /// Time without a request after which a connection is closed.
+    idle_seconds: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -80,9 +89,14 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     services.max_physical_qubits = config.max_physical_qubits;
     services.max_jobs = config.max_jobs.unwrap_or(services.max_jobs);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
+    services.max_requests_per_second = config.max_requests_per_second;
+    services.max_nodes = config.max_nodes;
+    services.max_session_bytes = config.max_session_bytes.unwrap_or(services.max_session_bytes);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
     let mut limits = Limits::default();
     limits.connections = config.max_connections.unwrap_or(limits.connections);
+    limits.stall = config.stall_seconds.map_or(limits.stall, Duration::from_secs);
+    limits.idle = config.idle_seconds.map(Duration::from_secs);
     limits.message_bytes = config.max_message_bytes.unwrap_or(limits.message_bytes);
 
     let failed = |e: std::io::Error| (4, e.to_string());

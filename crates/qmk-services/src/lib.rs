@@ -22,6 +22,7 @@ mod jobs;
 pub mod journal;
 mod machine;
 mod program;
+mod rate;
 pub mod replay;
 mod sessions;
 mod tenants;

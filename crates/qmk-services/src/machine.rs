@@ -23,6 +23,9 @@ const EPOCH: Duration = Duration::from_millis(10);
 /// How long a caller's thread may advance the kernel.
 const SETTLE: Duration = Duration::from_micros(500);
 
+/// Milliseconds of a wait that is no poll.
+const SLICE: u64 = 50;
+
 /// Limits of each tenant.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
@@ -49,6 +52,12 @@ pub struct MachineConfig {
     pub kept_bytes: usize,
     /// Shots of one job.
     pub max_shots: u64,
+    /// Requests of a tenant; a second's worth may come at once. `None` for no limit.
+    pub max_requests_per_second: Option<u32>,
+    /// Instructions of one program; `None` for as many as a tenant may have.
+    pub max_nodes: Option<usize>,
+    /// Bytes that the programs of a session's unfinished jobs take, about.
+    pub max_session_bytes: usize,
     /// Qubits that may carry live magic at once in one job.
     pub max_active: u32,
     /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
@@ -69,6 +78,9 @@ impl Default for MachineConfig {
             kept_jobs: 1000,
             kept_bytes: 256 << 20,
             max_shots: 100_000_000,
+            max_requests_per_second: None,
+            max_nodes: None,
+            max_session_bytes: 256 << 20,
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
         }
@@ -119,6 +131,8 @@ pub struct Connection<D: Device + Send + 'static> {
     settles: bool,
     /// A job was submitted, and no one has been told.
     owed: AtomicBool,
+    /// The last request was a wait that took its time and did not see the end. The next wait goes on with it.
+    waited: AtomicBool,
 }
 
 impl<D: Device + Send + 'static> Machine<D> {
@@ -159,6 +173,7 @@ impl<D: Device + Send + 'static> Machine<D> {
             id: state.next_connection,
             settles: false,
             owed: AtomicBool::new(false),
+            waited: AtomicBool::new(false),
         }
     }
 }
@@ -301,9 +316,9 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
-        let (granted, max_shots) = {
+        let (granted, max_shots, max_nodes) = {
             let state = self.shared.state.lock();
-            (state.session(&p.session_id)?.granted, state.config.max_shots)
+            (state.session(&p.session_id)?.granted, state.config.max_shots, state.config.max_nodes)
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
@@ -323,6 +338,12 @@ impl<D: Device + Send + 'static> Connection<D> {
         }
         // Parsing and checking take their time without holding up the machine.
         let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        if let Some(most) = max_nodes.filter(|&most| program.image.code.len() > most) {
+            let n = program.image.code.len();
+            let message =
+                format!("the program has {n} instructions, more than the {most} this machine takes in one job");
+            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
+        }
         let submitted = self.shared.state.lock().submit(&p, program)?;
         if self.settles {
             self.owed.store(true, Ordering::Relaxed);
@@ -348,6 +369,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 }
             };
             if late {
+                self.waited.store(p.timeout_ms.is_some_and(|ms| ms >= SLICE), Ordering::Relaxed);
                 let message = format!("{} has not ended after {} ms", p.job_id, p.timeout_ms.unwrap_or(0));
                 return Err(RpcError::new(ErrorCode::Timeout, message));
             }
@@ -381,7 +403,8 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         self.settle();
         let state = || self.shared.state.lock();
         if let Some(id) = request.session() {
-            state().touch(id, self.id);
+            let goes_on = self.waited.swap(false, Ordering::Relaxed) && matches!(request, Request::JobWait(_));
+            state().touch(id, self.id, goes_on)?;
         }
         match request {
             Request::SessionCreate(p) => state().create_session(p, self.id).map(Reply::Session),

@@ -2,11 +2,13 @@
 
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
+use crate::rate::too_many;
 use crate::tenants::Tenant;
 use qmk_abi::rpc::*;
 use qmk_abi::{Handle, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 pub(crate) struct Session {
     pub(crate) tenant: String,
@@ -24,14 +26,18 @@ pub(crate) struct Session {
 
 impl<D: Device> State<D> {
     /// Notes that a request of a connection names a session.
-    pub(crate) fn touch(&mut self, id: &str, connection: u64) {
+    pub(crate) fn touch(&mut self, id: &str, connection: u64, free: bool) -> Result<(), RpcError> {
         self.uses += 1;
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         session.used = self.uses;
         session.bound |= session.owner == Some(connection);
         if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
             tenant.used = self.uses;
+            if let Some(rate) = self.config.max_requests_per_second.filter(|_| !free) {
+                tenant.requests.take(rate, Instant::now()).map_err(|wait| too_many(rate, wait))?;
+            }
         }
+        Ok(())
     }
 
     /// Sessions of a tenant that may be closed to make room. Clients that open a connection for each call leave theirs
@@ -51,6 +57,7 @@ impl<D: Device> State<D> {
     pub(crate) fn create_session(&mut self, p: SessionCreate, connection: u64) -> Result<SessionInfo, RpcError> {
         let name = p.tenant_id.unwrap_or_else(|| "default".into());
         self.tenant(&name)?;
+        self.charge(&name)?;
         if self.tenants[&name].sessions.len() >= self.config.max_sessions && !self.evict_session(&name)? {
             return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
         }

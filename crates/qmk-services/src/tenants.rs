@@ -1,12 +1,14 @@
 //! Tenants: their domains and quotas.
 
 use crate::machine::State;
+use crate::rate::{Bucket, too_many};
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Patch, Quota};
 use qmk_abi::{Handle, Rights, Syscall};
 use qmk_kernel::DomainId;
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 pub(crate) struct Tenant {
     pub(crate) domain: DomainId,
@@ -20,6 +22,8 @@ pub(crate) struct Tenant {
     /// Finished jobs, with their session and the bytes of their results.
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
+    /// Requests it may still make.
+    pub(crate) requests: Bucket,
 }
 
 impl<D: Device> State<D> {
@@ -82,9 +86,18 @@ impl<D: Device> State<D> {
             used: self.uses,
             kept: BTreeMap::new(),
             kept_bytes: 0,
+            requests: Bucket::new(Instant::now()),
         };
         self.tenants.insert(name.into(), tenant);
         Ok(())
+    }
+
+    /// Counts a request of a tenant.
+    pub(crate) fn charge(&mut self, tenant: &str) -> Result<(), RpcError> {
+        let (Some(rate), Some(tenant)) = (self.config.max_requests_per_second, self.tenants.get_mut(tenant)) else {
+            return Ok(());
+        };
+        tenant.requests.take(rate, Instant::now()).map_err(|wait| too_many(rate, wait))
     }
 
     /// Forgets the tenant that was used least recently, of those that have no more than idle sessions; false if there

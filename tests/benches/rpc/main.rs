@@ -3,6 +3,7 @@
 
 mod calls;
 mod load;
+mod soak;
 mod wire;
 
 use qmk_server::{Connect, Limits, Server};
@@ -34,6 +35,11 @@ fn main() -> Result<(), Failure> {
         && serve == "serve"
     {
         return run_server(Path::new(dir));
+    }
+    if let [soak, seconds] = &args[..]
+        && soak == "soak"
+    {
+        return soak::run(&Process::start()?, std::time::Duration::from_secs(seconds.parse()?));
     }
     let mut wanted = Args { jobs: 100_000, pairs: 10_000, only: None, json: false };
     let mut args = args.into_iter();
@@ -86,6 +92,10 @@ impl Process {
         Ok(Process { child, dir })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn connect(&self) -> std::io::Result<UnixStream> {
         UnixStream::connect(self.dir.path().join("qmk.sock"))
     }
@@ -124,7 +134,8 @@ fn run_server(dir: &Path) -> Result<(), Failure> {
             std::thread::spawn(move || echo_bytes(stream));
         }
     });
-    let machine = Arc::new(Machine::start(SimDevice::new(SimConfig::default()), MachineConfig::default()));
+    let config = MachineConfig { max_sessions: soak::SESSIONS, ..MachineConfig::default() };
+    let machine = Arc::new(Machine::start(SimDevice::new(SimConfig::default()), config));
     let connect: Connect = Arc::new(move || Box::new(machine.connect().settling()));
     let path: PathBuf = dir.join("qmk.sock");
     let server = Server::bind(&path, Limits::default())?;

@@ -25,6 +25,10 @@ impl Wire {
         Wire { form, stream, buffer: vec![0; 64 << 10], first: true }
     }
 
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
     pub(crate) fn encode(&self, request: &Request) -> Vec<u8> {
         match self.form {
             Form::Binary => {
