@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Limit, Quota};
-use qmk_abi::{Handle, KernelError, Syscall};
+use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::BTreeMap;
@@ -133,7 +133,20 @@ pub struct Connection<D: Device + Send + 'static> {
     owed: AtomicBool,
     /// The last request was a wait that took its time and did not see the end. The next wait goes on with it.
     waited: AtomicBool,
+    built: Mutex<Option<Built>>,
 }
+
+/// The program that a connection submitted last.
+struct Built {
+    source: String,
+    format: Format,
+    policy: Policy,
+    granted: Rights,
+    program: Program,
+}
+
+/// Programs longer than this are not kept for the next submission.
+const BUILT_BYTES: usize = 64 << 10;
 
 impl<D: Device + Send + 'static> Machine<D> {
     /// Boots a kernel on a device and starts advancing it.
@@ -174,6 +187,7 @@ impl<D: Device + Send + 'static> Machine<D> {
             settles: false,
             owed: AtomicBool::new(false),
             waited: AtomicBool::new(false),
+            built: Mutex::new(None),
         }
     }
 }
@@ -337,7 +351,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             other => return bad(format!("unknown noise level {other:?}; known: ideal, logical, physical")),
         }
         // Parsing and checking take their time without holding up the machine.
-        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        let program = self.build(&p, granted)?;
         if let Some(most) = max_nodes.filter(|&most| program.image.code.len() > most) {
             let n = program.image.code.len();
             let message =
@@ -351,6 +365,29 @@ impl<D: Device + Send + 'static> Connection<D> {
             self.shared.work.notify_all();
         }
         Ok(submitted)
+    }
+
+    /// The program of a submission. A client that runs one program with many seeds has it built once; what others
+    /// submitted makes no difference, so that it cannot be told from the time.
+    fn build(&self, p: &JobSubmit, granted: Rights) -> Result<Program, RpcError> {
+        let same = |b: &Built| {
+            let (old, new) = (&b.policy, &p.policy);
+            b.source == p.source
+                && b.format == p.format
+                && b.granted == granted
+                && old.params == new.params
+                && old.profile == new.profile
+        };
+        if let Some(built) = self.built.lock().as_ref().filter(|b| same(b)) {
+            return Ok(built.program.clone());
+        }
+        let policy = &p.policy;
+        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        if p.source.len() <= BUILT_BYTES && program.bytes() <= BUILT_BYTES {
+            let (source, format, policy) = (p.source.clone(), p.format, policy.clone());
+            *self.built.lock() = Some(Built { source, format, policy, granted, program: program.clone() });
+        }
+        Ok(program)
     }
 
     fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
