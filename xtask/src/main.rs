@@ -92,7 +92,10 @@ fn ci(root: &Path) -> Outcome {
         .current_dir(root)
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     stats::print(root)?;
-    cargo(root, "test", &words("--workspace --locked"))
+    run(Command::new(env!("CARGO"))
+        .args(words("test --workspace --locked"))
+        .current_dir(root)
+        .env("QMK_FUZZ_SECONDS", std::env::var_os("QMK_FUZZ_SECONDS").unwrap_or("30".into())))
 }
 
 fn has(tool: &str) -> bool {
