@@ -144,13 +144,13 @@ fn run_server(dir: &Path) -> Result<(), Failure> {
     let connect: Connect = Arc::new(move || Box::new(machine.connect().settling()));
     let path: PathBuf = dir.join("qmk.sock");
     let server = Server::bind(&path, Limits::default())?;
-    println!("listening");
     // Ends with its client, whatever becomes of that.
     let stop = server.stop.clone();
     std::thread::spawn(move || {
         _ = std::io::stdin().read(&mut [0]);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+    println!("listening");
     Ok(server.run(&connect)?)
 }
 
