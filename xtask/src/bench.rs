@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// rpc: jobs that the server must run without growing
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    jobs: u64,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -57,6 +60,8 @@ enum Suite {
     Sched,
     /// What the kernel's calls and epochs cost
     Kernel,
+    /// The server's socket against a bare echo
+    Rpc,
 }
 
 /// One line of `sim list`.
@@ -81,16 +86,39 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
         None => {
             sim(root, args)?;
             sched(root, args)?;
-            kernel(root)
+            kernel(root)?;
+            rpc(root, args)
         }
         Some(Suite::Sim) => sim(root, args),
         Some(Suite::Sched) => sched(root, args),
         Some(Suite::Kernel) => kernel(root),
+        Some(Suite::Rpc) => rpc(root, args),
     }
 }
 
 fn sched(root: &Path, args: &Args) -> Result<(), String> {
     let mut command = Command::new(build(root, "qmk-kernel", "sched")?);
+    if let Some(only) = &args.only {
+        command.args(["--only", only]);
+    }
+    if args.json {
+        command.arg("--json");
+    }
+    super::run(&mut command)
+}
+
+/// Runs clients of all manners against a server, which must be as before in the end.
+pub(crate) fn soak(root: &Path, minutes: f64) -> Result<(), String> {
+    let seconds = (minutes.clamp(0.0, 1e6) * 60.0) as u64;
+    super::run(Command::new(build(root, "qmk-tests", "rpc")?).args(["soak", &seconds.to_string()]))
+}
+
+fn rpc(root: &Path, args: &Args) -> Result<(), String> {
+    let mut command = Command::new(build(root, "qmk-tests", "rpc")?);
+    command.args(["--jobs", &args.jobs.to_string()]);
+    if let Some(runs) = args.runs {
+        command.args(["--pairs", &runs.to_string()]);
+    }
     if let Some(only) = &args.only {
         command.args(["--only", only]);
     }

@@ -33,9 +33,17 @@ enum Task {
     #[command(
         after_help = "Examples:\n  cargo xtask bench sim\n  cargo xtask bench sim --only clifford --no-peers\n  \
                             cargo xtask bench sched --only magic\n  cargo xtask bench kernel\n  \
+                            cargo xtask bench rpc --jobs 1000000\n  \
                             QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
     )]
     Bench(bench::Args),
+    /// Run 64 clients against a server, good ones and bad ones; nothing may be left of them in the end
+    #[command(after_help = "Example:\n  cargo xtask soak --minutes 3")]
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+    },
     /// Check that every crate depends only on the layers it may depend on
     #[command(after_help = "Example:\n  cargo xtask check-layers --manifest-path ../copy/Cargo.toml")]
     CheckLayers {
@@ -55,6 +63,7 @@ fn main() -> ExitCode {
         Task::Ci => ci(root),
         Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
         Task::Bench(args) => bench::run(root, &args),
+        Task::Soak { minutes } => bench::soak(root, minutes),
         Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
         Task::Stats => stats::print(root),
     };
@@ -84,7 +93,10 @@ fn ci(root: &Path) -> Outcome {
         .current_dir(root)
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     stats::print(root)?;
-    cargo(root, "test", &words("--workspace --locked"))
+    run(Command::new(env!("CARGO"))
+        .args(words("test --workspace --locked"))
+        .current_dir(root)
+        .env("QMK_FUZZ_SECONDS", std::env::var_os("QMK_FUZZ_SECONDS").unwrap_or("30".into())))
 }
 
 fn has(tool: &str) -> bool {

@@ -11,6 +11,9 @@ pub use crate::rpc_interactive as interactive;
 pub trait Endpoint: Send + Sync {
     /// Performs one request; [`Request::JobWait`] blocks.
     fn call(&self, request: Request) -> Result<Reply, RpcError>;
+
+    /// Does what was put off until replies are sent. Who forwards requests calls it when it has sent the replies.
+    fn settle(&self) {}
 }
 
 /// A request under the session protocol.
@@ -505,12 +508,15 @@ pub struct RpcError {
     pub missing: Vec<String>,
     /// Verifier findings, for `InvalidGraph`.
     pub findings: Vec<Finding>,
+    /// When to try again, for a refusal that time alone mends.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl RpcError {
     /// An error with a code and message only.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        RpcError { code, message: message.into(), required: Vec::new(), missing: Vec::new(), findings: Vec::new() }
+        let (required, missing, findings) = (Vec::new(), Vec::new(), Vec::new());
+        RpcError { code, message: message.into(), required, missing, findings, retry_after_ms: None }
     }
 }
 

@@ -3,7 +3,10 @@
 use qmk_abi::rpc::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Methods of the contract that this version does not offer.
 const UNAVAILABLE: [&str; 1] = ["qmk_estimate"];
@@ -36,21 +39,48 @@ fn untagged(v: &impl Serialize) -> Value {
     }
 }
 
-fn interactive(method: &str, mut given: Value) -> Result<Request, RpcError> {
+/// The method is one of those there are.
+fn interactive(method: &str, given: Given<'_>) -> Result<Request, RpcError> {
     // The basis of a measurement may be an angle.
-    if let Value::Object(m) = &mut given
-        && method == "q_measure"
-        && m.get("basis").is_some_and(Value::is_number)
-        && let Some(angle) = m.remove("basis")
-        && m.insert("angle".into(), angle).is_some()
+    let number = |v: &&RawValue| v.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if method == "q_measure"
+        && let Some(mut m) = given.members()
+        && let Some(angle) = m.get("basis").copied().filter(number)
     {
-        return Err(RpcError::new(ErrorCode::InvalidParams, "params: give either an angle or a basis"));
+        m.remove("basis");
+        if m.insert("angle".into(), angle).is_some() {
+            return Err(RpcError::new(ErrorCode::InvalidParams, "params: give either an angle or a basis"));
+        }
+        return tagged(method, raw(&m)?.get());
     }
-    params(json!({method: given})).map(Request::Interactive)
+    tagged(method, given.0)
 }
 
-fn params<T: DeserializeOwned>(v: Value) -> Result<T, RpcError> {
-    serde_json::from_value(v).map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("params: {e}")))
+fn tagged(method: &str, given: &str) -> Result<Request, RpcError> {
+    params(Given(&format!("{{\"{method}\":{given}}}"))).map(Request::Interactive)
+}
+
+/// Parameters as text: an object, or an array of the members of one in their order.
+#[derive(Clone, Copy)]
+struct Given<'a>(&'a str);
+
+impl<'a> Given<'a> {
+    fn members(self) -> Option<BTreeMap<Cow<'a, str>, &'a RawValue>> {
+        self.0.starts_with('{').then(|| serde_json::from_str(self.0).ok()).flatten()
+    }
+
+    fn get(self, member: &str) -> Option<&'a RawValue> {
+        self.members()?.remove(member)
+    }
+}
+
+fn params<T: DeserializeOwned>(given: Given<'_>) -> Result<T, RpcError> {
+    serde_json::from_str(given.0).map_err(|e| {
+        // Where in the parameters tells a person little.
+        let mut what = e.to_string();
+        what.truncate(what.rfind(" at line ").unwrap_or(what.len()));
+        RpcError::new(ErrorCode::InvalidParams, format!("params: {what}"))
+    })
 }
 
 /// A request from a method name, or its alias, and params.
@@ -58,10 +88,18 @@ fn params<T: DeserializeOwned>(v: Value) -> Result<T, RpcError> {
 /// # Errors
 /// `METHOD_NOT_FOUND` and `INVALID_PARAMS`.
 pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError> {
-    let given = match given {
-        Value::Null => Value::Object(Map::new()),
-        Value::Object(_) => given,
-        _ => return Err(RpcError::new(ErrorCode::InvalidParams, "params must be an object")),
+    request_from_text(method, &given.to_string())
+}
+
+/// As [`request_from_json`], from the text of the params.
+///
+/// # Errors
+/// `METHOD_NOT_FOUND` and `INVALID_PARAMS`.
+pub fn request_from_text(method: &str, given: &str) -> Result<Request, RpcError> {
+    let given = match given.as_bytes() {
+        b"null" => Given("{}"),
+        [b'{' | b'[', ..] => Given(given),
+        _ => return Err(RpcError::new(ErrorCode::InvalidParams, "params must be an object or an array")),
     };
     Ok(match method {
         "qmk_session_create" | "q_negotiate_caps" => Request::SessionCreate(params(given)?),
@@ -91,27 +129,35 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
     })
 }
 
+fn raw(v: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
+    serde_json::value::to_raw_value(v).map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("params: {e}")))
+}
+
 /// `graph` may stand for `source`.
-fn submit(mut given: Value) -> Result<JobSubmit, RpcError> {
-    let Value::Object(m) = &mut given else { return params(given) };
-    if m.get("policy").is_some_and(Value::is_null) {
+fn submit(given: Given<'_>) -> Result<JobSubmit, RpcError> {
+    let direct = params(given);
+    if direct.is_ok() && !given.0.contains("\"graph\"") {
+        return direct;
+    }
+    let Some(mut m) = given.members() else { return direct };
+    if m.get("policy").is_some_and(|p| p.get() == "null") {
         m.remove("policy");
     }
+    let (text, format);
     match (m.remove("graph"), m.contains_key("source")) {
-        (Some(graph @ Value::Object(_)), false) => {
-            m.insert("source".into(), graph.to_string().into());
-            m.insert("format".into(), "json".into());
+        (Some(graph), false) if graph.get().starts_with('{') => {
+            (text, format) = (raw(&graph.get())?, raw(&Format::Json)?);
+            m.insert("source".into(), &text);
+            m.insert("format".into(), &format);
+            params(Given(raw(&m)?.get()))
         }
-        (Some(_), false) => return Err(RpcError::new(ErrorCode::InvalidParams, "params: graph must be an object")),
-        (None, true) => {}
-        _ => {
-            return Err(RpcError::new(
-                ErrorCode::InvalidParams,
-                "params: give either graph (an object) or source (text) and format",
-            ));
-        }
+        (Some(_), false) => Err(RpcError::new(ErrorCode::InvalidParams, "params: graph must be an object")),
+        (None, true) => params(Given(raw(&m)?.get())),
+        _ => Err(RpcError::new(
+            ErrorCode::InvalidParams,
+            "params: give either graph (an object) or source (text) and format",
+        )),
     }
-    params(given)
 }
 
 /// A reply's result.
@@ -147,6 +193,85 @@ pub fn result_to_json(reply: &Reply) -> Value {
     v
 }
 
+/// Appends a reply's result, as [`result_to_json`] has it, as text.
+pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
+    // The members of a status that are not null.
+    #[derive(Serialize)]
+    struct Status<'a> {
+        job_id: &'a str,
+        state: &'a JobState,
+        progress: &'a Progress,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        events: &'a Option<BTreeMap<String, u8>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        telemetry: &'a Option<Telemetry>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: &'a Option<String>,
+    }
+    // `events` is the last shot; the names of the figures stand beside it.
+    #[derive(Serialize)]
+    struct Run<'a> {
+        shots: u64,
+        seed: u64,
+        events: &'a BTreeMap<String, u8>,
+        counts: &'a BTreeMap<String, u64>,
+        epochs: &'a Epochs,
+        logical_time_us: f64,
+        physical_qubits: u64,
+        t_states: u64,
+        logical_error_probability: f64,
+        peak_active_qubits: u32,
+        wall_ms: f64,
+        warnings: &'a [String],
+        event_names: &'a [String],
+        job_id: &'a str,
+    }
+    // Writing to memory does not fail, and our replies have no keys but strings.
+    _ = match reply {
+        Reply::Session(r) => serde_json::to_writer(out, r),
+        Reply::Submitted(r) => serde_json::to_writer(out, r),
+        Reply::Resources(r) => serde_json::to_writer(out, r),
+        Reply::Status(r) => {
+            let JobStatus { job_id, state, progress, events, telemetry, error } = r;
+            serde_json::to_writer(out, &Status { job_id, state, progress, events, telemetry, error })
+        }
+        Reply::Result(JobResult { job_id, last_shot, report }) => {
+            let RunReport {
+                shots,
+                seed,
+                events,
+                counts,
+                epochs,
+                logical_time_us,
+                physical_qubits,
+                t_states,
+                logical_error_probability,
+                peak_active_qubits,
+                wall_ms,
+                warnings,
+            } = report;
+            let run = Run {
+                shots: *shots,
+                seed: *seed,
+                events: last_shot,
+                counts,
+                epochs,
+                logical_time_us: *logical_time_us,
+                physical_qubits: *physical_qubits,
+                t_states: *t_states,
+                logical_error_probability: *logical_error_probability,
+                peak_active_qubits: *peak_active_qubits,
+                wall_ms: *wall_ms,
+                warnings,
+                event_names: events,
+                job_id,
+            };
+            serde_json::to_writer(out, &run)
+        }
+        other => serde_json::to_writer(out, &result_to_json(other)),
+    };
+}
+
 /// An error as a JSON-RPC error object.
 pub fn error_to_json(e: &RpcError) -> Value {
     let mut data = Map::new();
@@ -157,6 +282,9 @@ pub fn error_to_json(e: &RpcError) -> Value {
     }
     if !e.findings.is_empty() {
         data.insert("findings".into(), to_value(&e.findings));
+    }
+    if let Some(ms) = e.retry_after_ms {
+        data.insert("retry_after_ms".into(), ms.into());
     }
     json!({"code": e.code.code(), "message": e.message, "data": data})
 }
@@ -174,6 +302,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         error.required = serde_json::from_value(list("required")).unwrap_or_default();
         error.missing = serde_json::from_value(list("missing")).unwrap_or_default();
         error.findings = serde_json::from_value(list("findings")).unwrap_or_default();
+        error.retry_after_ms = list("retry_after_ms").as_u64();
         return Err(error);
     }
     let mut result = reply.get_mut("result").map(Value::take).unwrap_or_default();

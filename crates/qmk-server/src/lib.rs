@@ -111,7 +111,7 @@ impl Server {
             let spawned = thread::Builder::new().name("client".into()).spawn(move || {
                 match peer(&stream) {
                     _ if full => connection::refuse(&stream, "too many connections"),
-                    Ok(peer) => connection::serve(stream, limits, connect(peer), &calls, stop),
+                    Ok(peer) => connection::serve(stream, limits, connect(peer), &calls, &stop),
                     // Who cannot be known is not served.
                     Err(_) => connection::refuse(&stream, "the system does not say who is calling"),
                 }

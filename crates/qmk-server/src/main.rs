@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
                   qmk-server --data-dir /var/lib/qmk\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
                   ephemeral, stored_jobs, stored_bytes, max_connections, \
-                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits,\npolicy \
+                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, \
+                  max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds,\npolicy \
                   (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP)"
 )]
 struct Args {
@@ -63,6 +64,13 @@ struct Config {
     max_jobs: Option<u32>,
     max_shots: Option<u64>,
     max_active_qubits: Option<u32>,
+    max_requests_per_second: Option<u32>,
+    max_nodes: Option<usize>,
+    max_session_bytes: Option<usize>,
+    /// Time for a message to come whole, and for each mebibyte of replies to be taken.
+    stall_seconds: Option<u64>,
+    /// Time without a request after which a connection is closed.
+    idle_seconds: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -106,9 +114,14 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     services.stored_jobs = config.stored_jobs.unwrap_or(services.stored_jobs);
     services.stored_bytes = config.stored_bytes.unwrap_or(services.stored_bytes);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
+    services.max_requests_per_second = config.max_requests_per_second;
+    services.max_nodes = config.max_nodes;
+    services.max_session_bytes = config.max_session_bytes.unwrap_or(services.max_session_bytes);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
     let mut limits = Limits::default();
     limits.connections = config.max_connections.unwrap_or(limits.connections);
+    limits.stall = config.stall_seconds.map_or(limits.stall, Duration::from_secs);
+    limits.idle = config.idle_seconds.map(Duration::from_secs);
     limits.message_bytes = config.max_message_bytes.unwrap_or(limits.message_bytes);
 
     if let Some(text) = &config.socket_mode {
@@ -139,7 +152,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     server.stop = machine.leaving();
     let connect: Connect = {
         let machine = machine.clone();
-        Arc::new(move |peer| Box::new(machine.connect_as(peer)))
+        Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()))
     };
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;

@@ -2,12 +2,14 @@
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 128;
+/// Room that is kept for the next value that comes in parts.
+const KEPT: usize = 64 << 10;
 
 /// What the splitter found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum Piece<'a> {
     /// The text of one value, or of something that is none.
-    Value(Vec<u8>),
+    Value(&'a [u8]),
     /// A value that cannot be finished; the rest of its line is skipped.
     Malformed(&'static str),
     /// The stream cannot be followed any further.
@@ -16,16 +18,10 @@ pub(crate) enum Piece {
     TooLong,
 }
 
-impl Piece {
-    /// Bytes it holds.
-    pub(crate) fn bytes(&self) -> usize {
-        if let Piece::Value(text) = self { text.len() } else { 0 }
-    }
-}
-
-/// Incremental splitter: each byte is looked at once.
+/// Incremental splitter: each byte is looked at once, and copied only if its value comes in parts.
 #[derive(Debug)]
 pub(crate) struct Splitter {
+    /// What came before of the value under way.
     buffer: Vec<u8>,
     limit: usize,
     depth: usize,
@@ -39,54 +35,87 @@ impl Splitter {
         Splitter { buffer: Vec::new(), limit, depth: 0, in_string: false, escaped: false, skipping: false }
     }
 
-    fn reset(&mut self) -> Vec<u8> {
-        (self.depth, self.in_string, self.escaped) = (0, false, false);
-        std::mem::take(&mut self.buffer)
+    /// Whether a value has begun and not ended.
+    pub(crate) fn inside(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
-    /// Feeds bytes; calls `each` per piece. Returns false after a fatal piece.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Piece)) -> bool {
-        for &b in bytes {
+    fn reset(&mut self) {
+        (self.depth, self.in_string, self.escaped) = (0, false, false);
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
+    }
+
+    /// Hands over the value that ends with these bytes.
+    fn end(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> bool) -> bool {
+        let go_on = if self.buffer.len() + bytes.len() > self.limit {
+            each(Piece::TooLong);
+            false
+        } else if self.buffer.is_empty() {
+            each(Piece::Value(bytes))
+        } else {
+            self.buffer.extend_from_slice(bytes);
+            each(Piece::Value(&self.buffer))
+        };
+        self.reset();
+        go_on
+    }
+
+    /// Feeds bytes; calls `each` per piece, until it says false. Returns false then and after a fatal piece.
+    pub(crate) fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> bool) -> bool {
+        // Where the value under way begins.
+        let mut start = self.inside().then_some(0);
+        let mut i = 0;
+        while i < bytes.len() {
+            let b = bytes[i];
             if self.skipping {
                 self.skipping = b != b'\n';
+                i += 1;
                 continue;
             }
-            if self.in_string && b == b'\n' {
-                // No JSON string holds a raw newline, so this is a place to start afresh.
-                self.reset();
-                each(Piece::Malformed("a string is not closed before the end of the line"));
+            if self.in_string {
+                if !self.escaped && !matches!(b, b'"' | b'\\' | b'\n') {
+                    let plain = bytes[i..].iter().position(|b| matches!(b, b'"' | b'\\' | b'\n'));
+                    i += plain.unwrap_or(bytes.len() - i);
+                    continue;
+                }
+                i += 1;
+                match b {
+                    b'\n' => {
+                        // No JSON string holds a raw newline, so this is a place to start afresh.
+                        self.reset();
+                        start = None;
+                        if !each(Piece::Malformed("a string is not closed before the end of the line")) {
+                            return false;
+                        }
+                    }
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    _ => {
+                        self.in_string = false;
+                        if self.depth == 0 && !self.end(&bytes[start.take().unwrap_or(0)..i], each) {
+                            return false;
+                        }
+                    }
+                }
                 continue;
             }
             let blank = b.is_ascii_whitespace();
-            if self.buffer.is_empty() && blank {
-                continue;
-            }
-            if self.depth == 0 && !self.in_string && !self.buffer.is_empty() && (blank || matches!(b, b'{' | b'[')) {
+            if let Some(from) = start.filter(|_| self.depth == 0 && (blank || matches!(b, b'{' | b'['))) {
                 // A bare word or number ends here.
-                each(Piece::Value(self.reset()));
+                start = None;
+                if !self.end(&bytes[from..i], each) {
+                    return false;
+                }
+            }
+            if start.is_none() {
                 if blank {
+                    i += 1;
                     continue;
                 }
+                start = Some(i);
             }
-            if self.buffer.len() >= self.limit {
-                each(Piece::TooLong);
-                return false;
-            }
-            self.buffer.push(b);
-            if self.in_string {
-                match b {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => {
-                        self.in_string = false;
-                        if self.depth == 0 {
-                            each(Piece::Value(self.reset()));
-                        }
-                    }
-                    _ => {}
-                }
-                continue;
-            }
+            i += 1;
             match b {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => {
@@ -98,29 +127,88 @@ impl Splitter {
                 }
                 b'}' | b']' if self.depth == 0 => {
                     self.reset();
+                    start = None;
                     self.skipping = true;
-                    each(Piece::Malformed("a bracket closes nothing"));
+                    if !each(Piece::Malformed("a bracket closes nothing")) {
+                        return false;
+                    }
                 }
                 b'}' | b']' => {
                     self.depth -= 1;
-                    if self.depth == 0 {
-                        each(Piece::Value(self.reset()));
+                    if self.depth == 0 && !self.end(&bytes[start.take().unwrap_or(0)..i], each) {
+                        return false;
                     }
                 }
                 _ => {}
+            }
+        }
+        if let Some(from) = start {
+            self.buffer.extend_from_slice(&bytes[from..]);
+            if self.buffer.len() > self.limit {
+                each(Piece::TooLong);
+                return false;
             }
         }
         true
     }
 
     /// What is left when the stream ends.
-    pub(crate) fn finish(&mut self) -> Option<Piece> {
-        if self.buffer.is_empty() {
+    pub(crate) fn finish(&mut self) -> Option<Piece<'_>> {
+        if !self.inside() {
             return None;
         }
         if self.depth > 0 || self.in_string {
             return Some(Piece::Malformed("the stream ends inside a value"));
         }
-        Some(Piece::Value(self.reset()))
+        Some(Piece::Value(&self.buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Piece, Splitter};
+
+    fn pieces(parts: &[&[u8]]) -> Vec<String> {
+        let (mut splitter, mut got) = (Splitter::new(90), Vec::new());
+        let show = |p: Piece<'_>| match p {
+            Piece::Value(v) => String::from_utf8_lossy(v).into_owned(),
+            other => format!("{other:?}"),
+        };
+        let followed = parts.iter().all(|part| {
+            splitter.feed(part, &mut |p| {
+                got.push(show(p));
+                true
+            })
+        });
+        if followed {
+            got.extend(splitter.finish().map(show));
+        }
+        got
+    }
+
+    #[test]
+    fn parts_make_no_difference() {
+        let texts: [&[u8]; 8] = [
+            br#"{"a":"}\"]","b":[1,{}]}[]  17 "x\\" true{"c":1}null"#,
+            b"{\"a\":\"b\nc\"} {}",
+            b"]junk {}\n{} [",
+            b"\"\\\"\n\" 1",
+            b"\xef\xbb\xbf{} \x00 {}",
+            b"1234567890 [\"1234567890\", \"1234567890\", \"1234567890\", \"1234567890\", \"1234567890\", \"1234567890\", \"1234567890\"]",
+            b"\"ab\"\"cd\"[1]2",
+            b"[[[[\"a\",[]]]]]{",
+        ];
+        for text in texts {
+            let whole = pieces(&[text]);
+            for at in 0..=text.len() {
+                assert_eq!(pieces(&[&text[..at], &text[at..]]), whole, "{text:?} cut at {at}");
+            }
+            assert_eq!(pieces(&text.chunks(1).collect::<Vec<_>>()), whole);
+        }
+        assert_eq!(
+            pieces(&[texts[0]]),
+            [r#"{"a":"}\"]","b":[1,{}]}"#, "[]", "17", r#""x\\""#, "true", r#"{"c":1}"#, "null"]
+        );
+        assert_eq!(pieces(&[texts[5]]), ["1234567890", "TooLong"]);
     }
 }

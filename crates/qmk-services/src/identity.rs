@@ -238,12 +238,13 @@ impl<D: Device> State<D> {
 
     /// Counts a request of a tenant.
     pub(crate) fn charge(&mut self, tenant: &str) -> Result<(), RpcError> {
-        let Some(most) = self.rules(tenant).and_then(|t| t.quota.max_requests_per_second) else { return Ok(()) };
+        let given = self.rules(tenant).and_then(|t| t.quota.max_requests_per_second);
+        let Some(most) = given.or(self.config.max_requests_per_second) else { return Ok(()) };
         let Some(tenant) = self.tenants.get_mut(tenant) else { return Ok(()) };
         tenant.rate.charge(most, Instant::now()).map_err(|wait| {
-            let wait = wait.as_millis() + 1;
-            let message = format!("more than the tenant's {most} requests in a second; try again after {wait} ms");
-            RpcError::new(ErrorCode::QuotaExceeded, message)
+            let ms = wait.as_millis() as u64 + 1;
+            let message = format!("more than the tenant's {most} requests in a second; try again in {ms} ms");
+            RpcError { retry_after_ms: Some(ms), ..RpcError::new(ErrorCode::QuotaExceeded, message) }
         })
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) state: JobState,
     pub(crate) status: StrandStatus,
     pub(crate) estimated: u64,
+    /// What its program takes, about.
+    pub(crate) bytes: usize,
     pub(crate) started: Instant,
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
@@ -81,6 +83,21 @@ impl<D: Device> State<D> {
     ) -> Result<(Submitted, Ticket), RpcError> {
         let session = self.session(&p.session_id)?;
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
+        let bytes = program.bytes() + p.source.len();
+        let taken: usize = self
+            .unfinished
+            .iter()
+            .filter(|(_, s)| **s == p.session_id)
+            .filter_map(|(n, _)| session.jobs.get(n).map(|j| j.bytes))
+            .sum();
+        if taken.saturating_add(bytes) > self.config.max_session_bytes {
+            let message = format!(
+                "the programs of this session's unfinished jobs would take {} bytes, more than {}; wait for one to end",
+                taken.saturating_add(bytes),
+                self.config.max_session_bytes
+            );
+            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
+        }
         let policy = p.policy.clone();
         let instructions = program.image.code.len() as u32;
         let patch = program.patch();
@@ -143,6 +160,7 @@ impl<D: Device> State<D> {
             state: JobState::Queued,
             status,
             estimated,
+            bytes,
             started: Instant::now(),
             outcomes: Outcomes::default(),
             result: None,
@@ -153,9 +171,13 @@ impl<D: Device> State<D> {
         };
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
-        let ended: Vec<u64> = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n).collect();
-        for &old in ended.iter().take(ended.len().saturating_sub(kept)) {
-            self.forget(&p.session_id, old);
+        if session.jobs.len() > kept {
+            let unfinished = self.unfinished.values().filter(|s| **s == p.session_id).count();
+            let many = session.jobs.len().saturating_sub(unfinished).saturating_sub(kept);
+            let ended = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n);
+            for old in ended.take(many).collect::<Vec<_>>() {
+                self.forget(&p.session_id, old);
+            }
         }
         let submitted =
             Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated };
@@ -367,6 +389,11 @@ impl Outcomes {
 }
 
 impl Finished {
+    /// Whether its result is made in no time.
+    pub(crate) fn is_small(&self) -> bool {
+        self.outcomes.counts.len().saturating_mul(self.program.width) + self.program.events.len() < 256
+    }
+
     pub(crate) fn result(mut self) -> JobResult {
         self.report.counts = count_outcomes(&self.program.events, &self.outcomes.counts);
         let last_shot = self.program.values(&self.outcomes.last);

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// How long an epoch may keep callers waiting.
 const EPOCH: Duration = Duration::from_millis(10);
 
+/// How long a caller's thread may advance the kernel.
+const SETTLE: Duration = Duration::from_micros(500);
+
 /// Limits of each tenant.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
@@ -54,6 +57,12 @@ pub struct MachineConfig {
     pub stored_bytes: u64,
     /// Shots of one job.
     pub max_shots: u64,
+    /// Requests of a tenant; a second's worth may come at once. `None` for no limit.
+    pub max_requests_per_second: Option<u32>,
+    /// Instructions of one program; `None` for as many as a tenant may have.
+    pub max_nodes: Option<usize>,
+    /// Bytes that the programs of a session's unfinished jobs take, about.
+    pub max_session_bytes: usize,
     /// Qubits that may carry live magic at once in one job.
     pub max_active: u32,
     /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
@@ -80,6 +89,9 @@ impl Default for MachineConfig {
             stored_jobs: 100_000,
             stored_bytes: 1 << 30,
             max_shots: 100_000_000,
+            max_requests_per_second: None,
+            max_nodes: None,
+            max_session_bytes: 256 << 20,
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
             policy: None,
@@ -107,6 +119,10 @@ pub(crate) struct State<D> {
     /// Calls that wait for epochs.
     pub(crate) waiting: u32,
     pub(crate) stopping: bool,
+    /// A thread advances the kernel, and goes on until there is nothing to do or the driver takes over.
+    driving: bool,
+    /// Device steps of an epoch.
+    pace: u64,
 }
 
 pub(crate) struct Shared<D> {
@@ -132,7 +148,24 @@ pub struct Machine<D: Device + Send + 'static> {
 pub struct Connection<D: Device + Send + 'static> {
     pub(crate) shared: Arc<Shared<D>>,
     caller: Mutex<Caller>,
+    /// Whether its owner calls [`Endpoint::settle`].
+    settles: bool,
+    /// A job was submitted, and no one has been told.
+    owed: AtomicBool,
+    built: Mutex<Option<Built>>,
 }
+
+/// The program that a connection submitted last.
+struct Built {
+    source: String,
+    format: Format,
+    policy: Policy,
+    granted: Rights,
+    program: Program,
+}
+
+/// Programs longer than this are not kept for the next submission.
+const BUILT_BYTES: usize = 64 << 10;
 
 impl<D: Device + Send + 'static> Machine<D> {
     /// Boots a kernel on a device and starts advancing it. Nothing is left of it when it ends.
@@ -193,7 +226,13 @@ impl<D: Device + Send + 'static> Machine<D> {
         let mut state = self.shared.state.lock();
         state.next_connection += 1;
         let caller = Caller { connection: state.next_connection, peer, shown: None };
-        Connection { shared: self.shared.clone(), caller: Mutex::new(caller) }
+        Connection {
+            shared: self.shared.clone(),
+            caller: Mutex::new(caller),
+            settles: false,
+            owed: AtomicBool::new(false),
+            built: Mutex::new(None),
+        }
     }
 
     /// Takes on a new policy. Sessions that it would not give are closed. The limits that the kernel keeps, and weights,
@@ -225,6 +264,8 @@ impl<D: Device> State<D> {
             next_connection: 1,
             waiting: 0,
             stopping: false,
+            driving: false,
+            pace: Kernel::<D>::PACE,
         }
     }
 
@@ -290,47 +331,65 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
 /// Advances the kernel while any strand lives or has outcomes to read.
 fn drive<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
-    let mut pace = Kernel::<D>::PACE;
     while !state.stopping {
-        let start = Instant::now();
-        let report = state.kernel.advance();
-        let busy = report.busy;
-        if !state.config.lockstep {
-            pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+        if !state.driving {
+            state.driving = true;
+            while !state.stopping && !turn(shared, &mut state) {
+                // Callers wait no longer than one epoch.
+                MutexGuard::bump(&mut state);
+            }
+            state.driving = false;
+        }
+        if !state.stopping {
+            shared.work.wait(&mut state);
+        }
+    }
+}
+
+/// One epoch, and what follows from it; true if there is nothing more to do.
+fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
+    let start = Instant::now();
+    let report = state.kernel.advance();
+    let busy = report.busy;
+    if !state.config.lockstep {
+        let pace = adapt(state.pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+        if pace != state.pace {
+            state.pace = pace;
             state.kernel.set_clock(Clock::FreeRunning { pace });
         }
-        let collected = state.collect();
-        // While a result is made, more work may come.
-        let idle = !busy && !collected.more && collected.finished.is_empty() && state.waiting == 0;
-        if shared.store.keeps() && !collected.started.is_empty() {
-            let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
-            MutexGuard::unlocked(&mut state, started);
-        }
-        for job in collected.finished {
+    }
+    let collected = state.collect();
+    // While results are made and records written, more work may come.
+    let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
+    let idle = !busy && !collected.more && undisturbed && state.waiting == 0;
+    if shared.store.keeps() && !collected.started.is_empty() {
+        let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
+        MutexGuard::unlocked(state, started);
+    }
+    for job in collected.finished {
+        let (session, ticket) = (job.session.clone(), job.ticket.clone());
+        let result = if job.is_small() && !shared.store.keeps() {
+            job.result()
+        } else {
+            let status = job.status.clone();
             // Names take longer than bits, as records do, and no one need wait for them.
-            let (session, ticket, status) = (job.session.clone(), job.ticket.clone(), job.status.clone());
-            let result = MutexGuard::unlocked(&mut state, || {
+            MutexGuard::unlocked(state, || {
                 let result = job.result();
                 if shared.store.keeps() {
                     shared.store.ended(&ticket, completed(&status, &result), Some(&result));
                 }
                 result
-            });
-            state.keep(&session, ticket.job, result);
-        }
-        if state.waiting > 0 {
-            shared.ticked.notify_all();
-        }
-        if collected.ended {
-            shared.changed.notify_all();
-        }
-        if idle {
-            shared.work.wait(&mut state);
-        } else {
-            // Callers wait no longer than one epoch.
-            MutexGuard::bump(&mut state);
-        }
+            })
+        };
+        state.keep(&session, ticket.job, result);
     }
+    if state.waiting > 0 {
+        shared.ticked.notify_all();
+    }
+    if collected.ended {
+        shared.changed.notify_all();
+    }
+    idle
 }
 
 /// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
@@ -410,11 +469,18 @@ impl<D: Device> State<D> {
 }
 
 impl<D: Device + Send + 'static> Connection<D> {
+    /// For owners that call [`Endpoint::settle`] after a request: a job then starts on the thread that submitted it,
+    /// without waking another.
+    pub fn settling(mut self) -> Self {
+        self.settles = true;
+        self
+    }
+
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
-        let (granted, max_shots) = {
+        let (granted, max_shots, max_nodes) = {
             let state = self.shared.state.lock();
             let session = state.session(&p.session_id)?;
-            (session.granted, state.max_shots(&session.tenant))
+            (session.granted, state.max_shots(&session.tenant), state.config.max_nodes)
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
@@ -436,15 +502,48 @@ impl<D: Device + Send + 'static> Connection<D> {
             other => return bad(format!("unknown noise level {other:?}; known: ideal, logical, physical")),
         }
         // Parsing and checking take their time without holding up the machine.
-        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        let program = self.build(&p, granted)?;
+        if let Some(most) = max_nodes.filter(|&most| program.image.code.len() > most) {
+            let n = program.image.code.len();
+            let message =
+                format!("the program has {n} instructions, more than the {most} this machine takes in one job");
+            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
+        }
         let (submitted, ticket) = self.shared.state.lock().submit(&p, program, false)?;
         // The text may be long, so it is recorded while others go on. The job does not end before that is done.
         if let Err(e) = self.shared.store.submitted(&ticket, &p) {
             self.shared.state.lock().withdraw(&p.session_id, ticket.job);
             return Err(e.into());
         }
-        self.shared.work.notify_all();
+        if self.settles {
+            self.owed.store(true, Ordering::Relaxed);
+        } else {
+            self.shared.work.notify_all();
+        }
         Ok(submitted)
+    }
+
+    /// The program of a submission. A client that runs one program with many seeds has it built once; what others
+    /// submitted makes no difference, so that it cannot be told from the time.
+    fn build(&self, p: &JobSubmit, granted: Rights) -> Result<Program, RpcError> {
+        let same = |b: &Built| {
+            let (old, new) = (&b.policy, &p.policy);
+            b.source == p.source
+                && b.format == p.format
+                && b.granted == granted
+                && old.params == new.params
+                && old.profile == new.profile
+        };
+        if let Some(built) = self.built.lock().as_ref().filter(|b| same(b)) {
+            return Ok(built.program.clone());
+        }
+        let policy = &p.policy;
+        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        if p.source.len() <= BUILT_BYTES && program.bytes() <= BUILT_BYTES {
+            let (source, format, policy) = (p.source.clone(), p.format, policy.clone());
+            *self.built.lock() = Some(Built { source, format, policy, granted, program: program.clone() });
+        }
+        Ok(program)
     }
 
     /// The account of a job that memory has not kept, or the error of looking for it there.
@@ -499,7 +598,29 @@ impl<D: Device + Send + 'static> Connection<D> {
 }
 
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
+    fn settle(&self) {
+        if !self.owed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        if state.driving || state.stopping {
+            return;
+        }
+        state.driving = true;
+        let start = Instant::now();
+        let mut idle = false;
+        while !idle && start.elapsed() < SETTLE {
+            idle = turn(&self.shared, &mut state);
+        }
+        state.driving = false;
+        if !idle {
+            // What takes longer is for the driver.
+            self.shared.work.notify_all();
+        }
+    }
+
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        self.settle();
         if !self.shared.store.keeps() {
             return self.perform(request);
         }
@@ -583,6 +704,7 @@ impl<D: Device + Send + 'static> Connection<D> {
 
 impl<D: Device + Send + 'static> Drop for Connection<D> {
     fn drop(&mut self) {
+        self.settle();
         if self.shared.leaving.load(Ordering::Relaxed) {
             return;
         }

@@ -99,6 +99,12 @@ impl Program {
         Ok(Program { image, events, peak_qubits, stride, qubits, width, node_of, nodes, profile, profiled, warnings })
     }
 
+    /// Memory it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let names: usize = self.nodes.iter().map(|(name, _)| name.len()).sum();
+        size_of_val(self.image.code.as_slice()) + self.nodes.len() * size_of::<(String, Option<u32>)>() + names
+    }
+
     /// How its qubits are encoded.
     pub fn patch(&self) -> Patch {
         let code = match self.profile.code.as_str() {
