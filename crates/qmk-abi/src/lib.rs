@@ -10,6 +10,7 @@ pub mod caps;
 pub mod image;
 pub mod rpc;
 pub mod syscall;
+pub mod watch;
 
 pub use caps::{Handle, Rights};
 pub use image::{Image, Instr, Op};

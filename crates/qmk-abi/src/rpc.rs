@@ -2,6 +2,7 @@
 //! carries [`Request`] and `Result<Reply, RpcError>` as postcard frames; the JSON-RPC form uses the
 //! method name as in [`Request::method`], the variant's struct as `params`, and the reply's inner struct as `result`.
 
+pub use crate::watch::*;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,10 @@ pub enum Request {
     ResourceQuery(SessionRef),
     /// Execution figures of one job.
     Telemetry(JobRef),
+    /// Lists the jobs of the session's tenant.
+    JobList(SessionRef),
+    /// Figures of the whole machine.
+    MachineStats(SessionRef),
 }
 
 impl Request {
@@ -47,6 +52,8 @@ impl Request {
             Request::JobCancel(_) => "qmk_job_cancel",
             Request::ResourceQuery(_) => "qmk_resource_query",
             Request::Telemetry(_) => "q_get_telemetry",
+            Request::JobList(_) => "qmk_job_list",
+            Request::MachineStats(_) => "qmk_machine_stats",
         }
     }
 }
@@ -57,6 +64,7 @@ impl Request {
         match self {
             Request::SessionCreate(_) => None,
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
+            Request::JobList(p) | Request::MachineStats(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
             Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => {
@@ -85,6 +93,10 @@ pub enum Reply {
     Resources(Resources),
     /// To `Telemetry`.
     Telemetry(Telemetry),
+    /// To `JobList`.
+    Jobs(JobList),
+    /// To `MachineStats`.
+    Machine(MachineStats),
 }
 
 /// Parameters of `qmk_session_create`.
@@ -252,6 +264,18 @@ impl JobState {
     /// Whether the job will not change any more.
     pub fn ended(self) -> bool {
         matches!(self, JobState::Completed | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Queued => "QUEUED",
+            JobState::Validating => "VALIDATING",
+            JobState::Running => "RUNNING",
+            JobState::Completed => "COMPLETED",
+            JobState::Failed => "FAILED",
+            JobState::Cancelled => "CANCELLED",
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub mod wire;
 pub use qmk_abi::Rights as Cap;
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 
-use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionCreate, SessionRef};
+use qmk_abi::rpc::{JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionCreate, SessionRef};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -177,6 +177,28 @@ impl Session {
     pub fn resources(&self) -> Result<Resources, ClientError> {
         match self.client.call(Request::ResourceQuery(SessionRef { session_id: self.info.session_id.clone() }))? {
             Reply::Resources(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+
+    /// Jobs of all sessions of the tenant.
+    ///
+    /// # Errors
+    /// If the session is closed.
+    pub fn jobs(&self) -> Result<JobList, ClientError> {
+        match self.client.call(Request::JobList(SessionRef { session_id: self.info.session_id.clone() }))? {
+            Reply::Jobs(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+
+    /// Figures of the whole machine.
+    ///
+    /// # Errors
+    /// `ACCESS_DENIED` for sessions that may see their own tenant only.
+    pub fn machine_stats(&self) -> Result<MachineStats, ClientError> {
+        match self.client.call(Request::MachineStats(SessionRef { session_id: self.info.session_id.clone() }))? {
+            Reply::Machine(r) => Ok(r),
             other => unexpected(other),
         }
     }

@@ -34,6 +34,7 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
     let params = match request {
         Request::SessionCreate(p) => to_value(p),
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
+        Request::JobList(p) | Request::MachineStats(p) => to_value(p),
         Request::JobSubmit(p) => to_value(p),
         Request::JobWait(p) => to_value(p),
         Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => to_value(p),
@@ -64,6 +65,8 @@ pub fn request_from_json(method: &str, given: Value) -> Result<Request, RpcError
         "qmk_job_result" => Request::JobResult(params(given)?),
         "qmk_job_cancel" | "q_cancel" => Request::JobCancel(params(given)?),
         "qmk_resource_query" => Request::ResourceQuery(params(given)?),
+        "qmk_job_list" => Request::JobList(params(given)?),
+        "qmk_machine_stats" => Request::MachineStats(params(given)?),
         "q_get_telemetry" if given.get("job_id").is_some() => Request::Telemetry(params(given)?),
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
         m if UNAVAILABLE.contains(&m) => {
@@ -122,6 +125,8 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::Cancelled(r) => to_value(r),
         Reply::Resources(r) => to_value(r),
         Reply::Telemetry(r) => to_value(r),
+        Reply::Jobs(r) => to_value(r),
+        Reply::Machine(r) => to_value(r),
     };
     if let (Reply::Status(_), Value::Object(m)) = (reply, &mut v) {
         m.retain(|_, v| !v.is_null());
@@ -170,6 +175,8 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::JobCancel(_) => Reply::Cancelled(read(result)?),
         Request::ResourceQuery(_) => Reply::Resources(read(result)?),
         Request::Telemetry(_) => Reply::Telemetry(read(result)?),
+        Request::JobList(_) => Reply::Jobs(read(result)?),
+        Request::MachineStats(_) => Reply::Machine(read(result)?),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

@@ -1,6 +1,7 @@
 //! One client: a thread that reads and notices when it is gone, and one that answers in order.
 
 use crate::json;
+use crate::metrics;
 use crate::split::{Piece, Splitter};
 use qmk_abi::rpc::{Endpoint, ErrorCode, JobWait, Reply, Request, RpcError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -171,7 +172,10 @@ fn read(queue: &Queue<'_>, stop: &AtomicBool) {
     loop {
         let n = match stream.read(&mut chunk) {
             Ok(0) => break,
-            Ok(n) => n,
+            Ok(n) => {
+                metrics::count(|m| m.bytes_in.inc_by(n as u64));
+                n
+            }
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
                 if done.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed) {
                     return;
@@ -263,7 +267,10 @@ impl Worker<'_> {
             Item::Frame(frame) => {
                 let result = match postcard::from_bytes::<Request>(&frame) {
                     Ok(request) => call(request),
-                    Err(e) => Err(RpcError::new(ErrorCode::Parse, format!("not a request frame: {e}"))),
+                    Err(e) => {
+                        metrics::count(|m| m.error(ErrorCode::Parse));
+                        Err(RpcError::new(ErrorCode::Parse, format!("not a request frame: {e}")))
+                    }
                 };
                 return self.send_frame(&result);
             }
@@ -276,17 +283,44 @@ impl Worker<'_> {
             Item::Json(Piece::Fatal(what)) => (Some(json::parse_error(what).to_string()), false),
             Item::Json(Piece::TooLong) => (Some(json::error(serde_json::Value::Null, &too_long()).to_string()), false),
         };
-        let sent = reply.is_none_or(|r| out.write_all((r + "\n").as_bytes()).is_ok());
+        let sent = reply.is_none_or(|r| {
+            metrics::count(|m| m.bytes_out.inc_by(r.len() as u64 + 1));
+            out.write_all((r + "\n").as_bytes()).is_ok()
+        });
         sent && go_on
     }
 
     fn send_frame(&self, result: &Result<Reply, RpcError>) -> bool {
         let mut out = self.stream;
-        frame(result).is_some_and(|bytes| out.write_all(&bytes).is_ok())
+        frame(result).is_some_and(|bytes| {
+            metrics::count(|m| m.bytes_out.inc_by(bytes.len() as u64));
+            out.write_all(&bytes).is_ok()
+        })
     }
 
-    /// One call. A wait is cut into slices, so that a client that is gone does not keep its session.
+    /// One call, counted and logged: its method and how it went, never what it carried.
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        let (method, start) = (request.method(), metrics::now());
+        let result = tracing::debug_span!("request", method).in_scope(|| {
+            let result = self.perform(request);
+            match &result {
+                Ok(_) => tracing::debug!("done"),
+                // Messages may quote a program.
+                Err(e) => tracing::info!(method, code = e.code.name(), "refused"),
+            }
+            result
+        });
+        metrics::count(|m| {
+            m.request(method, start);
+            if let Err(e) = &result {
+                m.error(e.code);
+            }
+        });
+        result
+    }
+
+    /// A wait is cut into slices, so that a client that is gone does not keep its session.
+    fn perform(&self, request: Request) -> Result<Reply, RpcError> {
         let guarded = |request| {
             catch_unwind(AssertUnwindSafe(|| self.endpoint.call(request)))
                 .unwrap_or_else(|_| Err(RpcError::new(ErrorCode::Internal, "the request failed inside the server")))

@@ -10,13 +10,19 @@ const MAX_BATCH: usize = 1000;
 /// Performs a call; given by the connection, which knows about waiting and panics.
 pub(crate) type Call<'a> = &'a mut dyn FnMut(Request) -> Result<Reply, RpcError>;
 
+/// An error that was not counted as that of a call.
+fn uncounted(id: Value, e: &RpcError) -> Value {
+    crate::metrics::count(|m| m.error(e.code));
+    error(id, e)
+}
+
 pub(crate) fn error(id: Value, e: &RpcError) -> Value {
     json!({"jsonrpc": "2.0", "error": wire::error_to_json(e), "id": id})
 }
 
 /// The reply to text that is not JSON.
 pub(crate) fn parse_error(what: &str) -> Value {
-    error(Value::Null, &RpcError::new(ErrorCode::Parse, format!("parse error: {what}")))
+    uncounted(Value::Null, &RpcError::new(ErrorCode::Parse, format!("parse error: {what}")))
 }
 
 /// The reply to one value of the stream; `None` for notifications. Once the replies to a batch are `limit` bytes long,
@@ -29,7 +35,7 @@ pub(crate) fn answer(text: &[u8], limit: usize, call: Call<'_>) -> Option<String
     };
     if batch.is_empty() || batch.len() > MAX_BATCH {
         let what = format!("a batch holds 1 to {MAX_BATCH} requests");
-        return Some(error(Value::Null, &RpcError::new(ErrorCode::InvalidRequest, what)).to_string());
+        return Some(uncounted(Value::Null, &RpcError::new(ErrorCode::InvalidRequest, what)).to_string());
     }
     let refused = RpcError::new(
         ErrorCode::ResourceExhausted,
@@ -49,7 +55,7 @@ pub(crate) fn answer(text: &[u8], limit: usize, call: Call<'_>) -> Option<String
 
 fn one(v: Value, call: Call<'_>) -> Option<Value> {
     let invalid = |id: Value, what: &str| {
-        Some(error(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}"))))
+        Some(uncounted(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}"))))
     };
     let Value::Object(mut m) = v else { return invalid(Value::Null, "not an object") };
     let id = m.remove("id");
@@ -65,7 +71,8 @@ fn one(v: Value, call: Call<'_>) -> Option<Value> {
         return invalid(known_id, "\"method\" must be a string");
     };
     let params = m.remove("params").unwrap_or(Value::Null);
-    let result = wire::request_from_json(&method, params).and_then(call);
+    let request = wire::request_from_json(&method, params).inspect_err(|e| crate::metrics::count(|m| m.error(e.code)));
+    let result = request.and_then(call);
     // A notification gets no reply, not even an error.
     id?;
     Some(match result {

@@ -3,6 +3,8 @@
 
 mod connection;
 mod json;
+pub mod log;
+pub mod metrics;
 mod split;
 
 pub use connection::Limits;
@@ -49,25 +51,31 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
+/// Listens at a path. A stale socket is replaced, a live one refused.
+pub(crate) fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let taken = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {what}", path.display())));
+    if let Ok(meta) = path.symlink_metadata() {
+        if !meta.file_type().is_socket() {
+            return taken("exists and is not a socket");
+        }
+        if UnixStream::connect(path).is_ok() {
+            return taken("another server listens there");
+        }
+        std::fs::remove_file(path)?;
+    }
+    let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let listener = listen(path).map_err(at)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Server {
     /// Binds the socket with mode 0600. A stale socket is replaced, a live one refused.
     ///
     /// # Errors
     /// If the path is taken or cannot be created.
     pub fn bind(path: &Path, limits: Limits) -> io::Result<Server> {
-        let taken = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {what}", path.display())));
-        if let Ok(meta) = path.symlink_metadata() {
-            if !meta.file_type().is_socket() {
-                return taken("exists and is not a socket");
-            }
-            if UnixStream::connect(path).is_ok() {
-                return taken("another server listens there");
-            }
-            std::fs::remove_file(path)?;
-        }
-        let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let listener = listen(path).map_err(at)?;
-        listener.set_nonblocking(true)?;
+        let listener = bind_socket(path)?;
         let identity = identity(path)?;
         Ok(Server { listener, path: path.into(), identity, limits, stop: Arc::new(AtomicBool::new(false)) })
     }
@@ -79,6 +87,7 @@ impl Server {
     pub fn run(self, connect: &Connect) -> io::Result<()> {
         let open = Arc::new(AtomicUsize::new(0));
         let busy = Arc::new(AtomicUsize::new(0));
+        let mut connections = 0u64;
         while !self.stop.load(Ordering::Relaxed) {
             let mut poll = [rustix::event::PollFd::new(&self.listener, rustix::event::PollFlags::IN)];
             let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -96,16 +105,29 @@ impl Server {
                 }
             };
             if open.load(Ordering::SeqCst) >= self.limits.connections + REFUSED {
+                metrics::count(|m| m.refused.inc());
                 continue;
             }
             let (limits, connect, stop) = (self.limits, connect.clone(), self.stop.clone());
             let (slot, calls) = (open.clone(), busy.clone());
             let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
+            connections += 1;
+            let span = tracing::info_span!("connection", id = connections);
             let spawned = thread::Builder::new().name("client".into()).spawn(move || {
+                let _in = span.entered();
                 if full {
+                    metrics::count(|m| m.refused.inc());
+                    tracing::warn!("refused: too many connections");
                     connection::refuse(&stream, "too many connections");
                 } else {
+                    metrics::count(|m| {
+                        m.accepted.inc();
+                        m.connections.inc();
+                    });
+                    tracing::info!("opened");
                     connection::serve(stream, limits, connect(), &calls, stop);
+                    tracing::info!("closed");
+                    metrics::count(|m| m.connections.dec());
                 }
                 slot.fetch_sub(1, Ordering::SeqCst);
             });

@@ -2,13 +2,14 @@
 
 use crate::machine::{State, kernel_error, not_found};
 use crate::program::{Program, count_outcomes};
+use crate::watch::brief;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_abi::{Handle, KernelError, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) status: StrandStatus,
     pub(crate) estimated: u64,
     pub(crate) started: Instant,
+    /// Once it has ended.
+    pub(crate) took: Option<Duration>,
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
@@ -118,10 +121,20 @@ impl<D: Device> State<D> {
             status,
             estimated,
             started: Instant::now(),
+            took: None,
             outcomes: Outcomes::default(),
             result: None,
             error: None,
         };
+        tracing::info!(
+            job = number,
+            session = brief(&p.session_id),
+            tenant = session.tenant,
+            shots = job.policy.shots,
+            instructions,
+            estimated_epochs = estimated,
+            "job submitted"
+        );
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
         let ended: Vec<u64> = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n).collect();
@@ -147,6 +160,10 @@ impl<D: Device> State<D> {
             let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
             let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
             job.status = status;
+            if job.state == JobState::Queued && job.status.state != StrandState::Waiting {
+                let tenant = &session.tenant;
+                tracing::info!(job = number, tenant, waited_epochs = job.status.waited, "job started");
+            }
             let stride = program.stride as u64;
             let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
             if left == 0 && unread(job) > 0 && self.first_read == 0 {
@@ -223,6 +240,11 @@ impl<D: Device> State<D> {
         let (Some(tenant), Some(job)) = (self.tenants.get_mut(&owner.tenant), owner.jobs.get_mut(&number)) else {
             return;
         };
+        tenant.ended.add(job.state);
+        let ms = job.started.elapsed().as_millis() as u64;
+        let state = job.state.name();
+        tracing::info!(job = number, tenant = owner.tenant, state, epochs = job.status.epochs, ms, "job ended");
+        job.took = Some(job.started.elapsed());
         job.program = None;
         job.outcomes = Outcomes::default();
         let (domain, held) = (tenant.domain, [job.strand, job.image]);
@@ -262,21 +284,10 @@ impl<D: Device> State<D> {
 
     pub(crate) fn status(&self, session: &str, id: &str) -> Result<JobStatus, RpcError> {
         let job = self.job(session, id)?;
-        let s = &job.status;
-        // The first pass issues; the shots that follow repeat its schedule.
-        let executed = match s.shots_done {
-            0 => s.issued as u64,
-            n => n.saturating_mul(s.instructions as u64),
-        };
         Ok(JobStatus {
             job_id: id.into(),
             state: job.state,
-            progress: Progress {
-                current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
-                total_epochs: job.result.as_ref().map_or(job.estimated, |r| r.report.epochs.total),
-                nodes_executed: executed,
-                nodes_total: s.shots.saturating_mul(s.instructions as u64),
-            },
+            progress: job.progress(),
             events: job.result.as_ref().map(|r| r.last_shot.clone()),
             telemetry: job.result.as_ref().map(|_| telemetry(job)),
             error: job.error.clone(),
@@ -296,6 +307,23 @@ impl<D: Device> State<D> {
             self.end(session, number, 0);
         }
         Ok(Cancelled { job_id: id.into(), state: JobState::Cancelled, cancelled_at_epoch: epoch })
+    }
+}
+
+impl Job {
+    pub(crate) fn progress(&self) -> Progress {
+        let s = &self.status;
+        // The first pass issues; the shots that follow repeat its schedule.
+        let executed = match s.shots_done {
+            0 => s.issued as u64,
+            n => n.saturating_mul(s.instructions as u64),
+        };
+        Progress {
+            current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
+            total_epochs: self.result.as_ref().map_or(self.estimated, |r| r.report.epochs.total),
+            nodes_executed: executed,
+            nodes_total: s.shots.saturating_mul(s.instructions as u64),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod program;
 pub mod replay;
 mod sessions;
 mod tenants;
+mod watch;
 
 pub use machine::{Connection, Machine, MachineConfig};
 pub use program::{Program, count_outcomes};

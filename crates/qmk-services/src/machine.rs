@@ -4,6 +4,7 @@ use crate::jobs::telemetry;
 use crate::program::Program;
 use crate::sessions::Session;
 use crate::tenants::Tenant;
+use crate::watch::Watched;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
@@ -50,6 +51,9 @@ pub struct MachineConfig {
     /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
     /// the same on any machine. A long job then keeps callers waiting.
     pub lockstep: bool,
+    /// Whether every session may see the figures of all tenants, as fits a machine that only its owner can reach. If
+    /// not, a session needs CAP_ADMIN for that.
+    pub open_stats: bool,
 }
 
 impl Default for MachineConfig {
@@ -67,6 +71,7 @@ impl Default for MachineConfig {
             max_shots: 100_000_000,
             max_active: Quota::UNLIMITED.active,
             lockstep: false,
+            open_stats: true,
         }
     }
 }
@@ -87,6 +92,7 @@ pub(crate) struct State<D> {
     pub(crate) next_job: u64,
     pub(crate) next_connection: u64,
     pub(crate) stopping: bool,
+    pub(crate) watched: Watched,
 }
 
 pub(crate) struct Shared<D> {
@@ -129,6 +135,7 @@ impl<D: Device + Send + 'static> Machine<D> {
             next_job: 1,
             next_connection: 1,
             stopping: false,
+            watched: Watched::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), changed: Condvar::new() });
         let driver = shared.clone();
@@ -141,6 +148,11 @@ impl<D: Device + Send + 'static> Machine<D> {
         let mut state = self.shared.state.lock();
         state.next_connection += 1;
         Connection { shared: self.shared.clone(), id: state.next_connection }
+    }
+
+    /// Figures of the whole machine.
+    pub fn stats(&self) -> MachineStats {
+        self.shared.state.lock().machine_stats()
     }
 }
 
@@ -162,6 +174,7 @@ fn drive<D: Device>(shared: &Shared<D>) {
     while !state.stopping {
         let start = Instant::now();
         let report = state.kernel.advance();
+        state.watched.issued += report.issued as u64;
         let busy = report.busy;
         if !state.config.lockstep {
             pace = adapt(pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
@@ -354,6 +367,8 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
                 cancelled.map(Reply::Cancelled)
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
+            Request::JobList(p) => state().job_list(&p.session_id).map(Reply::Jobs),
+            Request::MachineStats(p) => state().machine_view(&p.session_id).map(Reply::Machine),
             Request::Telemetry(p) => {
                 let state = state();
                 Ok(Reply::Telemetry(telemetry(state.job(&p.session_id, &p.job_id)?)))

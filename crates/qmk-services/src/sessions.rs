@@ -3,6 +3,7 @@
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
 use crate::tenants::Tenant;
+use crate::watch::brief;
 use qmk_abi::rpc::*;
 use qmk_abi::{Handle, Rights, Syscall};
 use qmk_kernel::hal::Device;
@@ -79,6 +80,8 @@ impl<D: Device> State<D> {
             tenant.sessions.insert(session_id.clone());
         }
         let (used, jobs) = (self.uses, BTreeMap::new());
+        let caps = granted.class_names().join(" ");
+        tracing::info!(session = brief(&session_id), tenant = name, caps, detached = p.detached, "session opened");
         let session = Session { tenant: name, owner, bound: false, granted, used, machine, jobs };
         self.sessions.insert(session_id.clone(), session);
         Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info() })
@@ -93,10 +96,14 @@ impl<D: Device> State<D> {
         let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
         tenant.sessions.remove(id);
         for number in session.jobs.keys() {
-            self.unfinished.remove(number);
+            if self.unfinished.remove(number).is_some() {
+                tenant.ended.cancelled += 1;
+                tracing::info!(job = *number, tenant = session.tenant, "job cancelled with its session");
+            }
             tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
         }
         let domain = tenant.domain;
+        tracing::info!(session = brief(id), tenant = session.tenant, "session closed");
         // Everything the session made derives from its machine capability.
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })

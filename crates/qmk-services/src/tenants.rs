@@ -20,6 +20,8 @@ pub(crate) struct Tenant {
     /// Finished jobs, with their session and the bytes of their results.
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
+    /// Jobs that have ended.
+    pub(crate) ended: JobCounts,
 }
 
 impl<D: Device> State<D> {
@@ -82,8 +84,10 @@ impl<D: Device> State<D> {
             used: self.uses,
             kept: BTreeMap::new(),
             kept_bytes: 0,
+            ended: JobCounts::default(),
         };
         self.tenants.insert(name.into(), tenant);
+        tracing::debug!(tenant = name, "tenant added");
         Ok(())
     }
 
@@ -96,6 +100,8 @@ impl<D: Device> State<D> {
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return Ok(false) };
         let Some(tenant) = self.tenants.remove(&name) else { return Ok(false) };
         self.sessions.retain(|id, _| !tenant.sessions.contains(id));
+        self.retire(&tenant);
+        tracing::debug!(tenant = name, "tenant forgotten");
         // All that it held derives from what its domain held.
         self.delete(self.root, tenant.control)?;
         Ok(true)
