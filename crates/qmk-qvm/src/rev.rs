@@ -26,7 +26,7 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
         for q in &node.vqs {
             let before = last.insert(q, i);
             if let Some(before) = before.filter(|&b| b != i) {
-                search.before[i].push(before);
+                search.link(before, i);
             }
         }
         if !node.op.is_unitary() {
@@ -34,6 +34,7 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
         }
         search.segment[i] = Some(search.members.len());
         search.members.push(vec![i]);
+        search.ends.push((i, i));
         let before = search.before[i].clone();
         for b in before {
             if let (Some(s), Some(mine)) = (search.segment[b], search.segment[i])
@@ -63,9 +64,13 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
 struct Search {
     /// What each node depends on directly.
     before: Vec<Vec<usize>>,
+    /// What depends on it, as far as is known yet.
+    after: Vec<Vec<usize>>,
     /// Segment of each node placed so far, and the nodes of each segment.
     segment: Vec<Option<usize>>,
     members: Vec<Vec<usize>>,
+    /// The first and the last of them.
+    ends: Vec<(usize, usize)>,
     /// Whether every node stands after what it depends on.
     ordered: bool,
     seen: Vec<usize>,
@@ -76,7 +81,17 @@ struct Search {
 impl Search {
     fn new(graph: &Graph) -> Search {
         let n = graph.nodes.len();
-        let (mut before, mut ordered) = (vec![Vec::new(); n], true);
+        let mut search = Search {
+            before: vec![Vec::new(); n],
+            after: vec![Vec::new(); n],
+            segment: vec![None; n],
+            members: Vec::new(),
+            ends: Vec::new(),
+            ordered: true,
+            seen: vec![0; n],
+            round: 0,
+            steps: 0,
+        };
         let mut writer: HashMap<&str, usize> = HashMap::new();
         for (i, node) in graph.nodes.iter().enumerate() {
             node.produces.iter().for_each(|e| _ = writer.insert(e, i));
@@ -86,8 +101,8 @@ impl Search {
         for (i, node) in graph.nodes.iter().enumerate() {
             let mut read = |e: &str| {
                 if let Some(&w) = writer.get(e) {
-                    before[i].push(w);
-                    ordered &= w < i;
+                    search.link(w, i);
+                    search.ordered &= w < i;
                 }
             };
             node.inputs.iter().for_each(|e| read(e));
@@ -96,40 +111,54 @@ impl Search {
             }
             for c in &node.chs {
                 if let Some(w) = channels.insert(c, i) {
-                    before[i].push(w);
+                    search.link(w, i);
                 }
             }
         }
-        Search { before, segment: vec![None; n], members: Vec::new(), ordered, seen: vec![0; n], round: 0, steps: 0 }
+        search
     }
 
-    /// Whether nothing outside of two segments lies between nodes of them.
+    fn link(&mut self, before: usize, after: usize) {
+        self.before[after].push(before);
+        self.after[before].push(after);
+    }
+
+    /// Whether nothing outside of two segments lies between nodes of them. Each way between them starts or ends in the
+    /// smaller one.
     fn may_join(&mut self, a: usize, b: usize) -> bool {
-        let inside = |s: Option<usize>| s == Some(a) || s == Some(b);
-        let first = self.members[a].iter().chain(&self.members[b]).copied().min().unwrap_or(0);
+        let (small, large) = if self.members[a].len() < self.members[b].len() { (a, b) } else { (b, a) };
+        let ends = (self.ends[large].0.min(self.ends[small].0), self.ends[large].1.max(self.ends[small].1));
+        !self.way(small, large, ends, false) && !self.way(small, large, ends, true)
+    }
+
+    /// Whether a way leads from one segment through other nodes to either, forwards or backwards in time; true if that
+    /// takes too long to say.
+    fn way(&mut self, from: usize, to: usize, (first, last): (usize, usize), forwards: bool) -> bool {
         self.round += 1;
+        let next = if forwards { &self.after } else { &self.before };
+        let inside = |n: usize| self.segment[n] == Some(from) || self.segment[n] == Some(to);
         let mut open: Vec<usize> = Vec::new();
-        for &n in self.members[a].iter().chain(&self.members[b]) {
-            self.steps += 1 + self.before[n].len();
-            open.extend(self.before[n].iter().filter(|&&p| !inside(self.segment[p])));
+        for &n in &self.members[from] {
+            self.steps += 1 + next[n].len();
+            open.extend(next[n].iter().filter(|&&p| !inside(p)));
         }
         while let Some(n) = open.pop() {
             self.steps += 1;
             if self.steps > STEPS {
-                return false;
+                return true;
             }
-            if self.seen[n] == self.round || (self.ordered && n < first) {
+            if self.seen[n] == self.round || (self.ordered && (n < first || n > last)) {
                 continue;
             }
             self.seen[n] = self.round;
-            for &p in &self.before[n] {
-                if inside(self.segment[p]) {
-                    return false;
+            for &p in &next[n] {
+                if inside(p) {
+                    return true;
                 }
                 open.push(p);
             }
         }
-        true
+        false
     }
 
     /// Moves the smaller segment into the larger.
@@ -140,6 +169,8 @@ impl Search {
             self.segment[n] = Some(into);
         }
         self.members[into].extend(moved);
+        let (a, b) = (self.ends[into], self.ends[from]);
+        self.ends[into] = (a.0.min(b.0), a.1.max(b.1));
     }
 }
 
@@ -221,6 +252,13 @@ mod tests {
         let graph = parse(&text, Format::Asm, &ParseOptions::default()).unwrap();
         let start = std::time::Instant::now();
         assert_eq!(segments(&graph).len(), 20_001);
+        // One segment of many qubits, each of which had a gate of its own before.
+        let mut text =
+            format!("ALLOC_LQ n=20000 -> {}\n", (0..20_000).map(|i| format!("q{i}")).collect::<Vec<_>>().join(", "));
+        (0..20_000).for_each(|i| text += &format!("APPLY_H q{i}\n"));
+        (1..20_000).for_each(|i| text += &format!("APPLY_CNOT q0, q{i}\n"));
+        let graph = parse(&text, Format::Asm, &ParseOptions::default()).unwrap();
+        assert_eq!(segments(&graph).iter().map(|s| s.nodes.len()).collect::<Vec<_>>(), [39_999]);
         assert!(start.elapsed().as_secs() < 20);
     }
 }
