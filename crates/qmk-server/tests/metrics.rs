@@ -78,7 +78,7 @@ fn the_figures_are_those_of_what_happened() {
     assert_eq!(server.metrics.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let idle = server.scrape();
     assert_eq!((idle["qmk_connections"], idle["qmk_qubits"]), (0.0, 10_000.0));
-    assert!(idle["qmk_process_resident_memory_bytes"] > 1e6);
+    assert!(idle["process_resident_memory_bytes"] > 1e6);
 
     let client = server.client();
     let session = client.session(&[]).unwrap();
