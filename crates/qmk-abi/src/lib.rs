@@ -11,6 +11,7 @@ pub mod image;
 pub mod rpc;
 pub mod rpc_interactive;
 pub mod syscall;
+pub mod watch;
 
 pub use caps::{Handle, Rights};
 pub use image::{Image, Instr, Op};

@@ -2,6 +2,7 @@
 //! carries [`Request`] and `Result<Reply, RpcError>` as postcard frames; the JSON-RPC form uses the
 //! method name as in [`Request::method`], the variant's struct as `params`, and the reply's inner struct as `result`.
 
+pub use crate::watch::*;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,10 @@ pub enum Request {
     AuditProve(AuditProve),
     /// Qubits one by one, channels, checkpoints.
     Interactive(interactive::Call),
+    /// Lists the jobs of the session's tenant.
+    JobList(SessionRef),
+    /// Figures of the whole machine.
+    MachineStats(SessionRef),
 }
 
 impl Request {
@@ -64,6 +69,8 @@ impl Request {
             Request::AuditHead(_) => "qmk_audit_head",
             Request::AuditProve(_) => "qmk_audit_prove",
             Request::Interactive(call) => call.method(),
+            Request::JobList(_) => "qmk_job_list",
+            Request::MachineStats(_) => "qmk_machine_stats",
         }
     }
 }
@@ -75,6 +82,7 @@ impl Request {
             Request::SessionCreate(_) | Request::Authenticate(_) | Request::AuditHead(_) => None,
             Request::AuditProve(p) => Some(&p.session_id),
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
+            Request::JobList(p) | Request::MachineStats(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
             Request::Interactive(call) => Some(call.session()),
@@ -112,6 +120,10 @@ pub enum Reply {
     AuditProof(AuditProof),
     /// To `Interactive`.
     Interactive(interactive::Answer),
+    /// To `JobList`.
+    Jobs(JobList),
+    /// To `MachineStats`.
+    Machine(MachineStats),
 }
 
 /// Parameters of `qmk_session_create`.
@@ -299,6 +311,18 @@ impl JobState {
     /// Whether the job will not change any more.
     pub fn ended(self) -> bool {
         matches!(self, JobState::Completed | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Queued => "QUEUED",
+            JobState::Validating => "VALIDATING",
+            JobState::Running => "RUNNING",
+            JobState::Completed => "COMPLETED",
+            JobState::Failed => "FAILED",
+            JobState::Cancelled => "CANCELLED",
+        }
     }
 }
 

@@ -6,9 +6,12 @@ mod failure;
 mod input;
 mod remote;
 mod run;
+mod show;
+mod svg;
 mod token;
+mod watch;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use qmk_abi::rpc::JobRef;
 use run::Place;
@@ -23,8 +26,11 @@ use std::process::ExitCode;
     name = "qmk",
     version,
     after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --shots 100 --seed 7 --json\n  \
-                  qmk verify program.qvm.json\n  qmk asm program.qvm -o program.qvm.json\n  \
-                  qmk run examples/bell.qvm --connect unix:/tmp/qmk.sock\n\n\
+                  qmk verify program.qvm.json\n  qmk show examples/teleportation.qvm\n  qmk rev examples/teleportation.qvm\n  \
+                  qmk asm program.qvm -o program.qvm.json\n  \
+                  qmk run examples/bell.qvm --connect unix:/tmp/qmk.sock\n  \
+                  JOB=$(qmk submit examples/bell.qvm); qmk wait $JOB && qmk result $JOB\n  \
+                  qmk ps\n  qmk top\n  source <(qmk completions bash)\n\n\
                   Exit codes: 0 done, 1 the program or input is wrong, 2 usage, 3 refused (capability, quota, identity),\n\
                   4 the machine failed or timed out"
 )]
@@ -56,6 +62,9 @@ enum Command {
         /// is 1 GiB at the default of 26
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=40), conflicts_with = "connect")]
         max_active: Option<u32>,
+        /// Also write a bar chart of the outcomes
+        #[arg(long, value_name = "OUT")]
+        svg: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },
@@ -83,6 +92,30 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Draw a program as a circuit: a line for each qubit, time from left to right
+    #[command(
+        after_help = "Examples:\n  qmk show examples/teleportation.qvm\n  qmk show examples/qft.qvm --svg qft.svg"
+    )]
+    Show {
+        #[command(flatten)]
+        program: Input,
+        /// Write a picture here instead
+        #[arg(long, value_name = "OUT")]
+        svg: Option<PathBuf>,
+        /// Characters of a line [default: those of the terminal]
+        #[arg(long, value_name = "N")]
+        width: Option<usize>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the reversible segments of a program: runs of nodes that can be undone as a whole
+    #[command(after_help = "Examples:\n  qmk rev examples/teleportation.qvm\n  qmk rev examples/qft.qvm --json")]
+    Rev {
+        #[command(flatten)]
+        program: Input,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Submit a program to a server and print the job's name
     #[command(
         after_help = "Examples:\n  JOB=$(qmk submit examples/bell.qvm --shots 1000)\n  qmk wait $JOB && qmk result $JOB"
@@ -108,8 +141,15 @@ enum Command {
         timeout_ms: Option<u64>,
     },
     /// Print the result of a finished job
-    #[command(after_help = "Examples:\n  qmk result $JOB\n  qmk result $JOB --json --connect unix:/tmp/qmk.sock")]
-    Result(JobArgs),
+    #[command(after_help = "Examples:\n  qmk result $JOB\n  qmk result $JOB --json --connect unix:/tmp/qmk.sock\n  \
+                            qmk result $JOB --svg outcomes.svg")]
+    Result {
+        #[command(flatten)]
+        job: JobArgs,
+        /// Also write a bar chart of the outcomes
+        #[arg(long, value_name = "OUT")]
+        svg: Option<PathBuf>,
+    },
     /// Cancel a job
     #[command(after_help = "Example:\n  qmk cancel $JOB --connect unix:/tmp/qmk.sock")]
     Cancel(JobArgs),
@@ -130,6 +170,26 @@ enum Command {
     /// Look into the audit log of a server, and check it
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// List the jobs of the tenant on a server
+    #[command(after_help = "Examples:\n  qmk ps\n  qmk ps --json --connect unix:/tmp/qmk.sock")]
+    Ps(ServerArgs),
+    /// Watch a server: tenants, epochs, qubits, magic states, decoder backlog, jobs
+    #[command(after_help = "Examples:\n  qmk top\n  qmk top --once\n  qmk top --json --connect unix:/tmp/qmk.sock\n\n\
+                            q, Esc or Ctrl-C quits. Without a terminal, and with --json, it looks once.")]
+    Top {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Print the figures once and exit
+        #[arg(long)]
+        once: bool,
+    },
+    /// Print completions for a shell
+    #[command(after_help = "Examples:\n  qmk completions bash > ~/.local/share/bash-completion/completions/qmk\n  \
+                            qmk completions fish > ~/.config/fish/completions/qmk.fish\n  source <(qmk completions zsh)")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Args)]
@@ -258,9 +318,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { program, policy, connect, token, max_active, output } => {
+        Command::Run { program, policy, connect, token, max_active, svg, output } => {
             let place = connect.map_or(Place::Embedded(max_active), |path| Place::Server(path, token));
-            run::run(&program, policy, place, output.json)
+            run::run(&program, policy, place, svg.as_deref(), output.json)
         }
         Command::Verify { program, output } => verify(&program, output.json),
         Command::Asm { program, to } => {
@@ -275,12 +335,21 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Submit { program, policy, server } => remote::submit(&program, policy, &server),
         Command::Status(job) => remote::status(&job),
         Command::Wait { job, timeout_ms } => remote::wait(&job, timeout_ms),
-        Command::Result(job) => remote::result(&job),
+        Command::Result { job, svg } => remote::result(&job, svg.as_deref()),
         Command::Cancel(job) => remote::cancel(&job),
         Command::Telemetry(job) => remote::telemetry(&job),
         Command::Resources(server) => remote::resources(&server),
         Command::Token(command) => token::run(command),
         Command::Audit(command) => audit::run(&command),
+        Command::Show { program, svg, width, output } => show::show(&program, svg.as_deref(), width, output.json),
+        Command::Rev { program, output } => show::rev(&program, output.json),
+        Command::Ps(server) => watch::ps(&server),
+        Command::Top { server, once } => watch::top(&server, once),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "qmk", &mut text);
+            print(&String::from_utf8_lossy(&text))
+        }
     }
 }
 

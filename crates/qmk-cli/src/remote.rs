@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::run::{Checked, histogram, watch};
-use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print};
+use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print, svg};
 use qmk_abi::rpc::{JobRef, Reply, Request, SessionCreate};
 use qmk_client::{Client, Job, default_socket, wire};
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn attach(job: &JobArgs) -> Result<Job, Failure> {
 }
 
 /// The name that `submit` prints.
-fn name(job: &JobRef) -> String {
+pub(crate) fn name(job: &JobRef) -> String {
     format!("{}/{}", job.session_id, job.job_id)
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn status(job: &JobArgs) -> Result<(), Failure> {
 
 pub(crate) fn wait(job: &JobArgs, timeout_ms: Option<u64>) -> Result<(), Failure> {
     let attached = attach(job)?;
-    watch(&attached, timeout_ms.map(Duration::from_millis))?;
+    watch(&attached, timeout_ms.map(Duration::from_millis), !job.server.json)?;
     let status = attached.status()?;
     if job.server.json {
         return show(&wire::result_to_json(&Reply::Status(status)), true);
@@ -104,8 +104,11 @@ pub(crate) fn wait(job: &JobArgs, timeout_ms: Option<u64>) -> Result<(), Failure
     ))
 }
 
-pub(crate) fn result(job: &JobArgs) -> Result<(), Failure> {
+pub(crate) fn result(job: &JobArgs, svg: Option<&Path>) -> Result<(), Failure> {
     let result = attach(job)?.result()?;
+    if let Some(path) = svg {
+        crate::write(Some(path), &svg::histogram(&job.job.job_id, &result.report))?;
+    }
     if job.server.json {
         return show(&serde_json::to_value(&result.report).unwrap_or_default(), true);
     }

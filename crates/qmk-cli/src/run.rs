@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, describe};
 use crate::{Input, PolicyArgs, input};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qmk_abi::rpc::RunReport;
 use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session};
 use qmk_qvm::Severity;
@@ -10,7 +10,7 @@ use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Outcomes a histogram shows.
@@ -22,17 +22,26 @@ pub(crate) enum Place {
     Embedded(Option<u32>),
 }
 
-pub(crate) fn run(file: &Input, policy: PolicyArgs, place: Place, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(
+    file: &Input,
+    policy: PolicyArgs,
+    place: Place,
+    svg: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
     let checked = Checked::read(file)?;
     let result = match place {
-        Place::Server(path, token) => checked.run(&crate::remote::client(&path, token.as_deref())?, policy)?,
+        Place::Server(path, token) => checked.run(&crate::remote::client(&path, token.as_deref())?, policy, !json)?,
         Place::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);
             let machine = Machine::start(SimDevice::default(), config);
-            checked.run(&Client::over(machine.connect()), policy)?
+            checked.run(&Client::over(machine.connect()), policy, !json)?
         }
     };
+    if let Some(path) = svg {
+        crate::write(Some(path), &crate::svg::histogram(&file.file.display().to_string(), &result.report))?;
+    }
     if json {
         return crate::print(&(serde_json::to_string(&result.report).unwrap_or_default() + "\n"));
     }
@@ -77,15 +86,15 @@ impl Checked {
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }
 
-    fn run(&self, client: &Client, policy: PolicyArgs) -> Result<JobResult, Failure> {
+    fn run(&self, client: &Client, policy: PolicyArgs, bar: bool) -> Result<JobResult, Failure> {
         let session = client.session(&[])?;
         let job = self.submit(&session, policy)?;
-        watch(&job, None)
+        watch(&job, None, bar)
     }
 }
 
-/// Waits for a job behind a progress bar, which shows on a terminal once the wait is long enough to notice.
-pub(crate) fn watch(job: &Job, timeout: Option<Duration>) -> Result<JobResult, Failure> {
+/// Waits for a job behind a progress bar, if wanted, which shows on a terminal once the wait is long enough to notice.
+pub(crate) fn watch(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut bar: Option<ProgressBar> = None;
     let mut tick = Duration::from_millis(300);
@@ -101,7 +110,9 @@ pub(crate) fn watch(job: &Job, timeout: Option<Duration>) -> Result<JobResult, F
         let p = job.status()?.progress;
         let bar = bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} operations, {eta} left");
-            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+            ProgressBar::with_draw_target(Some(0), target)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         bar.set_length(p.nodes_total);
         bar.set_position(p.nodes_executed);

@@ -25,7 +25,7 @@ pub use qmk_abi::rpc::interactive::{Applied, ChannelInfo, ChannelState, Checkpoi
 pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
 
 pub use qmk_abi::rpc::SessionCreate;
-use qmk_abi::rpc::{JobRef, JobSubmit, JobWait, Reply, Request, SessionRef};
+use qmk_abi::rpc::{JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionRef};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -182,6 +182,28 @@ impl Session {
     pub fn resources(&self) -> Result<Resources, ClientError> {
         match self.client.call(Request::ResourceQuery(SessionRef { session_id: self.info.session_id.clone() }))? {
             Reply::Resources(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+
+    /// Jobs of all sessions of the tenant.
+    ///
+    /// # Errors
+    /// If the session is closed.
+    pub fn jobs(&self) -> Result<JobList, ClientError> {
+        match self.client.call(Request::JobList(SessionRef { session_id: self.info.session_id.clone() }))? {
+            Reply::Jobs(r) => Ok(r),
+            other => unexpected(other),
+        }
+    }
+
+    /// Figures of the whole machine.
+    ///
+    /// # Errors
+    /// `ACCESS_DENIED` for sessions that may see their own tenant only.
+    pub fn machine_stats(&self) -> Result<MachineStats, ClientError> {
+        match self.client.call(Request::MachineStats(SessionRef { session_id: self.info.session_id.clone() }))? {
+            Reply::Machine(r) => Ok(r),
             other => unexpected(other),
         }
     }

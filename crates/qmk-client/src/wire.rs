@@ -21,6 +21,7 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
         Request::SessionCreate(p) => to_value(p),
         Request::Authenticate(p) => to_value(p),
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
+        Request::JobList(p) | Request::MachineStats(p) => to_value(p),
         Request::JobSubmit(p) => to_value(p),
         Request::JobWait(p) => to_value(p),
         Request::AuditHead(p) => to_value(p),
@@ -111,6 +112,8 @@ pub fn request_from_text(method: &str, given: &str) -> Result<Request, RpcError>
         "qmk_job_result" => Request::JobResult(params(given)?),
         "qmk_job_cancel" | "q_cancel" => Request::JobCancel(params(given)?),
         "qmk_resource_query" => Request::ResourceQuery(params(given)?),
+        "qmk_job_list" => Request::JobList(params(given)?),
+        "qmk_machine_stats" => Request::MachineStats(params(given)?),
         "q_get_telemetry" if given.get("job_id").is_some() => Request::Telemetry(params(given)?),
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
         "qmk_audit_head" => Request::AuditHead(params(given)?),
@@ -184,6 +187,8 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::AuditHead(r) => to_value(r),
         Reply::AuditProof(r) => to_value(r),
         Reply::Interactive(answer) => untagged(answer),
+        Reply::Jobs(r) => to_value(r),
+        Reply::Machine(r) => to_value(r),
     };
     if let (Reply::Status(_) | Reply::Interactive(interactive::Answer::Checkpoint(_)), Value::Object(m)) =
         (reply, &mut v)
@@ -321,6 +326,8 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::AuditHead(_) => Reply::AuditHead(read(result)?),
         Request::AuditProve(_) => Reply::AuditProof(read(result)?),
         Request::Interactive(call) => Reply::Interactive(read(json!({call.method(): result}))?),
+        Request::JobList(_) => Reply::Jobs(read(result)?),
+        Request::MachineStats(_) => Reply::Machine(read(result)?),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

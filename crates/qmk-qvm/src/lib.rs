@@ -12,6 +12,7 @@ mod lower;
 mod macros;
 mod opcode;
 mod profile;
+mod rev;
 mod verify;
 
 pub use asm::assemble;
@@ -22,6 +23,7 @@ pub use macros::flatten;
 pub use opcode::Opcode;
 pub use profile::Profile;
 pub use qmk_abi::rpc::{Finding, Format, Severity};
+pub use rev::{Segment, segments};
 pub use verify::{required_caps, verify, verify_with};
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! One client, one thread: a request is read, answered and its reply written without handing it to anyone.
 
 use crate::json;
+use crate::metrics;
 use crate::split::{Piece, Splitter};
 use qmk_abi::rpc::{Endpoint, ErrorCode, JobWait, Reply, Request, RpcError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -164,7 +165,10 @@ impl Replies<'_> {
         let mut since: Option<Instant> = None;
         while !rest.is_empty() {
             match stream.write(rest) {
-                Ok(n) if n > 0 => rest = &rest[n..],
+                Ok(n) if n > 0 => {
+                    metrics::count(|m| m.bytes_out.inc_by(n as u64));
+                    rest = &rest[n..];
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // A slow reader must not hold the thread for ever.
                 Err(e) if is_timeout(&e) => {
@@ -223,6 +227,7 @@ impl Client<'_> {
             match stream.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(n) => {
+                    metrics::count(|m| m.bytes_in.inc_by(n as u64));
                     self.busy.fetch_add(1, Ordering::SeqCst);
                     let go_on = self.feed(&mut form, &chunk[..n], replies) & replies.flush();
                     self.busy.fetch_sub(1, Ordering::SeqCst);
@@ -319,7 +324,10 @@ impl Client<'_> {
                     }
                     self.call(request, replies)
                 }
-                Err(e) => Err(RpcError::new(ErrorCode::Parse, format!("not a request frame: {e}"))),
+                Err(e) => {
+                    metrics::count(|m| m.error(ErrorCode::Parse));
+                    Err(RpcError::new(ErrorCode::Parse, format!("not a request frame: {e}")))
+                }
             };
             frame(&result, &mut replies.out);
             if replies.gone || replies.out.len() > FULL && !replies.flush() {
@@ -378,8 +386,29 @@ impl Client<'_> {
         go_on && !replies.gone && (replies.out.len() < FULL || replies.flush())
     }
 
-    /// One call. A wait is cut into slices, so that a client that is gone does not keep its session.
+    /// One call, counted and logged: its method and how it went, never what it carried.
     fn call(&self, request: Request, replies: &mut Replies<'_>) -> Result<Reply, RpcError> {
+        let (method, start) = (request.method(), metrics::now());
+        let result = tracing::debug_span!("request", method).in_scope(|| {
+            let result = self.perform(request, replies);
+            match &result {
+                Ok(_) => tracing::debug!("done"),
+                // Messages may quote a program.
+                Err(e) => tracing::info!(method, code = e.code.name(), "refused"),
+            }
+            result
+        });
+        metrics::count(|m| {
+            m.request(method, start);
+            if let Err(e) = &result {
+                m.error(e.code);
+            }
+        });
+        result
+    }
+
+    /// A wait is cut into slices, so that a client that is gone does not keep its session.
+    fn perform(&self, request: Request, replies: &mut Replies<'_>) -> Result<Reply, RpcError> {
         let guarded = |request| {
             catch_unwind(AssertUnwindSafe(|| self.endpoint.call(request)))
                 .unwrap_or_else(|_| Err(RpcError::new(ErrorCode::Internal, "the request failed inside the server")))

@@ -44,14 +44,20 @@ fn end(id: &str, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Appends an error that was not counted as that of a call.
+fn uncounted(id: &str, e: &RpcError, out: &mut Vec<u8>) {
+    crate::metrics::count(|m| m.error(e.code));
+    error(id, e, out);
+}
+
 /// Appends the reply to text that is not JSON.
 pub(crate) fn parse_error(what: &str, out: &mut Vec<u8>) {
-    error("null", &RpcError::new(ErrorCode::Parse, format!("parse error: {what}")), out);
+    uncounted("null", &RpcError::new(ErrorCode::Parse, format!("parse error: {what}")), out);
 }
 
 /// Appends the reply to a value that is not a request.
 fn invalid(id: &str, what: &str, out: &mut Vec<u8>) {
-    error(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}")), out);
+    uncounted(id, &RpcError::new(ErrorCode::InvalidRequest, format!("invalid request: {what}")), out);
 }
 
 /// Appends the reply to one value of the stream; nothing for notifications. Once the replies to a batch are `limit`
@@ -77,7 +83,7 @@ pub(crate) fn answer(text: &[u8], limit: usize, out: &mut Vec<u8>, call: Call<'_
 fn many(batch: &[&RawValue], limit: usize, out: &mut Vec<u8>, call: Call<'_>) {
     if batch.is_empty() || batch.len() > MAX_BATCH {
         let what = format!("a batch holds 1 to {MAX_BATCH} requests");
-        return error("null", &RpcError::new(ErrorCode::InvalidRequest, what), out);
+        return uncounted("null", &RpcError::new(ErrorCode::InvalidRequest, what), out);
     }
     let refused = RpcError::new(
         ErrorCode::ResourceExhausted,
@@ -142,7 +148,8 @@ fn one(text: &str, out: &mut Vec<u8>, call: Call<'_>) {
     let Some(method) = request.method.and_then(string) else {
         return invalid(known, "\"method\" must be a string", out);
     };
-    let result = wire::request_from_text(&method, request.params.map_or("null", RawValue::get)).and_then(call);
+    let asked = wire::request_from_text(&method, request.params.map_or("null", RawValue::get));
+    let result = asked.inspect_err(|e| crate::metrics::count(|m| m.error(e.code))).and_then(call);
     // A notification gets no reply, not even an error.
     if request.id.is_none() {
         return;

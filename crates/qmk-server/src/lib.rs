@@ -3,6 +3,8 @@
 
 mod connection;
 mod json;
+pub mod log;
+pub mod metrics;
 mod split;
 
 pub use connection::Limits;
@@ -56,25 +58,31 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
+/// Listens at a path. A stale socket is replaced, a live one refused.
+pub(crate) fn bind_socket(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let taken = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {what}", path.display())));
+    if let Ok(meta) = path.symlink_metadata() {
+        if !meta.file_type().is_socket() {
+            return taken("exists and is not a socket");
+        }
+        if UnixStream::connect(path).is_ok() {
+            return taken("another server listens there");
+        }
+        std::fs::remove_file(path)?;
+    }
+    let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let listener = listen(path, mode).map_err(at)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Server {
     /// Binds the socket, with mode 0600 unless the limits say otherwise. A stale socket is replaced, a live one refused.
     ///
     /// # Errors
     /// If the path is taken or cannot be created.
     pub fn bind(path: &Path, limits: Limits) -> io::Result<Server> {
-        let taken = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{}: {what}", path.display())));
-        if let Ok(meta) = path.symlink_metadata() {
-            if !meta.file_type().is_socket() {
-                return taken("exists and is not a socket");
-            }
-            if UnixStream::connect(path).is_ok() {
-                return taken("another server listens there");
-            }
-            std::fs::remove_file(path)?;
-        }
-        let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let listener = listen(path, limits.socket_mode).map_err(at)?;
-        listener.set_nonblocking(true)?;
+        let listener = bind_socket(path, limits.socket_mode)?;
         let identity = identity(path)?;
         Ok(Server { listener, path: path.into(), identity, limits, stop: Arc::new(AtomicBool::new(false)) })
     }
@@ -86,6 +94,7 @@ impl Server {
     pub fn run(self, connect: &Connect) -> io::Result<()> {
         let open = Arc::new(AtomicUsize::new(0));
         let busy = Arc::new(AtomicUsize::new(0));
+        let mut connections = 0u64;
         while !self.stop.load(Ordering::Relaxed) {
             let mut poll = [rustix::event::PollFd::new(&self.listener, rustix::event::PollFlags::IN)];
             let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -103,17 +112,35 @@ impl Server {
                 }
             };
             if open.load(Ordering::SeqCst) >= self.limits.connections + REFUSED {
+                metrics::count(|m| m.refused.inc());
                 continue;
             }
             let (limits, connect, stop) = (self.limits, connect.clone(), self.stop.clone());
             let (slot, calls) = (open.clone(), busy.clone());
             let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
+            connections += 1;
+            let span = tracing::info_span!("connection", id = connections);
             let spawned = thread::Builder::new().name("client".into()).spawn(move || {
+                let _in = span.entered();
+                let refuse = |why| {
+                    metrics::count(|m| m.refused.inc());
+                    tracing::warn!("refused: {why}");
+                    connection::refuse(&stream, why);
+                };
                 match peer(&stream) {
-                    _ if full => connection::refuse(&stream, "too many connections"),
-                    Ok(peer) => connection::serve(stream, limits, connect(peer), &calls, &stop),
+                    _ if full => refuse("too many connections"),
+                    Ok(peer) => {
+                        metrics::count(|m| {
+                            m.accepted.inc();
+                            m.connections.inc();
+                        });
+                        tracing::info!(uid = peer.uid, "opened");
+                        connection::serve(stream, limits, connect(peer), &calls, &stop);
+                        tracing::info!("closed");
+                        metrics::count(|m| m.connections.dec());
+                    }
                     // Who cannot be known is not served.
-                    Err(_) => connection::refuse(&stream, "the system does not say who is calling"),
+                    Err(_) => refuse("the system does not say who is calling"),
                 }
                 slot.fetch_sub(1, Ordering::SeqCst);
             });

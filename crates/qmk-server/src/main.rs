@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use qmk_server::log::{self, LogFormat};
+use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};
 use qmk_services::journal::JournalError;
 use qmk_services::policy::SitePolicy;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 #[command(
     version,
     after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
-                  qmk-server --data-dir /var/lib/qmk\n  \
+                  qmk-server --data-dir /var/lib/qmk --log info --metrics 127.0.0.1:9464\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
                   ephemeral, stored_jobs, stored_bytes, max_connections, \
                   max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, \
@@ -45,6 +47,15 @@ struct Args {
     /// Policy file: tenants, their users, limits, tokens [default: all belongs to the user who runs the server]
     #[arg(long, value_name = "FILE.toml")]
     policy: Option<PathBuf>,
+    /// Serve metrics for Prometheus: unix:PATH, or a port of this machine, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
+    /// Log to standard error: off, error, warn, info, debug, trace, or directives such as qmk_services=debug,warn
+    #[arg(long, value_name = "FILTER", env = "QMK_LOG", default_value = "off")]
+    log: String,
+    /// How log lines are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,6 +107,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 fn run(args: Args) -> Result<(), (u8, String)> {
+    log::start(&args.log, args.log_format).map_err(|e| (2, e))?;
     let config: Config = match &args.config {
         None => Config::default(),
         Some(path) => {
@@ -150,6 +162,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     }
     // Clients that the end of the server cuts off find their sessions again.
     server.stop = machine.leaving();
+    let watched = machine.clone();
     let connect: Connect = {
         let machine = machine.clone();
         Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()))
@@ -157,8 +170,17 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;
     }
+    let exporter = args.metrics.as_ref();
+    let exporter = exporter.map(|a| Exporter::start(a, move || watched.stats(), server.stop.clone()));
+    let exporter = exporter.transpose().map_err(failed)?;
+    if let Some(exporter) = &exporter {
+        eprintln!("qmk-server: metrics at {}", exporter.address);
+    }
+    tracing::info!(socket = %path.display(), "listening");
     println!("qmk-server listening on unix:{}", path.display());
-    server.run(&connect).map_err(failed)?;
+    let ended = server.run(&connect).map_err(failed);
+    tracing::info!("stopped");
+    ended?;
     machine.close().map_err(|e| (4, e.to_string()))
 }
 

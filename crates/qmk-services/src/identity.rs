@@ -43,7 +43,7 @@ impl Caller {
     }
 
     /// Whether it is the user who runs the machine, or root.
-    fn owner(&self) -> bool {
+    pub(crate) fn owner(&self) -> bool {
         let own = rustix::process::geteuid().as_raw();
         self.uid().is_none_or(|uid| uid == own || uid == 0)
     }
@@ -98,6 +98,8 @@ fn looks_back(request: &Request) -> bool {
             | JobResult(_)
             | JobCancel(_)
             | ResourceQuery(_)
+            | JobList(_)
+            | MachineStats(_)
             | Request::Telemetry(_)
             | Interactive(Call::ChannelStatus(_) | Call::ChannelList(_) | Call::Mapping(_))
     )

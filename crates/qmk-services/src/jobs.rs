@@ -3,6 +3,7 @@
 use crate::machine::{State, kernel_error, not_found};
 use crate::program::{Program, count_outcomes};
 use crate::store::Ticket;
+use crate::watch::brief;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_abi::{Handle, KernelError, Syscall};
@@ -10,7 +11,7 @@ use qmk_kernel::hal::Device;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
@@ -33,6 +34,8 @@ pub(crate) struct Job {
     /// What its program takes, about.
     pub(crate) bytes: usize,
     pub(crate) started: Instant,
+    /// Once it has ended.
+    pub(crate) took: Option<Duration>,
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
@@ -162,6 +165,7 @@ impl<D: Device> State<D> {
             estimated,
             bytes,
             started: Instant::now(),
+            took: None,
             outcomes: Outcomes::default(),
             result: None,
             error: None,
@@ -169,6 +173,15 @@ impl<D: Device> State<D> {
             silent,
             source: (1..=KEPT_SOURCE).contains(&p.source.len()).then(|| (p.source.clone(), p.format)),
         };
+        tracing::info!(
+            job = number,
+            session = brief(&p.session_id),
+            tenant = session.tenant,
+            shots = job.policy.shots,
+            instructions,
+            estimated_epochs = estimated,
+            "job submitted"
+        );
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
         if session.jobs.len() > kept {
@@ -217,6 +230,10 @@ impl<D: Device> State<D> {
             let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
             let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
             job.status = status;
+            if job.state == JobState::Queued && job.status.state != StrandState::Waiting {
+                let tenant = &session.tenant;
+                tracing::info!(job = number, tenant, waited_epochs = job.status.waited, "job started");
+            }
             let stride = program.stride as u64;
             let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
             if left == 0 && unread(job) > 0 && self.first_read == 0 {
@@ -307,6 +324,13 @@ impl<D: Device> State<D> {
         let (Some(tenant), Some(job)) = (self.tenants.get_mut(&owner.tenant), owner.jobs.get_mut(&number)) else {
             return;
         };
+        if !job.silent {
+            tenant.ended.add(job.state);
+        }
+        let ms = job.started.elapsed().as_millis() as u64;
+        let state = job.state.name();
+        tracing::info!(job = number, tenant = owner.tenant, state, epochs = job.status.epochs, ms, "job ended");
+        job.took = Some(job.started.elapsed());
         job.program = None;
         job.outcomes = Outcomes::default();
         let bytes = bytes + job.source.as_ref().map_or(0, |(text, _)| text.len());
@@ -412,12 +436,16 @@ fn dirty(frees: u32) -> Option<String> {
 }
 
 impl Job {
+    pub(crate) fn progress(&self) -> Progress {
+        progress(&self.status, self.result.as_ref().map_or(self.estimated, |r| r.report.epochs.total))
+    }
+
     /// How far it is.
     fn report(&self, id: &str) -> JobStatus {
         JobStatus {
             job_id: id.into(),
             state: self.state,
-            progress: progress(&self.status, self.result.as_ref().map_or(self.estimated, |r| r.report.epochs.total)),
+            progress: self.progress(),
             events: self.result.as_ref().map(|r| r.last_shot.clone()),
             telemetry: self.result.as_ref().map(|r| telemetry(&self.status, r)),
             error: self.error.clone(),

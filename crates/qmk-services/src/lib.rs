@@ -54,6 +54,7 @@ mod sessions;
 pub mod store;
 mod tenants;
 pub mod token;
+mod watch;
 
 pub use identity::Peer;
 pub use machine::{Connection, Machine, MachineConfig};

@@ -7,6 +7,7 @@ use crate::program::Program;
 use crate::sessions::{Opener, Session};
 use crate::store::{End, Retention, Store, StoreError, Ticket};
 use crate::tenants::Tenant;
+use crate::watch::Watched;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::image::{ImageError, ImageErrorKind};
 use qmk_abi::rpc::*;
@@ -123,6 +124,7 @@ pub(crate) struct State<D> {
     driving: bool,
     /// Device steps of an epoch.
     pace: u64,
+    pub(crate) watched: Watched,
 }
 
 pub(crate) struct Shared<D> {
@@ -235,6 +237,11 @@ impl<D: Device + Send + 'static> Machine<D> {
         }
     }
 
+    /// Figures of the whole machine.
+    pub fn stats(&self) -> MachineStats {
+        self.shared.state.lock().machine_stats()
+    }
+
     /// Takes on a new policy. Sessions that it would not give are closed. The limits that the kernel keeps, and weights,
     /// hold for a tenant once it has no session open.
     pub fn set_policy(&self, policy: SitePolicy) {
@@ -266,6 +273,7 @@ impl<D: Device> State<D> {
             stopping: false,
             driving: false,
             pace: Kernel::<D>::PACE,
+            watched: Watched::default(),
         }
     }
 
@@ -350,6 +358,7 @@ fn drive<D: Device>(shared: &Shared<D>) {
 fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
     let start = Instant::now();
     let report = state.kernel.advance();
+    state.watched.issued += report.issued as u64;
     let busy = report.busy;
     if !state.config.lockstep {
         let pace = adapt(state.pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
@@ -687,6 +696,8 @@ impl<D: Device + Send + 'static> Connection<D> {
                 Ok(Reply::Authenticated(info))
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
+            Request::JobList(p) => state().job_list(&p.session_id).map(Reply::Jobs),
+            Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
             Request::Telemetry(p) => {
                 let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
                 let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);

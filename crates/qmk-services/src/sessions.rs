@@ -5,6 +5,7 @@ use crate::interactive::Held;
 use crate::jobs::Job;
 use crate::machine::{State, not_found};
 use crate::tenants::Tenant;
+use crate::watch::brief;
 use qmk_abi::rpc::*;
 use qmk_abi::{Handle, Rights, Syscall};
 use qmk_kernel::hal::Device;
@@ -114,6 +115,8 @@ impl<D: Device> State<D> {
         }
         let (used, jobs) = (self.uses, BTreeMap::new());
         let Opener { owner, uid, token } = by;
+        let caps = granted.class_names().join(" ");
+        tracing::info!(session = brief(&session_id), tenant = name, caps, detached = owner.is_none(), "session opened");
         let tenant = name.into();
         let session = Session {
             number,
@@ -141,12 +144,16 @@ impl<D: Device> State<D> {
         let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
         tenant.sessions.remove(id);
         self.store.closed(&session.tenant, session.number);
-        for number in session.jobs.keys() {
-            self.unfinished.remove(number);
+        for (number, job) in &session.jobs {
+            if self.unfinished.remove(number).is_some() && !job.silent {
+                tenant.ended.cancelled += 1;
+                tracing::info!(job = *number, tenant = session.tenant, "job cancelled with its session");
+            }
             tenant.kept_bytes -= tenant.kept.remove(number).map_or(0, |(_, bytes)| bytes);
         }
         let domain = tenant.domain;
         self.leave_channels(&session.tenant, id);
+        tracing::info!(session = brief(id), tenant = session.tenant, "session closed");
         // Everything the session made derives from its machine capability.
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })

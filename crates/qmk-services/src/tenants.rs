@@ -28,6 +28,8 @@ pub(crate) struct Tenant {
     pub(crate) kept_bytes: usize,
     /// Its ends of channels.
     pub(crate) channels: BTreeMap<String, End>,
+    /// Jobs that have ended.
+    pub(crate) ended: JobCounts,
 }
 
 /// The smaller of the limits that there are.
@@ -126,8 +128,10 @@ impl<D: Device> State<D> {
             kept: BTreeMap::new(),
             kept_bytes: 0,
             channels: BTreeMap::new(),
+            ended: JobCounts::default(),
         };
         self.tenants.insert(name.into(), tenant);
+        tracing::debug!(tenant = name, "tenant added");
         Ok(())
     }
 
@@ -149,6 +153,8 @@ impl<D: Device> State<D> {
                 self.store.closed(name, session.number);
             }
         }
+        self.retire(&tenant);
+        tracing::debug!(tenant = name, "tenant forgotten");
         // All that it held derives from what its domain held.
         self.delete(self.root, tenant.control)
     }

@@ -1,0 +1,138 @@
+//! Figures for those who watch the machine. Nothing here changes what it does.
+
+use crate::identity::Caller;
+use crate::machine::State;
+use crate::sessions::Session;
+use crate::tenants::Tenant;
+use qmk_abi::rpc::*;
+use qmk_abi::syscall::DomainUsage;
+use qmk_abi::{Rights, Syscall};
+use qmk_kernel::DomainId;
+use qmk_kernel::hal::Device;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Jobs of one reply.
+const LISTED: usize = 1000;
+
+/// What is counted as the machine runs.
+pub(crate) struct Watched {
+    started: Instant,
+    /// Instructions issued.
+    pub(crate) issued: u64,
+    /// Magic states spent by tenants that are forgotten.
+    retired_magic: u64,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Watched { started: Instant::now(), issued: 0, retired_magic: 0 }
+    }
+}
+
+/// Enough of a session's id to tell it from others in a log, too little to use it.
+pub(crate) fn brief(session: &str) -> &str {
+    session.get(..13).unwrap_or(session)
+}
+
+impl<D: Device> State<D> {
+    fn usage(&mut self, domain: DomainId) -> DomainUsage {
+        match self.kernel.syscall(domain, Syscall::Usage) {
+            Ok(qmk_abi::Reply::Usage { used, .. }) => used,
+            _ => DomainUsage::default(),
+        }
+    }
+
+    /// Remembers what a tenant spent, for a count never falls.
+    pub(crate) fn retire(&mut self, tenant: &Tenant) {
+        self.watched.retired_magic += self.usage(tenant.domain).total_magic;
+    }
+
+    pub(crate) fn job_list(&self, session: &str) -> Result<JobList, RpcError> {
+        let asking = self.session(session)?;
+        let name = &asking.tenant;
+        let tenant = &self.tenants[name];
+        // A name of a session is enough to act in it, so one opened by token learns of none that may do more.
+        let visible = |session: &String| {
+            let wider = |s: &Session| asking.token.is_some() && !asking.granted.contains(s.granted);
+            self.sessions.get(session).is_some_and(|s| !wider(s))
+        };
+        let told = |number: &u64, session: &String| {
+            let job = self.sessions.get(session).and_then(|s| s.jobs.get(number));
+            job.is_some_and(|j| !j.silent && j.recorded.load(Ordering::Acquire)) && visible(session)
+        };
+        // Both maps are in order of submission.
+        let of = |number: u64, session: &str| {
+            let job = self.sessions.get(session)?.jobs.get(&number)?;
+            Some(JobEntry {
+                session_id: session.into(),
+                job_id: format!("job_{number}"),
+                state: job.state,
+                shots: job.policy.shots,
+                priority: job.policy.priority,
+                progress: job.progress(),
+                age_ms: job.took.unwrap_or_else(|| job.started.elapsed()).as_millis() as u64,
+            })
+        };
+        let unfinished = self.unfinished.iter().filter(|(_, s)| tenant.sessions.contains(*s));
+        let ended = tenant.kept.iter().rev().map(|(n, (s, _))| (n, s));
+        let mut all = unfinished.chain(ended).filter(|(n, s)| told(n, s));
+        let jobs = all.by_ref().take(LISTED).filter_map(|(&n, s)| of(n, s)).collect();
+        Ok(JobList { tenant: name.clone(), jobs, more: all.count() as u64 })
+    }
+
+    /// The whole machine, for its owner, and for a session that may see it.
+    pub(crate) fn machine_view(&mut self, session: &str, caller: &Caller) -> Result<MachineStats, RpcError> {
+        if self.session(session)?.granted.contains(Rights::ADMIN) || caller.owner() {
+            return Ok(self.machine_stats());
+        }
+        let mut e = RpcError::new(
+            ErrorCode::AccessDenied,
+            "figures of the whole machine are for its owner, or need CAP_ADMIN; qmk_resource_query and qmk_job_list tell of the own tenant",
+        );
+        (e.required, e.missing) = (vec!["CAP_ADMIN".into()], vec!["CAP_ADMIN".into()]);
+        Err(e)
+    }
+
+    pub(crate) fn machine_stats(&mut self) -> MachineStats {
+        let kernel = self.kernel.stats();
+        let mut counts: BTreeMap<&str, JobCounts> = BTreeMap::new();
+        for (number, id) in &self.unfinished {
+            let Some(session) = self.sessions.get(id) else { continue };
+            let Some(job) = session.jobs.get(number) else { continue };
+            counts.entry(&session.tenant).or_default().add(job.state);
+        }
+        let mut tenants: Vec<TenantStats> = Vec::with_capacity(self.tenants.len());
+        let mut domains = Vec::with_capacity(self.tenants.len());
+        for (name, tenant) in &self.tenants {
+            let now = counts.get(name.as_str()).copied().unwrap_or_default();
+            let jobs = JobCounts { queued: now.queued, running: now.running, ..tenant.ended };
+            let sessions = tenant.sessions.len() as u64;
+            tenants.push(TenantStats { tenant: name.clone(), sessions, jobs, ..TenantStats::default() });
+            domains.push(tenant.domain);
+        }
+        for (tenant, domain) in tenants.iter_mut().zip(domains) {
+            let used = self.usage(domain);
+            tenant.logical_qubits = used.qubits as u64;
+            (tenant.magic_spent, tenant.pairs_spent) = (used.total_magic, used.total_pairs);
+        }
+        let sum = |f: fn(&qmk_kernel::RegionStats) -> u64| kernel.regions.iter().map(f).sum();
+        MachineStats {
+            uptime_ms: self.watched.started.elapsed().as_millis() as u64,
+            epoch: kernel.epoch,
+            instructions: self.watched.issued,
+            logical_qubits: sum(|r| r.qubits as u64),
+            logical_qubits_free: sum(|r| r.qubits_free as u64),
+            magic_stock: sum(|r| r.magic_stock as u64),
+            magic_buffer: sum(|r| r.magic_buffer as u64),
+            magic_spent: self.watched.retired_magic + tenants.iter().map(|t| t.magic_spent).sum::<u64>(),
+            decoder_backlog: sum(|r| r.decoder_backlog),
+            pairs_due: kernel.pairs_due,
+            strands_waiting: sum(|r| r.strands_waiting as u64),
+            strands_running: sum(|r| r.strands_running as u64),
+            strands_draining: sum(|r| r.strands_draining as u64),
+            tenants,
+        }
+    }
+}
