@@ -104,7 +104,7 @@ fn progress_bars_are_for_terminals() {
     let Ok(probe) = Command::new("script").arg("--version").output() else { return };
     assert!(probe.status.success());
     for (json, shows) in [("", true), ("--json", false)] {
-        let inner = format!("{} run {slow} --shots 6000000 {json}", env!("CARGO_BIN_EXE_qmk"));
+        let inner = format!("{} run {slow} --shots 60000000 {json}", env!("CARGO_BIN_EXE_qmk"));
         let out = Command::new("script").args(["-qec", &inner, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         assert_eq!(text.contains("operations"), shows, "{text:?}");

@@ -73,10 +73,13 @@ pub(crate) struct Counts {
     machine: OfMachine,
 }
 
+/// A metric, and where its value comes from.
+type Figure<M> = (M, fn(&MachineStats) -> u64);
+
 /// What is asked of the machine at each scrape.
 struct OfMachine {
-    gauges: Vec<(IntGauge, fn(&MachineStats) -> u64)>,
-    counters: Vec<(IntCounter, fn(&MachineStats) -> u64)>,
+    gauges: Vec<Figure<IntGauge>>,
+    counters: Vec<Figure<IntCounter>>,
     strands: IntGaugeVec,
     jobs: IntGaugeVec,
     ended: IntCounterVec,
