@@ -141,7 +141,7 @@ fn run_server(dir: &Path) -> Result<(), Failure> {
     });
     let config = MachineConfig { max_sessions: soak::SESSIONS, ..MachineConfig::default() };
     let machine = Arc::new(Machine::start(SimDevice::new(SimConfig::default()), config));
-    let connect: Connect = Arc::new(move || Box::new(machine.connect().settling()));
+    let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()));
     let path: PathBuf = dir.join("qmk.sock");
     let server = Server::bind(&path, Limits::default())?;
     // Ends with its client, whatever becomes of that.
