@@ -256,12 +256,7 @@ fn what_is_refused_changes_nothing() {
 /// By limit, each operation that measures and needs more than the limit, next to a partner that must not notice.
 #[test]
 fn every_operation_that_measures_can_be_refused_without_effect() {
-    let ops = [
-        Op::Measure(Pauli::Z, 0, 0),
-        Op::MeasureBell(0, 1, 0, 1),
-        Op::MeasureAngle(0.3, 0, 0),
-        Op::InjectT(0),
-    ];
+    let ops = [Op::Measure(Pauli::Z, 0, 0), Op::MeasureBell(0, 1, 0, 1), Op::MeasureAngle(0.3, 0, 0), Op::InjectT(0)];
     for op in ops {
         let mut world = World::new();
         world.open(2, 1, 1);
