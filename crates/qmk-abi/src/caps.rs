@@ -62,6 +62,12 @@ bitflags::bitflags! {
     }
 }
 
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(self, f)
+    }
+}
+
 impl Rights {
     /// Every instruction class, in the order of [`Rights::CLASS_NAMES`].
     pub const CLASSES: Rights = Rights::from_bits_truncate(0x01ff_0000);

@@ -25,9 +25,9 @@ pub struct Quota {
     pub checkpoints: u32,
     /// Qubits carrying live magic at once, per space: the cost of simulating them is exponential in it.
     pub active: u32,
-    /// Magic states in one window.
+    /// Magic states in one window; of strands, those of one shot each.
     pub magic: u64,
-    /// Epochs in one window in which strands of the domain may issue, counted per strand.
+    /// Epochs in one window in which strands of the domain issue something, counted per strand.
     pub epochs: u64,
     /// Epochs of one window; 0 is one window without end.
     pub window: u64,
@@ -151,7 +151,7 @@ pub enum StrandState {
     Waiting,
     /// Instructions are being issued.
     Running,
-    /// Held at a fence: paused, or about to migrate.
+    /// Held at a fence: paused, or about to be moved or saved.
     Held,
     /// All instructions are issued; the machine is finishing the shots.
     Draining,
@@ -197,7 +197,9 @@ pub struct Run {
     pub seed: u64,
     /// Higher issues first among the strands of a context.
     pub priority: i32,
-    /// Epochs, from now on, within which all shots must fit. Refused at once if that cannot be kept.
+    /// Epochs, the next one first, within which all shots must fit, each as long as the first. Refused at once if that
+    /// cannot be kept; if the domain's magic states or epochs are limited, or a context is named; and if the region has
+    /// promised too much. Such a strand cannot be paused, moved, saved or rolled back.
     pub deadline: Option<u64>,
     /// Context with `USE` to run under; the domain's own if `None`.
     pub context: Option<Handle>,
@@ -244,8 +246,9 @@ pub struct ChannelInfo {
 /// A system call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Syscall {
-    /// Creates a domain with an empty capability space. Needs `ADMIN` on a machine capability; the reply's
-    /// handle names the domain in the caller's space.
+    /// Creates a domain with an empty capability space: it can do nothing before `Derive` has placed a machine capability
+    /// there. Needs `ADMIN` on a machine capability; the reply's handle names the domain in the caller's space, and
+    /// `Kernel::domain_of` tells its id.
     CreateDomain {
         /// Machine capability.
         machine: Handle,
@@ -263,7 +266,8 @@ pub enum Syscall {
         /// Epochs of one window; 0 is one window without end.
         window: u64,
     },
-    /// Takes a region out of the shared part of the machine. Needs `ADMIN`.
+    /// Takes a region out of the shared part of the machine, with the part of the magic buffer that its magic states are of
+    /// all, and the part of the decoders that its qubits are. Needs `ADMIN`, and a shared region without promises.
     CreateRegion {
         /// Machine capability.
         machine: Handle,
@@ -480,7 +484,8 @@ pub enum Reply {
     Applied {
         /// Outcomes in the order the operation writes them.
         outcomes: Vec<bool>,
-        /// Epoch at which the qubits are free again.
+        /// Epoch at which the qubits would be free again on the modelled machine. For accounts: the next operation need
+        /// not wait for it.
         until: u64,
     },
     /// To `FreeQubit`.
@@ -551,7 +556,7 @@ pub enum KernelError {
     #[error("capability is for another kind of object")]
     WrongKind,
     /// The capability lacks rights.
-    #[error("capability lacks rights {0:?}")]
+    #[error("capability lacks rights {0}")]
     Rights(Rights),
     /// The domain's quota would be exceeded.
     #[error("quota exceeded: {0}")]
@@ -559,8 +564,8 @@ pub enum KernelError {
     /// The budget of a machine capability would be exceeded.
     #[error("budget of the capability exceeded: {0}")]
     Budget(Limit),
-    /// The machine does not have that many qubits.
-    #[error("the machine has {available} logical qubits, {requested} were asked for")]
+    /// The machine, or the region, does not have that many qubits.
+    #[error("{requested} logical qubits were asked for, there are {available}")]
     Capacity {
         /// Qubits asked for.
         requested: u32,
@@ -602,7 +607,7 @@ pub enum KernelError {
     Device(String),
 }
 
-/// Event numbering helper type used by [`Syscall::Outcomes`] readers.
+/// An event of one shot of [`Reply::Outcomes`].
 pub fn outcome_bit(bytes_of_shot: &[u8], event: Event) -> bool {
     bytes_of_shot.get(event as usize / 8).is_some_and(|b| b >> (event % 8) & 1 == 1)
 }

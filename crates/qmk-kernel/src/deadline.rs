@@ -3,7 +3,7 @@
 
 use crate::admit::Admitted;
 use crate::frontier::{Class, Frontier};
-use crate::region::{Promise, Region};
+use crate::region::{MAX_ISSUES, Promise, Region};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,7 +73,8 @@ impl Plan {
             stock = stock.saturating_add(region.rate).min(region.buffer).saturating_sub(promise.magic);
             let mut magic = stock.saturating_sub(promise.keep);
             let mut closed = 0u8;
-            loop {
+            let before = plan.starts.len();
+            while plan.starts.len() - before < MAX_ISSUES as usize {
                 let classes = [Class::Plain, Class::Routed, Class::Magic];
                 let open = classes.into_iter().filter(|&c| closed & 1 << c as u8 == 0);
                 let Some(((_, index), class)) = open

@@ -29,6 +29,8 @@ use qmk_hal::Device;
 const TURNS: u64 = 8;
 /// Device steps of a turn that are worth having more turns in an epoch.
 const STEPS: u64 = 1 << 11;
+/// Instructions of the strands that start in one epoch, after which no more do.
+const MAX_STARTED: usize = 1 << 20;
 /// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context that
 /// has had none started goes before all others.
 pub(crate) const PATIENCE: u64 = 1024;
@@ -102,6 +104,8 @@ impl<D: Device> Kernel<D> {
         if let Some(region) = self.regions.get_mut(id) {
             region.running = running;
             region.end_epoch(open);
+            // What is held no longer holds up others.
+            region.changed |= !held.is_empty();
         }
         for strand in held {
             self.at_fence(strand);
@@ -148,15 +152,23 @@ impl<D: Device> Kernel<D> {
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
             let Some(strand) = strand_of(&mut self.objects, id) else { continue };
             let Some(Some(domain)) = self.domains.get_mut(strand.owner as usize) else { continue };
-            let left = domain.magic_left(open.now);
-            let (mut magic, spent, taken) = (left, open.spent, open.route_epochs);
-            let stop = strand.issue(&mut self.device, open, if alone { u32::MAX } else { 1 }, &mut magic);
+            let Some(share) = self.contexts.get_mut(turn.context) else { continue };
+            let (mut magic, spent, taken) = (domain.magic_left(open.now), open.spent, open.route_epochs);
+            let (first, issued) = (strand.charged_in != open.now, strand.issued());
+            let stop = if first && !share.may_issue(open.now) {
+                Stop::Dry
+            } else {
+                strand.issue(&mut self.device, open, if alone { u32::MAX } else { 1 }, &mut magic)
+            };
+            if first && strand.issued() > issued {
+                strand.charged_in = open.now;
+                share.charge_epochs(1);
+            }
             let (spent, taken) = ((open.spent - spent) as u64, open.route_epochs - taken);
             domain.charge_magic(spent);
             if stop == Stop::Dry && at == Some(turn.range.start) {
                 turn.range = skip_unready(seen, turn.range.start + 1..turn.range.end);
             }
-            let Some(share) = self.contexts.get_mut(turn.context) else { continue };
             share.charge(Resource::Magic, spent, rate);
             share.charge(Resource::Routes, taken, routes);
             turn.time = share.times().issue;
@@ -171,17 +183,8 @@ impl<D: Device> Kernel<D> {
         let groups = || running.chunk_by(|a, b| a.context == b.context);
         let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
         let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
-        let mut from = 0;
         for group in groups() {
-            let ready = group.iter().zip(seen.iter().skip(from)).filter(|(_, s)| s.ready_since.is_some());
-            from += group.len();
-            let strands = ready.filter_map(|(r, _)| match self.objects.get(r.id).map(|e| &e.object) {
-                Some(Object::Strand(strand)) => Some(strand),
-                _ => None,
-            });
-            let issued = strands.filter(|s| s.last_issue == open.now).count() as u64;
             if let Some(share) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
-                share.charge_epochs(issued);
                 share.keep_up(latest);
             }
         }
@@ -310,7 +313,7 @@ impl<D: Device> Kernel<D> {
         // The first comes last, to be popped.
         queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
         let longest = queues.values().flatten().map(|(_, r)| r.path.0).fold(0, u32::max);
-        let mut started = Vec::new();
+        let (mut started, mut instructions) = (Vec::new(), 0);
         loop {
             let arrived = |id| match self.object(id) {
                 Object::Strand(strand) => strand.arrived,
@@ -338,9 +341,18 @@ impl<D: Device> Kernel<D> {
                 if !ordinary {
                     share.favoured = now;
                 }
+                let size = self.strand_mut(id).map_or(0, |s| s.image.image.code.len());
                 self.start(id, now);
                 started.push(id);
-            } else if fits_quota && !served {
+                // To start takes time in proportion to the program.
+                instructions += size;
+                if instructions > MAX_STARTED {
+                    if let Some(place) = self.regions.get_mut(region) {
+                        place.changed = true;
+                    }
+                    break;
+                }
+            } else if fits_quota && !served && self.comes_free(region, peak) {
                 break;
             } else {
                 queues.remove(&context);

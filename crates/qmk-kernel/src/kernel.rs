@@ -20,6 +20,8 @@ use qmk_abi::syscall::{Budget, DomainUsage, Limit, ObjectKind, Patch, Quota};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_hal::{Device, DeviceError};
 
+/// Deletions under way that derivations help along.
+const MAX_DELETIONS: usize = 256;
 /// Budgets within budgets.
 const MAX_BUDGET_DEPTH: u32 = 16;
 
@@ -169,6 +171,8 @@ pub struct Kernel<D> {
     pub(crate) turns: usize,
     /// Domains whose spaces are being emptied.
     pub(crate) dying: Vec<u32>,
+    /// Deletions that were begun by a call and are not at their end.
+    pub(crate) deleting: Vec<(u32, Handle, bool)>,
     /// Memory of an epoch, kept for the next.
     pub(crate) seen: Vec<Seen>,
     pub(crate) queue: Vec<Reverse<Turn>>,
@@ -204,6 +208,7 @@ impl<D: Device> Kernel<D> {
             arrivals: 0,
             turns: 0,
             dying: Vec::new(),
+            deleting: Vec::new(),
             seen: Vec::new(),
             queue: Vec::new(),
         };
@@ -512,12 +517,19 @@ impl<D: Device> Kernel<D> {
         // A badge, once set, stays.
         let badge = self.link(parent).map(|l| l.badge).filter(|&b| b != 0).unwrap_or(badge);
         let handle = self.insert(target, object, c.kind, rights, badge, Some(parent));
+        self.help_delete();
         handle.map(Reply::Handle).ok_or(KernelError::NoCapability)
     }
 
     fn delete_call(&mut self, d: u32, target: Handle, itself: bool) -> Result<Reply> {
         self.lookup(d, target)?;
         let (count, more) = self.delete(d, target, itself);
+        let known = self.deleting.iter().position(|&(domain, t, _)| (domain, t) == (d, target));
+        match known {
+            Some(at) if !more => _ = self.deleting.swap_remove(at),
+            None if more && self.deleting.len() < MAX_DELETIONS => self.deleting.push((d, target, itself)),
+            _ => {}
+        }
         Ok(Reply::Deleted { count, more })
     }
 

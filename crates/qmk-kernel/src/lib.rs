@@ -4,13 +4,42 @@
 //! holds capability spaces, admits program images and schedules strands. It has no clock, threads, I/O or randomness
 //! of its own, so the same calls with the same seeds give the same replies.
 //!
-//! Invariants, each carried by `tests/state_machine.rs`:
-//! * a call succeeds only through a capability its caller was given, with the rights it needs;
-//! * a derived capability never has more rights than its source;
-//! * revoking empties the whole derivation subtree, in every domain;
-//! * a stale handle never names a newer object;
-//! * usage equals what is held, and never exceeds a quota or the machine;
-//! * an admitted image never makes the machine fail, except for the stated limit on live magic.
+//! `docs/KERNEL.md` says what it promises and which test carries each promise.
+//!
+//! ```
+//! # use qmk_sim::SimDevice;
+//! use qmk_kernel::abi::image::{Image, Instr, Op, Pauli};
+//! use qmk_kernel::abi::syscall::{Quota, Run};
+//! use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
+//! use qmk_kernel::{Clock, DomainId, Kernel};
+//!
+//! # fn main() -> Result<(), KernelError> {
+//! let (mut kernel, root, machine) = Kernel::boot(SimDevice::default(), 0, Quota::UNLIMITED);
+//! kernel.set_clock(Clock::Lockstep);
+//! let mut handle = |kernel: &mut Kernel<_>, who: DomainId, call| match kernel.syscall(who, call)? {
+//!     Reply::Handle(handle) => Ok::<Handle, KernelError>(handle),
+//!     other => unreachable!("{other:?}"),
+//! };
+//! // A tenant, and what it may use of the machine.
+//! let control = handle(&mut kernel, root, Syscall::CreateDomain { machine, quota: Quota::UNLIMITED })?;
+//! let tenant = kernel.domain_of(root, control).expect("it was just made");
+//! let rights = Rights::all() - Rights::ADMIN;
+//! let derive = Syscall::Derive { source: machine, rights, badge: 1, into: Some(control), budget: None };
+//! let machine = handle(&mut kernel, root, derive)?;
+//! // A coin.
+//! let code = [Op::Alloc(0), Op::Measure(Pauli::X, 0, 0), Op::Free(0)].map(|op| Instr { op, cond: None });
+//! let image = Image { qubits: 1, events: 1, code: code.into(), terms: vec![] };
+//! let image = handle(&mut kernel, tenant, Syscall::Admit { machine, image })?;
+//! let run = Run { shots: 1000, ..Run::default() };
+//! let strand = handle(&mut kernel, tenant, Syscall::Spawn { machine, image, run })?;
+//! while kernel.advance().busy {}
+//! let Reply::Outcomes(shots) = kernel.syscall(tenant, Syscall::Outcomes { strand, first: 0, count: 1000 })? else {
+//!     unreachable!()
+//! };
+//! println!("{} of 1000", shots.iter().filter(|&&shot| shot == 1).count());
+//! # Ok(())
+//! # }
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -6,7 +6,7 @@ use crate::reverse::{Known, Segment, after, inverse};
 use crate::share::Resource;
 use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};
-use qmk_abi::syscall::{Limit, ObjectKind, Patch};
+use qmk_abi::syscall::{Limit, ObjectKind, Patch, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, SpaceId, SpaceSpec};
 
@@ -96,6 +96,7 @@ impl<D: Device> Kernel<D> {
         self.hold(machine_object);
         if let Some(shared) = self.regions.get_mut(0) {
             shared.free -= 1;
+            shared.lent += 1;
         }
         if let Some(domain) = self.domain_mut(d) {
             domain.used.qubits += 1;
@@ -118,8 +119,20 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn holds_up(&self, id: u32) -> bool {
         let Object::Strand(strand) = self.object(id) else { return false };
         let Some(domain) = self.domain(strand.owner) else { return false };
-        let fits_quota = strand.image.peak_qubits <= domain.quota.qubits.saturating_sub(domain.used.qubits);
-        fits_quota && self.epoch.saturating_sub(strand.arrived) >= PATIENCE
+        let peak = strand.image.peak_qubits;
+        let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits);
+        fits_quota && self.epoch.saturating_sub(strand.arrived) >= PATIENCE && self.comes_free(strand.region, peak)
+    }
+
+    /// Whether a region has so many qubits that come free by themselves: those held one by one and those of paused
+    /// strands need not, and no one can be made to wait for them.
+    pub(crate) fn comes_free(&self, region: u32, qubits: u32) -> bool {
+        let Some(place) = self.regions.get(region) else { return false };
+        let paused = place.running.iter().filter_map(|r| match self.object(r.id) {
+            Object::Strand(s) if s.paused && s.state == StrandState::Held => Some(s.image.peak_qubits),
+            _ => None,
+        });
+        qubits <= place.qubits - place.lent - paused.sum::<u32>()
     }
 
     /// Puts a register in use, which is then the last free one.
@@ -183,9 +196,10 @@ impl<D: Device> Kernel<D> {
         let _ = self.perform(qubit.owner, Op::Free(qubit.register));
         if let Some(shared) = self.regions.get_mut(0) {
             shared.free += 1;
-            shared.changed = true;
+            shared.lent -= 1;
         }
         let physical = self.device.physical_qubits(Patch::default()).unwrap_or(1) as u64;
+        self.look_again();
         let mut empty = None;
         if let Some(domain) = self.domain_mut(qubit.owner) {
             domain.used.qubits -= 1;
@@ -291,7 +305,7 @@ impl<D: Device> Kernel<D> {
 
     pub(crate) fn apply(&mut self, d: u32, machine: Handle, op: Op, qubits: &[Handle]) -> Result<Reply> {
         let (machine, _) = self.require(d, machine, ObjectKind::Machine, Rights::USE | op.class())?;
-        if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
+        if matches!(op, Op::Alloc(_) | Op::Free(_)) {
             return argument("this operation has a system call of its own");
         }
         if op.angle().is_some_and(|a| !a.is_finite()) {

@@ -11,6 +11,9 @@ const PROMISES: u64 = 2 * MAX_PROMISED;
 const MAX_PROMISED: u64 = 4096;
 const UNIT: u64 = 1 << 16;
 
+/// Instructions that a region issues in an epoch, and one strand by its plan.
+pub(crate) const MAX_ISSUES: u32 = 1 << 16;
+
 /// A strand that runs or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Running {
@@ -35,11 +38,15 @@ pub(crate) struct Promise {
 pub(crate) struct Region {
     pub(crate) qubits: u32,
     pub(crate) free: u32,
+    /// Those that domains hold one by one.
+    pub(crate) lent: u32,
     pub(crate) routes: u32,
     /// Magic states that come in an epoch, that can be kept, and that there are.
     pub(crate) rate: u32,
     pub(crate) buffer: u32,
     pub(crate) stock: u32,
+    /// Magic states that a strand was refused in the last epoch, and that are being saved up for it.
+    saved: u32,
     /// Patches decoded in an epoch, and patches and epochs that are not decoded yet.
     pub(crate) decoded: u32,
     pub(crate) backlog: u64,
@@ -63,6 +70,8 @@ pub(crate) struct Region {
 pub(crate) struct Open {
     pub(crate) now: u64,
     pub(crate) issued: u32,
+    /// Instructions that may still be issued, so that an epoch takes bounded time.
+    left: u32,
     /// Magic states that are not promised, and those spent.
     magic: u32,
     pub(crate) spent: u32,
@@ -71,6 +80,7 @@ pub(crate) struct Open {
     pub(crate) route_epochs: u64,
     /// What was refused to one is refused to all after it, so that what is short is saved up for whoever is first.
     pub(crate) magic_open: bool,
+    refused: u32,
     pub(crate) routes_open: bool,
     /// Epochs by which decoding is late.
     lag: u32,
@@ -83,10 +93,17 @@ impl Open {
     /// Takes what an operation needs beyond time, if it can be had.
     #[inline]
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
+        if self.left == 0 {
+            return false;
+        }
         if cost.magic == 0 && cost.routes == 0 {
+            self.left -= 1;
             return true;
         }
         if cost.magic > 0 && (!self.magic_open || cost.magic > self.magic) {
+            if self.magic_open {
+                self.refused = cost.magic;
+            }
             self.magic_open = false;
             return false;
         }
@@ -108,7 +125,13 @@ impl Open {
         }
         self.magic -= cost.magic;
         self.spent += cost.magic;
+        self.left -= 1;
         true
+    }
+
+    /// Whether nothing more may be issued at all.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left == 0
     }
 
     /// Takes up to so many magic states.
@@ -134,10 +157,12 @@ impl Region {
         Region {
             qubits,
             free: qubits,
+            lent: 0,
             routes,
             rate,
             buffer,
             stock: 0,
+            saved: 0,
             decoded,
             backlog: 0,
             taken: 0,
@@ -155,10 +180,10 @@ impl Region {
         more <= self.free && (self.promises.is_empty() || self.qubits - self.free + more <= self.decoded)
     }
 
-    /// Magic states that no promise needs.
+    /// Magic states that no promise needs and no strand waits for.
     pub(crate) fn spare_magic(&self) -> u32 {
         let keep = self.promises.front().map_or(0, |p| (p.keep + p.magic).saturating_sub(self.rate));
-        self.stock.saturating_sub(keep)
+        self.stock.saturating_sub(keep).saturating_sub(self.saved)
     }
 
     pub(crate) fn begin_epoch(&mut self, now: u64) -> Open {
@@ -166,7 +191,9 @@ impl Region {
         self.taken -= self.releases.pop_front().unwrap_or(0);
         self.promisable = (self.promisable + UNIT).min(PROMISES * UNIT);
         let live = (self.qubits - self.free) as u64;
-        self.backlog = (self.backlog + live).saturating_sub(self.decoded as u64);
+        // Beyond the longest delay there is, nothing more is remembered.
+        let most = self.decoded as u64 * Cost::MAX_CYCLES as u64;
+        self.backlog = (self.backlog + live).saturating_sub(self.decoded as u64).min(most);
         let late = self.backlog.div_ceil(self.decoded.max(1) as u64);
         let mut promised = Vec::new();
         if !self.promises.is_empty() {
@@ -187,6 +214,8 @@ impl Region {
             routes: self.routes - self.taken,
             route_epochs: 0,
             magic_open: true,
+            refused: 0,
+            left: MAX_ISSUES,
             routes_open: true,
             lag: late.min(Cost::MAX_CYCLES as u64) as u32,
             releases: core::mem::take(&mut self.releases),
@@ -196,6 +225,7 @@ impl Region {
 
     pub(crate) fn end_epoch(&mut self, open: Open) {
         self.stock -= open.spent;
+        self.saved = open.refused;
         self.taken = self.routes - open.routes;
         self.releases = open.releases;
     }

@@ -14,6 +14,9 @@ use qmk_abi::Op;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_hal::{Cost, Device, DeviceError, SpaceId};
 
+/// Instructions that can be taken back.
+const MAX_REVERSIBLE: usize = 1 << 16;
+
 #[derive(Debug)]
 pub(crate) struct Strand {
     pub(crate) owner: u32,
@@ -43,6 +46,8 @@ pub(crate) struct Strand {
     started: u64,
     /// Epoch in which it last issued something.
     pub(crate) last_issue: u64,
+    /// Epoch that was last charged to its context.
+    pub(crate) charged_in: u64,
     /// Epochs and magic states that it still owes for what it took back.
     debt: u64,
     magic_debt: u64,
@@ -127,6 +132,7 @@ impl Strand {
             plan: None,
             started: 0,
             last_issue: 0,
+            charged_in: 0,
             debt: 0,
             magic_debt: 0,
             epochs: 0,
@@ -339,6 +345,10 @@ impl Strand {
             at += 1;
             let Some(instr) = self.image.image.code.get(index as usize) else { continue };
             let cost = device.cost(&instr.op, self.run.patch);
+            if open.is_over() {
+                frontier.fifo.drain(kept..at - 1);
+                break;
+            }
             if cost.magic as u64 > *owner_magic || !open.take(cost) {
                 if let Some(place) = frontier.fifo.get_mut(kept) {
                     *place = index;
@@ -417,6 +427,10 @@ impl Strand {
         let op = self.image.image.code.get(index as usize).map_or(Op::Fence, |i| i.op);
         if is_reversible(&op) {
             if self.reversible.is_empty() {
+                self.reversible_since = open.now;
+            }
+            if self.reversible.len() == MAX_REVERSIBLE {
+                self.reversible.drain(..MAX_REVERSIBLE / 2);
                 self.reversible_since = open.now;
             }
             self.reversible.push(index);
@@ -527,6 +541,10 @@ impl Strand {
             dirty_frees: self.image.dirty_frees,
             fault: self.fault.clone(),
         }
+    }
+
+    pub(crate) fn issued(&self) -> u32 {
+        self.issued
     }
 
     /// Magic states consumed.

@@ -185,6 +185,10 @@ impl<D: Device> Kernel<D> {
 
     /// The schedule of a strand with a deadline, or why there is none.
     fn plan(&mut self, d: u32, image: u32, run: &Run, region: u32, deadline: u64, physical: u64) -> Result<Plan> {
+        let path = self.needs(image, run.patch)?.path;
+        if path as u64 > deadline / run.shots {
+            return late(deadline, "the longest path of all shots takes longer");
+        }
         let heights = self.rank(image, run.patch);
         let (Some(domain), Some(place)) = (self.domain(d), self.regions.get(region)) else {
             return not_now("the region is gone");
@@ -217,7 +221,7 @@ impl<D: Device> Kernel<D> {
             Some(plan) if place.may_promise(plan.rest(0)) => Ok(plan),
             Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
             None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
-            None => late(deadline, "there are not enough magic states or routes, or the program is too long"),
+            None => late(deadline, "a shot takes longer with the magic states and routes there are"),
         }
     }
 
@@ -258,6 +262,13 @@ impl<D: Device> Kernel<D> {
         }
         if let Some(context) = self.contexts.get_mut(context) {
             context.qubits += qubits;
+        }
+    }
+
+    /// Qubits have come free, in a region or of a quota: a waiting strand of any region may have come to fit.
+    pub(crate) fn look_again(&mut self) {
+        for (_, region) in self.regions.iter_mut() {
+            region.changed = true;
         }
     }
 
@@ -302,10 +313,10 @@ impl<D: Device> Kernel<D> {
         let Held { owner, region, context, qubits, physical, promises } = held;
         if let Some(region) = self.regions.get_mut(region) {
             region.free += qubits;
-            region.changed = true;
             region.running.retain(|r| r.id != id);
             region.promise(promises.into_iter(), false);
         }
+        self.look_again();
         if let Some(domain) = self.domain_mut(owner) {
             domain.used.qubits -= qubits;
             domain.used.physical_qubits -= physical;
@@ -321,6 +332,9 @@ impl<D: Device> Kernel<D> {
 impl<D: Device> Kernel<D> {
     pub(crate) fn outcomes(&self, d: u32, handle: Handle, first: u64, count: u32) -> Result<Reply> {
         let (_, strand) = self.strand(d, handle, Rights::READ)?;
+        if first >= strand.run.shots {
+            return argument("the strand has fewer shots than that");
+        }
         let (Some(space), true) = (strand.space, first < strand.shots_done()) else {
             return not_ready("the shot is not finished");
         };
@@ -338,9 +352,8 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn movable(&self, d: u32, handle: Handle) -> Result<u32> {
         let (id, strand) = self.strand(d, handle, Rights::CONTROL)?;
         match strand.state {
-            StrandState::Draining | StrandState::Done | StrandState::Faulted => {
-                not_now("all instructions of the strand have been issued")
-            }
+            StrandState::Faulted => not_now("the strand has faulted"),
+            StrandState::Draining | StrandState::Done => not_now("all instructions of the strand have been issued"),
             _ if strand.run.deadline.is_some() => not_now("a strand with a deadline keeps to its schedule"),
             _ => Ok(id),
         }
@@ -477,8 +490,11 @@ impl<D: Device> Kernel<D> {
         if qubits > shared.free {
             return Err(KernelError::Capacity { requested: qubits, available: shared.free });
         }
-        if routes > shared.routes - shared.taken || magic > shared.rate {
-            return not_ready("the shared region does not have that many routes or magic states to give at present");
+        if routes > shared.routes || magic > shared.rate {
+            return argument("the shared region has fewer routes or magic states than that");
+        }
+        if routes > shared.routes - shared.taken {
+            return not_ready("operations under way use the routes");
         }
         if !shared.promises.is_empty() {
             return not_ready("the shared region has deadlines to keep");

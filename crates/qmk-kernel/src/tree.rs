@@ -48,26 +48,40 @@ impl<D: Device> Kernel<D> {
     /// Deletes capabilities derived from a target, and then itself if asked, at most [`STEP`] of them. Returns their number
     /// and whether any are left.
     pub(crate) fn delete(&mut self, domain: u32, target: Handle, itself: bool) -> (u32, bool) {
-        let mut left = STEP;
+        self.delete_some(domain, target, itself, STEP)
+    }
+
+    /// A derivation takes a deletion that is under way on by more than it may have set it back, so that it ends even if those
+    /// it is about keep deriving.
+    pub(crate) fn help_delete(&mut self) {
+        if let Some(&(domain, target, itself)) = self.deleting.last()
+            && !self.delete_some(domain, target, itself, 2).1
+        {
+            self.deleting.pop();
+        }
+    }
+
+    fn delete_some(&mut self, domain: u32, target: Handle, itself: bool, most: u32) -> (u32, bool) {
+        let mut left = most;
         let at = SlotRef { domain, slot: target.slot };
         // The target's own domain may die of it.
         let exists = |k: &Self| k.domain(domain).is_some_and(|d| d.capabilities.get(target).is_some());
         while exists(self) {
             if !self.bury(&mut left) {
-                return (STEP - left, true);
+                return (most - left, true);
             }
             if exists(self) {
                 match self.descendant(at) {
                     Some(next) if left > 0 => self.remove(next, &mut left),
-                    Some(_) => return (STEP - left, true),
+                    Some(_) => return (most - left, true),
                     None if !itself => break,
                     None if left > 0 => self.remove(at, &mut left),
-                    None => return (STEP - left, true),
+                    None => return (most - left, true),
                 }
             }
         }
         let more = !self.bury(&mut left);
-        (STEP - left, more)
+        (most - left, more)
     }
 
     /// The first of a capability's descendants.
