@@ -85,6 +85,17 @@ pub(crate) struct Entry {
     pub(crate) holds: u32,
 }
 
+impl Slab<Entry> {
+    /// A strand, with other parts of the kernel free to be borrowed.
+    #[inline]
+    pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
+        match self.get_mut(id) {
+            Some(Entry { object: Object::Strand(s), .. }) => Some(s),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Domain {
     pub(crate) capabilities: Space,
@@ -358,10 +369,7 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
-        match self.objects.get_mut(id) {
-            Some(Entry { object: Object::Strand(s), .. }) => Some(s),
-            _ => None,
-        }
+        self.objects.strand_mut(id)
     }
 
     /// Whether a domain has this many slots left.
