@@ -76,6 +76,14 @@ pub(crate) struct Needs {
     pub(crate) heights: Option<Arc<Vec<u32>>>,
 }
 
+impl Needs {
+    /// An instruction that takes more at once than a region with these routes and this buffer ever has.
+    pub(crate) fn unaffordable(&self, routes: u32, buffer: u32) -> Option<u32> {
+        let magic = (self.most_magic.0 > buffer).then_some(self.most_magic.1);
+        magic.or_else(|| (self.most_routes.0 > routes).then_some(self.most_routes.1))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) object: Object,

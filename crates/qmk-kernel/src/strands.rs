@@ -135,12 +135,8 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Quota(Limit::Strands));
         }
         let needs = self.needs(image_object, run.patch)?;
-        let unaffordable = |at| Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
-        if needs.most_magic.0 > buffer {
-            return unaffordable(needs.most_magic.1);
-        }
-        if needs.most_routes.0 > routes {
-            return unaffordable(needs.most_routes.1);
+        if let Some(at) = needs.unaffordable(routes, buffer) {
+            return Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
         }
         if needs.most_magic.0 as u64 > quota.magic {
             return Err(KernelError::Quota(Limit::Magic));
@@ -379,7 +375,7 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Capacity { requested: peak, available });
         }
         let needs = self.needs(image, patch)?;
-        if needs.most_magic.0 > buffer || needs.most_routes.0 > routes {
+        if needs.unaffordable(routes, buffer).is_some() {
             return not_now("the region never has what the strand's instructions need at once");
         }
         if let Some(strand) = self.strand_mut(id) {
@@ -397,7 +393,7 @@ impl<D: Device> Kernel<D> {
         let (image, patch) = (strand.image_object, strand.run.patch);
         let Ok(needs) = self.needs(image, patch) else { return };
         let Some(place) = self.regions.get(to) else { return };
-        if peak > place.qubits || needs.most_magic.0 > place.buffer || needs.most_routes.0 > place.routes {
+        if peak > place.qubits || needs.unaffordable(place.routes, place.buffer).is_some() {
             if let Some(strand) = self.strand_mut(id) {
                 strand.migrate_to = None;
             }
@@ -527,7 +523,7 @@ impl<D: Device> Kernel<D> {
             let Object::Strand(strand) = self.object(id) else { return false };
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
             let needs = self.needs(image, patch);
-            peak > qubits || needs.is_ok_and(|n| n.most_magic.0 > buffer || n.most_routes.0 > routes)
+            peak > qubits || needs.is_ok_and(|n| n.unaffordable(routes, buffer).is_some())
         })
     }
 
