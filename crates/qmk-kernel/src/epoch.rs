@@ -279,11 +279,11 @@ impl<D: Device> Kernel<D> {
                 _ => true,
             }));
         }
+        let now = self.epoch;
         for &id in &ended {
-            self.vacate(id);
-            // What was to be saved at a fence will not be.
-            let checkpoints = self.strand_mut(id).map(|s| core::mem::take(&mut s.checkpoints));
-            checkpoints.into_iter().flatten().for_each(|c| self.fail_checkpoint(c));
+            if let Some(held) = self.strand_mut(id).map(|s| s.held(now)) {
+                self.withdraw(id, held);
+            }
         }
         ended.len() as u32
     }

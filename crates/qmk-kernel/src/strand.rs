@@ -92,6 +92,8 @@ pub(crate) struct Held {
     pub(crate) qubits: u32,
     pub(crate) physical: u64,
     pub(crate) promises: Vec<Promise>,
+    /// Checkpoints that were to be taken at its next fence.
+    pub(crate) checkpoints: Vec<u32>,
 }
 
 /// What a new strand is made of.
@@ -550,6 +552,7 @@ impl Strand {
             qubits: self.image.peak_qubits,
             physical: self.physical,
             promises: self.plan.take().map_or(Vec::new(), |p| p.rest(epochs).to_vec()),
+            checkpoints: core::mem::take(&mut self.checkpoints),
         }
     }
 }
