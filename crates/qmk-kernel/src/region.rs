@@ -270,6 +270,11 @@ impl Region {
         }
     }
 
+    /// Strands that have not ended.
+    pub(crate) fn strands(&self) -> Vec<u32> {
+        self.running.iter().map(|r| r.id).chain(self.waiting.iter().copied()).collect()
+    }
+
     pub(crate) fn enter(&mut self, running: Running) {
         let at = self.running.partition_point(|r| *r < running);
         self.running.insert(at, running);

@@ -506,8 +506,7 @@ impl<D: Device> Kernel<D> {
     /// Whether a strand of a region needs more than this.
     fn is_needed(&mut self, region: u32, qubits: u32, routes: u32, buffer: u32) -> bool {
         let Some(place) = self.regions.get(region) else { return false };
-        let all: Vec<u32> = place.running.iter().map(|r| r.id).chain(place.waiting.iter().copied()).collect();
-        all.into_iter().any(|id| {
+        place.strands().into_iter().any(|id| {
             let Object::Strand(strand) = self.object(id) else { return false };
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
             let needs = self.needs(image, patch);
@@ -526,8 +525,7 @@ impl<D: Device> Kernel<D> {
 
     pub(crate) fn end_region(&mut self, id: u32) {
         let Some(region) = self.regions.get(id) else { return };
-        let all: Vec<u32> = region.running.iter().map(|r| r.id).chain(region.waiting.iter().copied()).collect();
-        for strand in all {
+        for strand in region.strands() {
             self.stop_strand(strand, "its region was taken back");
         }
         for (_, entry) in self.objects.iter_mut() {
