@@ -1,8 +1,12 @@
 //! Worlds to try calls in: a kernel on a watched device, tenants, random operations and programs.
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
+#[path = "../common/checked.rs"]
+pub mod checked;
 #[path = "../common/dice.rs"]
 mod dice;
+#[path = "../common/images.rs"]
+pub mod images;
 pub mod programs;
 pub mod watch;
 
@@ -114,8 +118,13 @@ impl World {
     /// Amplitudes of the state that an interactive space is part of, spaces numbered in order of opening.
     pub fn amplitudes(&self, space: usize) -> Vec<[f64; 2]> {
         let device = self.kernel.device();
-        let state = device.sim.amplitudes(device.interactive()[space]).expect("a small interactive space");
+        let state = device.checked.inner.amplitudes(device.interactive()[space]).expect("a small interactive space");
         state.iter().map(|a| [a.re, a.im]).collect()
+    }
+
+    /// Numbers of open spaces and of saved states of the device.
+    pub fn kept(&self) -> [usize; 2] {
+        self.kernel.device().checked.kept()
     }
 
     pub fn admit(&mut self, t: Tenant, image: &Image) -> Handle {
