@@ -5,7 +5,7 @@ use crate::reverse::Known;
 use crate::strand::Mark;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use qmk_abi::syscall::{Limit, ObjectKind, StrandState};
+use qmk_abi::syscall::{Limit, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, SnapshotId};
 
@@ -89,10 +89,12 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// The strand ended before it came to a fence.
-    pub(crate) fn fail_checkpoint(&mut self, id: u32) {
-        if let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(id) {
-            c.failed = true;
+    /// The strand of these ended before it came to a fence.
+    pub(crate) fn fail_checkpoints(&mut self, ids: Vec<u32>) {
+        for id in ids {
+            if let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(id) {
+                c.failed = true;
+            }
         }
     }
 
@@ -120,7 +122,7 @@ impl<D: Device> Kernel<D> {
                 let (Some(mark), Some(space), true) = (mark, strand.space, strand.arrival == arrival) else {
                     return not_now("the strand is gone");
                 };
-                if !matches!(strand.state, StrandState::Running | StrandState::Held | StrandState::Draining) {
+                if !strand.holds_qubits() {
                     return not_now("the strand has ended; spawn it again");
                 }
                 let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);

@@ -2,7 +2,7 @@
 //! to it. So an accepted deadline is met by construction, whatever else arrives.
 
 use crate::admit::Admitted;
-use crate::frontier::{Class, Frontier};
+use crate::frontier::{Class, Frontier, InFlight};
 use crate::region::{MAX_ISSUES, Promise, Region};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -51,7 +51,7 @@ impl Plan {
     ) -> Option<Plan> {
         let mut frontier = Frontier::new(image, Some(heights), 0, false);
         let mut plan = Plan { starts: Vec::with_capacity(image.image.code.len()), at: 0, length: 0, needs: Vec::new() };
-        let mut in_flight: VecDeque<Vec<u32>> = VecDeque::new();
+        let mut in_flight = InFlight::default();
         let (mut stock, mut taken) = (region.stock, region.taken);
         // Routes that each epoch has left, made as far as needed.
         let mut routes: VecDeque<u32> = VecDeque::new();
@@ -65,10 +65,7 @@ impl Plan {
             }
         };
         for epoch in 0..=within.min(HORIZON) as u32 {
-            if let Some(mut due) = in_flight.pop_front() {
-                due.drain(..).for_each(|index| frontier.complete(image, index));
-                in_flight.push_back(due);
-            }
+            in_flight.land(&mut frontier, image);
             let promise = region.promises.get(epoch as usize).copied().unwrap_or_default();
             stock = stock.saturating_add(region.rate).min(region.buffer).saturating_sub(promise.magic);
             let mut magic = stock.saturating_sub(promise.keep);
@@ -107,17 +104,7 @@ impl Plan {
                 }
                 plan.starts.push((epoch, index));
                 plan.length = plan.length.max(epoch + cost.cycles);
-                let cycles = cost.cycles as usize;
-                if cycles == 0 {
-                    frontier.complete(image, index);
-                } else {
-                    if in_flight.len() < cycles {
-                        in_flight.resize_with(cycles, Vec::new);
-                    }
-                    if let Some(due) = in_flight.get_mut(cycles - 1) {
-                        due.push(index);
-                    }
-                }
+                in_flight.launch(&mut frontier, image, index, cost.cycles as usize);
             }
             if plan.starts.len() == image.image.code.len() {
                 return (plan.length as u64 <= within).then_some(plan);

@@ -73,7 +73,7 @@ impl<D: Device> Kernel<D> {
         seen.clear();
         for r in &running {
             seen.push(Seen { ready_since: None, to_go: 0 });
-            let Some(strand) = strand_of(&mut self.objects, r.id) else { continue };
+            let Some(strand) = self.objects.strand_mut(r.id) else { continue };
             if !strand.issues() {
                 continue;
             }
@@ -94,7 +94,7 @@ impl<D: Device> Kernel<D> {
         self.best_effort(id, &running, &seen, &mut open);
         self.seen = seen;
         for r in &running {
-            if let Some(strand) = strand_of(&mut self.objects, r.id)
+            if let Some(strand) = self.objects.strand_mut(r.id)
                 && strand.issues()
             {
                 strand.end_epoch();
@@ -150,7 +150,7 @@ impl<D: Device> Kernel<D> {
         while let Some(Reverse(mut turn)) = turns.pop() {
             let at = turn.oldest.take().or_else(|| (!turn.range.is_empty()).then_some(turn.range.start));
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
-            let Some(strand) = strand_of(&mut self.objects, id) else { continue };
+            let Some(strand) = self.objects.strand_mut(id) else { continue };
             let Some(Some(domain)) = self.domains.get_mut(strand.owner as usize) else { continue };
             let Some(share) = self.contexts.get_mut(turn.context) else { continue };
             let (mut magic, spent, taken) = (domain.magic_left(open.now), open.spent, open.route_epochs);
@@ -230,7 +230,7 @@ impl<D: Device> Kernel<D> {
             Clock::Lockstep => {
                 let mut turns = 0;
                 for id in draining.into_values().flatten() {
-                    while let Some(strand) = strand_of(&mut self.objects, id)
+                    while let Some(strand) = self.objects.strand_mut(id)
                         && strand.state == StrandState::Draining
                     {
                         strand.drain(&mut self.device, Self::PACE);
@@ -258,7 +258,7 @@ impl<D: Device> Kernel<D> {
             };
             domain.turns = domain.turns.wrapping_add(1);
             let next = domain.turns % strands.len();
-            let Some(strand) = strands.get(next).and_then(|&id| strand_of(&mut self.objects, id)) else { break };
+            let Some(strand) = strands.get(next).and_then(|&id| self.objects.strand_mut(id)) else { break };
             strand.drain(&mut self.device, steps);
             if strand.state != StrandState::Draining {
                 strands.remove(next);
@@ -279,11 +279,11 @@ impl<D: Device> Kernel<D> {
                 _ => true,
             }));
         }
+        let now = self.epoch;
         for &id in &ended {
-            self.vacate(id);
-            // What was to be saved at a fence will not be.
-            let checkpoints = self.strand_mut(id).map(|s| core::mem::take(&mut s.checkpoints));
-            checkpoints.into_iter().flatten().for_each(|c| self.fail_checkpoint(c));
+            if let Some(held) = self.strand_mut(id).map(|s| s.held(now)) {
+                self.withdraw(id, held);
+            }
         }
         ended.len() as u32
     }
@@ -408,16 +408,5 @@ impl Ord for Turn {
 impl PartialOrd for Turn {
     fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
         Some(self.cmp(other))
-    }
-}
-
-/// A strand, while other parts of the kernel are in use.
-fn strand_of(
-    objects: &mut crate::slab::Slab<crate::kernel::Entry>,
-    id: u32,
-) -> Option<&mut alloc::boxed::Box<crate::strand::Strand>> {
-    match objects.get_mut(id).map(|e| &mut e.object) {
-        Some(Object::Strand(strand)) => Some(strand),
-        _ => None,
     }
 }

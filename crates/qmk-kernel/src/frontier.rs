@@ -2,7 +2,7 @@
 
 use crate::admit::Admitted;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -46,6 +46,44 @@ fn queue_mut([plain, routed, magic]: &mut [Ranked; 3], class: Class) -> &mut Ran
         Class::Plain => plain,
         Class::Routed => routed,
         Class::Magic => magic,
+    }
+}
+
+/// Instructions that are under way, by the epoch in which they complete: the next one first.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(VecDeque<Vec<u32>>);
+
+impl InFlight {
+    /// An instruction that completes after so many epochs, at once if they are none.
+    #[inline]
+    pub(crate) fn launch(&mut self, frontier: &mut Frontier, image: &Admitted, index: u32, cycles: usize) {
+        let Some(last) = cycles.checked_sub(1) else { return frontier.complete(image, index) };
+        if self.0.len() < cycles {
+            self.0.resize_with(cycles, Vec::new);
+        }
+        if let Some(due) = self.0.get_mut(last) {
+            due.push(index);
+        }
+    }
+
+    /// Begins an epoch: completes what is due in it.
+    #[inline]
+    pub(crate) fn land(&mut self, frontier: &mut Frontier, image: &Admitted) {
+        if let Some(mut due) = self.0.pop_front() {
+            due.drain(..).for_each(|index| frontier.complete(image, index));
+            // Its memory is used again.
+            self.0.push_back(due);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flatten().copied()
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        for due in &mut self.0 {
+            due.retain(|&index| keep(index));
+        }
     }
 }
 

@@ -76,6 +76,14 @@ pub(crate) struct Needs {
     pub(crate) heights: Option<Arc<Vec<u32>>>,
 }
 
+impl Needs {
+    /// An instruction that takes more at once than a region with these routes and this buffer ever has.
+    pub(crate) fn unaffordable(&self, routes: u32, buffer: u32) -> Option<u32> {
+        let magic = (self.most_magic.0 > buffer).then_some(self.most_magic.1);
+        magic.or_else(|| (self.most_routes.0 > routes).then_some(self.most_routes.1))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) object: Object,
@@ -83,6 +91,17 @@ pub(crate) struct Entry {
     pub(crate) references: u32,
     /// Objects that need it.
     pub(crate) holds: u32,
+}
+
+impl Slab<Entry> {
+    /// A strand, with other parts of the kernel free to be borrowed.
+    #[inline]
+    pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
+        match self.get_mut(id) {
+            Some(Entry { object: Object::Strand(s), .. }) => Some(s),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -358,10 +377,7 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
-        match self.objects.get_mut(id) {
-            Some(Entry { object: Object::Strand(s), .. }) => Some(s),
-            _ => None,
-        }
+        self.objects.strand_mut(id)
     }
 
     /// Whether a domain has this many slots left.

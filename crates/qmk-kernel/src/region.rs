@@ -55,6 +55,8 @@ pub(crate) struct Region {
     pub(crate) releases: VecDeque<u32>,
     /// Promises of the epochs to come, the next one first.
     pub(crate) promises: VecDeque<Promise>,
+    /// The rate by which it was worked out what must be kept for them.
+    kept_by: u32,
     /// What may still be promised, in parts of [`UNIT`] of half an epoch.
     promisable: u64,
     /// Strands that have not started, in order of arrival.
@@ -168,6 +170,7 @@ impl Region {
             taken: 0,
             releases: VecDeque::new(),
             promises: VecDeque::new(),
+            kept_by: rate,
             promisable: PROMISES * UNIT,
             waiting: Vec::new(),
             running: Vec::new(),
@@ -248,6 +251,10 @@ impl Region {
 
     /// Adds promises, or takes them back; works out what must be kept for them.
     pub(crate) fn promise(&mut self, promises: impl ExactSizeIterator<Item = Promise>, keep: bool) {
+        // Most strands promise nothing, and promises reach far.
+        if promises.len() == 0 && self.kept_by == self.rate {
+            return;
+        }
         if keep && self.promises.len() < promises.len() {
             self.promises.resize(promises.len(), Promise::default());
         }
@@ -263,11 +270,17 @@ impl Region {
         while self.promises.back().is_some_and(|p| p.magic == 0 && p.routes == 0) {
             self.promises.pop_back();
         }
+        self.kept_by = self.rate;
         let mut keep = 0u32;
         for promise in self.promises.iter_mut().rev() {
             promise.keep = keep;
             keep = (keep + promise.magic).saturating_sub(self.rate);
         }
+    }
+
+    /// Strands that have not ended.
+    pub(crate) fn strands(&self) -> Vec<u32> {
+        self.running.iter().map(|r| r.id).chain(self.waiting.iter().copied()).collect()
     }
 
     pub(crate) fn enter(&mut self, running: Running) {

@@ -8,8 +8,7 @@ use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 /// Whether an operation has an inverse.
 #[inline]
 pub(crate) fn is_reversible(op: &Op) -> bool {
-    use Op::*;
-    !matches!(op, Alloc(_) | Free(_) | Reset(_) | Measure(..) | MeasureAngle(..) | MeasureBell(..) | InjectT(_))
+    inverse(op).is_some()
 }
 
 /// The operation that undoes a unitary one; `None` if `op` is irreversible.
@@ -73,9 +72,8 @@ impl Segment {
             self.history.drain(..Self::MAX / 2);
             self.start = self.start.saturating_sub(Self::MAX / 2);
         }
-        let reversible = inverse(&op).is_some();
         self.history.push(op);
-        if !reversible {
+        if !is_reversible(&op) {
             self.start = self.history.len();
         }
     }
@@ -109,13 +107,13 @@ impl Segment {
 
     /// Operations after the last irreversible one on `q`, newest first.
     fn since(&self, q: Qubit) -> impl Iterator<Item = &Op> {
-        self.history.iter().rev().take_while(move |op| inverse(op).is_some() || op.qubits().all(|r| r != q))
+        self.history.iter().rev().take_while(move |op| is_reversible(op) || op.qubits().all(|r| r != q))
     }
 
     /// What is known of `q` at its origin, the state that [`Segment::uncompute`] brings it back to: that after the last
     /// irreversible operation on it, or at the beginning of the history.
     pub(crate) fn origin(&self, q: Qubit) -> Known {
-        let last = self.history.iter().rev().find(|op| inverse(op).is_none() && op.qubits().any(|r| r == q));
+        let last = self.history.iter().rev().find(|op| !is_reversible(op) && op.qubits().any(|r| r == q));
         // Operands of an irreversible operation all fare alike, whatever they were.
         last.map_or(Known::Unknown, |op| after(op, &[Known::Unknown; 3])[0])
     }

@@ -2,10 +2,9 @@
 
 use crate::admit::Admitted;
 use crate::deadline::Plan;
-use crate::frontier::{Class, Frontier};
+use crate::frontier::{Class, Frontier, InFlight};
 use crate::region::{Open, Promise, Running};
 use crate::reverse::is_reversible;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,8 +59,7 @@ pub(crate) struct Strand {
     peak_active: u32,
     fault: Option<(u32, String)>,
     frontier: Option<Frontier>,
-    /// Completions of the epochs to come, the next one first.
-    in_flight: VecDeque<Vec<u32>>,
+    in_flight: InFlight,
     /// Unitary instructions issued since the last irreversible one, and when the first of them was.
     reversible: Vec<u32>,
     reversible_since: u64,
@@ -94,6 +92,8 @@ pub(crate) struct Held {
     pub(crate) qubits: u32,
     pub(crate) physical: u64,
     pub(crate) promises: Vec<Promise>,
+    /// Checkpoints that were to be taken at its next fence.
+    pub(crate) checkpoints: Vec<u32>,
 }
 
 /// What a new strand is made of.
@@ -143,7 +143,7 @@ impl Strand {
             peak_active: 0,
             fault: None,
             frontier: None,
-            in_flight: VecDeque::new(),
+            in_flight: InFlight::default(),
             reversible: Vec::new(),
             reversible_since: 0,
         }
@@ -239,7 +239,7 @@ impl Strand {
     /// Takes up what it did at `mark`.
     pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
         self.frontier = Some(Frontier::new(&self.image, heights, mark.segment, self.holds()));
-        self.in_flight.clear();
+        self.in_flight = InFlight::default();
         self.reversible.clear();
         (self.debt, self.magic_debt) = (0, 0);
         self.shots_done = 0;
@@ -257,10 +257,7 @@ impl Strand {
         if self.debt > 0 {
             self.debt -= 1;
         } else if let Some(frontier) = &mut self.frontier {
-            if let Some(mut due) = self.in_flight.pop_front() {
-                due.drain(..).for_each(|index| frontier.complete(&self.image, index));
-                self.in_flight.push_back(due);
-            }
+            self.in_flight.land(frontier, &self.image);
             if frontier.held_at(&self.image).is_some() {
                 self.state = StrandState::Held;
             }
@@ -438,16 +435,7 @@ impl Strand {
             self.reversible.clear();
         }
         let cycles = open.cycles(cost, || op.writes().next().is_some());
-        if cycles == 0 {
-            frontier.complete(&self.image, index);
-        } else {
-            if self.in_flight.len() < cycles {
-                self.in_flight.resize_with(cycles, Vec::new);
-            }
-            if let Some(due) = self.in_flight.get_mut(cycles - 1) {
-                due.push(index);
-            }
-        }
+        self.in_flight.launch(frontier, &self.image, index, cycles);
         true
     }
 
@@ -474,13 +462,11 @@ impl Strand {
             }
         }
         self.reversible.clear();
-        let mut flying: Vec<u32> = self.in_flight.iter().flatten().copied().collect();
+        let mut flying: Vec<u32> = self.in_flight.iter().collect();
         flying.sort_unstable();
         let mut taken = undone.clone();
         taken.sort_unstable();
-        for due in &mut self.in_flight {
-            due.retain(|index| taken.binary_search(index).is_err());
-        }
+        self.in_flight.retain(|index| taken.binary_search(&index).is_err());
         frontier.take_back(&self.image, &undone, &flying);
         if !undone.is_empty() {
             // To wait at a fence is nothing to undo.
@@ -566,6 +552,7 @@ impl Strand {
             qubits: self.image.peak_qubits,
             physical: self.physical,
             promises: self.plan.take().map_or(Vec::new(), |p| p.rest(epochs).to_vec()),
+            checkpoints: core::mem::take(&mut self.checkpoints),
         }
     }
 }

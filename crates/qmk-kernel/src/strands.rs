@@ -135,12 +135,8 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Quota(Limit::Strands));
         }
         let needs = self.needs(image_object, run.patch)?;
-        let unaffordable = |at| Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
-        if needs.most_magic.0 > buffer {
-            return unaffordable(needs.most_magic.1);
-        }
-        if needs.most_routes.0 > routes {
-            return unaffordable(needs.most_routes.1);
+        if let Some(at) = needs.unaffordable(routes, buffer) {
+            return Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
         }
         if needs.most_magic.0 as u64 > quota.magic {
             return Err(KernelError::Quota(Limit::Magic));
@@ -300,31 +296,31 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Gives back what a strand holds of the machine, which it does from its start to its end.
-    pub(crate) fn vacate(&mut self, id: u32) {
-        let now = self.epoch;
-        let held = self.strand_mut(id).map(|s| s.held(now));
-        if let Some(held) = held {
-            self.give_back(id, held);
-        }
-    }
-
-    fn give_back(&mut self, id: u32, held: Held) {
-        let Held { owner, region, context, qubits, physical, promises } = held;
-        if let Some(region) = self.regions.get_mut(region) {
+    /// Takes a strand that ends out of its region. What it holds of the machine, which it does from its start, is given back,
+    /// and what was to be saved at a fence will not be.
+    pub(crate) fn withdraw(&mut self, id: u32, held: Held) {
+        let Held { owner, region, context, qubits, physical, promises, checkpoints } = held;
+        self.fail_checkpoints(checkpoints);
+        let Some(region) = self.regions.get_mut(region) else { return };
+        // One that failed holds its qubits until the epoch is over, so that its state does not tell.
+        if let Some(at) = region.running.iter().position(|r| r.id == id) {
+            region.running.remove(at);
             region.free += qubits;
-            region.running.retain(|r| r.id != id);
             region.promise(promises.into_iter(), false);
+            self.look_again();
+            if let Some(domain) = self.domain_mut(owner) {
+                domain.used.qubits -= qubits;
+                domain.used.physical_qubits -= physical;
+            }
+            if let Some(context) = self.contexts.get_mut(context) {
+                context.qubits -= qubits;
+            }
+            self.leave(context);
+        } else if let Some(at) = region.waiting.iter().position(|&s| s == id) {
+            region.waiting.remove(at);
+            region.changed = true;
+            self.leave(context);
         }
-        self.look_again();
-        if let Some(domain) = self.domain_mut(owner) {
-            domain.used.qubits -= qubits;
-            domain.used.physical_qubits -= physical;
-        }
-        if let Some(context) = self.contexts.get_mut(context) {
-            context.qubits -= qubits;
-        }
-        self.leave(context);
     }
 }
 
@@ -379,7 +375,7 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Capacity { requested: peak, available });
         }
         let needs = self.needs(image, patch)?;
-        if needs.most_magic.0 > buffer || needs.most_routes.0 > routes {
+        if needs.unaffordable(routes, buffer).is_some() {
             return not_now("the region never has what the strand's instructions need at once");
         }
         if let Some(strand) = self.strand_mut(id) {
@@ -397,7 +393,7 @@ impl<D: Device> Kernel<D> {
         let (image, patch) = (strand.image_object, strand.run.patch);
         let Ok(needs) = self.needs(image, patch) else { return };
         let Some(place) = self.regions.get(to) else { return };
-        if peak > place.qubits || needs.most_magic.0 > place.buffer || needs.most_routes.0 > place.routes {
+        if peak > place.qubits || needs.unaffordable(place.routes, place.buffer).is_some() {
             if let Some(strand) = self.strand_mut(id) {
                 strand.migrate_to = None;
             }
@@ -445,23 +441,11 @@ impl<D: Device> Kernel<D> {
     /// Forgets a strand that no one names any more.
     pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
         let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
-        let (space, region, context, peak) = (strand.space, strand.region, strand.context, strand.image.peak_qubits);
-        let checkpoints = strand.checkpoints.clone();
-        if strand.holds_qubits() || self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
-            let held = strand.held(self.epoch);
-            self.give_back(id, held);
-        } else if let Some(region) = self.regions.get_mut(region)
-            && let Some(at) = region.waiting.iter().position(|&s| s == id)
-        {
-            region.waiting.remove(at);
-            region.changed = true;
-            self.leave(context);
-        }
+        let (space, peak) = (strand.space, strand.image.peak_qubits);
+        let held = strand.held(self.epoch);
+        self.withdraw(id, held);
         if let Some(space) = space {
             self.device.close(space);
-        }
-        for checkpoint in checkpoints {
-            self.fail_checkpoint(checkpoint);
         }
         if let Some(domain) = self.domain_mut(owner) {
             domain.used.strands -= 1;
@@ -522,41 +506,26 @@ impl<D: Device> Kernel<D> {
     /// Whether a strand of a region needs more than this.
     fn is_needed(&mut self, region: u32, qubits: u32, routes: u32, buffer: u32) -> bool {
         let Some(place) = self.regions.get(region) else { return false };
-        let all: Vec<u32> = place.running.iter().map(|r| r.id).chain(place.waiting.iter().copied()).collect();
-        all.into_iter().any(|id| {
+        place.strands().into_iter().any(|id| {
             let Object::Strand(strand) = self.object(id) else { return false };
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
             let needs = self.needs(image, patch);
-            peak > qubits || needs.is_ok_and(|n| n.most_magic.0 > buffer || n.most_routes.0 > routes)
+            peak > qubits || needs.is_ok_and(|n| n.unaffordable(routes, buffer).is_some())
         })
     }
 
     /// Ends a strand with a fault.
-    pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
+    fn stop_strand(&mut self, id: u32, why: &str) {
+        let now = self.epoch;
         let Some(strand) = self.strand_mut(id) else { return };
-        let (region, context) = (strand.region, strand.context);
-        let checkpoints = core::mem::take(&mut strand.checkpoints);
-        // One that failed holds its qubits until the epoch is over.
-        if self.regions.get(region).is_some_and(|r| r.running.iter().any(|r| r.id == id)) {
-            self.vacate(id);
-        } else if let Some(region) = self.regions.get_mut(region)
-            && let Some(at) = region.waiting.iter().position(|&s| s == id)
-        {
-            region.waiting.remove(at);
-            self.leave(context);
-        }
-        if let Some(strand) = self.strand_mut(id) {
-            strand.fault(0, why.to_string());
-        }
-        for checkpoint in checkpoints {
-            self.fail_checkpoint(checkpoint);
-        }
+        let held = strand.held(now);
+        strand.fault(0, why.to_string());
+        self.withdraw(id, held);
     }
 
     pub(crate) fn end_region(&mut self, id: u32) {
         let Some(region) = self.regions.get(id) else { return };
-        let all: Vec<u32> = region.running.iter().map(|r| r.id).chain(region.waiting.iter().copied()).collect();
-        for strand in all {
+        for strand in region.strands() {
             self.stop_strand(strand, "its region was taken back");
         }
         for (_, entry) in self.objects.iter_mut() {

@@ -5,13 +5,16 @@
 
 #[path = "common/channel_model.rs"]
 mod channel_model;
+#[path = "common/dice.rs"]
+mod dice;
 #[path = "common/lab.rs"]
 mod lab;
 #[path = "common/pairs.rs"]
 mod pairs;
 
 use channel_model::{Step, Thing, World};
-use lab::{Dice, Lab, Tenant, chi_square};
+use dice::Dice;
+use lab::{Lab, Tenant, chi_square};
 use qmk_kernel::abi::image::{Clifford1, Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelInfo, ChannelState, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};

@@ -85,7 +85,7 @@ fn programs_that_go_back_measure_the_same() {
                 *epoch = now;
             }
             let ready = all.iter().filter(|(_, epoch)| epoch.is_some()).count();
-            assert_eq!(world.probe.snapshots.get() as usize, ready);
+            assert_eq!(world.kept()[1], ready);
             if !all.is_empty() && left > 0 && dice.one_in(5) {
                 let (handle, epoch) = dice.pick(&all);
                 if epoch.is_some() {
@@ -126,7 +126,7 @@ fn programs_that_go_back_measure_the_same() {
         world.finish(me, again);
         assert_eq!(world.outcomes(me, again), got, "case {case}");
         all.iter().for_each(|(handle, _)| world.delete(me.id, *handle));
-        assert_eq!((world.probe.snapshots.get(), world.usage(me.id).checkpoints), (0, 0));
+        assert_eq!((world.kept()[1], world.usage(me.id).checkpoints), (0, 0));
     }
     assert!(restored > 400 && twice > 80 && rolled > 200 && failed > 100, "{restored} {twice} {rolled} {failed}");
 }
@@ -213,7 +213,7 @@ fn checkpoints_and_strands_go_in_any_order() {
     world.delete(me.id, points[1]);
     assert_eq!(world.usage(me.id).checkpoints, 0);
     assert_eq!(world.finish(me, strand).state, StrandState::Done);
-    assert_eq!(world.probe.snapshots.get(), 0);
+    assert_eq!(world.kept()[1], 0);
     is_state(checkpoint(&mut world, me, Some(strand)));
     world.delete(me.id, strand);
 

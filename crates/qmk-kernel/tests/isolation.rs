@@ -4,8 +4,9 @@
 mod common;
 
 use common::checked::{Checked, small};
+use common::dice::Dice;
 use common::images::valid_image;
-use common::{Dice, runner};
+use common::runner;
 use proptest::prelude::*;
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Op, Pauli};
 use qmk_kernel::abi::syscall::{ObjectKind, Quota, Run};
@@ -95,7 +96,7 @@ impl World {
         let held = self.kernel.capabilities(me);
         let of = |dice: &mut Dice, kind| {
             let all: Vec<Handle> = held.iter().filter(|(_, k, _)| *k == kind).map(|(h, ..)| *h).collect();
-            if all.is_empty() || dice.one_in(20) { NOTHING } else { dice.of(&all) }
+            if all.is_empty() || dice.one_in(20) { NOTHING } else { dice.pick(&all) }
         };
         let machine = held.first().map_or(NOTHING, |(h, ..)| *h);
         let (strand, qubit) = (of(&mut dice, ObjectKind::Strand), of(&mut dice, ObjectKind::Qubit));
@@ -105,7 +106,7 @@ impl World {
         // What can be done to strands of the shared region depends on how far they are.
         let kinds = if place == Place::Shared { 10 } else { 18 };
         match dice.below(kinds) {
-            0 | 1 => Syscall::Admit { machine, image: dice.of(&self.images) },
+            0 | 1 => Syscall::Admit { machine, image: dice.pick(&self.images) },
             2 | 3 => {
                 let run = Run {
                     shots: 1 + dice.below(6) as u64,
@@ -124,7 +125,7 @@ impl World {
             }
             4 => Syscall::TakeQubit { machine },
             5..=7 => {
-                let pauli = dice.of(&[Pauli::X, Pauli::Y, Pauli::Z]);
+                let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
                 // Those without magic states: the stock of the shared region is everyone's.
                 let ops = [
                     Op::Clifford1(Clifford1::H, 0),
@@ -135,7 +136,7 @@ impl World {
                     Op::MeasureBell(0, 1, 0, 1),
                     Op::Reset(0),
                 ];
-                let op = if place == Place::Any && dice.one_in(4) { Op::T(0) } else { dice.of(&ops) };
+                let op = if place == Place::Any && dice.one_in(4) { Op::T(0) } else { dice.pick(&ops) };
                 Syscall::Apply { machine, op, qubits: vec![qubit, of(&mut dice, ObjectKind::Qubit)] }
             }
             8 => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },

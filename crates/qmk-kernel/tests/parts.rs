@@ -6,6 +6,7 @@ use qmk_kernel::abi::image::{Clifford1, Image, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_sim::SimConfig;
+use support::images::peak;
 use support::programs::program;
 use support::{Dice, Tenant, World, ample, image};
 
@@ -156,19 +157,6 @@ fn strands_move_between_regions() {
         assert_eq!(shared(&mut world, me), 20);
     }
     assert!(moves > 500 && waits > 500, "{moves} {waits}");
-}
-
-fn peak(image: &Image) -> u32 {
-    let (mut live, mut most) = (0u32, 0);
-    for i in &image.code {
-        live = match i.op {
-            Op::Alloc(_) => live + 1,
-            Op::Free(_) => live - 1,
-            _ => live,
-        };
-        most = most.max(live);
-    }
-    most
 }
 
 #[test]
@@ -467,7 +455,7 @@ fn budgets_hold_through_nested_derivations() {
         let handles: Vec<Handle> = roots.iter().flatten().map(|r| r.handle).collect();
         handles.into_iter().for_each(|h| world.delete(me.id, h));
         let used = world.usage(me.id);
-        assert_eq!((used.strands, used.qubits, world.kernel.device().programs()), (0, 1, 1));
+        assert_eq!((used.strands, used.qubits, world.kept()[0]), (0, 1, 1));
     }
     assert!(fine > 500 && refused > 500 && deleted > 100, "{fine} {refused} {deleted}");
 }
@@ -507,5 +495,5 @@ fn deleting_a_session_takes_all_of_it() {
     assert_eq!(after, qmk_kernel::abi::syscall::DomainUsage { magic, total_magic, epochs, ..before });
     assert!(total_magic > 0);
     assert_eq!(world.call(id, Syscall::Usage), Err(KernelError::NoCapability));
-    assert_eq!((shared(&mut world, me), world.kernel.device().programs(), world.probe.snapshots.get()), (30, 0, 0));
+    assert_eq!((shared(&mut world, me), world.kept()), (30, [0, 0]));
 }

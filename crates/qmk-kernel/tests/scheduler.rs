@@ -501,6 +501,50 @@ fn a_large_program_is_not_overtaken_for_ever() {
     assert!(status.waited <= PATIENCE + 60 + 1, "{status:?}");
 }
 
+/// Qubits that are held one by one need not come free, so no one else is made to wait for them.
+#[test]
+fn who_waits_for_qubits_that_are_held_holds_up_no_one() {
+    let mut w = World::new(Size { qubits: 8, decoded: 8, ..AMPLE });
+    let (holder, large, small) = (w.tenant(Quota::UNLIMITED), w.tenant(Quota::UNLIMITED), w.tenant(Quota::UNLIMITED));
+    let (domain, machine) = w.tenants[holder];
+    w.handle(domain, Syscall::TakeQubit { machine });
+    let [whole, one] = [chain(8, 1, Op::T), chain(1, 1, Op::T)].map(|i| [w.admit(large, &i), w.admit(small, &i)]);
+    let waiting = w.run(large, whole[0], 0);
+    w.advance(PATIENCE + 100);
+    let strand = w.run(small, one[1], 0);
+    w.advance(20);
+    assert!(w.is_done(small, strand));
+    assert_eq!(w.status(large, waiting).state, StrandState::Waiting);
+}
+
+/// What a domain frees in one region makes room in its quota for what waits in another.
+#[test]
+fn a_quota_that_comes_free_anywhere_lets_strands_start() {
+    let mut w = World::new(Size { qubits: 8, decoded: 8, ..AMPLE });
+    let tenant = w.tenant(Quota { qubits: 4, ..Quota::UNLIMITED });
+    let (domain, machine) = w.tenants[tenant];
+    let (root, own) = (w.root, w.machine);
+    let region = w.handle(root, Syscall::CreateRegion { machine: own, qubits: 4, routes: 2, magic: 1 });
+    let held: Vec<Handle> = (0..4).map(|_| w.handle(domain, Syscall::TakeQubit { machine })).collect();
+    let image = w.admit(tenant, &chain(4, 1, |q| Op::Clifford1(Clifford1::H, q)));
+    let Ok(Reply::Capability { .. }) = w.kernel.syscall(root, Syscall::Inspect { target: region }) else { panic!() };
+    let control = w
+        .kernel
+        .capabilities(root)
+        .into_iter()
+        .find_map(|(h, ..)| (w.kernel.domain_of(root, h) == Some(domain)).then_some(h));
+    let derive = Syscall::Derive { source: region, rights: Rights::USE, badge: 0, into: control, budget: None };
+    let region = w.handle(root, derive);
+    let strand = w.spawn(tenant, image, Run { region: Some(region), ..Run::default() }).unwrap();
+    w.advance(10);
+    assert_eq!(w.status(tenant, strand).state, StrandState::Waiting);
+    for qubit in held {
+        w.kernel.syscall(domain, Syscall::FreeQubit { qubit, uncompute: None }).unwrap();
+    }
+    w.advance(10);
+    assert!(w.is_done(tenant, strand));
+}
+
 #[test]
 fn low_priority_waits_long_but_not_for_ever() {
     let mut w = World::new(Size { qubits: 2, decoded: 2, ..AMPLE });

@@ -3,9 +3,10 @@
 mod common;
 
 use common::checked::{Checked, small};
+use common::dice::Dice;
 use common::images::{admissible, any_image, valid_image};
 use common::model::{Count, Model, Verdict};
-use common::{Dice, runner};
+use common::runner;
 use proptest::prelude::*;
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, Code, ObjectKind, Patch, Quota, Run, StrandState};
@@ -184,7 +185,7 @@ impl World {
     /// A handle, mostly one that the caller holds for an object of this kind.
     fn handle(&self, me: DomainId, dice: &mut Dice, kind: ObjectKind) -> Handle {
         let model = &self.model;
-        let any = |list: Vec<Handle>, dice: &mut Dice| if list.is_empty() { NOTHING } else { dice.of(&list) };
+        let any = |list: Vec<Handle>, dice: &mut Dice| if list.is_empty() { NOTHING } else { dice.pick(&list) };
         match dice.below(24) {
             0 => any(model.held(me), dice),
             1 => any(self.domains.iter().filter(|d| **d != me).flat_map(|d| model.held(*d)).collect(), dice),
@@ -213,12 +214,12 @@ impl World {
             1 | 2 => strand,
             // What a domain has been given is seldom lost, or little happens.
             0 | 1.. if held.is_empty() => machine,
-            0 => dice.of(&held),
+            0 => dice.pick(&held),
             _ => held[held.len() - 1 - dice.below(held.len().div_ceil(2))],
         };
         match what {
             What::Advance => unreachable!("not a call"),
-            What::CreateDomain => Syscall::CreateDomain { machine, quota: dice.of(&[LARGE, SMALL]) },
+            What::CreateDomain => Syscall::CreateDomain { machine, quota: dice.pick(&[LARGE, SMALL]) },
             What::CreateContext => {
                 let (weight, window) = (1 + number(dice, 3), number(dice, 40) as u64);
                 let epochs = if window == 0 { u64::MAX } else { 1 + number(dice, 40) as u64 };
@@ -233,7 +234,7 @@ impl World {
             What::Derive => {
                 let kinds = [K::Machine, K::Machine, K::Domain, K::Image, K::Strand, K::Qubit, K::Context];
                 let kinds = [&kinds[..], &[K::Region, K::Region, K::Endpoint, K::Checkpoint]].concat();
-                let kind = dice.of(&kinds);
+                let kind = dice.pick(&kinds);
                 let source = self.handle(me, dice, kind);
                 // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
                 let held = match self.model.kernel.syscall(me, Syscall::Inspect { target: source }) {
@@ -258,7 +259,7 @@ impl World {
             What::Revoke => Syscall::Revoke { target: own(dice) },
             What::Delete => Syscall::Delete { target: own(dice) },
             What::Inspect => Syscall::Inspect { target: own(dice) },
-            What::Admit => Syscall::Admit { machine, image: dice.of(&self.images) },
+            What::Admit => Syscall::Admit { machine, image: dice.pick(&self.images) },
             What::Spawn => {
                 let image = self.handle(me, dice, K::Image);
                 // So many that no device takes them; those of a program without events cost it nothing to take.
@@ -269,11 +270,11 @@ impl World {
                     _ => number(dice, 150) as u64 * shots.max(1),
                 });
                 let codes = [Code::Surface, Code::BaconShor, Code::Shyps, Code::Floquet];
-                let patch = Patch { code: dice.of(&codes), distance: dice.of(&[3, 3, 5, 8, 9]) };
+                let patch = Patch { code: dice.pick(&codes), distance: dice.pick(&[3, 3, 5, 8, 9]) };
                 let run = Run {
                     shots,
                     seed: dice.below(1 << 20) as u64,
-                    priority: dice.of(&[0, 0, 1, -1]),
+                    priority: dice.pick(&[0, 0, 1, -1]),
                     deadline,
                     context: maybe(self, dice, K::Context),
                     region: maybe(self, dice, K::Region),
@@ -292,7 +293,7 @@ impl World {
             What::TakeQubit => Syscall::TakeQubit { machine },
             What::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },
             What::Apply => {
-                let pauli = dice.of(&[Pauli::X, Pauli::Y, Pauli::Z]);
+                let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
                 let ops = [
                     Op::Clifford1(Clifford1::H, 0),
                     Op::Clifford2(Clifford2::Cnot, 0, 1),
@@ -304,7 +305,7 @@ impl World {
                     Op::Reset(0),
                     Op::InjectT(0),
                     Op::TeleportCnot(0, 1),
-                    Op::Rotate(pauli, 0, dice.of(&[0.3, 0.3, f64::NAN])),
+                    Op::Rotate(pauli, 0, dice.pick(&[0.3, 0.3, f64::NAN])),
                     Op::Toffoli(0, 1, 2),
                     Op::Measure(pauli, 0, 5),
                     Op::MeasureBell(0, 1, 0, 0),
@@ -313,11 +314,11 @@ impl World {
                     Op::Free(0),
                     Op::Fence,
                 ];
-                let op = dice.of(&ops);
+                let op = dice.pick(&ops);
                 Syscall::Apply { machine, op, qubits: (0..3).map(|_| self.handle(me, dice, K::Qubit)).collect() }
             }
             What::Offer => {
-                let fidelity = dice.of(&[0.9, 0.9, 0.95, 0.96, 0.99, 1.0, 0.2, f64::NAN]);
+                let fidelity = dice.pick(&[0.9, 0.9, 0.95, 0.96, 0.99, 1.0, 0.2, f64::NAN]);
                 Syscall::Offer { machine, qubit, to: self.handle(me, dice, K::Domain), fidelity }
             }
             What::Accept => Syscall::Accept { machine, endpoint, qubit },

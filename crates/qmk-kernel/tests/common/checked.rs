@@ -1,5 +1,7 @@
-//! A device that trusts no one: it checks that each instruction is issued once and after all it depends on, that it is taken
-//! back before what it depends on is, and that registers and spaces are in use when they are named.
+//! A device that trusts no one: it checks that each instruction is issued once net of undos and after all it depends on, that
+//! it is taken back before what it depends on is, that programs are saved at fences only, and that registers and spaces are in
+//! use when they are named.
+#![allow(unreachable_pub, missing_docs, dead_code)]
 
 use qmk_kernel::abi::image::{Image, Instr, Op, Qubit};
 use qmk_kernel::abi::syscall::Patch;
@@ -19,7 +21,7 @@ struct Space {
 
 #[derive(Debug)]
 pub struct Checked {
-    inner: SimDevice,
+    pub inner: SimDevice,
     spaces: BTreeMap<SpaceId, Space>,
     saved: BTreeMap<SnapshotId, (SpaceId, Space)>,
     /// Steps, and events of the program.
@@ -141,6 +143,11 @@ impl Device for Checked {
 
     fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
         let snapshot = self.inner.snapshot(space)?;
+        let Space { image, issued, .. } = &self.spaces[&space];
+        if !image.code.is_empty() {
+            let next = issued.iter().position(|i| !i).expect("something is left to be issued");
+            assert!(issued[next..].iter().all(|i| !i) && image.code[next].op == Op::Fence, "saved beside a fence");
+        }
         self.saved.insert(snapshot, (space, self.spaces[&space].clone()));
         Ok(snapshot)
     }

@@ -1,5 +1,6 @@
 //! Tenants with qubits on the simulated machine.
 
+use super::dice::Dice;
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelInfo, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -108,21 +109,10 @@ impl Lab {
     }
 }
 
-/// SplitMix64.
-#[derive(Debug)]
-pub struct Dice(pub u64);
-
 impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     /// A unitary on register 0, and its inverse.
     pub fn unitary(&mut self) -> [Op; 2] {
-        let angle = (self.next() >> 11) as f64 / (1u64 << 53) as f64 * 6.0 - 3.0;
+        let angle = self.unit() * 6.0 - 3.0;
         let both = |op, inverse| [op, inverse];
         match self.next() % 6 {
             0 => both(Op::Clifford1(Clifford1::H, 0), Op::Clifford1(Clifford1::H, 0)),

@@ -1,8 +1,16 @@
 //! Worlds to try calls in: a kernel on a watched device, tenants, random operations and programs.
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
+#[path = "../common/checked.rs"]
+pub mod checked;
+#[path = "../common/dice.rs"]
+mod dice;
+#[path = "../common/images.rs"]
+pub mod images;
 pub mod programs;
 pub mod watch;
+
+pub use dice::Dice;
 
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelInfo, DomainUsage, Quota, Run, StrandState, StrandStatus};
@@ -11,35 +19,6 @@ use qmk_kernel::{Clock, DomainId, Kernel};
 use qmk_sim::SimConfig;
 use std::rc::Rc;
 use watch::{Probe, Watch};
-
-/// SplitMix64.
-#[derive(Clone, Debug)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn angle(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64 * 12.0 - 6.0
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 /// A machine with more than enough of everything.
 pub fn ample() -> SimConfig {
@@ -139,8 +118,13 @@ impl World {
     /// Amplitudes of the state that an interactive space is part of, spaces numbered in order of opening.
     pub fn amplitudes(&self, space: usize) -> Vec<[f64; 2]> {
         let device = self.kernel.device();
-        let state = device.sim.amplitudes(device.interactive()[space]).expect("a small interactive space");
+        let state = device.checked.inner.amplitudes(device.interactive()[space]).expect("a small interactive space");
         state.iter().map(|a| [a.re, a.im]).collect()
+    }
+
+    /// Numbers of open spaces and of saved states of the device.
+    pub fn kept(&self) -> [usize; 2] {
+        self.kernel.device().checked.kept()
     }
 
     pub fn admit(&mut self, t: Tenant, image: &Image) -> Handle {
@@ -223,6 +207,10 @@ pub fn distance(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (turned(a)[0] - b[0]).hypot(turned(a)[1] - b[1])).fold(0.0, f64::max)
 }
 
+fn angle(dice: &mut Dice) -> f64 {
+    dice.unit() * 12.0 - 6.0
+}
+
 /// A unitary operation on some of `n` registers.
 pub fn unitary(n: usize, dice: &mut Dice) -> Op {
     use Clifford1::*;
@@ -241,7 +229,7 @@ pub fn unitary(n: usize, dice: &mut Dice) -> Op {
         1 => Op::Clifford1(dice.pick(&[H, S, Sdg, Sx, Sxdg]), q[0]),
         2 => Op::T(q[0]),
         3 => Op::Tdg(q[0]),
-        4 => Op::Rotate(pauli, q[0], dice.angle()),
+        4 => Op::Rotate(pauli, q[0], angle(dice)),
         5 => Op::Clifford2(Clifford2::Cnot, q[0], q[1]),
         6 => Op::Clifford2(Clifford2::Cz, q[0], q[1]),
         7 => Op::Clifford2(Clifford2::Swap, q[0], q[1]),
@@ -258,7 +246,7 @@ pub fn irreversible(n: usize, dice: &mut Dice) -> Op {
     match dice.below(if n < 2 { 5 } else { 6 }) {
         0 => Op::Reset(q),
         1 => Op::InjectT(q),
-        2 => Op::MeasureAngle(dice.angle(), q, 0),
+        2 => Op::MeasureAngle(angle(dice), q, 0),
         3 | 4 => Op::Measure(pauli, q, 0),
         _ => Op::MeasureBell(q, (q + 1) % n as u32, 0, 1),
     }
