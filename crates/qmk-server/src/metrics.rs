@@ -1,7 +1,7 @@
 //! Figures for Prometheus, in its text format 0.0.4, over the least of HTTP that carries them.
 //!
-//! One thread answers one scraper at a time, within [`READ`] and [`WRITE`], and reads at most [`HEAD`] bytes of it:
-//! whoever is slow, or means harm, delays other scrapers a little and the machine not at all.
+//! One thread answers one scraper at a time, within 7 s, and reads at most 8 KiB of it: whoever is slow, or means harm,
+//! delays other scrapers a little and the machine not at all.
 
 use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
