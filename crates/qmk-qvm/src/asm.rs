@@ -8,8 +8,8 @@ use crate::lex::{Token, clip, describe, lex};
 use crate::macros::{Line, expand};
 use crate::opcode::{Kind, Opcode};
 use crate::{Finding, ParseOptions, finding, is_id, limits, nests_too_deep, note_cut, too_long};
+use foldhash::{HashMap, HashSet, HashSetExt};
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
 
 /// Assembles a text.
 ///

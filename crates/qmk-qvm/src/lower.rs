@@ -2,11 +2,11 @@
 
 use crate::graph::{Graph, Guard, Node};
 use crate::opcode::{Kind, quarter_turns};
-use crate::verify::{angle, bell_events, endpoints, mask, topological_order};
-use crate::{Finding, Profile, Severity, finding, verify};
+use crate::verify::{angle, bell_events, check, endpoints, mask};
+use crate::{Finding, Profile, Severity};
+use foldhash::{HashMap, HashMapExt};
 use qmk_abi::Image;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Instr, Op, Pauli};
-use std::collections::HashMap;
 
 /// One event of a graph and the event registers that hold it: two for a Bell index, high bit first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +39,10 @@ pub struct Lowered {
 /// # Errors
 /// The verifier's findings, if any is an error.
 pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
-    let findings = verify(graph);
+    let (findings, order) = check(graph, None);
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(findings);
     }
-    let order =
-        topological_order(graph).map_err(|_| vec![finding("E-CYCLE", None, None, "nodes wait for each other")])?;
     let bell = bell_events(graph);
     let mut events = Vec::new();
     let mut next = 0u32;

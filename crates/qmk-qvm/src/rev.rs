@@ -2,7 +2,7 @@
 
 use crate::graph::Graph;
 use crate::opcode::Kind;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 /// Steps of the search for ways around, in all. A graph that takes more gets smaller segments than it could have.
 const STEPS: usize = 20_000_000;
@@ -49,7 +49,7 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
     for mut nodes in search.members.into_iter().filter(|m| !m.is_empty()) {
         nodes.sort_unstable();
         let mut qubits: Vec<String> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for q in nodes.iter().flat_map(|&n| &graph.nodes[n].vqs) {
             if seen.insert(q.as_str()) {
                 qubits.push(q.clone());

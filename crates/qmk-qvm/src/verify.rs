@@ -3,11 +3,12 @@
 use crate::graph::{Graph, Guard, Node};
 use crate::opcode::{Kind, quarter_turns};
 use crate::{Profile, finding, limits, note_cut};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use qmk_abi::Rights;
 use qmk_abi::rpc::Finding;
 use serde_json::Value;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 
 /// Reports of one graph are cut here.
 const MAX_FINDINGS: usize = 10_000;
@@ -19,10 +20,15 @@ pub fn verify(graph: &Graph) -> Vec<Finding> {
 
 /// As [`verify`]; with `held`, also `E-CAP` for each node that needs a capability not held.
 pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
+    check(graph, held).0
+}
+
+/// The findings, and without errors among them the node indices in an order that respects all dependencies.
+pub(crate) fn check(graph: &Graph, held: Option<Rights>) -> (Vec<Finding>, Vec<usize>) {
     let mut v = Verifier { graph, found: Vec::new() };
     if graph.nodes.len() > limits::NODES {
         v.report("E-LIMIT", None, format!("more than {} nodes", limits::NODES));
-        return v.found;
+        return (v.found, Vec::new());
     }
     if graph.nodes.is_empty() {
         v.report("W-EMPTY", None, "the program has no operations");
@@ -34,11 +40,11 @@ pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
     }
     v.linearity();
     v.channels();
-    v.order();
+    let order = v.order();
     v.size();
     v.found.sort_by_key(|f| f.line.unwrap_or(u32::MAX));
     note_cut(&mut v.found, MAX_FINDINGS);
-    v.found
+    (v.found, order)
 }
 
 /// Capability classes the nodes of a graph need.
@@ -174,7 +180,7 @@ impl Dependencies {
 }
 
 /// Node indices in an order that respects all dependencies, textual where possible; else the cycles.
-pub(crate) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<Vec<usize>>> {
+fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let mut d = Dependencies::of(graph);
     let n = graph.nodes.len();
     let mut ready: BinaryHeap<_> = (0..n).filter(|&i| d.predecessors[i] == 0).map(Reverse).collect();
@@ -436,26 +442,33 @@ impl Verifier<'_> {
             Live,
             Freed,
         }
+        struct Qubit<'a> {
+            life: Life,
+            fresh: bool,
+            space: &'a str,
+            last: Kind,
+        }
         let graph = self.graph;
-        let mut life: HashMap<&str, Life> = HashMap::new();
-        let mut fresh: HashSet<&str> = HashSet::new();
-        let mut space: HashMap<&str, &str> = HashMap::new();
+        let mut qubits: HashMap<&str, Qubit<'_>> = HashMap::new();
         let ends = endpoints(graph);
         for (node, ends) in graph.nodes.iter().zip(ends) {
             let kind = node.op.kind();
             for q in ends.iter().map(String::as_str).filter(|_| kind == Kind::UseChan) {
-                if life.get(q) == Some(&Life::Freed) {
+                let Some(qubit) = qubits.get_mut(q) else { continue };
+                qubit.fresh = false;
+                if qubit.life == Life::Freed {
                     self.report("E-LINEAR", Some(node), format!("qubit {q}, an end of the channel, was freed"));
                 }
-                fresh.remove(q);
             }
             let mut seen = HashSet::new();
+            let (mut space, mut spaces) = (None, 0);
             for q in node.vqs.iter().map(String::as_str) {
-                if !seen.insert(q) {
+                if node.vqs.len() > 1 && !seen.insert(q) {
                     self.report("E-LINEAR", Some(node), format!("qubit {q} is named twice in one node"));
                     continue;
                 }
-                let now = life.get(q).copied();
+                let qubit = qubits.get_mut(q);
+                let now = qubit.as_ref().map(|q| q.life);
                 if kind == Kind::Alloc {
                     if now.is_some() {
                         let what = if now == Some(Life::Live) {
@@ -465,20 +478,21 @@ impl Verifier<'_> {
                         };
                         self.report("E-LINEAR", Some(node), format!("qubit {q} {what}"));
                     }
-                    life.insert(q, Life::Live);
-                    fresh.insert(q);
-                    space.insert(q, node.args.get("space").and_then(Value::as_str).unwrap_or(""));
+                    let space = node.args.get("space").and_then(Value::as_str).unwrap_or("");
+                    qubits.insert(q, Qubit { life: Life::Live, fresh: true, space, last: kind });
                     continue;
                 }
-                match now {
-                    None => self.report("E-LINEAR", Some(node), format!("qubit {q} is used before it is allocated")),
-                    Some(Life::Freed) => {
-                        self.report("E-LINEAR", Some(node), format!("qubit {q} is used after it was freed"))
-                    }
-                    Some(Life::Live) if kind == Kind::Free => {
-                        life.insert(q, Life::Freed);
-                    }
-                    Some(Life::Live) if kind == Kind::InjectT && !fresh.contains(q) => {
+                let Some(qubit) = qubit else {
+                    self.report("E-LINEAR", Some(node), format!("qubit {q} is used before it is allocated"));
+                    continue;
+                };
+                if space != Some(qubit.space) {
+                    (space, spaces) = (Some(qubit.space), spaces + 1);
+                }
+                match qubit.life {
+                    Life::Freed => self.report("E-LINEAR", Some(node), format!("qubit {q} is used after it was freed")),
+                    Life::Live if kind == Kind::Free => qubit.life = Life::Freed,
+                    Life::Live if kind == Kind::InjectT && !qubit.fresh => {
                         self.report(
                             "E-LINEAR",
                             Some(node),
@@ -488,16 +502,12 @@ impl Verifier<'_> {
                     _ => {}
                 }
                 // A guarded reset may not have happened.
-                if kind == Kind::Reset && node.guard.is_none() {
-                    fresh.insert(q);
-                } else {
-                    fresh.remove(q);
-                }
+                qubit.fresh = kind == Kind::Reset && node.guard.is_none();
+                qubit.last = kind;
             }
-            let spaces: HashSet<&str> = node.vqs.iter().filter_map(|q| space.get(q.as_str()).copied()).collect();
             let joins =
                 node.vqs.len() > 1 && !matches!(kind, Kind::Alloc | Kind::Free | Kind::CondPauli | Kind::OpenChan);
-            if joins && spaces.len() > 1 {
+            if joins && spaces > 1 {
                 self.report(
                     "E-FIREWALL",
                     Some(node),
@@ -505,13 +515,11 @@ impl Verifier<'_> {
                 );
             }
         }
-        let unfreed: Vec<&str> =
-            graph.resources.vqs.iter().map(String::as_str).filter(|q| life.get(q) == Some(&Life::Live)).collect();
-        let last: HashMap<&str, Kind> =
-            graph.nodes.iter().flat_map(|n| n.vqs.iter().map(move |q| (q.as_str(), n.op.kind()))).collect();
-        let unmeasured =
-            |q: &&&str| !matches!(last.get(**q), Some(Kind::Measure(_) | Kind::MeasureAngle | Kind::MeasureBell));
-        let open: Vec<&str> = unfreed.iter().filter(unmeasured).copied().collect();
+        let left = |q: &&str| {
+            let measured = |q: &Qubit<'_>| matches!(q.last, Kind::Measure(_) | Kind::MeasureAngle | Kind::MeasureBell);
+            qubits.get(q).is_some_and(|q| q.life == Life::Live && !measured(q))
+        };
+        let open: Vec<&str> = graph.resources.vqs.iter().map(String::as_str).filter(left).collect();
         if !open.is_empty() {
             let shown = open.iter().take(8).copied().collect::<Vec<_>>().join(", ");
             let more = if open.len() > 8 { format!(" and {} more", open.len() - 8) } else { String::new() };
@@ -575,7 +583,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn order(&mut self) {
+    fn order(&mut self) -> Vec<usize> {
         let graph = self.graph;
         let bell = bell_events(graph);
         let declared: HashSet<&str> = graph.resources.events.iter().map(String::as_str).collect();
@@ -602,7 +610,10 @@ impl Verifier<'_> {
                 );
             }
         }
-        let Err(cycles) = topological_order(graph) else { return };
+        let cycles = match topological_order(graph) {
+            Ok(order) => return order,
+            Err(cycles) => cycles,
+        };
         for cycle in cycles {
             let members: Vec<&str> = cycle.iter().take(8).map(|&i| graph.nodes[i].id.as_str()).collect();
             let more = if cycle.len() > 8 { ", ..." } else { "" };
@@ -618,6 +629,7 @@ impl Verifier<'_> {
                 }
             }
         }
+        Vec::new()
     }
 }
 

@@ -51,14 +51,12 @@ impl Program {
     ) -> Result<Program, RpcError> {
         let options = ParseOptions { params: params.clone(), ..ParseOptions::default() };
         let graph = qmk_qvm::parse(source, format, &options).map_err(invalid)?;
-        let findings = qmk_qvm::verify(&graph);
-        if findings.iter().any(|f| f.severity == Severity::Error) {
-            return Err(invalid(findings));
-        }
+        let Lowered { image, node_of, events, profile: named, warnings, qubits } =
+            qmk_qvm::lower(&graph).map_err(invalid)?;
         // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither. Graphs written for the v0.1 prototype
         // name only CAP_COMPUTE, and measure.
-        let named = graph.caps.iter().filter_map(|c| Rights::from_class_name(c)).fold(Rights::empty(), |a, c| a | c);
-        let implied = match (named.contains(Rights::COMPUTE), named.contains(Rights::MEASURE)) {
+        let asked = graph.caps.iter().filter_map(|c| Rights::from_class_name(c)).fold(Rights::empty(), |a, c| a | c);
+        let implied = match (asked.contains(Rights::COMPUTE), asked.contains(Rights::MEASURE)) {
             (false, false) => Rights::COMPUTE | Rights::MEASURE,
             (true, false) => Rights::MEASURE,
             (_, true) => Rights::empty(),
@@ -76,8 +74,6 @@ impl Program {
             e.findings = qmk_qvm::verify_with(&graph, Some(held));
             return Err(e);
         }
-        let Lowered { image, node_of, events, profile: named, warnings, qubits } =
-            qmk_qvm::lower(&graph).map_err(invalid)?;
         // A wrong profile is an error even where the program names its own.
         let default = Profile::parse(profile.unwrap_or(DEFAULT_PROFILE))
             .map_err(|e| RpcError::new(ErrorCode::InvalidParams, format!("profile: {e}")))?;

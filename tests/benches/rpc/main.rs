@@ -1,5 +1,6 @@
 //! `cargo xtask bench rpc`: the server against a bare echo over a socket of the same kind, in the same process, with
-//! the same bytes, in turns; then how many jobs it runs, and whether it grows.
+//! the same bytes, in turns; then how many jobs it runs, and whether it grows. All of it twice: with a machine that keeps
+//! nothing, and with one whose jobs and results outlive it.
 
 mod calls;
 mod load;
@@ -31,15 +32,15 @@ struct Args {
 fn main() -> Result<(), Failure> {
     // Cargo adds a flag of its own.
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [serve, dir] = &args[..]
+    if let [serve, dir, keeps] = &args[..]
         && serve == "serve"
     {
-        return run_server(Path::new(dir));
+        return run_server(Path::new(dir), keeps.parse()?);
     }
     if let [soak, seconds] = &args[..]
         && soak == "soak"
     {
-        return soak::run(&Process::start()?, std::time::Duration::from_secs(seconds.parse()?));
+        return soak::run(&Process::start(true)?, std::time::Duration::from_secs(seconds.parse()?));
     }
     let mut wanted = Args { jobs: 100_000, pairs: 10_000, only: None, json: false };
     let mut args = args.into_iter();
@@ -56,24 +57,29 @@ fn main() -> Result<(), Failure> {
     let wants = |part: &str| wanted.only.as_deref().is_none_or(|only| only == part);
     let mut record = json!({});
     let mut failed = 0;
-    if wants("calls") {
-        // On one processor: where the scheduler puts two threads makes more of a difference than all they do.
-        let all = rustix::thread::sched_getaffinity(None)?;
-        let mut one = rustix::thread::CpuSet::new();
-        (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).into_iter().for_each(|cpu| one.set(cpu));
-        rustix::thread::sched_setaffinity(None, &one)?;
-        let rows = calls::run(&Process::start()?, wanted.pairs, wanted.json)?;
-        rustix::thread::sched_setaffinity(None, &all)?;
-        failed += rows.iter().filter(|r| r["pass"] == false).count();
-        record["calls"] = Value::Array(rows);
-    }
-    if wants("load") {
-        record["load"] = Value::Array(load::throughput(&Process::start()?, wanted.json)?);
-    }
-    if wants("memory") {
-        let memory = load::memory(&Process::start()?, wanted.jobs, wanted.json)?;
-        failed += usize::from(memory["pass"] == false);
-        record["memory"] = memory;
+    for (mode, keeps) in [("ephemeral", false), ("durable", true)] {
+        if !wanted.json {
+            println!("\n{mode} server");
+        }
+        if wants("calls") {
+            // On one processor: where the scheduler puts two threads makes more of a difference than all they do.
+            let all = rustix::thread::sched_getaffinity(None)?;
+            let mut one = rustix::thread::CpuSet::new();
+            (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).into_iter().for_each(|cpu| one.set(cpu));
+            rustix::thread::sched_setaffinity(None, &one)?;
+            let rows = calls::run(&Process::start(keeps)?, wanted.pairs, wanted.json)?;
+            rustix::thread::sched_setaffinity(None, &all)?;
+            failed += rows.iter().filter(|r| r["pass"] == false).count();
+            record[mode]["calls"] = Value::Array(rows);
+        }
+        if wants("load") {
+            record[mode]["load"] = Value::Array(load::throughput(&Process::start(keeps)?, wanted.json)?);
+        }
+        if wants("memory") {
+            let memory = load::memory(&Process::start(keeps)?, wanted.jobs, wanted.json)?;
+            failed += usize::from(memory["pass"] == false);
+            record[mode]["memory"] = memory;
+        }
     }
     if wanted.json {
         println!("{record:#}");
@@ -88,10 +94,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start() -> Result<Process, Failure> {
+    fn start(keeps: bool) -> Result<Process, Failure> {
         let dir = tempfile::tempdir()?;
         let mut child = Command::new(std::env::current_exe()?);
-        let mut child = child.arg("serve").arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        child.arg("serve").arg(dir.path()).arg(keeps.to_string());
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
         Ok(Process { child, dir })
@@ -132,7 +139,7 @@ impl Drop for Process {
     }
 }
 
-fn run_server(dir: &Path) -> Result<(), Failure> {
+fn run_server(dir: &Path, keeps: bool) -> Result<(), Failure> {
     let echo = UnixListener::bind(dir.join("echo.sock"))?;
     std::thread::spawn(move || {
         for stream in echo.incoming().flatten() {
@@ -140,7 +147,10 @@ fn run_server(dir: &Path) -> Result<(), Failure> {
         }
     });
     let config = MachineConfig { max_sessions: soak::SESSIONS, ..MachineConfig::default() };
-    let machine = Arc::new(Machine::start(SimDevice::new(SimConfig::default()), config));
+    let device = SimDevice::new(SimConfig::default());
+    let machine =
+        if keeps { Machine::open(device, config, &dir.join("data"))? } else { Machine::start(device, config) };
+    let machine = Arc::new(machine);
     let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()));
     let path: PathBuf = dir.join("qmk.sock");
     let server = Server::bind(&path, Limits::default())?;
