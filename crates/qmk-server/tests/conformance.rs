@@ -188,6 +188,14 @@ fn the_older_client() {
     assert!(old_call(&server, "q_get_telemetry", job.clone())["total_epochs"].as_u64() > Some(0));
     assert_eq!(old_call(&server, "q_cancel", job), -32303);
     assert_eq!(old_call(&server, "q_get_telemetry", json!({"session_id": id}))["usage"]["jobs"], 0);
+    // A graph as an object, as that client sends it.
+    let graph: Value = serde_json::from_str(include_str!("../../../examples/entanglement_swapping.qvm.json")).unwrap();
+    let all = json!(["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE", "CAP_LINK", "CAP_TELEPORT"]);
+    let id = old_call(&server, "q_negotiate_caps", json!({"capabilities": all}))["session_id"].clone();
+    let job = old_call(&server, "q_submit", json!({"session_id": id, "graph": graph}))["job_id"].clone();
+    let status = old_call(&server, "q_wait", json!({"session_id": id, "job_id": job}));
+    assert_eq!(status["state"], "COMPLETED");
+    assert_eq!(status["events"].as_object().map(|m| m.len()), graph["resources"]["events"].as_array().map(Vec::len));
 }
 
 /// Replies come before what follows them is waited for, and a wait is answered when its job ends.

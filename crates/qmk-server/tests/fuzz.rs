@@ -4,8 +4,10 @@
 mod common;
 
 use common::{BELL, Server, eventually};
-use qmk_abi::rpc::{Format, JobRef, JobSubmit, JobWait, Policy, Request, SessionCreate, SessionRef};
+use qmk_abi::rpc::interactive::Call;
+use qmk_abi::rpc::{Policy, Request, SessionCreate, SessionRef};
 use qmk_client::wire;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -25,26 +27,46 @@ impl Rng {
     }
 }
 
-fn requests() -> Vec<Request> {
-    let session_id = String::from("sess_00000000000000000000000000000000");
-    let job = JobRef { session_id: session_id.clone(), job_id: "job_1".into() };
-    let submit = JobSubmit {
-        session_id: session_id.clone(),
-        source: BELL.into(),
-        format: Format::Asm,
-        policy: Policy::default(),
+/// A request of each kind, in this session and about this job.
+fn requests(session_id: &str, job_id: &str) -> Vec<Request> {
+    let ids = |more: Value| {
+        let mut v = json!({"session_id": session_id, "job_id": job_id});
+        v.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        v
     };
-    vec![
-        Request::SessionCreate(SessionCreate { requested: vec!["CAP_ALLOC".into()], ..SessionCreate::default() }),
-        Request::SessionClose(SessionRef { session_id: session_id.clone() }),
-        Request::JobSubmit(submit),
-        Request::JobStatus(job.clone()),
-        Request::JobWait(JobWait { session_id: session_id.clone(), job_id: "job_1".into(), timeout_ms: Some(1) }),
-        Request::JobResult(job.clone()),
-        Request::JobCancel(job.clone()),
-        Request::ResourceQuery(SessionRef { session_id }),
-        Request::Telemetry(job),
-    ]
+    let policy = json!({"shots": 3, "seed": 7, "priority": 1, "params": {}});
+    let operation = ids(json!({"n": 2, "qubit": "q_1", "qubits": ["q_1", "q_2"], "op": "APPLY_CNOT", "basis": "x",
+        "theta": 0.3, "uncompute": true, "peer": "other", "fidelity": 0.9, "type": "", "channel_id": "chan_1",
+        "semantic": "swap", "other_channel_id": "chan_2", "checkpoint_id": "ckpt_1", "region": "shared", "timeout_ms": 1}));
+    // What closes the session comes last.
+    let methods = [
+        ("qmk_session_create", json!({"requested": ["CAP_ALLOC"], "tenant_id": "someone"})),
+        ("qmk_job_submit", ids(json!({"source": BELL, "format": "asm", "policy": policy}))),
+        ("qmk_job_status", ids(json!({}))),
+        ("qmk_job_wait", ids(json!({"timeout_ms": 1}))),
+        ("qmk_job_result", ids(json!({}))),
+        ("qmk_job_list", ids(json!({}))),
+        ("q_get_telemetry", ids(json!({}))),
+        ("qmk_resource_query", ids(json!({}))),
+        ("qmk_machine_stats", ids(json!({}))),
+        ("qmk_audit_head", ids(json!({}))),
+        ("qmk_audit_prove", ids(json!({"index": 0}))),
+        ("qmk_authenticate", json!({"token": "qmk1.e30.00"})),
+    ];
+    let end = [("qmk_job_cancel", ids(json!({}))), ("qmk_session_close", ids(json!({})))];
+    let interactive = Call::METHODS.iter().map(|m| (*m, operation.clone()));
+    let all = methods.into_iter().chain(interactive).chain(end);
+    all.map(|(method, params)| wire::request_from_json(method, params).unwrap_or_else(|e| panic!("{method}: {e}")))
+        .collect()
+}
+
+/// A session that outlives its connection, and a job of it that has ended.
+fn session(server: &Server) -> (String, String) {
+    let client = server.client();
+    let session = client.session_with(SessionCreate { detached: true, ..SessionCreate::default() }).unwrap();
+    let job = session.submit(&qmk_client::Program::asm(BELL), Policy::default()).unwrap();
+    job.wait(None).unwrap();
+    (session.info().session_id.clone(), job.reference().job_id.clone())
 }
 
 fn message(request: &Request, binary: bool) -> Vec<u8> {
@@ -57,8 +79,7 @@ fn message(request: &Request, binary: bool) -> Vec<u8> {
 }
 
 /// Some messages, most of them hurt.
-fn noise(rng: &mut Rng, binary: bool) -> Vec<u8> {
-    let requests = requests();
+fn noise(rng: &mut Rng, requests: &[Request], binary: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..=rng.below(8) {
         let mut m = message(&requests[rng.below(requests.len())], binary);
@@ -98,10 +119,15 @@ fn noise_leaves_the_server_standing() {
     let before = threads(&server);
     let mut rng = Rng(20_261_125);
     println!("seed {}, {seconds} s", rng.0);
-    let (start, mut rounds) = (Instant::now(), 0);
+    let (start, mut rounds, mut requests) = (Instant::now(), 0, Vec::new());
     while start.elapsed() < Duration::from_secs_f64(seconds) {
         let binary = rng.below(2) == 0;
-        let bytes = noise(&mut rng, binary);
+        // What came before may have closed the session.
+        if rounds % 20 == 0 {
+            let (session, job) = session(&server);
+            requests = self::requests(&session, &job);
+        }
+        let bytes = noise(&mut rng, &requests, binary);
         let out = match rng.below(3) {
             // In parts, and sometimes without waiting for replies.
             0 => {
@@ -145,7 +171,8 @@ fn noise_leaves_the_server_standing() {
 fn a_message_may_come_in_parts_cut_anywhere() {
     let server = Server::start("");
     let before = threads(&server);
-    let all = |binary| requests().iter().flat_map(|r| message(r, binary)).collect::<Vec<_>>();
+    let requests = requests("sess_00000000000000000000000000000000", "job_1");
+    let all = |binary| requests.iter().flat_map(|r| message(r, binary)).collect::<Vec<_>>();
     // Session ids are random, so only what is not found is the same each time.
     let lines = |out: &[u8]| out.split(|&b| b == b'\n').skip(1).map(<[u8]>::to_vec).collect::<Vec<_>>();
     for binary in [false, true] {
