@@ -92,7 +92,7 @@ opcodes! {
 
 impl Opcode {
     /// `; did you mean APPLY_H?` for a name that is no opcode, if one is near.
-    pub(crate) fn hint(name: &str) -> String {
+    pub fn hint(name: &str) -> String {
         let upper = name.to_ascii_uppercase();
         // No opcode is this long.
         if upper.is_empty() || upper.len() > 32 {

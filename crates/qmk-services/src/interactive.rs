@@ -10,7 +10,7 @@ use qmk_abi::syscall::Limit;
 use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::DomainId;
 use qmk_kernel::hal::Device;
-use serde_json::json;
+use qmk_qvm::{Graph, Node, Opcode, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -284,20 +284,29 @@ fn operations(p: &Apply) -> Result<Vec<Op>, RpcError> {
         op if op.starts_with("MEASURE_") => &["m0"],
         _ => &[],
     };
-    let mut args = serde_json::Map::new();
+    let Some(op) = Opcode::from_name(&p.op) else {
+        return invalid(format!("unknown operation {shown:?}{}", Opcode::hint(&p.op)));
+    };
+    let node = |id: &str, op, produces: &[&str]| Node {
+        id: id.into(),
+        op,
+        args: Default::default(),
+        vqs: vqs.clone(),
+        chs: Vec::new(),
+        inputs: Vec::new(),
+        produces: produces.iter().map(ToString::to_string).collect(),
+        caps: Vec::new(),
+        guard: None,
+        line: None,
+    };
+    let mut nodes = vec![node("alloc", Opcode::AllocLq, &[]), node("op", op, events)];
     if let Some(theta) = p.theta {
-        args.insert(if p.op == "MEASURE_ANGLE" { "angle" } else { "theta" }.into(), theta.into());
+        let name = if p.op == "MEASURE_ANGLE" { "angle" } else { "theta" };
+        nodes[1].args.insert(name.into(), theta.into());
     }
-    let graph = json!({
-        "version": "0.1",
-        "program": {"nodes": [
-            {"id": "alloc", "op": "ALLOC_LQ", "args": {"n": vqs.len()}, "vqs": vqs},
-            {"id": "op", "op": p.op, "args": args, "vqs": vqs, "produces": events},
-        ]},
-        "resources": {"vqs": vqs, "chs": [], "events": events},
-        "caps": [],
-    });
-    let lowered = qmk_qvm::parse_json(&graph.to_string()).and_then(|graph| qmk_qvm::lower(&graph));
+    let events = nodes[1].produces.clone();
+    let resources = Resources { vqs: vqs.clone(), chs: Vec::new(), events };
+    let lowered = qmk_qvm::lower(&Graph { nodes, resources, ..Graph::default() });
     match lowered {
         Ok(lowered) => {
             let ops = lowered.image.code.into_iter().map(|i| i.op);
