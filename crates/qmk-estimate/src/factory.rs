@@ -9,12 +9,14 @@ const FAILURE: f64 = 0.01;
 const MAX_ROUNDS: usize = 4;
 /// Units of one round beyond which a factory is out of all proportion.
 const MAX_UNITS: u64 = 1_000_000;
+/// Factories that are kept before those are removed that others are better than.
+const MAX_FOUND: usize = 1000;
 /// Work of all searches of one estimate: factories tried, and terms of sums. A second of it is about ten times as much as
 /// what the predefined qubits and codes need at most.
-const WORK: u64 = 40_000_000;
+const WORK: u64 = 50_000_000;
 
 /// A way to distil one T state from fifteen (Table VII of arXiv:2211.07629). Its two forms differ in what they take: qubits
-/// and cycles, on physical qubits (where a cycle is a measurement) and on logical ones.
+/// and cycles, on physical qubits (where a cycle is a T gate) and on logical ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Unit {
     name: &'static str,
@@ -98,6 +100,19 @@ impl Factory {
     }
 }
 
+/// Removes factories that others are better than. Of several that cost the same, the first is taken later; the order that
+/// this leaves is the estimator's.
+fn prune(found: &mut Vec<Factory>) {
+    let mut at = 0;
+    while let Some(factory) = found.get(at) {
+        if found.iter().any(|f| f.dominates(factory)) {
+            found.swap_remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
 /// What came of trying to build a factory.
 enum Attempt {
     Built(Factory),
@@ -146,13 +161,14 @@ impl<'a> Search<'a> {
                 let (physical_qubits, duration) = (p.physical_qubits, p.cycle_time);
                 let name = "trivial 1-to-1";
                 let round = Round { name, distance: p.distance, units: 1, inputs: 1, physical_qubits, duration };
-                Factory::new(vec![round], p.error_rate)
+                Factory::new(vec![round], qubit.t_error_rate)
             });
             return Ok(moved.into_iter().collect());
         }
         let patches: Vec<Option<Patch>> = (1..=max_distance).step_by(2).map(|d| code.patch(d).copied()).collect();
         let t = qubit.t_error_rate;
         let first_logical = patches.iter().position(|p| p.is_some_and(|p| useful(p.error_rate, t)));
+        let first = useful(qubit.clifford_error_rate, t).then_some(0);
         let mut found = Vec::new();
         for rounds in 1..=MAX_ROUNDS {
             if rounds > self.params.constraints.max_distillation_rounds as usize && !found.is_empty() {
@@ -162,14 +178,9 @@ impl<'a> Search<'a> {
                 // The last round's unit changes fastest.
                 let unit = |round: usize| number / UNITS.len().pow((rounds - 1 - round) as u32) % UNITS.len();
                 let units: Vec<usize> = (0..rounds).map(unit).collect();
+                let Some(start) = first.or_else(|| Some(first_logical?.max(1))) else { continue };
+                // Rounds after the first are on logical qubits.
                 let Some(logical) = first_logical.or((rounds == 1).then_some(0)) else { continue };
-                let start = if useful(qubit.clifford_error_rate, t) {
-                    0
-                } else if first_logical.is_some() {
-                    logical.max(1)
-                } else {
-                    continue;
-                };
                 let least = (0..rounds).map(|r| if r == 0 { start } else { start.max(logical) }).collect();
                 let most = patches.len() - 1;
                 let sequence = Sequence { units: &units, least, most, patches: &patches, required };
@@ -178,8 +189,7 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        let best: Vec<Factory> = found.iter().filter(|f| !found.iter().any(|g| g.dominates(f))).cloned().collect();
-        found = best;
+        prune(&mut found);
         found.sort_by_key(|f| std::cmp::Reverse((f.physical_qubits, f.duration)));
         Ok(found)
     }
@@ -242,8 +252,10 @@ impl<'a> Search<'a> {
                 self.spend(found.len() as u64)?;
                 let dominated = found.iter().any(|f| f.dominates(&factory));
                 if enough && !dominated {
-                    found.retain(|f| !factory.dominates(f));
                     found.push(factory);
+                    if found.len() > MAX_FOUND {
+                        prune(found);
+                    }
                 }
                 !enough && !dominated
             }
@@ -260,7 +272,7 @@ impl<'a> Search<'a> {
         for (round, (&unit, &at)) in s.units.iter().zip(at).enumerate() {
             let unit = &UNITS[unit];
             let (distance, clifford, qubits, cycle_time, (size, cycles)) = if round == 0 && at == 0 {
-                (1, qubit.clifford_error_rate, 1, qubit.measurement_time, unit.physical)
+                (1, qubit.clifford_error_rate, 1, qubit.t_time, unit.physical)
             } else {
                 let Some(p) = s.patches.get(at).copied().flatten() else { return Ok(Attempt::TooNoisy) };
                 (p.distance, p.error_rate, p.physical_qubits, p.cycle_time, unit.logical)
@@ -289,7 +301,7 @@ impl<'a> Search<'a> {
             if failure >= 1.0 {
                 return Ok(Attempt::TooNoisy);
             }
-            let Some(units) = self.units_for(needed, failure, FAILURE / rounds as f64)? else {
+            let Some(units) = self.units_for(needed, failure, rounds)? else {
                 return Ok(Attempt::TooNoisy);
             };
             round.units = units;
@@ -299,20 +311,20 @@ impl<'a> Search<'a> {
         Ok(Attempt::Built(Factory::new(made, error_rate)))
     }
 
-    /// The least number of units of which at least `needed` succeed, but for a probability below `risk`, where each fails
-    /// with probability `failure`; `None` if that are too many.
-    fn units_for(&mut self, needed: u64, failure: f64, risk: f64) -> Result<Option<u64>> {
+    /// The least number of units of which at least `needed` succeed, but for a probability of 1 % over all rounds, where each
+    /// fails with probability `failure`; `None` if that are too many.
+    fn units_for(&mut self, needed: u64, failure: f64, rounds: usize) -> Result<Option<u64>> {
         let mut high = needed.max(1);
-        while self.too_few(high, needed, failure, risk)? {
+        while self.too_few(high, needed, failure, rounds)? {
             high *= 2;
             if high > MAX_UNITS {
                 return Ok(None);
             }
         }
-        let mut low = needed.max(high / 2);
+        let mut low = high / 2;
         while low < high {
             let middle = (low + high) / 2;
-            if self.too_few(middle, needed, failure, risk)? {
+            if self.too_few(middle, needed, failure, rounds)? {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -321,29 +333,77 @@ impl<'a> Search<'a> {
         Ok(Some(high))
     }
 
-    /// Whether fewer than `needed` of `n` units succeed with a probability of at least `risk`, which is small.
-    fn too_few(&mut self, n: u64, needed: u64, failure: f64, risk: f64) -> Result<bool> {
-        let Some(mut i) = needed.checked_sub(1) else { return Ok(false) };
-        let (n, success) = (n as f64, 1.0 - failure);
-        // At the mean and above it is about a half and more.
-        if i as f64 >= (n * success).ceil() {
-            return Ok(true);
+    /// Whether fewer than `needed` of `n` units succeed with a probability of 1 % over all rounds, or more.
+    ///
+    /// From 1000 units on, this is what the estimator takes for that, which is a little off: figures are compared.
+    fn too_few(&mut self, n: u64, needed: u64, failure: f64, rounds: usize) -> Result<bool> {
+        let risk = FAILURE / rounds as f64;
+        let (size, success) = (n as f64, 1.0 - failure);
+        let mode = ((size + 1.0) * success).floor().min(size) as u64;
+        let variance = size * success * failure;
+        if n >= 1000 && variance > 80.0 {
+            return Ok(expansion(size * success, variance, success, NORMAL[rounds - 1]) < needed as f64);
         }
-        // Below it, the terms of the sum fall towards zero successes.
-        let k = i as f64;
-        let log = ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k) + k * success.ln() + (n - k) * failure.ln();
-        let mut term = log.exp();
-        let mut sum = term;
-        let mut terms = 1;
-        while i > 0 && sum < risk && term > sum * 1e-17 {
-            term *= i as f64 / (n - i as f64 + 1.0) * (failure / success);
+        if n >= 1000 {
+            // Newton's method from the mode on, to the nearest integer.
+            let mut at = mode;
+            for _ in 0..100 {
+                let (below, here) = self.at_most(at, n, failure)?;
+                let step = (risk - below) / here;
+                if step.abs() < 0.5 {
+                    return Ok(at < needed);
+                }
+                let next = at as f64 + step.round();
+                if !(0.0..=size).contains(&next) {
+                    break;
+                }
+                at = next as u64;
+            }
+        }
+        // So many as the mode, or fewer, has a probability of about a half.
+        Ok(needed > mode || (needed > 0 && self.at_most(needed - 1, n, failure)?.0 >= risk))
+    }
+
+    /// Probabilities that at most `k` of `n` units succeed, and that just so many do.
+    fn at_most(&mut self, k: u64, n: u64, failure: f64) -> Result<(f64, f64)> {
+        let (size, success, mut i) = (n as f64, 1.0 - failure, k as f64);
+        let log = ln_factorial(size) - ln_factorial(i) - ln_factorial(size - i);
+        let here = (log + i * success.ln() + (size - i) * failure.ln()).exp();
+        let (mut term, mut sum, mut terms) = (here, here, 1);
+        while i > 0.0 && term > sum * 1e-17 {
+            term *= i / (size - i + 1.0) * (failure / success);
             sum += term;
-            i -= 1;
+            i -= 1.0;
             terms += 1;
         }
         self.spend(terms)?;
-        Ok(sum >= risk)
+        Ok((sum, here))
     }
+}
+
+/// Quantiles of the standard normal distribution at 1 %, 1/2 %, 1/3 % and 1/4 %.
+const NORMAL: [f64; MAX_ROUNDS] = [-2.3263478740408408, -2.5758293035489, -2.7130518884727173, -2.8070337683438042];
+
+/// Quantile of a binomial distribution, expanded around that of the normal one, `w`, to the fourth order in 1/σ (Moorhead,
+/// "Efficient evaluation of the inverse binomial cumulative distribution function where the number of trials is large",
+/// Oxford, 2013). In the term of 1/σ^2 only the constant is divided by 1620, as the estimator has it.
+fn expansion(mean: f64, variance: f64, p: f64, w: f64) -> f64 {
+    let s = variance.sqrt();
+    let skew = 2.0 * p - 1.0;
+    let poly = |c: &[f64], x: f64| c.iter().fold(0.0, |sum, c| sum * x + c);
+    let (w2, w3, w4) = (w * w, w.powi(3), w.powi(4));
+    let first = w3 * poly(&[2.0, -2.0, -1.0], p) / 72.0;
+    let even = w * poly(&[7.0, -7.0, 1.0], p) / 36.0;
+    let second = skew * (p + 1.0) * (p - 2.0) * (3.0 * w4 + 7.0 * w2 - 16.0 / 1620.0);
+    let third = w.powi(5) * poly(&[4.0, -8.0, -48.0, 52.0, -23.0], p) / 17280.0
+        + w3 * poly(&[256.0, -512.0, -147.0, 403.0, -137.0], p) / 38880.0
+        - w * poly(&[433.0, -866.0, -921.0, 1354.0, -671.0], p) / 38880.0;
+    let fourth = w.powi(6) * skew * poly(&[1.0, -1.0, 1.0], p) * poly(&[1.0, -1.0, 19.0], p) / 34020.0
+        + w4 * skew * poly(&[9.0, -18.0, -35.0, 44.0, -25.0], p) / 15120.0
+        + w2 * skew * poly(&[923.0, -1846.0, 5271.0, -4348.0, 5189.0], p) / 408_240.0
+        - 4.0 * skew * (p + 1.0) * (p - 2.0) * poly(&[23.0, -23.0, 2.0], p) / 25515.0;
+    let near = mean + s * w + (p + 1.0) / 3.0 - skew * w2 / 6.0;
+    (near + first / s - even + second / variance + third / (variance * s) + fourth / (variance * variance)).floor()
 }
 
 /// ln n!, by Stirling's series where n is not small.
@@ -388,9 +448,9 @@ mod tests {
                     };
                     row = (0..=row.len()).map(next).collect();
                 };
-                assert_eq!(search.units_for(needed as u64, failure, 0.005).unwrap(), Some(fewest), "{needed} {failure}");
+                assert_eq!(search.units_for(needed as u64, failure, 2).unwrap(), Some(fewest), "{needed} {failure}");
             }
         }
-        assert_eq!(search.units_for(15, 1.0 - 1e-9, 0.005).unwrap(), None);
+        assert_eq!(search.units_for(15, 1.0 - 1e-9, 2).unwrap(), None);
     }
 }

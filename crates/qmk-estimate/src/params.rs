@@ -51,8 +51,8 @@ pub(crate) struct Echo {
 #[derive(Clone, Debug)]
 pub(crate) struct Qubit {
     majorana: bool,
-    /// Nanoseconds.
-    pub(crate) measurement_time: u64,
+    /// Nanoseconds of a T gate.
+    pub(crate) t_time: u64,
     /// Worst error rate of what error correction is made of, without and with readout.
     pub(crate) clifford_error_rate: f64,
     pub(crate) physical_error_rate: f64,
@@ -399,10 +399,9 @@ impl QubitSpec {
             *text = Some(format!("{ns} ns"));
             Ok(ns)
         };
-        let measurement_time = time(TIMES[1], &mut self.one_qubit_measurement_time)?;
-        time("tGateTime", &mut self.t_gate_time)?;
+        let t_time = time("tGateTime", &mut self.t_gate_time)?;
         let times = [
-            measurement_time as f64,
+            time(TIMES[1], &mut self.one_qubit_measurement_time)? as f64,
             time(TIMES[2], &mut self.one_qubit_gate_time)? as f64,
             time(TIMES[3], &mut self.two_qubit_gate_time)? as f64,
             time(TIMES[4], &mut self.two_qubit_joint_measurement_time)? as f64,
@@ -412,7 +411,7 @@ impl QubitSpec {
         self.name = Some(clip(&name));
         let qubit = Qubit {
             majorana,
-            measurement_time,
+            t_time,
             clifford_error_rate,
             physical_error_rate: clifford_error_rate.max(readout),
             t_error_rate: rate("qubitParams.tGateErrorRate", t_error_rate)?,

@@ -103,6 +103,8 @@ def main():
             # All of every twentieth.
             if number % 20 == 0:
                 kept += ["status", "jobParams", "physicalCountsFormatted", "logicalCounts"]
+            if data["physicalCounts"]["breakdown"]["logicalDepth"] * data["logicalQubit"]["logicalCycleTime"] >= 2**64:
+                continue  # the estimator's run time has overflowed
             case["result"] = {key: data[key] for key in kept if key in data}
         except EstimatorError as error:
             case["error"] = error.code
