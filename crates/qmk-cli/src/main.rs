@@ -362,9 +362,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(command),
         Command::Audit(command) => audit::run(&command),
         Command::Show { program, svg, width, output } => show::show(&program, svg.as_deref(), width, output.json),
-        Command::Estimate { program, job_params, output } => {
-            estimate::estimate(program, job_params, output.json)
-        }
+        Command::Estimate { program, job_params, output } => estimate::estimate(program, job_params, output.json),
         Command::Rev { program, output } => show::rev(&program, output.json),
         Command::Ps(server) => watch::ps(&server),
         Command::Top { server, once } => watch::top(&server, once),

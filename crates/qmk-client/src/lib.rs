@@ -22,7 +22,9 @@ pub mod wire;
 pub use builder::SessionBuilder;
 pub use qmk_abi::Rights as Cap;
 pub use qmk_abi::rpc::interactive::{Applied, ChannelInfo, ChannelState, CheckpointInfo, Mapping, Released, Replayed};
-pub use qmk_abi::rpc::{Endpoint, LogicalCounts, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
+pub use qmk_abi::rpc::{
+    Endpoint, ErrorCode, Format, JobResult, JobStatus, LogicalCounts, Policy, Resources, RpcError, SessionInfo,
+};
 
 pub use qmk_abi::rpc::SessionCreate;
 use qmk_abi::rpc::{EstimateRequest, JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionRef};

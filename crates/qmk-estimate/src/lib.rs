@@ -25,9 +25,7 @@ pub use counts::{check_counts, image_counts, parse_counts, program_counts};
 pub use params::JobParams;
 pub use physical::estimate;
 pub use qmk_abi::rpc::LogicalCounts;
-pub use report::{
-    Breakdown, ErrorBudget, Estimate, FormattedCounts, LogicalQubit, PhysicalCounts, TFactory,
-};
+pub use report::{Breakdown, ErrorBudget, Estimate, FormattedCounts, LogicalQubit, PhysicalCounts, TFactory};
 
 use std::fmt;
 

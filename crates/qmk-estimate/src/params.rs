@@ -335,7 +335,13 @@ impl QubitSpec {
         let majorana = match set.as_str() {
             "Majorana" | "majorana" => true,
             s if GATE_BASED.contains(&s) => false,
-            s => return Err(out_of_range("qubitParams.instructionSet", format_args!("{:?}", clip(s)), "GateBased or Majorana")),
+            s => {
+                return Err(out_of_range(
+                    "qubitParams.instructionSet",
+                    format_args!("{:?}", clip(s)),
+                    "GateBased or Majorana",
+                ));
+            }
         };
         if let Some(q) = known.filter(|q| (q.instruction_set.as_deref() == Some("Majorana")) == majorana) {
             fill!(self, q, one_qubit_measurement_time one_qubit_gate_time two_qubit_gate_time
@@ -356,7 +362,8 @@ impl QubitSpec {
             return Err(EstimateError::params(format!("qubitParams.{key}: {kind} qubits have none; leave it out")));
         }
         let missing = |key: &str| EstimateError::params(format!("qubitParams.{key} is missing"));
-        let measurement_text = self.one_qubit_measurement_time.clone().ok_or_else(|| missing("oneQubitMeasurementTime"))?;
+        let measurement_text =
+            self.one_qubit_measurement_time.clone().ok_or_else(|| missing("oneQubitMeasurementTime"))?;
         let measured = self.one_qubit_measurement_error_rate.ok_or_else(|| missing("oneQubitMeasurementErrorRate"))?;
         let t_error_rate = self.t_gate_error_rate.ok_or_else(|| missing("tGateErrorRate"))?;
         let rates = |key: &str, m: MeasurementError| {
@@ -437,12 +444,9 @@ impl SchemeSpec {
                 "(4 * twoQubitGateTime + 2 * oneQubitMeasurementTime) * codeDistance",
                 "2 * codeDistance * codeDistance",
             )),
-            ("surface_code" | "surfaceCode" | "surface-code", true) => Some((
-                0.0015,
-                0.08,
-                "20 * oneQubitMeasurementTime * codeDistance",
-                "2 * codeDistance * codeDistance",
-            )),
+            ("surface_code" | "surfaceCode" | "surface-code", true) => {
+                Some((0.0015, 0.08, "20 * oneQubitMeasurementTime * codeDistance", "2 * codeDistance * codeDistance"))
+            }
             ("floquet_code" | "floquetCode" | "floquet-code", true) => Some((
                 0.01,
                 0.07,
@@ -489,11 +493,7 @@ impl SchemeSpec {
         let has: Vec<usize> = (0..TIMES.len()).filter(|&i| i < 2 || (i == 4) == qubit.majorana).collect();
         let names: Vec<&str> = has.iter().map(|&i| TIMES[i]).collect();
         let cycle = formula("logicalCycleTime", &self.logical_cycle_time, &names)?;
-        let physical = formula(
-            "physicalQubitsPerLogicalQubit",
-            &self.physical_qubits_per_logical_qubit,
-            &TIMES[..1],
-        )?;
+        let physical = formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, &TIMES[..1])?;
         if qubit.physical_error_rate >= threshold {
             let rate = qubit.physical_error_rate;
             let message = format!(
@@ -575,7 +575,10 @@ impl JobParams {
     /// Unknown keys, by name; values that are missing or out of range, with the range.
     pub fn parse(text: &str) -> Result<JobParams> {
         if text.len() > MAX_BYTES {
-            return Err(EstimateError::params(format!("the parameters are {} bytes long; at most {MAX_BYTES}", text.len())));
+            return Err(EstimateError::params(format!(
+                "the parameters are {} bytes long; at most {MAX_BYTES}",
+                text.len()
+            )));
         }
         let read: std::result::Result<Spec, _> =
             if text.trim().is_empty() { Ok(Spec::default()) } else { serde_json::from_str(text) };
@@ -584,10 +587,9 @@ impl JobParams {
             let message = "estimateType \"frontier\" is not available; \"singlePoint\" is";
             return Err(EstimateError::params(message));
         }
-        let mut qubit_params = spec.qubit_params.unwrap_or_else(|| QubitSpec {
-            name: Some("qubit_gate_ns_e3".into()),
-            ..QubitSpec::default()
-        });
+        let mut qubit_params = spec
+            .qubit_params
+            .unwrap_or_else(|| QubitSpec { name: Some("qubit_gate_ns_e3".into()), ..QubitSpec::default() });
         let (qubit, times) = qubit_params.complete()?;
         let code = spec.qec_scheme.complete(&qubit, times)?;
         let given = spec.error_budget.unwrap_or(NumberOr::Number(1e-3));

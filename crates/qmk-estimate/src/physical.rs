@@ -96,18 +96,20 @@ impl<'a> Job<'a> {
         // Counts are at most 10^15 and T states of a rotation some hundreds: nothing overflows.
         let toffolis = c.ccz_count + c.ccix_count;
         // Logical cycles of parallel synthesis with sequential Pauli computation (arXiv:2211.07629, eq. (D3)).
-        let depth =
-            c.measurement_count + c.rotation_count + c.t_count + 3 * toffolis + per_rotation * c.rotation_depth;
+        let depth = c.measurement_count + c.rotation_count + c.t_count + 3 * toffolis + per_rotation * c.rotation_depth;
         // (arXiv:2211.07629, eq. (D4))
         let t_states = 4 * toffolis + c.t_count + per_rotation * c.rotation_count;
         let factor = params.constraints.logical_depth_factor;
         let cycles = factor.map_or(depth, |f| (depth as f64 * f).ceil() as u64);
         if depth == 0 {
-            let message = "there is nothing to estimate: the program needs at least one measurement, T, CCZ or rotation gate";
+            let message =
+                "there is nothing to estimate: the program needs at least one measurement, T, CCZ or rotation gate";
             return Err(EstimateError::counts(message));
         }
         if cycles > MAX_CYCLES {
-            return Err(EstimateError::counts(format!("the program takes {cycles} logical cycles; at most {MAX_CYCLES}")));
+            return Err(EstimateError::counts(format!(
+                "the program takes {cycles} logical cycles; at most {MAX_CYCLES}"
+            )));
         }
         Ok(Job { counts: c, params, budget, logical_qubits, depth, cycles, t_states, t_per_rotation })
     }
@@ -231,7 +233,9 @@ impl<'a> Job<'a> {
     /// The fewest physical qubits within a time, in nanoseconds.
     fn within_duration(&self, most: u64, search: &mut Search<'_>) -> Result<Solution> {
         let too_small = || {
-            EstimateError::no_solution("constraints.maxDuration: no machine runs the program in this time; allow more time")
+            EstimateError::no_solution(
+                "constraints.maxDuration: no machine runs the program in this time; allow more time",
+            )
         };
         if self.t_states == 0 {
             let required_error_rate = self.required_error_rate(self.cycles);
@@ -314,7 +318,8 @@ impl<'a> Job<'a> {
                 num_tstates: self.t_states,
                 clock_frequency,
                 num_tfactories: part.map_or(0, |f| f.copies),
-                num_tfactory_runs: part.map_or(0, |f| self.t_states.div_ceil(f.copies.saturating_mul(Factory::OUTPUTS))),
+                num_tfactory_runs: part
+                    .map_or(0, |f| self.t_states.div_ceil(f.copies.saturating_mul(Factory::OUTPUTS))),
                 physical_qubits_for_tfactories: physical_qubits - for_algorithm,
                 physical_qubits_for_algorithm: for_algorithm,
                 required_logical_qubit_error_rate: s.required_error_rate,

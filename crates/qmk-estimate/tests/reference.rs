@@ -10,7 +10,9 @@ fn differences(at: &str, got: &Value, want: &Value, out: &mut Vec<String>) {
             for (key, want) in w {
                 differences(&format!("{at}.{key}"), g.get(key).unwrap_or(&Value::Null), want, out);
             }
-            out.extend(g.keys().filter(|key| !w.contains_key(*key)).map(|key| format!("{at}.{key}: not in the reference")));
+            out.extend(
+                g.keys().filter(|key| !w.contains_key(*key)).map(|key| format!("{at}.{key}: not in the reference")),
+            );
         }
         (Value::Number(g), Value::Number(w)) if w.is_f64() => {
             let (g, w) = (g.as_f64().unwrap(), w.as_f64().unwrap());

@@ -4,8 +4,8 @@
 mod common;
 
 use common::Server;
-use qmk_abi::rpc::{Estimated, EstimateRequest, LogicalCounts, Reply, Request, RpcError, SessionCreate};
-use qmk_client::{Client, ErrorCode, Program};
+use qmk_abi::rpc::{EstimateRequest, Estimated, LogicalCounts, Reply, Request, RpcError};
+use qmk_client::{ErrorCode, Program};
 use serde_json::{Value, json};
 
 const ADDER: &str = ".param n = 1\nALLOC_LQ -> a, b, c\n.for i in 1..n\nAPPLY_TOFFOLI a, b, c\n.endfor\nMEASURE_Z c -> x\n\
@@ -60,8 +60,7 @@ fn both_forms_and_the_client_agree() {
     let [Ok(Reply::Estimate(Estimated { report: got }))] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!(serde_json::from_str::<Value>(got).unwrap(), *report);
 
-    let client = Client::connect(server.socket.to_str().unwrap()).unwrap();
-    let session = client.session_with(SessionCreate::default()).unwrap();
+    let session = server.client().session(&[]).unwrap();
     let n = [("n".to_string(), "50".to_string())].into();
     let got = session.estimate(&Program::asm(ADDER), n, &job_params.to_string()).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&got).unwrap(), *report);
@@ -88,7 +87,11 @@ fn what_is_wrong_is_said() {
         (json!({}), -32602, "give either"),
         (json!({"source": "garbage ((", "format": "asm"}), -32200, "errors"),
         (json!({"graph": {"version": "0.1"}}), -32200, "errors"),
-        (json!({"counts": counts, "job_params": {"constraints": {"maxPhysicalQubits": 3}}}), -32602, "maxPhysicalQubits"),
+        (
+            json!({"counts": counts, "job_params": {"constraints": {"maxPhysicalQubits": 3}}}),
+            -32602,
+            "maxPhysicalQubits",
+        ),
     ];
     for (mut params, code, message) in table {
         params["session_id"] = session.clone();
