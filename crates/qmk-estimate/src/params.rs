@@ -595,7 +595,7 @@ impl JobParams {
         let given = spec.error_budget.unwrap_or(NumberOr::Number(1e-3));
         let range = format!("at least {LEAST_BUDGET:e} and below 1");
         let part = |key: &str, value: f64, zero: bool| {
-            let inside = (value >= LEAST_BUDGET && value < 1.0) || (zero && value == 0.0);
+            let inside = (LEAST_BUDGET..1.0).contains(&value) || (zero && value == 0.0);
             if inside { Ok(()) } else { Err(out_of_range(key, value, &range)) }
         };
         let budget = match given {
@@ -642,5 +642,51 @@ impl JobParams {
             estimate_type: EstimateType::SinglePoint,
         };
         Ok(JobParams { qubit, code, budget, constraints: spec.constraints, echo })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::JobParams;
+
+    #[test]
+    fn what_is_out_of_range_is_refused_with_the_range() {
+        let table = [
+            (
+                r#"{"constraints": {"logicalDepthFactor": 0.99}}"#,
+                "logicalDepthFactor is 0.99; it must be from 1 to 1e9",
+            ),
+            (r#"{"constraints": {"maxTFactories": 0}}"#, "maxTFactories is 0; it must be at least 1"),
+            (r#"{"constraints": {"maxDistillationRounds": 5}}"#, "it must be from 1 to 4"),
+            (r#"{"constraints": {"maxDuration": "5"}}"#, "write a number and its unit"),
+            (r#"{"constraints": {"maxDuration": "0.2 ns"}}"#, "from 1 ns to 1e10 s"),
+            (r#"{"constraints": {"maxDuration": "1 s", "maxPhysicalQubits": 3}}"#, "not both"),
+            (r#"{"qecScheme": {"distanceCoefficientPower": 11}}"#, "it must be from 0 to 10"),
+            (r#"{"qecScheme": {"crossingPrefactor": 0.6}}"#, "above 0 and at most 0.5"),
+            (r#"{"qecScheme": {"maxCodeDistance": 101}}"#, "it must be from 1 to 99"),
+            (r#"{"qecScheme": {"name": "mine"}}"#, "errorCorrectionThreshold is missing for \"mine\""),
+            (r#"{"qecScheme": {"name": "floquet_code"}}"#, "gate-based qubits"),
+            (r#"{"qecScheme": {"logicalCycleTime": "tGateTime"}}"#, "logicalCycleTime: tGateTime has no value here"),
+            (r#"{"qecScheme": {"physicalQubitsPerLogicalQubit": "9 - codeDistance"}}"#, "at codeDistance 9 is 0"),
+            (r#"{"qubitParams": {"name": "qubit_gate_ns_e3", "tGateErrorRate": 1}}"#, "above 0 and below 1"),
+            (
+                r#"{"qubitParams": {"name": "qubit_gate_ns_e3", "idleErrorRate": 0.01}}"#,
+                "must be below the threshold 0.01",
+            ),
+            (
+                r#"{"qubitParams": {"name": "qubit_maj_ns_e4", "oneQubitGateTime": "1 ns"}}"#,
+                "Majorana qubits have none",
+            ),
+            (r#"{"qubitParams": {"name": "mine"}}"#, "instructionSet (\"GateBased\" or \"Majorana\") is missing"),
+            (r#"{"qubitParams": {"instructionSet": "Majorana"}}"#, "oneQubitMeasurementTime is missing"),
+            (r#"{"errorBudget": {"logical": 0.5, "tStates": 0.5, "rotations": 0.1}}"#, "the sum of its parts"),
+            (r#"{"errorBudget": {"logical": 0.5}}"#, "missing field `tStates`"),
+            (r#"{"errorBudget": {"logical": 0.1, "tStates": 0.1, "rotations": 0.1, "x": 1}}"#, "unknown field `x`"),
+            (r#"{"errorBudget": 1, "errorBudget": 0.1}"#, "duplicate field `errorBudget`"),
+        ];
+        for (text, want) in table {
+            let e = JobParams::parse(text).unwrap_err();
+            assert!(e.message.contains(want), "{text}: {e}");
+        }
     }
 }

@@ -46,6 +46,6 @@ fn figures_are_those_of_the_reference() {
             (Err(e), None) => wrong.push(format!("{}: {e}", line + 1)),
         }
     }
-    assert!(cases > 400 && refused > 10 && full > 15, "{cases} cases, {refused} refused, {full} in full");
+    assert!(cases > 500 && refused > 10 && full > 15, "{cases} cases, {refused} refused, {full} in full");
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong[..wrong.len().min(60)].join("\n"));
 }

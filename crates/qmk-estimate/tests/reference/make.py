@@ -6,7 +6,9 @@
 
 import itertools
 import json
+import os
 import random
+import signal
 import sys
 import warnings
 
@@ -92,26 +94,49 @@ def cases():
                                    {"maxPhysicalQubits": int(10 ** dice.uniform(4, 8))}])
         yield program, {"qubitParams": params, "qecScheme": {"name": scheme}, "constraints": constraints,
                         "errorBudget": float(f"{10 ** dice.uniform(-10, -0.5):.3g}")}
+    # Rounds that are allowed make a difference, and T gates that are just good enough.
+    dice = random.Random(1905_06903)
+    for _ in range(60):
+        qubit, scheme = dice.choice(MACHINES)
+        yield counts(1 + dice.randint(0, 500), int(10 ** dice.uniform(0, 9))), {
+            "qubitParams": {"name": qubit}, "qecScheme": {"name": scheme},
+            "constraints": {"maxDistillationRounds": dice.randint(1, 4)},
+            "errorBudget": float(f"{10 ** dice.uniform(-6, -1):.3g}")}
+    for t in [300, 400, 499, 500, 501]:
+        yield counts(10, t), {"qubitParams": {"name": "qubit_gate_us_e3"}}
+
+
+def answer(number, program, params):
+    """The line of a case; none where the estimator overflows or panics."""
+    case = {"counts": program, "params": params}
+    try:
+        data = LogicalCounts(program).estimate(params=params).data()
+        if data["physicalCounts"]["breakdown"]["logicalDepth"] * data["logicalQubit"]["logicalCycleTime"] >= 2**64:
+            return
+        kept = ["physicalCounts", "logicalQubit", "tfactory", "errorBudget"]
+        # All of every twentieth.
+        if number % 20 == 0:
+            kept += ["status", "jobParams", "physicalCountsFormatted", "logicalCounts"]
+        case["result"] = {key: data[key] for key in kept if key in data}
+    except EstimatorError as error:
+        case["error"] = error.code
+    print(json.dumps(case, separators=(",", ":")), flush=True)
 
 
 def main():
     for number, (program, params) in enumerate(cases()):
-        case = {"counts": program, "params": params}
-        try:
-            data = LogicalCounts(program).estimate(params=params).data()
-            kept = ["physicalCounts", "logicalQubit", "tfactory", "errorBudget"]
-            # All of every twentieth.
-            if number % 20 == 0:
-                kept += ["status", "jobParams", "physicalCountsFormatted", "logicalCounts"]
-            if data["physicalCounts"]["breakdown"]["logicalDepth"] * data["logicalQubit"]["logicalCycleTime"] >= 2**64:
-                continue  # the estimator's run time has overflowed
-            case["result"] = {key: data[key] for key in kept if key in data}
-        except EstimatorError as error:
-            case["error"] = error.code
-        except BaseException as error:  # a panic of the estimator
-            print(number, repr(error), params, file=sys.stderr)
-            continue
-        print(json.dumps(case, separators=(",", ":")))
+        child = os.fork()
+        if child == 0:
+            # The estimator does not always end; the signal ends the process.
+            signal.alarm(5)
+            code = 1
+            try:
+                answer(number, program, params)
+                code = 0
+            finally:
+                os._exit(code)
+        if os.waitpid(child, 0)[1]:
+            print(f"no answer: case {number}: {program} {params}", file=sys.stderr)
 
 
 main()
