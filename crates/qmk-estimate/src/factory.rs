@@ -171,7 +171,8 @@ impl<'a> Search<'a> {
         let first = useful(qubit.clifford_error_rate, t).then_some(0);
         let mut found = Vec::new();
         for rounds in 1..=MAX_ROUNDS {
-            if rounds > self.params.constraints.max_distillation_rounds as usize && !found.is_empty() {
+            // All numbers of rounds beyond the usual ones, or none.
+            if rounds == self.params.constraints.max_distillation_rounds as usize + 1 && !found.is_empty() {
                 break;
             }
             for number in 0..UNITS.len().pow(rounds as u32) {

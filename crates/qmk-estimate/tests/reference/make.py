@@ -1,7 +1,7 @@
 """Makes cases.jsonl, what the Azure Quantum Resource Estimator answers, one case a line:
 
-    python3 -m venv /tmp/qre && /tmp/qre/bin/pip install qsharp==1.31.0
-    /tmp/qre/bin/python make.py > cases.jsonl
+    python3 -m venv venv && venv/bin/pip install qsharp==1.31.0
+    venv/bin/python make.py > cases.jsonl
 """
 
 import itertools
