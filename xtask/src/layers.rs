@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::Path;
 
 /// Each crate and the workspace crates it may depend on.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     // The vocabulary.
     ("qmk-abi", &[]),
     // 0: hardware.
@@ -14,11 +14,12 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("qmk-kernel", &["qmk-abi", "qmk-hal"]),
     // 2: services.
     ("qmk-qvm", &["qmk-abi", "qmk-kernel"]),
-    ("qmk-services", &["qmk-abi", "qmk-kernel", "qmk-qvm"]),
+    ("qmk-estimate", &["qmk-abi", "qmk-kernel", "qmk-qvm"]),
+    ("qmk-services", &["qmk-abi", "qmk-estimate", "qmk-kernel", "qmk-qvm"]),
     // 3: edges. A binary injects the device that it boots the kernel on.
     ("qmk-client", &["qmk-abi"]),
     ("qmk-server", &["qmk-abi", "qmk-client", "qmk-services", "qmk-sim"]),
-    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-qvm", "qmk-services", "qmk-sim"]),
+    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-estimate", "qmk-qvm", "qmk-services", "qmk-sim"]),
 ];
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];

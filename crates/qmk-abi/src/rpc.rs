@@ -2,6 +2,7 @@
 //! carries [`Request`] and `Result<Reply, RpcError>` as postcard frames; the JSON-RPC form uses the
 //! method name as in [`Request::method`], the variant's struct as `params`, and the reply's inner struct as `result`.
 
+pub use crate::rpc_estimate::*;
 pub use crate::watch::*;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ pub enum Request {
     JobList(SessionRef),
     /// Figures of the whole machine.
     MachineStats(SessionRef),
+    /// Physical resources of a program.
+    Estimate(EstimateRequest),
 }
 
 impl Request {
@@ -71,6 +74,7 @@ impl Request {
             Request::Interactive(call) => call.method(),
             Request::JobList(_) => "qmk_job_list",
             Request::MachineStats(_) => "qmk_machine_stats",
+            Request::Estimate(_) => "qmk_estimate",
         }
     }
 }
@@ -84,6 +88,7 @@ impl Request {
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobList(p) | Request::MachineStats(p) => Some(&p.session_id),
             Request::JobSubmit(p) => Some(&p.session_id),
+            Request::Estimate(p) => Some(&p.session_id),
             Request::JobWait(p) => Some(&p.session_id),
             Request::Interactive(call) => Some(call.session()),
             Request::JobStatus(p) | Request::JobResult(p) | Request::JobCancel(p) | Request::Telemetry(p) => {
@@ -124,6 +129,8 @@ pub enum Reply {
     Jobs(JobList),
     /// To `MachineStats`.
     Machine(MachineStats),
+    /// To `Estimate`.
+    Estimate(Estimated),
 }
 
 /// Parameters of `qmk_session_create`.

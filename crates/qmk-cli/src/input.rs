@@ -19,6 +19,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Every finding of the parser is in the error.
     pub(crate) fn parse(&self) -> Result<Graph, Vec<Finding>> {
         qmk_qvm::parse(&self.text, self.format, &self.options)

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod estimate;
 mod failure;
 mod input;
 mod remote;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
     version,
     after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --shots 100 --seed 7 --json\n  \
                   qmk verify program.qvm.json\n  qmk show examples/teleportation.qvm\n  qmk rev examples/teleportation.qvm\n  \
+                  qmk estimate examples/cuccaro_adder.qvm\n  \
                   qmk asm program.qvm -o program.qvm.json\n  \
                   qmk run examples/bell.qvm --connect unix:/tmp/qmk.sock\n  \
                   JOB=$(qmk submit examples/bell.qvm); qmk wait $JOB && qmk result $JOB\n  \
@@ -113,6 +115,24 @@ enum Command {
     Rev {
         #[command(flatten)]
         program: Input,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Estimate the physical qubits and the time that a program takes on a fault-tolerant machine
+    #[command(
+        after_help = "Examples:\n  qmk estimate examples/cuccaro_adder.qvm\n  qmk estimate examples/qft.qvm --param n=20 --json\n  \
+                      echo '{\"numQubits\": 100, \"tCount\": 1000000}' > counts.json; qmk estimate counts.json\n  \
+                      echo '{\"qubitParams\": {\"name\": \"qubit_maj_ns_e4\"}, \"qecScheme\": {\"name\": \"floquet_code\"},\n    \
+                      \"errorBudget\": 0.01, \"constraints\": {\"maxDuration\": \"1 s\"}}' > params.json\n  \
+                      qmk estimate counts.json --params params.json\n\n\
+                      Counts and parameters have the names of the Azure Quantum Resource Estimator, and so has --json."
+    )]
+    Estimate {
+        #[command(flatten)]
+        program: Input,
+        /// Job parameters in JSON: qubitParams, qecScheme, errorBudget, constraints
+        #[arg(long = "params", value_name = "PARAMS.json")]
+        job_params: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },
@@ -342,6 +362,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(command),
         Command::Audit(command) => audit::run(&command),
         Command::Show { program, svg, width, output } => show::show(&program, svg.as_deref(), width, output.json),
+        Command::Estimate { program, job_params, output } => estimate::estimate(program, job_params, output.json),
         Command::Rev { program, output } => show::rev(&program, output.json),
         Command::Ps(server) => watch::ps(&server),
         Command::Top { server, once } => watch::top(&server, once),

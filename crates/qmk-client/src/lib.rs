@@ -22,10 +22,13 @@ pub mod wire;
 pub use builder::SessionBuilder;
 pub use qmk_abi::Rights as Cap;
 pub use qmk_abi::rpc::interactive::{Applied, ChannelInfo, ChannelState, CheckpointInfo, Mapping, Released, Replayed};
-pub use qmk_abi::rpc::{Endpoint, ErrorCode, Format, JobResult, JobStatus, Policy, Resources, RpcError, SessionInfo};
+pub use qmk_abi::rpc::{
+    Endpoint, ErrorCode, Format, JobResult, JobStatus, LogicalCounts, Policy, Resources, RpcError, SessionInfo,
+};
 
 pub use qmk_abi::rpc::SessionCreate;
-use qmk_abi::rpc::{JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionRef};
+use qmk_abi::rpc::{EstimateRequest, JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionRef};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -173,6 +176,41 @@ impl Session {
     /// As [`Session::submit`] and [`Job::wait`].
     pub fn run(&self, program: &Program, policy: Policy) -> Result<JobResult, ClientError> {
         self.submit(program, policy)?.wait(None)
+    }
+
+    /// Physical resources of a program on a machine that `job_params` describe: JSON under the names of the Azure Quantum
+    /// Resource Estimator, as is the report; empty for all defaults. `params` are values for `.param` directives.
+    ///
+    /// # Errors
+    /// Findings, parameters out of range, constraints that no machine keeps.
+    pub fn estimate(
+        &self,
+        program: &Program,
+        params: BTreeMap<String, String>,
+        job_params: &str,
+    ) -> Result<String, ClientError> {
+        let (source, format) = (Some(program.source.clone()), program.format);
+        self.request_estimate(EstimateRequest { source, format, params, ..self.estimate_with(job_params) })
+    }
+
+    /// As [`Session::estimate`], of logical counts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn estimate_counts(&self, counts: LogicalCounts, job_params: &str) -> Result<String, ClientError> {
+        self.request_estimate(EstimateRequest { counts: Some(counts), ..self.estimate_with(job_params) })
+    }
+
+    fn estimate_with(&self, job_params: &str) -> EstimateRequest {
+        let (session_id, job_params) = (self.info.session_id.clone(), job_params.into());
+        EstimateRequest { session_id, job_params, ..EstimateRequest::default() }
+    }
+
+    fn request_estimate(&self, request: EstimateRequest) -> Result<String, ClientError> {
+        match self.client.call(Request::Estimate(request))? {
+            Reply::Estimate(r) => Ok(r.report),
+            other => unexpected(other),
+        }
     }
 
     /// Machine inventory and the tenant's usage.

@@ -8,9 +8,6 @@ use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Methods of the contract that this version does not offer.
-const UNAVAILABLE: [&str; 1] = ["qmk_estimate"];
-
 fn to_value(v: &impl Serialize) -> Value {
     serde_json::to_value(v).unwrap_or(Value::Null)
 }
@@ -23,6 +20,7 @@ pub fn request_to_json(request: &Request, id: u64) -> Value {
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
         Request::JobList(p) | Request::MachineStats(p) => to_value(p),
         Request::JobSubmit(p) => to_value(p),
+        Request::Estimate(p) => estimate_params(p),
         Request::JobWait(p) => to_value(p),
         Request::AuditHead(p) => to_value(p),
         Request::AuditProve(p) => to_value(p),
@@ -38,6 +36,18 @@ fn untagged(v: &impl Serialize) -> Value {
         Value::Object(m) => m.into_iter().next().map_or(Value::Null, |(_, v)| v),
         other => other,
     }
+}
+
+/// The job parameters of an estimate are an object on this wire.
+fn estimate_params(p: &EstimateRequest) -> Value {
+    let mut v = to_value(p);
+    match serde_json::from_str(&p.job_params) {
+        Ok(job_params @ Value::Object(_)) => v["job_params"] = job_params,
+        _ if p.job_params.trim().is_empty() => v["job_params"] = json!({}),
+        // It is refused where it is read.
+        _ => {}
+    }
+    v
 }
 
 /// The method is one of those there are.
@@ -114,17 +124,12 @@ pub fn request_from_text(method: &str, given: &str) -> Result<Request, RpcError>
         "qmk_resource_query" => Request::ResourceQuery(params(given)?),
         "qmk_job_list" => Request::JobList(params(given)?),
         "qmk_machine_stats" => Request::MachineStats(params(given)?),
+        "qmk_estimate" => Request::Estimate(estimate(given)?),
         "q_get_telemetry" if given.get("job_id").is_some() => Request::Telemetry(params(given)?),
         "q_get_telemetry" => Request::ResourceQuery(params(given)?),
         "qmk_audit_head" => Request::AuditHead(params(given)?),
         "qmk_audit_prove" => Request::AuditProve(params(given)?),
         m if interactive::Call::METHODS.contains(&m) => interactive(m, given)?,
-        m if UNAVAILABLE.contains(&m) => {
-            return Err(RpcError::new(
-                ErrorCode::MethodNotFound,
-                format!("method {m} is not available on this machine"),
-            ));
-        }
         m => {
             let shown: String = m.chars().take(60).collect();
             return Err(RpcError::new(ErrorCode::MethodNotFound, format!("no such method: {shown}")));
@@ -163,6 +168,29 @@ fn submit(given: Given<'_>) -> Result<JobSubmit, RpcError> {
     }
 }
 
+/// `graph` may stand for `source`, and `job_params` is an object, whose text is passed on.
+fn estimate(given: Given<'_>) -> Result<EstimateRequest, RpcError> {
+    let Some(mut m) = given.members() else { return params(given) };
+    let wrong = |what: &str| RpcError::new(ErrorCode::InvalidParams, format!("params: {what}"));
+    let (text, format, job_params);
+    if let Some(graph) = m.remove("graph") {
+        if m.contains_key("source") || !graph.get().starts_with('{') {
+            return Err(wrong("give either graph (an object) or source (text) and format"));
+        }
+        (text, format) = (raw(&graph.get())?, raw(&Format::Json)?);
+        m.insert("source".into(), &text);
+        m.insert("format".into(), &format);
+    }
+    if let Some(given) = m.remove("job_params").filter(|p| p.get() != "null") {
+        if !given.get().starts_with('{') {
+            return Err(wrong("job_params must be an object"));
+        }
+        job_params = raw(&given.get())?;
+        m.insert("job_params".into(), &job_params);
+    }
+    params(Given(raw(&m)?.get()))
+}
+
 /// A reply's result.
 pub fn result_to_json(reply: &Reply) -> Value {
     let mut v = match reply {
@@ -189,6 +217,7 @@ pub fn result_to_json(reply: &Reply) -> Value {
         Reply::Interactive(answer) => untagged(answer),
         Reply::Jobs(r) => to_value(r),
         Reply::Machine(r) => to_value(r),
+        Reply::Estimate(r) => serde_json::from_str(&r.report).unwrap_or_default(),
     };
     if let (Reply::Status(_) | Reply::Interactive(interactive::Answer::Checkpoint(_)), Value::Object(m)) =
         (reply, &mut v)
@@ -328,6 +357,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         Request::Interactive(call) => Reply::Interactive(read(json!({call.method(): result}))?),
         Request::JobList(_) => Reply::Jobs(read(result)?),
         Request::MachineStats(_) => Reply::Machine(read(result)?),
+        Request::Estimate(_) => Reply::Estimate(Estimated { report: result.to_string() }),
         Request::JobResult(p) => {
             let last_shot = read(result.get_mut("events").map(Value::take).unwrap_or_default())?;
             if let Value::Object(m) = &mut result {

@@ -42,6 +42,7 @@
 #![forbid(unsafe_code)]
 
 mod channels;
+mod estimate;
 mod identity;
 mod interactive;
 mod jobs;

@@ -698,6 +698,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::JobList(p) => state().job_list(&p.session_id).map(Reply::Jobs),
             Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
+            Request::Estimate(p) => crate::estimate::estimate(p).map(Reply::Estimate),
             Request::Telemetry(p) => {
                 let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
                 let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);

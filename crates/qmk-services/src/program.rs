@@ -197,7 +197,7 @@ pub fn count_outcomes(events: &[EventBits], raw: &BTreeMap<Vec<u8>, u64>) -> BTr
     counts
 }
 
-fn invalid(findings: Vec<qmk_qvm::Finding>) -> RpcError {
+pub(crate) fn invalid(findings: Vec<qmk_qvm::Finding>) -> RpcError {
     let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
     let first = errors.first().map_or(String::new(), |f| {
         let node = f.node.as_ref().map_or(String::new(), |n| format!(" at node {n}"));
