@@ -149,6 +149,9 @@ pub struct SessionCreate {
     /// again on that connection ends with it.
     #[serde(default)]
     pub detached: bool,
+    /// Only look: the session holds no capabilities, ends with its connection, and is not recorded.
+    #[serde(default)]
+    pub observer: bool,
 }
 
 /// Parameters of `qmk_authenticate`.

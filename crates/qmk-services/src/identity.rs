@@ -218,18 +218,23 @@ impl<D: Device> State<D> {
     /// Whether a request may name the session it names, and is not one too many; notes the use of the session.
     pub(crate) fn authorize(&mut self, request: &Request, caller: &Caller) -> Result<(), RpcError> {
         let Some(id) = request.session() else { return Ok(()) };
-        let Some(session) = self.sessions.get(id) else { return not_found(ErrorCode::SessionNotFound) };
-        let tenant = session.tenant.clone();
+        let open = self.sessions.get(id).map(|s| (&s.tenant, s.uid, &s.token));
+        let title = open.or_else(|| self.aside.get(id).map(|t| (&t.tenant, t.uid, &t.token)));
+        let Some((tenant, uid, token)) = title else { return not_found(ErrorCode::SessionNotFound) };
+        let tenant = tenant.clone();
         let shown = caller.shown.as_ref().is_some_and(|c| c.grant.tenant == tenant && self.check(c).is_ok());
         let known = shown || self.acts_for(caller, &tenant);
         // To know the id of a session opened by token is to hold it, for the user who did.
-        let made = session.token.is_some() && session.uid == caller.uid();
+        let made = token.is_some() && uid == caller.uid();
         if !known && !made {
             return not_found(ErrorCode::SessionNotFound);
         }
         self.check_suspended(&tenant)?;
-        if let Some(token) = session.token.as_ref().filter(|_| !known || !looks_back(request)) {
+        if let Some(token) = token.as_ref().filter(|_| !known || !looks_back(request)) {
             self.check(token)?;
+        }
+        if open.is_none() {
+            self.resume(id)?;
         }
         if !matches!(request, Request::JobWait(_)) {
             self.charge(&tenant)?;
@@ -275,14 +280,17 @@ impl<D: Device> State<D> {
     /// Takes on a new policy, and closes the sessions that it would not give.
     pub(crate) fn set_policy(&mut self, policy: SitePolicy) {
         self.config.policy = Some(Arc::new(policy));
-        let over = self.sessions.iter().filter(|(_, s)| {
-            let beyond = self.rules(&s.tenant).is_none_or(|t| !t.capabilities.contains(s.granted));
+        let open = self.sessions.iter().map(|(id, s)| (id, &s.tenant, s.granted, &s.token));
+        let all = open.chain(self.aside.iter().map(|(id, t)| (id, &t.tenant, t.granted, &t.token)));
+        let over = all.filter(|(_, tenant, granted, token)| {
+            let beyond = self.rules(tenant).is_none_or(|t| !t.capabilities.contains(*granted));
             // One that has only expired closes no session: what it made can still be fetched.
             let expired = |c: &Credential| c.grant.expires <= (self.config.unix_time)();
-            beyond || s.token.as_ref().is_some_and(|c| !expired(c) && self.check(c).is_err())
+            beyond || token.as_ref().is_some_and(|c| !expired(c) && self.check(c).is_err())
         });
-        for id in over.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            // It was just listed.
+        for id in over.map(|(id, ..)| id.clone()).collect::<Vec<_>>() {
+            self.close_aside(&id);
+            // If it was not aside, it is open.
             let _ = self.close_session(&id);
         }
     }

@@ -38,6 +38,11 @@ struct Checkpoint {
 }
 
 impl Held {
+    /// One that gives out names after these.
+    pub(crate) fn after(names: u64) -> Held {
+        Held { names, ..Held::default() }
+    }
+
     fn name(&mut self) -> u64 {
         self.names += 1;
         self.names

@@ -152,6 +152,9 @@ impl<D: Device> State<D> {
             tenant: session.tenant.clone(),
             session: session.number,
             job: number,
+            shots: policy.shots,
+            priority: policy.priority,
+            started: Instant::now(),
             recorded: Arc::new(AtomicBool::new(silent)),
             silent,
         };
@@ -164,7 +167,7 @@ impl<D: Device> State<D> {
             status,
             estimated,
             bytes,
-            started: Instant::now(),
+            started: ticket.started,
             took: None,
             outcomes: Outcomes::default(),
             result: None,
@@ -220,13 +223,7 @@ impl<D: Device> State<D> {
                 collected.more = true;
                 continue;
             }
-            let ticket = Ticket {
-                tenant: session.tenant.clone(),
-                session: session.number,
-                job: number,
-                recorded: job.recorded.clone(),
-                silent: job.silent,
-            };
+            let ticket = job.ticket(session.tenant.clone(), session.number, number);
             let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
             let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
             job.status = status;
@@ -382,8 +379,7 @@ impl<D: Device> State<D> {
         }
         let owner = self.session(session)?;
         let status = JobStatus { state: JobState::Cancelled, ..job.report(id) };
-        let (tenant, number, recorded) = (owner.tenant.clone(), owner.number, job.recorded.clone());
-        let ticket = Ticket { tenant, session: number, job: job_number(id).unwrap_or(0), recorded, silent: job.silent };
+        let ticket = job.ticket(owner.tenant.clone(), owner.number, job_number(id).unwrap_or(0));
         self.store.try_ended(&ticket, status, None)?;
         let epoch = self.kernel.epoch();
         if let Some(number) = job_number(id) {
@@ -438,6 +434,12 @@ fn dirty(frees: u32) -> Option<String> {
 impl Job {
     pub(crate) fn progress(&self) -> Progress {
         progress(&self.status, self.result.as_ref().map_or(self.estimated, |r| r.report.epochs.total))
+    }
+
+    fn ticket(&self, tenant: String, session: u64, job: u64) -> Ticket {
+        let Policy { shots, priority, .. } = self.policy;
+        let (started, recorded, silent) = (self.started, self.recorded.clone(), self.silent);
+        Ticket { tenant, session, job, shots, priority, started, recorded, silent }
     }
 
     /// How far it is.

@@ -4,7 +4,7 @@ use crate::identity::{Caller, Peer, unix_time};
 use crate::jobs::{Job, completed, ended, job_number, no_result};
 use crate::policy::SitePolicy;
 use crate::program::Program;
-use crate::sessions::{Opener, Session};
+use crate::sessions::{Aside, Session, Title};
 use crate::store::{End, Retention, Store, StoreError, Ticket};
 use crate::tenants::Tenant;
 use crate::watch::Watched;
@@ -109,6 +109,7 @@ pub(crate) struct State<D> {
     pub(crate) store: Store,
     pub(crate) tenants: BTreeMap<String, Tenant>,
     pub(crate) sessions: BTreeMap<String, Session>,
+    pub(crate) aside: Aside,
     /// Unfinished jobs and their sessions.
     pub(crate) unfinished: BTreeMap<u64, String>,
     /// Job whose outcomes are read first.
@@ -264,6 +265,7 @@ impl<D: Device> State<D> {
             store,
             tenants: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            aside: Aside::default(),
             unfinished: BTreeMap::new(),
             first_read: 0,
             uses: 0,
@@ -277,27 +279,28 @@ impl<D: Device> State<D> {
         }
     }
 
-    /// Opens the sessions again that were open, and submits the jobs again that had not ended.
+    /// Takes up the sessions again that were open, and submits the jobs again that had not ended.
     fn recover(&mut self) -> Result<(), StoreError> {
         let store = self.store.clone();
+        let mut tenants = BTreeMap::new();
         for (number, record) in store.sessions()? {
             let granted = record.granted.iter().filter_map(|c| Rights::from_class_name(c)).collect();
-            let opened =
-                self.open_session(&record.tenant, number, store.session_id(number), granted, Opener::default());
-            // Where limits are lower than they were.
-            if opened.is_err() {
-                store.closed(&record.tenant, number);
-            }
+            tenants.insert(number, record.tenant.clone());
+            let title = Title { number, tenant: record.tenant, granted, owner: None, uid: None, token: None };
+            self.aside.insert(store.session_id(number), title);
         }
         for job in store.unfinished()? {
             let mut job = job?;
+            let Some(tenant) = tenants.get(&job.session).cloned() else { continue };
             job.submit.session_id = store.session_id(job.session);
-            let Ok(session) = self.session(&job.submit.session_id) else { continue };
-            let (granted, tenant) = (session.granted, session.tenant.clone());
             self.next_job = job.job;
-            let JobSubmit { source, format, policy, .. } = &job.submit;
-            let built = Program::build(source, *format, &policy.params, policy.profile.as_deref(), granted);
-            match built.and_then(|program| self.submit(&job.submit, program, false)) {
+            let again = self.resume(&job.submit.session_id).and_then(|()| {
+                let JobSubmit { session_id, source, format, policy } = &job.submit;
+                let granted = self.session(session_id)?.granted;
+                let program = Program::build(source, *format, &policy.params, policy.profile.as_deref(), granted)?;
+                self.submit(&job.submit, program, false)
+            });
+            match again {
                 Ok((_, ticket)) => ticket.recorded.store(true, Ordering::Release),
                 // On a smaller machine.
                 Err(e) => {
@@ -310,8 +313,10 @@ impl<D: Device> State<D> {
                         telemetry: None,
                         error,
                     };
-                    let ticket =
-                        Ticket { tenant, session: job.session, job: job.job, recorded: Arc::default(), silent: false };
+                    let Policy { shots, priority, .. } = job.submit.policy;
+                    let (started, recorded) = (Instant::now(), Arc::default());
+                    let (session, job) = (job.session, job.job);
+                    let ticket = Ticket { tenant, session, job, shots, priority, started, recorded, silent: false };
                     store.try_ended(&ticket, status, None)?;
                 }
             }

@@ -12,16 +12,61 @@ use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Who opens a session; nobody for one that is taken up again after a restart.
-#[derive(Default)]
-pub(crate) struct Opener {
+/// What a session is, with or without anything of it in memory.
+pub(crate) struct Title {
+    pub(crate) number: u64,
+    pub(crate) tenant: String,
+    pub(crate) granted: Rights,
+    /// Nobody for one that is taken up again after a restart.
     pub(crate) owner: Option<u64>,
     pub(crate) uid: Option<u32>,
     pub(crate) token: Option<Arc<Credential>>,
 }
 
+/// Sessions that were set aside: what they made is in the store, and they are opened again when they are named.
+#[derive(Default)]
+pub(crate) struct Aside {
+    titles: BTreeMap<String, (u64, Title)>,
+    /// Of each tenant, in the order in which they were set aside.
+    of_tenant: BTreeMap<String, BTreeMap<u64, String>>,
+    count: u64,
+}
+
+impl Aside {
+    pub(crate) fn insert(&mut self, id: String, title: Title) {
+        self.count += 1;
+        self.of_tenant.entry(title.tenant.clone()).or_default().insert(self.count, id.clone());
+        self.titles.insert(id, (self.count, title));
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Title> {
+        self.titles.get(id).map(|(_, title)| title)
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Title> {
+        let (order, title) = self.titles.remove(id)?;
+        if let Some(others) = self.of_tenant.get_mut(&title.tenant) {
+            others.remove(&order);
+            if others.is_empty() {
+                self.of_tenant.remove(&title.tenant);
+            }
+        }
+        Some(title)
+    }
+
+    /// The oldest of a tenant that has more than these.
+    fn excess(&self, tenant: &str, most: u64) -> Option<&String> {
+        let all = self.of_tenant.get(tenant).filter(|all| all.len() as u64 > most)?;
+        all.values().next()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Title)> {
+        self.titles.iter().map(|(id, (_, title))| (id, title))
+    }
+}
+
 pub(crate) struct Session {
-    /// What the journal calls it.
+    /// What the journal calls it; 0 for one that it does not know.
     pub(crate) number: u64,
     pub(crate) tenant: String,
     /// User who opened it; `None` within this process.
@@ -60,11 +105,60 @@ impl<D: Device> State<D> {
         tenant.sessions.iter().filter(|id| !self.sessions[*id].bound && !busy.contains(id)).collect()
     }
 
-    /// Closes the idle session of a tenant that was used least recently; false if there is none.
-    pub(crate) fn evict_session(&mut self, tenant: &str) -> Result<bool, RpcError> {
+    /// Sets the idle session of a tenant aside that was used least recently; false if there is none.
+    fn evict_session(&mut self, tenant: &str) -> Result<bool, RpcError> {
         let idle = self.idle_sessions(&self.tenants[tenant]);
         let Some(oldest) = idle.into_iter().min_by_key(|id| self.sessions[*id].used).cloned() else { return Ok(false) };
-        self.close_session(&oldest).map(|closed| closed.closed)
+        let title = self.set_aside(&oldest);
+        self.close_session(&oldest)?;
+        if let Some(title) = title {
+            self.put_aside(oldest, title);
+        }
+        Ok(true)
+    }
+
+    /// The title of a session that is to be found again after it was closed: of one with jobs in the store. The close
+    /// is then not recorded.
+    pub(crate) fn set_aside(&mut self, id: &str) -> Option<Title> {
+        let session = self.sessions.get_mut(id)?;
+        let kept = self.store.keeps() && session.number > 0;
+        if !kept || session.jobs.is_empty() && !self.store.has_jobs(session.number) {
+            return None;
+        }
+        let (tenant, granted, owner) = (session.tenant.clone(), session.granted, session.owner);
+        let number = std::mem::take(&mut session.number);
+        Some(Title { number, tenant, granted, owner, uid: session.uid, token: session.token.clone() })
+    }
+
+    /// Puts a session where it is found when it is named. A tenant has no more of them than jobs in the store.
+    pub(crate) fn put_aside(&mut self, id: String, title: Title) {
+        let tenant = title.tenant.clone();
+        self.aside.insert(id, title);
+        while let Some(oldest) = self.aside.excess(&tenant, self.config.stored_jobs).cloned() {
+            self.close_aside(&oldest);
+        }
+    }
+
+    pub(crate) fn close_aside(&mut self, id: &str) {
+        if let Some(title) = self.aside.remove(id) {
+            self.store.closed(&title.tenant, title.number);
+        }
+    }
+
+    /// Opens a session again that was set aside, if it is one.
+    pub(crate) fn resume(&mut self, id: &str) -> Result<(), RpcError> {
+        let Some(title) = self.aside.remove(id) else { return Ok(()) };
+        let Title { number, ref tenant, granted, owner, uid, ref token } = title;
+        let again = Title { number, tenant: tenant.clone(), granted, owner, uid, token: token.clone() };
+        if let Err(e) = self.open_session(again, id.into()) {
+            self.put_aside(id.into(), title);
+            return Err(e);
+        }
+        // No name of a qubit is given out twice, and what it has held is not known any more.
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.held = Held::after(self.store.entries() << 32);
+        }
+        Ok(())
     }
 
     pub(crate) fn create_session(&mut self, p: SessionCreate, caller: &Caller) -> Result<SessionInfo, RpcError> {
@@ -78,28 +172,29 @@ impl<D: Device> State<D> {
                 None => denied.push(cap.clone()),
             }
         }
-        if p.requested.is_empty() {
+        if p.requested.is_empty() && !p.observer {
             granted = available;
         }
-        let (number, session_id) = self.store.new_session()?;
-        let owner = (!p.detached).then_some(caller.connection);
-        self.open_session(&name, number, session_id.clone(), granted, Opener { owner, uid: caller.uid(), token })?;
-        if let Err(e) = self.store.opened(&name, number, caller.uid(), &granted.class_names(), &denied) {
+        if p.observer && (p.detached || !p.requested.is_empty()) {
+            let message = "params: an observer holds no capabilities, and ends with its connection";
+            return Err(RpcError::new(ErrorCode::InvalidParams, message));
+        }
+        let (number, session_id) = if p.observer { (0, random_id()?) } else { self.store.new_session()? };
+        let (owner, uid) = ((!p.detached).then_some(caller.connection), caller.uid());
+        self.open_session(Title { number, tenant: name.clone(), granted, owner, uid, token }, session_id.clone())?;
+        if p.observer {
+            self.sessions.get_mut(&session_id).into_iter().for_each(|s| s.bound = true);
+        } else if let Err(e) = self.store.opened(&name, number, uid, &granted.class_names(), &denied) {
             self.close_session(&session_id)?;
             return Err(e.into());
         }
         Ok(SessionInfo { session_id, granted: granted.class_names(), denied, quota: self.quota_info(&name) })
     }
 
-    /// Opens a session of this number and id.
-    pub(crate) fn open_session(
-        &mut self,
-        name: &str,
-        number: u64,
-        session_id: String,
-        granted: Rights,
-        by: Opener,
-    ) -> Result<(), RpcError> {
+    /// Opens a session of this id.
+    fn open_session(&mut self, title: Title, session_id: String) -> Result<(), RpcError> {
+        let Title { number, tenant, granted, owner, uid, token } = title;
+        let name = tenant.as_str();
         self.tenant(name)?;
         if self.tenants[name].sessions.len() >= self.max_sessions(name) && !self.evict_session(name)? {
             return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
@@ -114,10 +209,8 @@ impl<D: Device> State<D> {
             tenant.sessions.insert(session_id.clone());
         }
         let (used, jobs) = (self.uses, BTreeMap::new());
-        let Opener { owner, uid, token } = by;
         let caps = granted.class_names().join(" ");
         tracing::info!(session = brief(&session_id), tenant = name, caps, detached = owner.is_none(), "session opened");
-        let tenant = name.into();
         let session = Session {
             number,
             tenant,
@@ -143,7 +236,9 @@ impl<D: Device> State<D> {
         let Some(session) = self.sessions.remove(id) else { return not_found(ErrorCode::SessionNotFound) };
         let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };
         tenant.sessions.remove(id);
-        self.store.closed(&session.tenant, session.number);
+        if session.number > 0 {
+            self.store.closed(&session.tenant, session.number);
+        }
         for (number, job) in &session.jobs {
             if self.unfinished.remove(number).is_some() && !job.silent {
                 tenant.ended.cancelled += 1;
@@ -158,4 +253,11 @@ impl<D: Device> State<D> {
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })
     }
+}
+
+/// A session id that has no number in the journal.
+pub(crate) fn random_id() -> Result<String, RpcError> {
+    let mut id = [0u8; 16];
+    getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
+    Ok(format!("sess_{:032x}", u128::from_le_bytes(id)))
 }

@@ -147,12 +147,17 @@ impl<D: Device> State<D> {
     }
 
     fn forget_tenant(&mut self, name: &str) -> Result<(), RpcError> {
-        let Some(tenant) = self.tenants.remove(name) else { return Ok(()) };
-        for id in &tenant.sessions {
-            if let Some(session) = self.sessions.remove(id) {
+        let Some(tenant) = self.tenants.get(name) else { return Ok(()) };
+        for id in tenant.sessions.clone() {
+            let title = self.set_aside(&id);
+            if let Some(session) = self.sessions.remove(&id).filter(|s| s.number > 0) {
                 self.store.closed(name, session.number);
             }
+            if let Some(title) = title {
+                self.put_aside(id, title);
+            }
         }
+        let Some(tenant) = self.tenants.remove(name) else { return Ok(()) };
         self.retire(&tenant);
         tracing::debug!(tenant = name, "tenant forgotten");
         // All that it held derives from what its domain held.

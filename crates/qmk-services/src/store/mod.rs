@@ -21,6 +21,7 @@ pub(crate) use event::End;
 pub use event::{Entry, Event};
 
 use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead};
+use crate::sessions::random_id;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -35,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
@@ -125,6 +126,9 @@ pub(crate) struct Ticket {
     pub(crate) tenant: String,
     pub(crate) session: u64,
     pub(crate) job: u64,
+    pub(crate) shots: u64,
+    pub(crate) priority: i32,
+    pub(crate) started: Instant,
     /// Set once the journal has it; before, it does not end.
     pub(crate) recorded: Arc<AtomicBool>,
     /// Whether nothing is recorded of it.
@@ -216,9 +220,7 @@ impl Store {
             let number = inner.next_session.fetch_add(1, Ordering::Relaxed);
             return Ok((number, self.session_id(number)));
         }
-        let mut id = [0u8; 16];
-        getrandom::fill(&mut id).map_err(|e| RpcError::new(ErrorCode::Internal, format!("no entropy: {e}")))?;
-        Ok((0, format!("sess_{:032x}", u128::from_le_bytes(id))))
+        Ok((0, random_id()?))
     }
 
     /// The id of the session of this number.
@@ -291,7 +293,17 @@ impl Store {
         let &Ticket { job, session, .. } = ticket;
         status.events = None;
         let cancelled = status.state == JobState::Cancelled;
-        let account = serde_json::to_string(&EndRef { status: &status, result }).map_err(|_| StoreError::Corrupt)?;
+        let brief = JobEntry {
+            session_id: String::new(),
+            job_id: status.job_id.clone(),
+            state: status.state,
+            shots: ticket.shots,
+            priority: ticket.priority,
+            progress: status.progress,
+            age_ms: ticket.started.elapsed().as_millis() as u64,
+        };
+        let account = EndRef { brief: &brief, status: &status, result };
+        let account = serde_json::to_string(&account).map_err(|_| StoreError::Corrupt)?;
         let (mut rest, mut parts) = (account.as_str(), Vec::new());
         while rest.len() > PART {
             let at = (0..=PART).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
@@ -329,6 +341,22 @@ impl Store {
     /// Sessions that were open.
     pub(crate) fn sessions(&self) -> Result<Vec<(u64, SessionRecord)>, StoreError> {
         self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.sessions())
+    }
+
+    /// Whether a session has jobs, as far as they are settled.
+    pub(crate) fn has_jobs(&self, session: u64) -> bool {
+        // If it cannot be told, it is better to keep it.
+        self.0.as_ref().is_some_and(|inner| inner.settled.has_jobs(session).unwrap_or(true))
+    }
+
+    /// Entries of the journal.
+    pub(crate) fn entries(&self) -> u64 {
+        self.0.as_ref().and_then(|inner| Some(inner.journal.lock().as_ref()?.len())).unwrap_or(0)
+    }
+
+    /// The newest ended jobs of a tenant that are settled, with the numbers of their sessions, of `than` at most.
+    pub(crate) fn recent(&self, tenant: &str, most: usize) -> Result<Vec<(u64, JobEntry)>, StoreError> {
+        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.recent(tenant, most))
     }
 
     /// Jobs that have not ended, each read when it is asked for.
@@ -417,10 +445,18 @@ impl Store {
     }
 }
 
+/// The account of an ended job. [`brief`] reads the start alone.
 #[derive(serde::Serialize)]
 struct EndRef<'a> {
+    brief: &'a JobEntry,
     status: &'a JobStatus,
     result: Option<&'a JobResult>,
+}
+
+/// What a list of jobs says of one, from the start of its account.
+fn brief(account: &str) -> Option<JobEntry> {
+    let rest = account.strip_prefix("{\"brief\":")?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
 }
 
 impl Inner {

@@ -1,8 +1,9 @@
 //! What the journal's entries have led to, so that they need not be read again.
 
 use super::event::{Entry, Event};
-use super::{Retention, StoreError};
+use super::{Retention, StoreError, brief};
 use crate::journal::Entries;
+use qmk_abi::rpc::JobEntry;
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition as Definition, WriteTransaction,
 };
@@ -143,6 +144,27 @@ impl Settled {
     pub(crate) fn unfinished(&self) -> Outcome<Vec<u64>> {
         let table = self.db.begin_read()?.open_table(PROGRAMS)?;
         table.iter()?.map(|row| Ok(row?.0.value())).collect()
+    }
+
+    pub(crate) fn has_jobs(&self, session: u64) -> Outcome<bool> {
+        let table = self.db.begin_read()?.open_table(OF_SESSION)?;
+        Ok(table.range((session, 0)..=(session, u64::MAX))?.next().transpose()?.is_some())
+    }
+
+    /// The newest ended jobs of a tenant, with the numbers of their sessions.
+    pub(crate) fn recent(&self, tenant: &str, most: usize) -> Outcome<Vec<(u64, JobEntry)>> {
+        let snapshot = self.db.begin_read()?;
+        let (jobs, ends) = (snapshot.open_table(JOBS)?, snapshot.open_table(ENDS)?);
+        let mut found = Vec::new();
+        for row in snapshot.open_table(KEPT)?.range((tenant, 0)..=(tenant, u64::MAX))?.rev().take(most) {
+            let job = row?.1.value();
+            let Some(record) = jobs.get(job)? else { continue };
+            let record: JobRecord = read(record.value())?;
+            if let Some(entry) = ends.get((job, 0))?.and_then(|account| brief(account.value())) {
+                found.push((record.session, entry));
+            }
+        }
+        Ok(found)
     }
 
     /// The entry that a job without an end was submitted with.
