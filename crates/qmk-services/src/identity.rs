@@ -5,7 +5,8 @@
 
 use crate::machine::{State, not_found};
 use crate::policy::{SitePolicy, TenantPolicy};
-use crate::token::{Grant, Key, Token};
+use crate::store::TokenRecord;
+use crate::token::Token;
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
 use qmk_kernel::hal::Device;
@@ -21,11 +22,8 @@ pub struct Peer {
     pub pid: u32,
 }
 
-/// A token that was accepted, and the key that it was signed with.
-pub(crate) struct Credential {
-    pub(crate) grant: Grant,
-    key: Key,
-}
+/// A token that was accepted.
+pub(crate) type Credential = TokenRecord;
 
 /// Who is at the other end of a connection.
 #[derive(Clone)]
@@ -126,7 +124,7 @@ impl<D: Device> State<D> {
             let (made, most) = (token.attenuations(), tokens.max_depth);
             return Err(refused(format!("the token was attenuated {made} times; this machine accepts {most}")));
         }
-        let credential = Credential { grant, key: key.clone() };
+        let credential = Credential { grant, key: key.fingerprint() };
         self.check(&credential)?;
         Ok(Arc::new(credential))
     }
@@ -134,7 +132,7 @@ impl<D: Device> State<D> {
     /// Whether a token that was accepted before still is.
     fn check(&self, credential: &Credential) -> Result<(), RpcError> {
         let tokens = self.config.policy.as_ref().and_then(|p| p.tokens.as_ref());
-        let tokens = tokens.filter(|t| t.key.as_ref() == Some(&credential.key));
+        let tokens = tokens.filter(|t| t.key.as_ref().is_some_and(|k| k.fingerprint() == credential.key));
         let tokens = tokens.ok_or_else(|| refused("the token is not valid on this machine any more"))?;
         let checked = credential.grant.check((self.config.unix_time)(), &tokens.revoked);
         checked.map_err(|e| refused(format!("{e}; ask for another")))
@@ -277,17 +275,23 @@ impl<D: Device> State<D> {
         Ok((credential, info))
     }
 
+    /// Whether the policy, if there is one, would give such a session.
+    pub(crate) fn gives(&self, tenant: &str, granted: Rights, token: Option<&Credential>) -> bool {
+        if self.config.policy.is_none() {
+            return true;
+        }
+        // A token that has only expired closes no session: what it made can still be fetched.
+        let expired = |c: &Credential| c.grant.expires <= (self.config.unix_time)();
+        self.rules(tenant).is_some_and(|t| t.capabilities.contains(granted))
+            && token.is_none_or(|c| expired(c) || self.check(c).is_ok())
+    }
+
     /// Takes on a new policy, and closes the sessions that it would not give.
     pub(crate) fn set_policy(&mut self, policy: SitePolicy) {
         self.config.policy = Some(Arc::new(policy));
         let open = self.sessions.iter().map(|(id, s)| (id, &s.tenant, s.granted, &s.token));
         let all = open.chain(self.aside.iter().map(|(id, t)| (id, &t.tenant, t.granted, &t.token)));
-        let over = all.filter(|(_, tenant, granted, token)| {
-            let beyond = self.rules(tenant).is_none_or(|t| !t.capabilities.contains(*granted));
-            // One that has only expired closes no session: what it made can still be fetched.
-            let expired = |c: &Credential| c.grant.expires <= (self.config.unix_time)();
-            beyond || token.as_ref().is_some_and(|c| !expired(c) && self.check(c).is_err())
-        });
+        let over = all.filter(|(_, tenant, granted, token)| !self.gives(tenant, *granted, token.as_deref()));
         for id in over.map(|(id, ..)| id.clone()).collect::<Vec<_>>() {
             self.close_aside(&id);
             // If it was not aside, it is open.

@@ -5,7 +5,7 @@ use crate::jobs::{Job, completed, ended, job_number, no_result};
 use crate::policy::SitePolicy;
 use crate::program::Program;
 use crate::sessions::{Aside, Session, Title};
-use crate::store::{End, Retention, Store, StoreError, Ticket};
+use crate::store::{End, Retention, SessionRecord, Store, StoreError, Ticket};
 use crate::tenants::Tenant;
 use crate::watch::Watched;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -285,8 +285,14 @@ impl<D: Device> State<D> {
         let mut tenants = BTreeMap::new();
         for (number, record) in store.sessions()? {
             let granted = record.granted.iter().filter_map(|c| Rights::from_class_name(c)).collect();
-            tenants.insert(number, record.tenant.clone());
-            let title = Title { number, tenant: record.tenant, granted, owner: None, uid: None, token: None };
+            let SessionRecord { tenant, uid, token, .. } = record;
+            // The policy may have changed meanwhile.
+            if !self.gives(&tenant, granted, token.as_ref()) {
+                store.closed(&tenant, number);
+                continue;
+            }
+            tenants.insert(number, tenant.clone());
+            let title = Title { number, tenant, granted, owner: None, uid, token: token.map(Arc::new) };
             self.aside.insert(store.session_id(number), title);
         }
         for job in store.unfinished()? {
@@ -701,7 +707,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 Ok(Reply::Authenticated(info))
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
-            Request::JobList(p) => state().job_list(&p.session_id).map(Reply::Jobs),
+            Request::JobList(p) => self.job_list(&p.session_id).map(Reply::Jobs),
             Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
             Request::Estimate(p) => crate::estimate::estimate(p).map(Reply::Estimate),
             Request::Telemetry(p) => {

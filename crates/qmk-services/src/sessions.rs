@@ -17,7 +17,7 @@ pub(crate) struct Title {
     pub(crate) number: u64,
     pub(crate) tenant: String,
     pub(crate) granted: Rights,
-    /// Nobody for one that is taken up again after a restart.
+    /// None for one that is taken up again after a restart.
     pub(crate) owner: Option<u64>,
     pub(crate) uid: Option<u32>,
     pub(crate) token: Option<Arc<Credential>>,
@@ -181,10 +181,12 @@ impl<D: Device> State<D> {
         }
         let (number, session_id) = if p.observer { (0, random_id()?) } else { self.store.new_session()? };
         let (owner, uid) = ((!p.detached).then_some(caller.connection), caller.uid());
-        self.open_session(Title { number, tenant: name.clone(), granted, owner, uid, token }, session_id.clone())?;
+        let title = Title { number, tenant: name.clone(), granted, owner, uid, token: token.clone() };
+        self.open_session(title, session_id.clone())?;
         if p.observer {
             self.sessions.get_mut(&session_id).into_iter().for_each(|s| s.bound = true);
-        } else if let Err(e) = self.store.opened(&name, number, uid, &granted.class_names(), &denied) {
+        } else if let Err(e) = self.store.opened(&name, number, uid, &granted.class_names(), &denied, token.as_deref())
+        {
             self.close_session(&session_id)?;
             return Err(e.into());
         }

@@ -107,6 +107,12 @@ impl Key {
         Key(bytes)
     }
 
+    /// Tells keys apart without giving them away: the start of their SHA-256.
+    pub fn fingerprint(&self) -> u64 {
+        let hash = <Sha256 as sha2::Digest>::digest(self.0);
+        hash[..8].iter().fold(0, |n, &byte| n << 8 | u64::from(byte))
+    }
+
     /// Makes a key and writes it to a new file that only its owner may read.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Figures for those who watch the machine. Nothing here changes what it does.
 
 use crate::identity::Caller;
-use crate::machine::State;
+use crate::machine::{Connection, State};
 use crate::sessions::Session;
 use crate::tenants::Tenant;
 use qmk_abi::rpc::*;
@@ -9,7 +9,7 @@ use qmk_abi::syscall::DomainUsage;
 use qmk_abi::{Rights, Syscall};
 use qmk_kernel::DomainId;
 use qmk_kernel::hal::Device;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -36,6 +36,33 @@ pub(crate) fn brief(session: &str) -> &str {
     session.get(..13).unwrap_or(session)
 }
 
+impl<D: Device + Send + 'static> Connection<D> {
+    /// Jobs of all sessions of the tenant: those in memory, and the latest of those in the store.
+    pub(crate) fn job_list(&self, session: &str) -> Result<JobList, RpcError> {
+        let (tenant, mut jobs) = {
+            let state = self.shared.state.lock();
+            let asking = state.session(session)?;
+            (asking.tenant.clone(), state.jobs_in_memory(asking))
+        };
+        // Reading takes its time, and others go on.
+        let stored = self.shared.store.recent(&tenant, LISTED).unwrap_or_default();
+        if !stored.is_empty() {
+            let known: BTreeSet<String> = jobs.iter().map(|j| j.job_id.clone()).collect();
+            let state = self.shared.state.lock();
+            let asking = state.session(session)?;
+            for (number, mut job) in stored.into_iter().filter(|(_, j)| !known.contains(&j.job_id)) {
+                job.session_id = self.shared.store.session_id(number);
+                if state.visible(asking, &job.session_id) {
+                    jobs.push(job);
+                }
+            }
+        }
+        let more = jobs.len().saturating_sub(LISTED) as u64;
+        jobs.truncate(LISTED);
+        Ok(JobList { tenant, jobs, more })
+    }
+}
+
 impl<D: Device> State<D> {
     fn usage(&mut self, domain: DomainId) -> DomainUsage {
         match self.kernel.syscall(domain, Syscall::Usage) {
@@ -49,23 +76,22 @@ impl<D: Device> State<D> {
         self.watched.retired_magic += self.usage(tenant.domain).total_magic;
     }
 
-    pub(crate) fn job_list(&self, session: &str) -> Result<JobList, RpcError> {
-        let asking = self.session(session)?;
-        let name = &asking.tenant;
-        let tenant = &self.tenants[name];
-        // A name of a session is enough to act in it, so one opened by token learns of none that may do more.
-        let visible = |session: &String| {
-            let wider = |s: &Session| asking.token.is_some() && !asking.granted.contains(s.granted);
-            self.sessions.get(session).is_some_and(|s| !wider(s))
-        };
-        let told = |number: &u64, session: &String| {
-            let job = self.sessions.get(session).and_then(|s| s.jobs.get(number));
-            job.is_some_and(|j| !j.silent && j.recorded.load(Ordering::Acquire)) && visible(session)
-        };
-        // Both maps are in order of submission.
+    /// Whether a session may learn of another: a name is enough to act in it, so one that was opened by token learns of
+    /// none that may do more.
+    fn visible(&self, asking: &Session, session: &str) -> bool {
+        let open = self.sessions.get(session).map(|s| (&s.tenant, s.granted));
+        let found = open.or_else(|| self.aside.get(session).map(|t| (&t.tenant, t.granted)));
+        found.is_some_and(|(tenant, granted)| {
+            *tenant == asking.tenant && (asking.token.is_none() || asking.granted.contains(granted))
+        })
+    }
+
+    /// Jobs in memory: unfinished ones in order of submission, then ended ones, the latest first.
+    fn jobs_in_memory(&self, asking: &Session) -> Vec<JobEntry> {
+        let tenant = &self.tenants[&asking.tenant];
         let of = |number: u64, session: &str| {
             let job = self.sessions.get(session)?.jobs.get(&number)?;
-            Some(JobEntry {
+            (!job.silent && job.recorded.load(Ordering::Acquire)).then(|| JobEntry {
                 session_id: session.into(),
                 job_id: format!("job_{number}"),
                 state: job.state,
@@ -77,9 +103,8 @@ impl<D: Device> State<D> {
         };
         let unfinished = self.unfinished.iter().filter(|(_, s)| tenant.sessions.contains(*s));
         let ended = tenant.kept.iter().rev().map(|(n, (s, _))| (n, s));
-        let mut all = unfinished.chain(ended).filter(|(n, s)| told(n, s));
-        let jobs = all.by_ref().take(LISTED).filter_map(|(&n, s)| of(n, s)).collect();
-        Ok(JobList { tenant: name.clone(), jobs, more: all.count() as u64 })
+        let all = unfinished.chain(ended).filter(|(_, s)| self.visible(asking, s));
+        all.filter_map(|(&n, s)| of(n, s)).collect()
     }
 
     /// The whole machine, for its owner, and for a session that may see it.

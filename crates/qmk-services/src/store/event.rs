@@ -1,10 +1,11 @@
 //! What the journal's entries say. An entry is a byte for the version of its form, and an [`Entry`] as postcard.
 
+use crate::token::Grant;
 use qmk_abi::rpc::{Format, JobResult, JobStatus};
 use serde::{Deserialize, Serialize};
 
-/// Of the form of entries. Variants and fields may be added at the end; anything else takes another version.
-const VERSION: u8 = 1;
+/// Of the form of entries. Variants may be added at the end; anything else takes another version.
+const VERSION: u8 = 2;
 
 /// One event, and when and on whose behalf it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub enum Event<'a> {
         granted: Vec<String>,
         /// Capabilities that it was refused.
         denied: Vec<String>,
+        /// The token that it was opened by, if it was.
+        token: Option<TokenRecord>,
     },
     /// A session was closed, and what it had is gone.
     SessionClosed {
@@ -92,6 +95,15 @@ pub enum Event<'a> {
         /// Error code.
         code: i32,
     },
+}
+
+/// A token, and the key that signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// What it says.
+    pub grant: Grant,
+    /// [`Key::fingerprint`](crate::token::Key::fingerprint) of its key.
+    pub key: u64,
 }
 
 /// The account of a job that has ended.

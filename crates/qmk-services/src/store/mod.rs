@@ -18,7 +18,7 @@ mod event;
 mod settled;
 
 pub(crate) use event::End;
-pub use event::{Entry, Event};
+pub use event::{Entry, Event, TokenRecord};
 
 use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead};
 use crate::sessions::random_id;
@@ -26,7 +26,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::rpc::*;
-use settled::{SessionRecord, Settled};
+pub(crate) use settled::SessionRecord;
+use settled::Settled;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -249,9 +250,10 @@ impl Store {
         uid: Option<u32>,
         granted: &[String],
         denied: &[String],
+        token: Option<&TokenRecord>,
     ) -> Result<(), StoreError> {
-        let (granted, denied) = (granted.to_vec(), denied.to_vec());
-        self.record(tenant, Event::SessionOpened { session, uid, granted, denied })
+        let (granted, denied, token) = (granted.to_vec(), denied.to_vec(), token.cloned());
+        self.record(tenant, Event::SessionOpened { session, uid, granted, denied, token })
     }
 
     pub(crate) fn closed(&self, tenant: &str, session: u64) {
@@ -354,7 +356,7 @@ impl Store {
         self.0.as_ref().and_then(|inner| Some(inner.journal.lock().as_ref()?.len())).unwrap_or(0)
     }
 
-    /// The newest ended jobs of a tenant that are settled, with the numbers of their sessions, of `than` at most.
+    /// The newest ended jobs of a tenant that are settled, with the numbers of their sessions.
     pub(crate) fn recent(&self, tenant: &str, most: usize) -> Result<Vec<(u64, JobEntry)>, StoreError> {
         self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.recent(tenant, most))
     }

@@ -1,7 +1,7 @@
 //! What the journal's entries have led to, so that they need not be read again.
 
 use super::event::{Entry, Event};
-use super::{Retention, StoreError, brief};
+use super::{Retention, StoreError, TokenRecord, brief};
 use crate::journal::Entries;
 use qmk_abi::rpc::JobEntry;
 use redb::{
@@ -44,6 +44,8 @@ const NEXT_SESSION: &str = "next_session";
 pub(crate) struct SessionRecord {
     pub(crate) tenant: String,
     pub(crate) granted: Vec<String>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) token: Option<TokenRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -238,9 +240,9 @@ impl<'t> Tables<'t> {
         let entry = Entry::decode(bytes).ok_or(StoreError::Version(index))?;
         let tenant = entry.tenant.unwrap_or_default();
         match entry.event {
-            Event::SessionOpened { session, granted, .. } => {
+            Event::SessionOpened { session, granted, uid, token, .. } => {
                 self.used(NEXT_SESSION, session)?;
-                let record = SessionRecord { tenant: tenant.into(), granted };
+                let record = SessionRecord { tenant: tenant.into(), granted, uid, token };
                 self.sessions.insert(session, write(&record)?.as_slice())?;
             }
             Event::SessionClosed { session } => {
