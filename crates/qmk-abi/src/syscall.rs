@@ -23,8 +23,10 @@ pub struct Quota {
     pub channels: u32,
     /// Checkpoints not yet destroyed.
     pub checkpoints: u32,
-    /// Qubits carrying live magic at once, per space: the cost of simulating them is exponential in it.
+    /// Qubits carrying live magic at once in a strand: the cost of simulating them is exponential in it.
     pub active: u32,
+    /// The same of the qubits held one by one, whose operations are performed while the caller waits.
+    pub held_active: u32,
     /// Magic states in one window; of strands, those of one shot each.
     pub magic: u64,
     /// Epochs in one window in which strands of the domain issue something, counted per strand.
@@ -46,6 +48,7 @@ impl Quota {
         channels: u32::MAX,
         checkpoints: u32::MAX,
         active: 26,
+        held_active: 26,
         magic: u64::MAX,
         epochs: u64::MAX,
         window: 0,

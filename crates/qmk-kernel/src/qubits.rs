@@ -88,7 +88,7 @@ impl<D: Device> Kernel<D> {
         // A domain may have one space after another.
         let (quota, seed) = (domain.quota, self.seed ^ (d as u64) << 32 ^ domain.version);
         self.check_budget(machine_object, 0, 1, 0)?;
-        self.allocate(d, seed, quota.active)?;
+        self.allocate(d, seed, quota.held_active)?;
         self.charge_budget(machine_object, 0, 1, 0);
         let Some(register) = self.domain(d).and_then(|d| d.interactive.as_ref()?.free.last().copied()) else {
             return not_now("no register is free");

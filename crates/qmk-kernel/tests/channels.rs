@@ -632,7 +632,7 @@ fn nothing_is_learnt_before_or_by_accepting() {
 #[test]
 fn a_pair_does_not_outlive_its_channel() {
     for way in 0..4 {
-        let quota = Quota { active: 0, ..Quota::UNLIMITED };
+        let quota = Quota { held_active: 0, ..Quota::UNLIMITED };
         let mut odd = 0;
         for seed in 0..40 {
             let (mut lab, [a, b]) = Lab::new(PERFECT, 16, seed, quota);
@@ -672,7 +672,7 @@ fn a_pair_does_not_outlive_its_channel() {
 /// A Bell measurement that the machine refuses has not half happened.
 #[test]
 fn a_refused_teleportation_changes_nothing() {
-    let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 7, Quota { active: 0, ..Quota::UNLIMITED });
+    let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 7, Quota { held_active: 0, ..Quota::UNLIMITED });
     let to = lab.introduce(a, b);
     let (state, qa, qb) = (lab.take(a), lab.take(a), lab.take(b));
     let (ends, _) = lab.link((a, qa), (b, qb), to, 1.0);

@@ -246,6 +246,7 @@ impl Bytes<'_> {
             channels: self.small(4),
             checkpoints: self.small(3),
             active: self.small(6),
+            held_active: self.small(6),
             magic: self.number(500),
             epochs: self.number(100),
             window: self.pick(&[0, 1, 16, u64::MAX]),
@@ -721,7 +722,8 @@ fn run(bytes: &[u8]) -> Done {
         snapshot: !bytes.rarely(6),
         threads: 1,
     };
-    let quota = Quota { weight: bytes.small(3), instructions: 1 << 16, active: 10, ..Quota::UNLIMITED };
+    let quota =
+        Quota { weight: bytes.small(3), instructions: 1 << 16, active: 10, held_active: 10, ..Quota::UNLIMITED };
     let device =
         Counted { inner: SimDevice::new(config), calls: 0, spaces: BTreeSet::new(), snapshots: BTreeSet::new() };
     let (mut kernel, root, machine) = Kernel::boot(device, bytes.u64(), quota);
@@ -740,7 +742,7 @@ fn run(bytes: &[u8]) -> Done {
         machine,
         done: Done::new(),
     };
-    let quota = Quota { instructions: 1 << 16, active: 10, ..Quota::UNLIMITED };
+    let quota = Quota { instructions: 1 << 16, active: 10, held_active: 10, ..Quota::UNLIMITED };
     for _ in 0..fuzz.bytes.below(4) {
         let Ok(Reply::Handle(made)) = fuzz.perform(root, Syscall::CreateDomain { machine, quota }) else { continue };
         if let Some(domain) = fuzz.kernel.domain_of(root, made) {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
                   qmk-server --data-dir /var/lib/qmk --log info --metrics 127.0.0.1:9464\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
                   ephemeral, stored_jobs, stored_bytes, max_connections, \
-                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, \
+                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, max_active_held_qubits, seed, \
                   max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds,\npolicy \
                   (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP)"
 )]
@@ -75,6 +75,8 @@ struct Config {
     max_jobs: Option<u32>,
     max_shots: Option<u64>,
     max_active_qubits: Option<u32>,
+    max_active_held_qubits: Option<u32>,
+    seed: Option<u64>,
     max_requests_per_second: Option<u32>,
     max_nodes: Option<usize>,
     max_session_bytes: Option<usize>,
@@ -130,6 +132,8 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     services.max_nodes = config.max_nodes;
     services.max_session_bytes = config.max_session_bytes.unwrap_or(services.max_session_bytes);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
+    services.max_active_held = config.max_active_held_qubits.unwrap_or(services.max_active_held);
+    services.seed = config.seed;
     let mut limits = Limits::default();
     limits.connections = config.max_connections.unwrap_or(limits.connections);
     limits.stall = config.stall_seconds.map_or(limits.stall, Duration::from_secs);

@@ -3,6 +3,7 @@
 use crate::machine::{State, kernel_error, not_found};
 use crate::program::{Program, count_outcomes};
 use crate::store::Ticket;
+use crate::tenants::Tenant;
 use crate::watch::brief;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
@@ -31,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) state: JobState,
     pub(crate) status: StrandStatus,
     pub(crate) estimated: u64,
+    /// Magic states of a shot.
+    magic: u64,
     /// What its program takes, about.
     pub(crate) bytes: usize,
     pub(crate) started: Instant,
@@ -109,6 +112,8 @@ impl<D: Device> State<D> {
             return Err(program.unavailable());
         }
         let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
+        let magic = program.magic(|op, patch| device.cost(op, patch));
+        self.check_magic(&p.session_id, magic)?;
         let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
         let run = Run {
             shots: policy.shots,
@@ -166,6 +171,7 @@ impl<D: Device> State<D> {
             state: JobState::Queued,
             status,
             estimated,
+            magic: magic.0,
             bytes,
             started: ticket.started,
             took: None,
@@ -198,6 +204,67 @@ impl<D: Device> State<D> {
         let submitted =
             Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated };
         Ok((submitted, ticket))
+    }
+
+    /// Refuses a program that the tenant's quota of magic states will never let run, given those of a shot and of one
+    /// instruction.
+    fn check_magic(&mut self, session: &str, (shot, most): (u64, u64)) -> Result<(), RpcError> {
+        let name = self.session(session)?.tenant.clone();
+        let tenant = &self.tenants[&name];
+        let (quota, domain) = (tenant.quota, tenant.domain);
+        if quota.magic == u64::MAX {
+            return Ok(());
+        }
+        let (needs, left, how) = if quota.window == 0 {
+            let open = self.unfinished.iter().filter(|(_, id)| tenant.sessions.contains(*id));
+            let jobs = open.filter_map(|(n, id)| self.sessions.get(id)?.jobs.get(n));
+            let promised: u64 = jobs.map(|j| j.magic.saturating_sub(j.status.magic_states)).sum();
+            let spent = self.usage(domain).magic.saturating_add(promised);
+            (shot, quota.magic.saturating_sub(spent), "in a shot, and the tenant has")
+        } else {
+            (most, quota.magic, "in one operation, and the tenant may spend in a window")
+        };
+        if needs <= left {
+            return Ok(());
+        }
+        let message = format!("quota exceeded: the program takes {needs} magic states {how} {left}");
+        Err(RpcError::new(ErrorCode::QuotaExceeded, message))
+    }
+
+    /// Ends jobs that never will: of tenants that have spent what is not renewed.
+    fn end_stuck(&mut self) -> bool {
+        let limited = |t: &Tenant| t.quota.window == 0 && t.quota.magic.min(t.quota.epochs) < u64::MAX;
+        let tenants = self.tenants.iter().filter(|(_, t)| limited(t));
+        let mut stuck = Vec::new();
+        for (name, domain, quota) in tenants.map(|(name, t)| (name.clone(), t.domain, t.quota)).collect::<Vec<_>>() {
+            let used = self.usage(domain);
+            let magic = quota.magic.saturating_sub(used.magic);
+            for (&number, id) in self.unfinished.iter().filter(|(_, id)| self.tenants[&name].sessions.contains(*id)) {
+                let Some(job) = self.sessions.get(id).and_then(|s| s.jobs.get(&number)) else { continue };
+                let s = &job.status;
+                let issues = matches!(s.state, StrandState::Waiting | StrandState::Running | StrandState::Held);
+                if !issues || s.issued == s.instructions || !job.recorded.load(Ordering::Acquire) {
+                    continue;
+                }
+                if quota.epochs <= used.epochs {
+                    stuck.push((number, id.clone(), format!("{} epochs", quota.epochs)));
+                } else if magic < job.magic.saturating_sub(s.magic_states) {
+                    stuck.push((number, id.clone(), format!("{} magic states", quota.magic)));
+                }
+            }
+        }
+        for (number, id, spent) in &stuck {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let (tenant, owner) = (session.tenant.clone(), session.number);
+            let Some(job) = session.jobs.get_mut(number) else { continue };
+            job.state = JobState::Failed;
+            job.error =
+                Some(format!("the tenant has spent its {spent}, which are not renewed, before the job was done"));
+            let (ticket, report) = (job.ticket(tenant, owner, *number), job.report(&format!("job_{number}")));
+            self.store.ended(&ticket, report, None);
+            self.end(id, *number, 0);
+        }
+        !stuck.is_empty()
     }
 
     /// Takes back a job that could not be recorded.
@@ -300,6 +367,7 @@ impl<D: Device> State<D> {
                 collected.more |= unread(job) > 0;
             }
         }
+        collected.ended |= self.end_stuck();
         collected
     }
 

@@ -16,6 +16,7 @@ use qmk_abi::{Handle, KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,10 @@ pub struct MachineConfig {
     pub max_session_bytes: usize,
     /// Qubits that may carry live magic at once in one job.
     pub max_active: u32,
+    /// The same of the qubits that a tenant holds one by one, at most as many: all wait while one of those is operated on.
+    pub max_active_held: u32,
+    /// Seed of the outcomes of qubits that are held one by one; from the system's entropy if `None`. Jobs have their own.
+    pub seed: Option<u64>,
     /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
     /// the same on any machine. A long job then keeps callers waiting.
     pub lockstep: bool,
@@ -94,6 +99,8 @@ impl Default for MachineConfig {
             max_nodes: None,
             max_session_bytes: 256 << 20,
             max_active: Quota::UNLIMITED.active,
+            max_active_held: 16,
+            seed: None,
             lockstep: false,
             policy: None,
             unix_time,
@@ -253,7 +260,9 @@ impl<D: Device + Send + 'static> Machine<D> {
 
 impl<D: Device> State<D> {
     fn boot(device: D, config: MachineConfig, store: Store) -> Self {
-        let (mut kernel, root, machine) = Kernel::boot(device, 0, Quota::UNLIMITED);
+        let entropy = || getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(0));
+        let seed = config.seed.unwrap_or_else(entropy);
+        let (mut kernel, root, machine) = Kernel::boot(device, seed, Quota::UNLIMITED);
         if config.lockstep {
             kernel.set_clock(Clock::Lockstep);
         }

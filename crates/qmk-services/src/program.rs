@@ -129,7 +129,8 @@ impl Program {
             return message.into();
         };
         let line = line.map_or(String::new(), |l| format!(", line {l},"));
-        let how = "raise the limit (qmk run --max-active N; max_active_qubits in a server's configuration)";
+        let how =
+            "raise the limit (qmk run --max-active N; max_active_qubits in a server's configuration and in its policy)";
         format!("node {node}{line} {}", what.replace("raise the limit", how))
     }
 
@@ -155,6 +156,13 @@ impl Program {
             end = end.max(done);
         }
         end
+    }
+
+    /// Magic states of one shot, and of the instruction that takes most of them.
+    pub(crate) fn magic(&self, cost: impl Fn(&Op, Patch) -> Cost) -> (u64, u64) {
+        let patch = self.patch();
+        let each = self.image.code.iter().map(|i| u64::from(cost(&i.op, patch).magic));
+        each.fold((0, 0), |(sum, most), n| (sum + n, most.max(n)))
     }
 
     /// The account of a run, apart from its counts.

@@ -63,6 +63,7 @@ impl<D: Device> State<D> {
             channels: tightest([config.max_channels, limits.max_channels]).unwrap_or(qubits / 2),
             checkpoints: config.max_checkpoints,
             active: tighter(config.max_active, limits.max_active_qubits),
+            held_active: tighter(config.max_active.min(config.max_active_held), limits.max_active_qubits),
             magic: limits.magic_states_per_window.unwrap_or(u64::MAX),
             epochs: limits.epochs_per_window.unwrap_or(u64::MAX),
             window: limits.window_epochs.unwrap_or(0),

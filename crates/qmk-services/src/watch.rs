@@ -64,7 +64,7 @@ impl<D: Device + Send + 'static> Connection<D> {
 }
 
 impl<D: Device> State<D> {
-    fn usage(&mut self, domain: DomainId) -> DomainUsage {
+    pub(crate) fn usage(&mut self, domain: DomainId) -> DomainUsage {
         match self.kernel.syscall(domain, Syscall::Usage) {
             Ok(qmk_abi::Reply::Usage { used, .. }) => used,
             _ => DomainUsage::default(),

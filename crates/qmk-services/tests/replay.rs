@@ -145,7 +145,7 @@ impl Scene {
 
 /// Records a run; returns the log, the digest and the calls that succeeded.
 fn record(clock: Clock, threads: usize, calls: usize) -> (Vec<u8>, Digest, BTreeMap<String, u32>) {
-    let quota = Quota { active: 12, ..Quota::UNLIMITED };
+    let quota = Quota { active: 12, held_active: 12, ..Quota::UNLIMITED };
     let (recorder, root, machine) = Recorder::boot(device(threads), 7, quota, Vec::new()).expect("a log");
     let mut s = Scene { recorder, dice: Dice(3), tenants: Vec::new(), done: BTreeMap::new() };
     s.recorder.set_clock(clock).expect("the log takes it");
