@@ -91,7 +91,7 @@ fn signed(head: &AuditHead) -> Option<SignedHead> {
 
 fn prove(index: u64, key: Option<&Path>, server: &ServerArgs) -> Result<(), Failure> {
     let client = connect(server)?;
-    let session = client.session(&[])?;
+    let session = client.observe(server.tenant.as_deref())?;
     let session_id = session.info().session_id.clone();
     let proof = match client.call(Request::AuditProve(AuditProve { session_id, index }))? {
         Reply::AuditProof(proof) => proof,

@@ -70,11 +70,16 @@ impl From<ClientError> for Failure {
                     | AccessDenied => 3,
                     _ => 4,
                 };
-                let mut failure = Failure::new(exit, e.code.name(), e.message);
+                let lost = e.code == Internal && e.message.starts_with("connection: ");
+                let code = if lost { "CONNECTION" } else { e.code.name() };
+                let mut failure = Failure::new(exit, code, e.message);
                 failure.findings = e.findings;
                 failure
             }
-            ClientError::Io(e) => Failure::new(4, "CONNECTION", format!("connection: {e}")),
+            ClientError::Io(e) => {
+                let exit = if e.kind() == std::io::ErrorKind::PermissionDenied { 3 } else { 4 };
+                Failure::new(exit, "CONNECTION", format!("connection: {e}"))
+            }
             ClientError::Protocol(m) => Failure::new(4, "PROTOCOL", m),
         }
     }

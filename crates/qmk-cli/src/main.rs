@@ -60,6 +60,9 @@ enum Command {
         /// Token to show to the server: a file, or `-` for standard input [default: $QMK_TOKEN]
         #[arg(long, value_name = "FILE", requires = "connect")]
         token: Option<PathBuf>,
+        /// Tenant to act for on the server, for those who may act for several [default: $QMK_TENANT]
+        #[arg(long, value_name = "NAME", requires = "connect")]
+        tenant: Option<String>,
         /// Qubits of the embedded machine that may carry live magic at once; each one more doubles its memory, which
         /// is 1 GiB at the default of 26
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=40), conflicts_with = "connect")]
@@ -265,6 +268,9 @@ struct ServerArgs {
     /// Token to show to the server: a file, or `-` for standard input [default: $QMK_TOKEN]
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
+    /// Tenant to act for, for those who may act for several
+    #[arg(long, value_name = "NAME", env = "QMK_TENANT")]
+    tenant: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -325,7 +331,10 @@ fn main() -> ExitCode {
         Ok(cli) => dispatch(cli.command),
         // Help and version are not errors.
         Err(e) if !e.use_stderr() || !wants_json => e.exit(),
-        Err(e) => Err(Failure::new(2, "USAGE", e.render().to_string().trim())),
+        Err(e) => {
+            let text = e.render().to_string();
+            Err(Failure::new(2, "USAGE", text.trim().trim_start_matches("error: ")))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -338,8 +347,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { program, policy, connect, token, max_active, svg, output } => {
-            let place = connect.map_or(Place::Embedded(max_active), |path| Place::Server(path, token));
+        Command::Run { program, policy, connect, token, tenant, max_active, svg, output } => {
+            let tenant = tenant.or_else(|| std::env::var("QMK_TENANT").ok());
+            let place = connect.map_or(Place::Embedded(max_active), |path| Place::Server(path, token, tenant));
             run::run(&program, policy, place, svg.as_deref(), output.json)
         }
         Command::Verify { program, output } => verify(&program, output.json),

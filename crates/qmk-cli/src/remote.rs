@@ -4,10 +4,13 @@ use crate::failure::Failure;
 use crate::run::{Checked, histogram, watch};
 use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print, svg};
 use qmk_abi::rpc::{JobRef, Reply, Request, SessionCreate};
-use qmk_client::{Client, Job, default_socket, wire};
+use qmk_client::{Client, Job, Session, default_socket, wire};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
+
+/// How long to go on asking a server that was asked too often.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
     let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
@@ -17,11 +20,16 @@ pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
 /// A connection under the token that is given, if any.
 pub(crate) fn client(socket: &str, token: Option<&Path>) -> Result<Client, Failure> {
     let token = crate::token::given(token)?;
-    let client = Client::connect(socket)?;
+    let client = Client::connect(socket)?.patient(PATIENCE);
     if let Some(token) = token {
         client.authenticate(&token)?;
     }
     Ok(client)
+}
+
+/// A session to look around with.
+pub(crate) fn observe(server: &ServerArgs) -> Result<Session, Failure> {
+    Ok(connect(server)?.observe(server.tenant.as_deref())?)
 }
 
 fn attach(job: &JobArgs) -> Result<Job, Failure> {
@@ -64,7 +72,8 @@ pub(crate) fn submit(file: &Input, policy: PolicyArgs, server: &ServerArgs) -> R
     let checked = Checked::read(file)?;
     let client = connect(server)?;
     // The job outlives this command.
-    let session = client.session_with(SessionCreate { detached: true, ..SessionCreate::default() })?;
+    let tenant_id = server.tenant.clone();
+    let session = client.session_with(SessionCreate { detached: true, tenant_id, ..SessionCreate::default() })?;
     let job = checked.submit(&session, policy)?;
     let r = job.reference();
     if server.json {
@@ -128,7 +137,6 @@ pub(crate) fn telemetry(job: &JobArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn resources(server: &ServerArgs) -> Result<(), Failure> {
-    let client = connect(server)?;
-    let resources = client.session(&[])?.resources()?;
+    let resources = observe(server)?.resources()?;
     show(&wire::result_to_json(&Reply::Resources(resources)), server.json)
 }

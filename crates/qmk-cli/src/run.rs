@@ -4,7 +4,7 @@ use crate::failure::{Failure, describe};
 use crate::{Input, PolicyArgs, input};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qmk_abi::rpc::RunReport;
-use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session};
+use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session, SessionCreate};
 use qmk_qvm::Severity;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 /// Outcomes a histogram shows.
 const ROWS: usize = 32;
 
-/// Where to run: on a server, under the token of a file, or on an embedded machine of which so many qubits may carry live magic.
+/// Where to run: on a server, under the token of a file, for a tenant, or on an embedded machine of which so many qubits may carry live magic.
 pub(crate) enum Place {
-    Server(String, Option<PathBuf>),
+    Server(String, Option<PathBuf>, Option<String>),
     Embedded(Option<u32>),
 }
 
@@ -30,13 +30,19 @@ pub(crate) fn run(
     json: bool,
 ) -> Result<(), Failure> {
     let checked = Checked::read(file)?;
+    if let Some(path) = svg {
+        // A run may be long, and would be lost with its picture.
+        crate::write(Some(path), "")?;
+    }
     let result = match place {
-        Place::Server(path, token) => checked.run(&crate::remote::client(&path, token.as_deref())?, policy, !json)?,
+        Place::Server(path, token, tenant) => {
+            checked.run(&crate::remote::client(&path, token.as_deref())?, tenant, policy, !json)?
+        }
         Place::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);
             let machine = Machine::start(SimDevice::default(), config);
-            checked.run(&Client::over(machine.connect()), policy, !json)?
+            checked.run(&Client::over(machine.connect()), None, policy, !json)?
         }
     };
     if let Some(path) = svg {
@@ -86,8 +92,14 @@ impl Checked {
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }
 
-    fn run(&self, client: &Client, policy: PolicyArgs, bar: bool) -> Result<JobResult, Failure> {
-        let session = client.session(&[])?;
+    fn run(
+        &self,
+        client: &Client,
+        tenant_id: Option<String>,
+        policy: PolicyArgs,
+        bar: bool,
+    ) -> Result<JobResult, Failure> {
+        let session = client.session_with(SessionCreate { tenant_id, ..SessionCreate::default() })?;
         let job = self.submit(&session, policy)?;
         watch(&job, None, bar)
     }

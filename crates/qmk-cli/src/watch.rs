@@ -1,7 +1,7 @@
 //! `qmk ps` and `qmk top`: what a server does now.
 
 use crate::failure::Failure;
-use crate::remote::{connect, name};
+use crate::remote::{name, observe};
 use crate::{ServerArgs, print};
 use qmk_abi::rpc::{JobEntry, JobList, JobRef, MachineStats};
 use qmk_client::Session;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub(crate) fn ps(server: &ServerArgs) -> Result<(), Failure> {
-    let list = connect(server)?.session(&[])?.jobs()?;
+    let list = observe(server)?.jobs()?;
     if server.json {
         return print(&(serde_json::to_string(&list).unwrap_or_default() + "\n"));
     }
@@ -129,7 +129,7 @@ const TENANT_HEAD: [&str; 9] =
     ["TENANT", "SESSIONS", "QUBITS", "MAGIC", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 pub(crate) fn top(server: &ServerArgs, once: bool) -> Result<(), Failure> {
-    let session = connect(server)?.session(&[])?;
+    let session = observe(server)?;
     let first = Look::take(&session, None)?;
     if server.json {
         return print(&first.json());

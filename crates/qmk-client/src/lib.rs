@@ -87,6 +87,7 @@ impl Program {
 #[derive(Clone)]
 pub struct Client {
     endpoint: Arc<dyn Endpoint>,
+    patience: Duration,
 }
 
 impl Client {
@@ -100,7 +101,13 @@ impl Client {
 
     /// A client of any endpoint, such as a machine in the same process.
     pub fn over(endpoint: impl Endpoint + 'static) -> Client {
-        Client { endpoint: Arc::new(endpoint) }
+        Client { endpoint: Arc::new(endpoint), patience: Duration::ZERO }
+    }
+
+    /// A client that asks again for so long where the machine answers that it was asked too often.
+    pub fn patient(mut self, patience: Duration) -> Client {
+        self.patience = patience;
+        self
     }
 
     /// Performs a raw request.
@@ -108,7 +115,29 @@ impl Client {
     /// # Errors
     /// What the machine answers.
     pub fn call(&self, request: Request) -> Result<Reply, ClientError> {
-        Ok(self.endpoint.call(request)?)
+        if self.patience.is_zero() {
+            return Ok(self.endpoint.call(request)?);
+        }
+        let start = Instant::now();
+        loop {
+            match self.endpoint.call(request.clone()) {
+                Err(RpcError { retry_after_ms: Some(ms), .. })
+                    if start.elapsed() + Duration::from_millis(ms) <= self.patience =>
+                {
+                    std::thread::sleep(Duration::from_millis(ms));
+                }
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Opens a session that only looks: it holds no capabilities, and the machine does not record it.
+    ///
+    /// # Errors
+    /// If the tenant may not.
+    pub fn observe(&self, tenant_id: Option<&str>) -> Result<Session, ClientError> {
+        let tenant_id = tenant_id.map(String::from);
+        self.session_with(SessionCreate { tenant_id, observer: true, ..SessionCreate::default() })
     }
 
     /// Opens a session with these capabilities; none means all the tenant has.

@@ -1,53 +1,53 @@
-//! JSON-RPC over a Unix socket.
+//! Binary frames over a Unix socket.
 
-use crate::wire;
 use parking_lot::Mutex;
 use qmk_abi::rpc::{Endpoint, ErrorCode, Reply, Request, RpcError};
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Error, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 pub(crate) struct Socket {
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    reader: BufReader<UnixStream>,
-    next_id: u64,
+    stream: Mutex<BufReader<UnixStream>>,
 }
 
 impl Socket {
     pub(crate) fn connect(path: &str) -> std::io::Result<Socket> {
-        let stream = UnixStream::connect(path)
-            .map_err(|e| std::io::Error::new(e.kind(), format!("{path}: {e}; start qmk-server or name its socket")))?;
-        Ok(Socket { inner: Mutex::new(Inner { reader: BufReader::new(stream), next_id: 1 }) })
+        let opened = UnixStream::connect(path).and_then(|mut stream| {
+            stream.write_all(b"QMK1")?;
+            Ok(stream)
+        });
+        let stream = opened.map_err(|e| {
+            let hint = match e.kind() {
+                ErrorKind::PermissionDenied => "this user may not use the socket; ask who runs the server",
+                _ => "start qmk-server or name its socket",
+            };
+            Error::new(e.kind(), format!("{path}: {e}; {hint}"))
+        })?;
+        Ok(Socket { stream: Mutex::new(BufReader::new(stream)) })
     }
+}
+
+fn exchange(stream: &mut BufReader<UnixStream>, message: &[u8]) -> std::io::Result<Vec<u8>> {
+    // A server that turns a client away says why and reads no further.
+    let written = stream.get_mut().write_all(message);
+    let mut length = [0; 4];
+    if let Err(e) = stream.read_exact(&mut length) {
+        written?;
+        let closed = e.kind() == ErrorKind::UnexpectedEof;
+        return Err(if closed { Error::other("closed by the server") } else { e });
+    }
+    let (length, mut body) = (u32::from_le_bytes(length), Vec::new());
+    // It takes memory as it comes, whatever it claims.
+    let came = stream.take(length.into()).read_to_end(&mut body)?;
+    if came < length as usize { Err(Error::other("closed by the server in the middle of a reply")) } else { Ok(body) }
 }
 
 impl Endpoint for Socket {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         let broken = |what: String| RpcError::new(ErrorCode::Internal, format!("connection: {what}"));
-        let mut inner = self.inner.lock();
-        let id = inner.next_id;
-        inner.next_id += 1;
-        let mut message = wire::request_to_json(&request, id).to_string();
-        message.push('\n');
-        let written = inner.reader.get_mut().write_all(message.as_bytes());
-        let mut line = String::new();
-        // A server that turns a client away says why and reads no further.
-        let read = inner.reader.read_line(&mut line);
-        if line.is_empty() {
-            written.map_err(|e| broken(e.to_string()))?;
-            read.map_err(|e| broken(e.to_string()))?;
-            return Err(broken("closed by the server".into()));
-        }
-        let reply: Value = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
-        if reply.get("id").is_none_or(Value::is_null) && reply.get("error").is_some() {
-            return wire::reply_from_json(&request, reply);
-        }
-        if reply.get("id").and_then(Value::as_u64) != Some(id) {
-            return Err(broken(format!("reply to another request: {}", line.trim())));
-        }
-        wire::reply_from_json(&request, reply)
+        let body = postcard::to_allocvec(&request).map_err(|e| broken(e.to_string()))?;
+        let length = u32::try_from(body.len()).map_err(|_| broken("the request is longer than 4 GiB".into()))?;
+        let message = [&length.to_le_bytes(), body.as_slice()].concat();
+        let reply = exchange(&mut self.stream.lock(), &message).map_err(|e| broken(e.to_string()))?;
+        postcard::from_bytes(&reply).unwrap_or_else(|e| Err(broken(format!("not a reply: {e}"))))
     }
 }

@@ -177,8 +177,8 @@ impl<D: Device> State<D> {
             several if several.contains(&DEFAULT) => Ok(DEFAULT.into()),
             several => {
                 let names = several.iter().take(20).copied().collect::<Vec<_>>().join(", ");
-                let message = format!("tenant_id: say which tenant you act for; yours: {names}");
-                Err(RpcError::new(ErrorCode::InvalidParams, message))
+                let message = format!("say which tenant you act for (tenant_id, qmk --tenant); yours: {names}");
+                Err(RpcError::new(ErrorCode::AuthFailed, message))
             }
         }
     }

@@ -457,8 +457,8 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,
     };
     let hint = match &e {
-        KernelError::Quota(Limit::Strands) => "; wait for a job to end or cancel one",
-        KernelError::Quota(_) => "; see qmk_resource_query for the tenant's quota",
+        KernelError::Quota(Limit::Strands) => " of unfinished jobs (max_jobs); wait for one to end or cancel one",
+        KernelError::Quota(_) => "; `qmk resources` (qmk_resource_query) has the tenant's quota",
         KernelError::Budget(_) => "; open a session with a larger budget",
         KernelError::NotReady(_) => "; try again later",
         KernelError::Fidelity { .. } => "; ask for less",

@@ -114,7 +114,8 @@ impl<D: Device> State<D> {
         }
         let mut e = RpcError::new(
             ErrorCode::AccessDenied,
-            "figures of the whole machine are for its owner, or need CAP_ADMIN; qmk_resource_query and qmk_job_list tell of the own tenant",
+            "figures of the whole machine are for its owner, or need CAP_ADMIN; `qmk resources` and `qmk ps` \
+             (qmk_resource_query, qmk_job_list) tell of the own tenant",
         );
         (e.required, e.missing) = (vec!["CAP_ADMIN".into()], vec!["CAP_ADMIN".into()]);
         Err(e)

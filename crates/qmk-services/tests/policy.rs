@@ -452,3 +452,131 @@ fn requests_are_counted() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(resources(&alice, &session).is_ok());
 }
+
+/// After a restart a session may do what its token and the policy of the day give it, and no more.
+#[test]
+fn sessions_come_back_under_their_token_and_todays_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[tokens]\nrevoked = [REVOKED]\n[tenants.a]\nuids = [ALICE]\ncapabilities = CAPS\n";
+    let site = |revoked: &str, caps: &str| policy(&text.replace("REVOKED", revoked).replace("CAPS", caps));
+    let boot = |policy: SitePolicy, unix_time| {
+        let config = MachineConfig { policy: Some(Arc::new(policy)), unix_time, ..MachineConfig::default() };
+        Machine::open(SimDevice::default(), config, dir.path()).unwrap()
+    };
+    let at = |machine: &Machine<SimDevice>, uid| machine.connect_as(peer(uid));
+    let detached = |token: Option<&Token>, at: &At| {
+        let token = token.map(ToString::to_string);
+        open(at, SessionCreate { token, detached: true, ..SessionCreate::default() }).unwrap().session_id
+    };
+    let alloc = |at: &At, session: &str| {
+        let alloc = interactive::Alloc { session_id: session.into(), n: 1 };
+        at.call(Request::Interactive(interactive::Call::Alloc(alloc)))
+    };
+    let list = |at: &At, session: &str| match at.call(Request::JobList(SessionRef { session_id: session.into() })) {
+        Ok(Reply::Jobs(list)) => list.jobs.len(),
+        other => panic!("{other:?}"),
+    };
+    let narrow = token("a", Rights::ALLOC, now() + 1000);
+    let other = token("a", Rights::ALLOC, now() + 1000);
+    let (wide, small, lost);
+    {
+        let machine = boot(site("", "\"all\""), || now());
+        let alice = at(&machine, ALICE);
+        wide = detached(None, &alice);
+        wait(&alice, &submit(&alice, &wide, COIN, 10).unwrap()).unwrap();
+        // They are opened by someone who is no user of the tenant.
+        let stranger = at(&machine, NOBODY);
+        (small, lost) = (detached(Some(&narrow), &stranger), detached(Some(&other), &stranger));
+        alloc(&stranger, &small).unwrap();
+        assert_eq!(list(&stranger, &small), 0);
+        machine.leaving().store(true, Ordering::Relaxed);
+    }
+    {
+        let revoked = format!("\"{}\"", other.verify(&key()).unwrap().id);
+        let machine = boot(site(&revoked, "\"all\""), || now());
+        let stranger = at(&machine, NOBODY);
+        // It is found by whoever opened it, and still sees no session that may do more.
+        alloc(&stranger, &small).unwrap();
+        assert_eq!(list(&stranger, &small), 0);
+        assert_eq!(code(alloc(&stranger, &wide)), ErrorCode::SessionNotFound);
+        assert_eq!(code(alloc(&at(&machine, BOB), &small)), ErrorCode::SessionNotFound);
+        assert_eq!(code(alloc(&stranger, &lost)), ErrorCode::SessionNotFound);
+        assert_eq!(list(&at(&machine, ALICE), &wide), 1);
+        machine.leaving().store(true, Ordering::Relaxed);
+    }
+    {
+        let machine = boot(site("", "\"all\""), || now() + 2000);
+        let stranger = at(&machine, NOBODY);
+        assert_eq!(code(alloc(&stranger, &small)), ErrorCode::AuthFailed);
+        // A close is for good.
+        assert_eq!(code(alloc(&stranger, &lost)), ErrorCode::SessionNotFound);
+        machine.leaving().store(true, Ordering::Relaxed);
+    }
+    let machine = boot(site("", "[\"CAP_ALLOC\"]"), || now());
+    assert_eq!(code(alloc(&at(&machine, ALICE), &wide)), ErrorCode::SessionNotFound);
+    alloc(&at(&machine, NOBODY), &small).unwrap();
+}
+
+/// What will never be renewed is not waited for.
+#[test]
+fn a_quota_without_a_window_is_not_waited_for() {
+    let limits = "magic_states_per_window = 5\n[tenants.b]\nuids = [BOB]\ncapabilities = \"all\"\n\
+                  [tenants.b.quota]\nepochs_per_window = 6\n";
+    let machine = start(Some(policy(&format!(
+        "[tenants.a]\nuids = [ALICE]\ncapabilities = \"all\"\n[tenants.a.quota]\n{limits}"
+    ))));
+    let alice = machine.connect_as(peer(ALICE));
+    let session = open(&alice, SessionCreate::default()).unwrap().session_id;
+    let many = |n: usize| format!("ALLOC_LQ -> a\n{}MEASURE_X a -> m\nFREE_LQ a\n", "APPLY_T a\nAPPLY_H a\n".repeat(n));
+    let e = submit(&alice, &session, &many(6), 1).unwrap_err();
+    assert!(e.code == ErrorCode::QuotaExceeded && e.message.contains("takes 6 magic states"), "{e}");
+    wait(&alice, &submit(&alice, &session, &many(3), 1000).unwrap()).unwrap();
+    assert_eq!(code(submit(&alice, &session, &many(3), 1)), ErrorCode::QuotaExceeded);
+    // What jobs under way will take is not promised twice; what is taken otherwise may leave one without.
+    let slow = format!("ALLOC_LQ -> z\n{}{}", "APPLY_H z\n".repeat(200_000), many(2));
+    let job = submit(&alice, &session, &slow, 1).unwrap();
+    assert_eq!(code(submit(&alice, &session, &many(1), 1)), ErrorCode::QuotaExceeded);
+    let call = |call| alice.call(Request::Interactive(call)).unwrap();
+    call(interactive::Call::Alloc(interactive::Alloc { session_id: session.clone(), n: 1 }));
+    let apply = |op: &str| {
+        let (qubits, session_id) = (vec!["q_1".into()], session.clone());
+        call(interactive::Call::Apply(interactive::Apply { session_id, op: op.into(), qubits, theta: None }))
+    };
+    ["APPLY_T", "APPLY_H"].map(apply);
+    let status = wait(&alice, &job).unwrap();
+    assert_eq!(status.state, JobState::Failed);
+    assert!(status.error.as_deref().is_some_and(|e| e.contains("5 magic states")), "{status:?}");
+    // Epochs.
+    let bob = machine.connect_as(peer(BOB));
+    let session = open(&bob, SessionCreate::default()).unwrap().session_id;
+    let chain = format!("ALLOC_LQ -> a\n{}MEASURE_Z a -> m\nFREE_LQ a\n", "APPLY_T a\nAPPLY_H a\n".repeat(40));
+    let status = wait(&bob, &submit(&bob, &session, &chain, 1).unwrap()).unwrap();
+    assert_eq!(status.state, JobState::Failed);
+    assert!(status.error.as_deref().is_some_and(|e| e.contains("6 epochs")), "{status:?}");
+}
+
+/// Nobody can tell from one run of a machine what qubits held one by one will measure in another.
+#[test]
+fn outcomes_of_held_qubits_are_not_those_of_another_start() {
+    let outcomes = |seed| {
+        let config = MachineConfig { seed, ..MachineConfig::default() };
+        let machine = Machine::start(SimDevice::default(), config);
+        let at = machine.connect();
+        let session = open(&at, SessionCreate::default()).unwrap().session_id;
+        let call = |call| at.call(Request::Interactive(call)).unwrap();
+        call(interactive::Call::Alloc(interactive::Alloc { session_id: session.clone(), n: 1 }));
+        let step = |_| {
+            let (op, qubits, session_id) = ("APPLY_H".into(), vec!["q_1".into()], session.clone());
+            call(interactive::Call::Apply(interactive::Apply { session_id, op, qubits, theta: None }));
+            let (session_id, qubit) = (session.clone(), "q_1".into());
+            match call(interactive::Call::Measure(interactive::Measure { session_id, qubit, ..Default::default() })) {
+                Reply::Interactive(interactive::Answer::Measure(m)) => m.outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        (0..100).map(step).collect::<Vec<u8>>()
+    };
+    // Equal by chance once in 2^100.
+    assert_ne!(outcomes(None), outcomes(None));
+    assert_eq!(outcomes(Some(4)), outcomes(Some(4)));
+}

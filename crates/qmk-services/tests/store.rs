@@ -256,6 +256,108 @@ fn memory_forgets_what_the_store_still_serves_and_the_store_keeps_no_more_than_i
     assert_eq!(code(Job::attach(&at, jobs[29].0.clone()).result()), Some(ErrorCode::JobNotFound));
 }
 
+/// Clients that open a session for each job fill up the sessions there are, and lose nothing by it.
+#[test]
+fn sessions_that_make_room_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || MachineConfig { max_sessions: 3, stored_jobs: 20, ..MachineConfig::default() };
+    let list = |machine: &Sim| {
+        let jobs = client(machine).observe(Some("t")).unwrap().jobs().unwrap();
+        jobs.jobs.into_iter().map(|j| (j.job_id, j.state, j.shots)).collect::<Vec<_>>()
+    };
+    let mut jobs = Vec::new();
+    {
+        let machine = open(dir.path(), config());
+        let client = client(&machine);
+        for seed in 0..10 {
+            let session = detached(&client, "t");
+            let job = submit(&client, &session, COIN, 100 + seed, seed).unwrap();
+            jobs.push((wait(&client, &job), job));
+        }
+        // One without jobs leaves nothing.
+        let empty = detached(&client, "t");
+        (0..3).for_each(|_| drop(detached(&client, "t")));
+        let gone = Request::ResourceQuery(SessionRef { session_id: empty });
+        assert_eq!(code(client.call(gone)), Some(ErrorCode::SessionNotFound));
+        let all = list(&machine);
+        assert_eq!(all.len(), 10);
+        assert!(all.contains(&("job_7".into(), JobState::Completed, 106)), "{all:?}");
+        for (counts, job) in &jobs {
+            assert_eq!(wait(&client, job), *counts);
+        }
+        // What is set aside can be worked in again, and closed.
+        let again = submit(&client, &jobs[0].1.session_id, COIN, 5, 5).unwrap();
+        jobs.push((wait(&client, &again), again));
+        let (_, closed) = jobs.remove(1);
+        client.call(Request::SessionClose(SessionRef { session_id: closed.session_id.clone() })).unwrap();
+        assert_eq!(code(Job::attach(&client, closed).status()), Some(ErrorCode::SessionNotFound));
+    }
+    let machine = open(dir.path(), config());
+    assert_eq!(list(&machine).len(), 10);
+    let client = client(&machine);
+    for (counts, job) in &jobs {
+        assert_eq!(wait(&client, job), *counts);
+    }
+    // There are no more sessions set aside than jobs in the store.
+    let first = jobs[0].1.clone();
+    for seed in 0..30 {
+        let job = submit(&client, &detached(&client, "t"), COIN, 1, seed).unwrap();
+        wait(&client, &job);
+    }
+    assert_eq!(code(Job::attach(&client, first).status()), Some(ErrorCode::SessionNotFound));
+    drop(client);
+    drop(machine);
+    let closes = events(dir.path()).iter().filter(|e| e.contains("session_closed")).count();
+    assert!(closes > 10, "{closes}");
+    journal::verify(&dir.path().join("journal")).unwrap();
+}
+
+#[test]
+fn to_look_leaves_no_entry_and_takes_no_capability() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = open(dir.path(), MachineConfig::default());
+    let client = client(&machine);
+    let before = events(dir.path()).len();
+    let observer = client.observe(None).unwrap();
+    (observer.resources().unwrap(), observer.jobs().unwrap());
+    assert!(observer.info().granted.is_empty());
+    let id = observer.info().session_id.clone();
+    drop(observer);
+    assert_eq!(events(dir.path()).len(), before);
+    let gone = Request::ResourceQuery(SessionRef { session_id: id });
+    assert_eq!(code(client.call(gone)), Some(ErrorCode::SessionNotFound));
+    let wants = SessionCreate { observer: true, requested: vec!["CAP_ALLOC".into()], ..SessionCreate::default() };
+    assert_eq!(code(client.session_with(wants).map(|s| s.info().clone())), Some(ErrorCode::InvalidParams));
+    let observer = client.observe(None).unwrap();
+    let refused = submit(&client, &observer.info().session_id, COIN, 1, 1).unwrap_err();
+    assert_eq!(refused, Some(ErrorCode::InsufficientCaps));
+}
+
+#[test]
+fn names_of_qubits_are_not_given_out_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let alloc = |client: &Client, session: &str| {
+        let alloc = interactive::Alloc { session_id: session.into(), n: 2 };
+        match client.call(Request::Interactive(interactive::Call::Alloc(alloc))).unwrap() {
+            Reply::Interactive(interactive::Answer::Alloc(a)) => a.qubits,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut session = String::new();
+    let mut names = std::collections::BTreeSet::new();
+    for life in 0..3 {
+        let machine = open(dir.path(), MachineConfig::default());
+        let client = client(&machine);
+        if life == 0 {
+            session = detached(&client, "t");
+        }
+        for name in alloc(&client, &session).into_iter().chain(alloc(&client, &session)) {
+            assert!(names.insert(name.clone()), "{name} is given out twice");
+        }
+        machine.leaving().store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn the_audit_log_says_who_and_shows_each_tenant_its_own() {
     let dir = tempfile::tempdir().unwrap();
