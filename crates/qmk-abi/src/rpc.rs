@@ -231,7 +231,7 @@ pub struct JobSubmit {
 
 /// How to run a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Higher runs first among the tenant's own jobs.
     pub priority: i32,

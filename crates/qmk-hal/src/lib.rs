@@ -145,6 +145,8 @@ pub struct SpaceStatus {
     pub shots_done: u64,
     /// Largest number of active qubits so far.
     pub peak_active: u32,
+    /// Elementary steps that the call took: more than its budget where the last of them was a long one.
+    pub steps: u64,
 }
 
 /// Why a device refused work.

@@ -206,9 +206,10 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, turns go around the
-    /// tenants that have issued all of a program, and within a tenant around its strands, so that an epoch takes the same time
-    /// however many there are.
+    /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, tenants that have issued
+    /// all of a program share the device by the steps it takes for them and their weights (start-time fair queueing: Goyal, Vin
+    /// & Cheng, SIGCOMM '96), and turns go around the strands of a tenant, so that an epoch takes the same time however many
+    /// there are.
     fn drain(&mut self) -> (u32, bool) {
         let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let (mut issuing, mut ended) = (false, false);
@@ -244,14 +245,16 @@ impl<D: Device> Kernel<D> {
         let turns = (pace / STEPS).clamp(1, TURNS);
         let steps = (pace / turns).max(1);
         let most = if issuing { 1 } else { turns as u32 };
-        let mut owners: Vec<u32> = draining.keys().copied().collect();
         for turn in 0..most {
-            if owners.is_empty() {
+            // The tenant that has had the least goes first. One that comes back stands where the last that went first stood.
+            let steps_of = |owner: u32| match self.domains.get(owner as usize) {
+                Some(Some(domain)) => domain.steps.max(self.drained),
+                _ => u64::MAX,
+            };
+            let Some((had, owner)) = draining.keys().map(|&owner| (steps_of(owner), owner)).min() else {
                 return (turn, false);
-            }
-            self.turns = self.turns.wrapping_add(1);
-            let at = self.turns % owners.len();
-            let Some(&owner) = owners.get(at) else { break };
+            };
+            self.drained = had;
             let (Some(Some(domain)), Some(strands)) = (self.domains.get_mut(owner as usize), draining.get_mut(&owner))
             else {
                 break;
@@ -259,11 +262,12 @@ impl<D: Device> Kernel<D> {
             domain.turns = domain.turns.wrapping_add(1);
             let next = domain.turns % strands.len();
             let Some(strand) = strands.get(next).and_then(|&id| self.objects.strand_mut(id)) else { break };
-            strand.drain(&mut self.device, steps);
+            let took = strand.drain(&mut self.device, steps).max(1);
+            domain.steps = had.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
             if strand.state != StrandState::Draining {
                 strands.remove(next);
                 if strands.is_empty() {
-                    owners.remove(at);
+                    draining.remove(&owner);
                 }
             }
         }

@@ -120,6 +120,8 @@ pub(crate) struct Domain {
     pub(crate) version: u64,
     /// Turns at the device that its strands have had.
     pub(crate) turns: usize,
+    /// Steps of the device that it has had for its weight, or that it stands at since it came back for some.
+    pub(crate) steps: u64,
     /// Its space is being emptied.
     pub(crate) dead: bool,
 }
@@ -186,8 +188,8 @@ pub struct Kernel<D> {
     /// Raw pairs that the link still has to make.
     pub(crate) pairs_due: u64,
     pub(crate) arrivals: u64,
-    /// Turns at the device that tenants have had.
-    pub(crate) turns: usize,
+    /// Steps of the device that the domain stood at that went first last.
+    pub(crate) drained: u64,
     /// Domains whose spaces are being emptied.
     pub(crate) dying: Vec<u32>,
     /// Deletions that were begun by a call and are not at their end.
@@ -225,7 +227,7 @@ impl<D: Device> Kernel<D> {
             channels: Slab::new(),
             pairs_due: 0,
             arrivals: 0,
-            turns: 0,
+            drained: 0,
             dying: Vec::new(),
             deleting: Vec::new(),
             seen: Vec::new(),
@@ -412,6 +414,7 @@ impl<D: Device> Kernel<D> {
             link_until: 0,
             version: 0,
             turns: 0,
+            steps: 0,
             dead: false,
         })));
         self.domains.len() as u32 - 1

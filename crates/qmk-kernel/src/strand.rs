@@ -482,13 +482,14 @@ impl Strand {
     }
 
     /// Lets the device finish shots.
-    pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) {
-        let Some(space) = self.space else { return };
+    /// Lets the device finish shots; returns the steps that it took.
+    pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) -> u64 {
+        let Some(space) = self.space else { return 0 };
         if self.image.image.code.is_empty() {
             // To a device, a space without a program is an interactive one.
             self.shots_done = self.run.shots;
             self.state = StrandState::Done;
-            return;
+            return 0;
         }
         match device.work(space, work) {
             Ok(status) => {
@@ -497,8 +498,12 @@ impl Strand {
                 if status.shots_done >= self.run.shots {
                     self.state = StrandState::Done;
                 }
+                status.steps
             }
-            Err(e) => self.fail(e),
+            Err(e) => {
+                self.fail(e);
+                0
+            }
         }
     }
 

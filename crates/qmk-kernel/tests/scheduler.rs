@@ -73,7 +73,7 @@ impl Device for Fake {
         Ok(())
     }
     fn work(&mut self, space: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
-        Ok(SpaceStatus { shots_done: self.spaces[space.0 as usize].1, peak_active: 0 })
+        Ok(SpaceStatus { shots_done: self.spaces[space.0 as usize].1, ..SpaceStatus::default() })
     }
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
         false

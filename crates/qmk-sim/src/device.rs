@@ -335,6 +335,7 @@ impl Device for SimDevice {
 
     fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
         let space = self.space(space)?;
+        space.status.steps = 0;
         if let Some(fault) = &space.fault {
             return Err(fault.clone());
         }
@@ -529,26 +530,28 @@ impl Space {
             self.start()?;
         }
         let (image, stride, shots) = (&self.spec.image, self.stride(), self.spec.shots);
+        let budget = i64::try_from(budget).unwrap_or(i64::MAX);
+        // Below 0 where the last step took more than there was.
+        let mut left = budget;
         match &mut self.run {
             Run::Planned(sampler, chunks) => {
                 self.status.peak_active = sampler.peak_active();
-                let mut budget = budget;
-                while budget > 0 && self.status.shots_done < shots {
+                while left > 0 && self.status.shots_done < shots {
                     if chunks.is_empty() {
                         // Each thread takes as much as one may.
                         let share = (shots - self.status.shots_done).div_ceil(self.threads as u64);
                         let share = share.checked_next_power_of_two().unwrap_or(share);
-                        let lanes = sampler.lanes_for(budget).min(share.max(BLOCK));
+                        let lanes = sampler.lanes_for(left as u64).min(share.max(BLOCK));
                         let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
                         chunks.extend(
                             starts.map(|first| Chunk::new(sampler, image, first, lanes.min(shots - first) as usize)),
                         );
                     }
-                    let budgets: Vec<u64> = std::thread::scope(|scope| {
+                    let budgets: Vec<i64> = std::thread::scope(|scope| {
                         let advance = |chunk: &mut Chunk| {
-                            let mut left = budget;
+                            let mut left = left;
                             // What is not done has spent it all.
-                            if chunk.advance(&mut left) { left } else { 0 }
+                            if chunk.advance(&mut left) { left } else { left.min(0) }
                         };
                         let (mine, others) = chunks.split_first_mut().expect("shots are left");
                         let others: Vec<_> =
@@ -557,7 +560,7 @@ impl Space {
                         left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
                         left
                     });
-                    budget = budgets.into_iter().min().unwrap_or(0);
+                    left = budgets.into_iter().min().unwrap_or(0);
                     if !chunks.iter().all(Chunk::is_done) {
                         break;
                     }
@@ -570,13 +573,12 @@ impl Space {
                 }
             }
             Run::Direct(program, current) => {
-                let mut budget = budget;
                 while self.status.shots_done < shots {
                     let shot = self.status.shots_done;
                     let limit = self.spec.max_active;
                     let direct = current
                         .get_or_insert_with(|| Box::new(Direct::new(program, image, self.spec.seed, shot, limit)));
-                    let done = direct.run(program, image, &mut budget);
+                    let done = direct.run(program, image, &mut left);
                     self.status.peak_active = self.status.peak_active.max(direct.peak_active());
                     if !done.map_err(|(at, why)| refused(at, why, limit))? {
                         break;
@@ -585,16 +587,17 @@ impl Space {
                         self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
                     }
                     // Making and packing a shot takes its time even where nothing happens in it.
-                    budget = budget.saturating_sub(1 + (image.events / 8) as u64);
+                    left = left.saturating_sub(1 + (image.events / 8) as i64);
                     *current = None;
                     self.status.shots_done += 1;
-                    if budget == 0 {
+                    if left <= 0 {
                         break;
                     }
                 }
             }
             Run::Interactive(_) | Run::Waiting => {}
         }
+        self.status.steps = budget.saturating_sub(left) as u64;
         Ok(())
     }
 

@@ -39,9 +39,9 @@ impl Direct {
     ///
     /// # Errors
     /// The index of the instruction that was refused, and why.
-    pub(crate) fn run(&mut self, program: &Program, image: &Image, budget: &mut u64) -> Result<bool, (u32, Refusal)> {
+    pub(crate) fn run(&mut self, program: &Program, image: &Image, budget: &mut i64) -> Result<bool, (u32, Refusal)> {
         while let Some(step) = program.steps.get(self.next) {
-            if *budget == 0 {
+            if *budget <= 0 {
                 return Ok(false);
             }
             // Most of most programs, without what they do not need.
@@ -53,7 +53,7 @@ impl Direct {
                     _ => {}
                 }
                 if matches!(step.op, Op::Clifford1(..) | Op::Clifford2(..)) {
-                    *budget = budget.saturating_sub(1 + structure.qubits() as u64 / 64);
+                    *budget = budget.saturating_sub(1 + structure.qubits() as i64 / 64);
                     self.next += 1;
                     continue;
                 }
@@ -63,7 +63,7 @@ impl Direct {
             let structure = &mut self.structures[step.component as usize];
             let effort = structure.effort();
             // A Clifford step touches rows of n bits, a magic step 2^k amplitudes.
-            let cost = 1 + structure.qubits() as u64 / 64 + (1u64 << structure.active().len()) / 64;
+            let cost = 1 + structure.qubits() as i64 / 64 + (1i64 << structure.active().len()) / 64;
             *budget = budget.saturating_sub(cost);
             if let Some(cond) = step.cond
                 && !holds(image.cond_terms(cond), &self.events, &mut self.stack)
@@ -79,7 +79,7 @@ impl Direct {
                 }
             };
             step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?;
-            *budget = budget.saturating_sub(self.structures[step.component as usize].effort() - effort);
+            *budget = budget.saturating_sub((self.structures[step.component as usize].effort() - effort) as i64);
             self.noise(program, true, |n| n.after <= step.at);
         }
         Ok(true)

@@ -208,10 +208,10 @@ impl Chunk {
 
     /// Acts until all is done or the budget of elementary steps spent: a word of a row, an amplitude, or eight bytes of outcomes
     /// each. Returns whether all is done.
-    pub(crate) fn advance(&mut self, budget: &mut u64) -> bool {
+    pub(crate) fn advance(&mut self, budget: &mut i64) -> bool {
         let sampler = self.sampler.clone();
         if self.next == 0 {
-            *budget = budget.saturating_sub(sampler.steps * self.width as u64);
+            *budget = budget.saturating_sub((sampler.steps * self.width as u64) as i64);
         }
         while let Some(action) = sampler.plan.actions.get(self.next) {
             self.act(&sampler, self.next, action);
@@ -219,9 +219,10 @@ impl Chunk {
             if let Some((r, _)) = action.register() {
                 let register = &self.banks[r as usize].register;
                 let passes = if let Action::Rotate { rotations, .. } = action { rotations.len() as u64 } else { 4 };
-                *budget = budget.saturating_sub(passes * ((register.groups() as u64) << register.qubits()) / 4);
+                *budget =
+                    budget.saturating_sub((passes * ((register.groups() as u64) << register.qubits()) / 4) as i64);
                 // Once a call, however small the budget, something is done.
-                if *budget == 0 {
+                if *budget <= 0 {
                     break;
                 }
             }

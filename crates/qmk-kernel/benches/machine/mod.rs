@@ -74,7 +74,7 @@ impl Device for Modelled {
 
     fn work(&mut self, space: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
         let shots_done = self.spaces[space.0 as usize].as_ref().map_or(0, |s| s.1);
-        Ok(SpaceStatus { shots_done, peak_active: 0 })
+        Ok(SpaceStatus { shots_done, ..SpaceStatus::default() })
     }
 
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
