@@ -18,6 +18,11 @@ const PATIENCE: u64 = 1024;
 const AGE: u64 = 64;
 const AHEAD: u64 = 16 + 16;
 
+/// Shots of a program that does not end.
+const ENDLESS: u64 = 1 << 40;
+/// The least that the first tenant's shots take of the device at once.
+const LONG: u64 = 1 << 24;
+
 /// A machine that does nothing, and counts the instructions and magic states of each seed.
 #[derive(Debug)]
 struct Fake {
@@ -25,6 +30,8 @@ struct Fake {
     spaces: Vec<(Arc<Image>, u64, u64)>,
     issued: Vec<u64>,
     magic: Vec<u64>,
+    /// Steps of each seed's shots where there are many, which never end.
+    worked: Vec<u64>,
     all_magic: u64,
     /// Space, routes, and the epoch in which they are given back.
     routes: Vec<(SpaceId, u32, u64)>,
@@ -72,8 +79,15 @@ impl Device for Fake {
     fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
         Ok(())
     }
-    fn work(&mut self, space: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
-        Ok(SpaceStatus { shots_done: self.spaces[space.0 as usize].1, ..SpaceStatus::default() })
+    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
+        let (_, shots, seed) = self.spaces[space.0 as usize];
+        if shots < ENDLESS {
+            return Ok(SpaceStatus { shots_done: shots, ..SpaceStatus::default() });
+        }
+        // The first tenant's steps are long ones.
+        let steps = if seed == 0 { budget.max(LONG) } else { budget };
+        self.worked[seed as usize] += steps;
+        Ok(SpaceStatus { steps, ..SpaceStatus::default() })
     }
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
         false
@@ -133,6 +147,7 @@ impl World {
             spaces: Vec::new(),
             issued: vec![0; 8],
             magic: vec![0; 8],
+            worked: vec![0; 8],
             all_magic: 0,
             routes: vec![],
             epoch: epoch.clone(),
@@ -662,5 +677,36 @@ fn outcomes_wait_for_decoders_that_fall_behind() {
         }
         assert_eq!(measured(live, decoded, 4), free_at, "{live} {decoded}");
         assert!(free_at > 4);
+    }
+}
+
+/// Of the device, who takes much at once gets no more than who takes little, but for its weight.
+#[test]
+fn the_device_is_shared_by_the_steps_it_takes() {
+    for weights in [[1, 1, 1], [1, 3, 2]] {
+        let mut w = World::new(AMPLE);
+        w.kernel.set_clock(Clock::FreeRunning { pace: 10_000 });
+        for (i, weight) in weights.into_iter().enumerate() {
+            let tenant = w.tenant(Quota { weight, ..Quota::UNLIMITED });
+            let image = w.admit(tenant, &chain(1, 1, |q| Op::Measure(Pauli::Z, q, 0)));
+            // The first has many strands, too.
+            for _ in 0..if i == 0 { 20 } else { 1 } {
+                w.spawn(tenant, image, Run { shots: ENDLESS, ..Run::default() }).expect("room");
+            }
+        }
+        w.advance(20_000);
+        let worked = w.kernel.device().worked.clone();
+        for (i, weight) in weights.into_iter().enumerate() {
+            let (share, first) = (worked[i] / weight as u64, worked[0] / weights[0] as u64);
+            assert!(share.abs_diff(first) <= 2 * LONG, "{weights:?}: {worked:?}");
+        }
+        assert!(worked[1] > 2 * LONG, "{worked:?}");
+        // One that comes later is given what is due from then on, and not what the others have had.
+        let tenant = w.tenant(Quota::UNLIMITED);
+        let image = w.admit(tenant, &chain(1, 1, |q| Op::Measure(Pauli::Z, q, 0)));
+        w.spawn(tenant, image, Run { shots: ENDLESS, ..Run::default() }).expect("room");
+        w.advance(10_000);
+        let after = w.kernel.device().worked.clone();
+        assert!(after[1] > worked[1] + 10_000_000, "{worked:?} {after:?}");
     }
 }
