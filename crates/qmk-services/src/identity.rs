@@ -178,7 +178,7 @@ impl<D: Device> State<D> {
             several => {
                 let names = several.iter().take(20).copied().collect::<Vec<_>>().join(", ");
                 let message = format!("say which tenant you act for (tenant_id, qmk --tenant); yours: {names}");
-                Err(RpcError::new(ErrorCode::AuthFailed, message))
+                Err(RpcError::new(ErrorCode::InvalidParams, message))
             }
         }
     }

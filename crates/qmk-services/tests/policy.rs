@@ -457,7 +457,7 @@ fn requests_are_counted() {
 #[test]
 fn sessions_come_back_under_their_token_and_todays_policy() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "[tokens]\nrevoked = [REVOKED]\n[tenants.a]\nuids = [ALICE]\ncapabilities = CAPS\n";
+    let text = "[tokens]\nkey = \"k\"\nrevoked = [REVOKED]\n[tenants.a]\nuids = [ALICE]\ncapabilities = CAPS\n";
     let site = |revoked: &str, caps: &str| policy(&text.replace("REVOKED", revoked).replace("CAPS", caps));
     let boot = |policy: SitePolicy, unix_time| {
         let config = MachineConfig { policy: Some(Arc::new(policy)), unix_time, ..MachineConfig::default() };
@@ -520,8 +520,8 @@ fn sessions_come_back_under_their_token_and_todays_policy() {
 /// What will never be renewed is not waited for.
 #[test]
 fn a_quota_without_a_window_is_not_waited_for() {
-    let limits = "magic_states_per_window = 5\n[tenants.b]\nuids = [BOB]\ncapabilities = \"all\"\n\
-                  [tenants.b.quota]\nepochs_per_window = 6\n";
+    let limits = "window_epochs = 0\nmagic_states_per_window = 5\n[tenants.b]\nuids = [BOB]\ncapabilities = \"all\"\n\
+                  [tenants.b.quota]\nepochs_per_window = 6\nwindow_epochs = 0\n";
     let machine = start(Some(policy(&format!(
         "[tenants.a]\nuids = [ALICE]\ncapabilities = \"all\"\n[tenants.a.quota]\n{limits}"
     ))));
