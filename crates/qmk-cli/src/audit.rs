@@ -7,7 +7,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::{AuditHead, AuditProve, AuditQuery, Reply, Request};
 use qmk_services::journal::{self, JournalError, ProvenEntry, PublicKey, SignedHead};
-use qmk_services::store::{Entry, journal_dir};
+use qmk_services::store::{Entry, journal_dir, unsigned};
 use serde_json::{Value, json};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,19 @@ fn read_key(file: &Path) -> Result<PublicKey, Failure> {
     text.trim_end().parse().map_err(|e| io(file, e))
 }
 
+/// The directory of the journal, if there is one.
+fn journal_in(dir: &Path) -> Result<PathBuf, Failure> {
+    let journal = journal_dir(dir);
+    match journal.join("log").metadata() {
+        Ok(_) => Ok(journal),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(io(
+            dir,
+            "no audit log is there; expected the data directory of a server, or the directory `journal` in it",
+        )),
+        Err(e) => Err(io(dir, e)),
+    }
+}
+
 /// A head in the journal's terms.
 fn signed(head: &AuditHead) -> Option<SignedHead> {
     let AuditHead { origin, size, root, signature, .. } = head;
@@ -151,7 +164,7 @@ fn time(ms: u64) -> String {
 
 /// Prints entries as they are read: there may be millions.
 fn log(dir: &Path, json: bool) -> Result<(), Failure> {
-    let entries = journal::scan(&journal_dir(dir)).map_err(|e| io(dir, e))?;
+    let entries = journal::scan(&journal_in(dir)?).map_err(|e| io(dir, e))?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut damage = None;
     let printed = || {
@@ -186,6 +199,7 @@ fn log(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Result<(), Failure> {
+    let journal = journal_in(dir)?;
     let key = key.map(read_key).transpose()?;
     let heads = heads.iter().map(|file| {
         let text = std::fs::read_to_string(file).map_err(|e| io(file, e))?;
@@ -194,7 +208,7 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
     });
     let heads = heads.collect::<Result<Vec<_>, _>>()?;
     let (start, mut bar) = (Instant::now(), None);
-    let checked = journal::verify_with(&journal_dir(dir), key.as_ref(), &heads, &mut |done, all| {
+    let checked = journal::verify_with(&journal, key.as_ref(), &heads, &mut |done, all| {
         if start.elapsed() > Duration::from_millis(300) {
             let bar = bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
@@ -202,6 +216,10 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
             });
             bar.set_position(done);
         }
+    });
+    let checked = checked.and_then(|v| match unsigned(&journal, v.signed, v.entries)? {
+        Some(damage) => Err(damage.into()),
+        None => Ok(v),
     });
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -231,7 +249,7 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
                     json!({"valid": false, "file": file, "offset": offset, "entries": entries, "message": what});
                 print(&format!("{document}\n"))?;
             } else {
-                print(&format!("{}: {damage}\n", journal_dir(dir).display()))?;
+                print(&format!("{}: {damage}\n", journal.display()))?;
             }
             Err(Failure::silent(1))
         }

@@ -670,7 +670,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         match request {
             Request::SessionCreate(p) => state().create_session(p, &caller).map(Reply::Session),
             Request::SessionClose(p) => {
-                let closed = state().close_session(&p.session_id);
+                let closed = state().close_on_request(&p.session_id);
                 // Waiters on its jobs must learn of it.
                 self.shared.changed.notify_all();
                 closed.map(Reply::Closed)

@@ -234,6 +234,15 @@ impl<D: Device> State<D> {
         self.sessions.get(id).map_or_else(|| not_found(ErrorCode::SessionNotFound), Ok)
     }
 
+    /// Closes a session for a client, who is to be told only what outlives the machine.
+    pub(crate) fn close_on_request(&mut self, id: &str) -> Result<Closed, RpcError> {
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.number > 0) {
+            self.store.try_closed(&session.tenant, session.number)?;
+            session.number = 0;
+        }
+        self.close_session(id)
+    }
+
     pub(crate) fn close_session(&mut self, id: &str) -> Result<Closed, RpcError> {
         let Some(session) = self.sessions.remove(id) else { return not_found(ErrorCode::SessionNotFound) };
         let Some(tenant) = self.tenants.get_mut(&session.tenant) else { return not_found(ErrorCode::SessionNotFound) };

@@ -542,7 +542,7 @@ fn a_quota_without_a_window_is_not_waited_for() {
         let (qubits, session_id) = (vec!["q_1".into()], session.clone());
         call(interactive::Call::Apply(interactive::Apply { session_id, op: op.into(), qubits, theta: None }))
     };
-    ["APPLY_T", "APPLY_H"].map(apply);
+    ["APPLY_T", "APPLY_H"].map(apply).into_iter().for_each(drop);
     let status = wait(&alice, &job).unwrap();
     assert_eq!(status.state, JobState::Failed);
     assert!(status.error.as_deref().is_some_and(|e| e.contains("5 magic states")), "{status:?}");

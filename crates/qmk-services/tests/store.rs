@@ -2,7 +2,7 @@
 
 use qmk_abi::rpc::*;
 use qmk_client::{Client, Job, Policy, Program};
-use qmk_services::store::{Entry, Event};
+use qmk_services::store::{Entry, Event, unsigned};
 use qmk_services::{Machine, MachineConfig, journal};
 use qmk_sim::SimDevice;
 use std::collections::BTreeMap;
@@ -210,6 +210,216 @@ fn a_store_that_lags_is_missing_or_damaged_catches_up() {
     let refused = Machine::open(SimDevice::default(), MachineConfig::default(), copy.path());
     let text = refused.err().unwrap().to_string();
     assert!(text.contains("has been cut"), "{text}");
+}
+
+/// A directory with ended jobs of one session in it, and what they counted.
+fn with_jobs(dir: &Path, jobs: u64) -> Vec<(JobRef, BTreeMap<String, u64>)> {
+    let machine = open(dir, MachineConfig::default());
+    let at = client(&machine);
+    let session = detached(&at, "t");
+    let jobs = (0..jobs).map(|seed| {
+        let job = submit(&at, &session, WIDE, 10 + seed, seed).unwrap();
+        let counts = wait(&at, &job);
+        (job, counts)
+    });
+    let jobs = jobs.collect();
+    machine.close().unwrap();
+    jobs
+}
+
+/// Opens a machine in the directory, and checks that it knows the jobs and can take another.
+fn knows(dir: &Path, jobs: &[(JobRef, BTreeMap<String, u64>)], context: &str) {
+    let machine = open(dir, MachineConfig::default());
+    let at = client(&machine);
+    for (job, counts) in jobs {
+        assert_eq!(wait(&at, job), *counts, "{context}");
+    }
+    let next = submit(&at, &jobs[0].0.session_id, COIN, 1, 0).unwrap();
+    assert!(!jobs.iter().any(|(job, _)| job.job_id == next.job_id), "{context}: {next:?}");
+    assert_ne!(detached(&at, "t"), jobs[0].0.session_id, "{context}");
+    machine.close().unwrap();
+}
+
+/// Bits that differ from case to case, but not from run to run.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[test]
+fn flipped_bits_in_the_store_change_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let jobs = with_jobs(dir.path(), 20);
+    let good = fs::read(dir.path().join("store")).unwrap();
+    let length = fs::metadata(dir.path().join("journal/log")).unwrap().len();
+    // Zeros are unused pages, mostly.
+    let used: Vec<usize> = (0..good.len()).filter(|&at| good[at] != 0).collect();
+    let (mut seed, mut moved) = (1, 0);
+    for case in 0..60 {
+        let mut bytes = good.clone();
+        for _ in 0..1 << (case % 8) {
+            bytes[used[random(&mut seed) as usize % used.len()]] ^= 1 << (random(&mut seed) % 8);
+        }
+        let copy = cut(dir.path(), length, false);
+        fs::write(copy.path().join("store"), bytes).unwrap();
+        knows(copy.path(), &jobs, &format!("case {case}"));
+        moved += u32::from(copy.path().join("store.damaged").exists());
+    }
+    assert!(moved > 30, "{moved}");
+    // Cut at any length.
+    for length in [1, 4096, 100_000, good.len() - 1] {
+        let copy = cut(dir.path(), fs::metadata(dir.path().join("journal/log")).unwrap().len(), false);
+        fs::write(copy.path().join("store"), &good[..length]).unwrap();
+        knows(copy.path(), &jobs, &format!("{length} bytes"));
+    }
+}
+
+#[test]
+fn a_store_that_is_overwritten_under_a_running_machine_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut jobs = with_jobs(dir.path(), 20);
+    let mut seed = 2;
+    for round in 0..12 {
+        let machine = open(dir.path(), MachineConfig { kept_jobs: 1, ..MachineConfig::default() });
+        let at = client(&machine);
+        let path = dir.path().join("store");
+        let mut bytes = fs::read(&path).unwrap();
+        match round % 3 {
+            // All but the header, which redb keeps in memory.
+            0 => bytes[4096..].fill(0xa5),
+            1 => bytes[4096..].iter_mut().for_each(|byte| *byte ^= 1 << (random(&mut seed) % 8)),
+            _ => bytes.truncate(8192),
+        }
+        // In place: it has the file open.
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        for (job, counts) in &jobs {
+            assert_eq!(wait(&at, job), *counts, "round {round}");
+        }
+        let session = jobs[0].0.session_id.clone();
+        for seed in 0..3 {
+            let job = submit(&at, &session, WIDE, 5, seed).unwrap();
+            let counts = wait(&at, &job);
+            jobs.push((job, counts));
+        }
+        machine.close().unwrap();
+        drop((at, machine));
+        knows(dir.path(), &jobs, &format!("after round {round}"));
+    }
+}
+
+#[test]
+fn a_store_of_another_machine_is_not_believed() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let jobs = with_jobs(one.path(), 5);
+    with_jobs(two.path(), 3);
+    fs::copy(two.path().join("store"), one.path().join("store")).unwrap();
+    knows(one.path(), &jobs, "another's");
+    assert!(one.path().join("store.damaged").exists());
+    // Of the same machine, before its journal was taken back and went another way.
+    let three = cut(one.path(), fs::metadata(one.path().join("journal/log")).unwrap().len(), false);
+    knows(one.path(), &jobs, "one way");
+    knows(three.path(), &jobs, "another way");
+    fs::copy(one.path().join("store"), three.path().join("store")).unwrap();
+    knows(three.path(), &jobs, "the store of the first");
+    assert!(three.path().join("store.damaged").exists());
+}
+
+#[test]
+fn a_close_that_cannot_be_recorded_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = open(dir.path(), MachineConfig::default());
+    let at = client(&machine);
+    let session = detached(&at, "t");
+    let here = SessionRef { session_id: session };
+    // The journal takes no more.
+    machine.close().unwrap();
+    let e = at.call(Request::SessionClose(here.clone())).unwrap_err();
+    assert_eq!(e.code(), Some(ErrorCode::Internal), "{e}");
+    at.call(Request::ResourceQuery(here.clone())).unwrap();
+    drop((at, machine));
+    let machine = open(dir.path(), MachineConfig::default());
+    client(&machine).call(Request::ResourceQuery(here.clone())).unwrap();
+    client(&machine).call(Request::SessionClose(here.clone())).unwrap();
+    assert_eq!(code(client(&machine).call(Request::SessionClose(here))), Some(ErrorCode::SessionNotFound));
+    machine.close().unwrap();
+    assert_eq!(events(dir.path()).iter().filter(|e| e.contains("session_closed")).count(), 1);
+}
+
+#[test]
+fn directories_that_others_can_change_and_links_in_them_are_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let refused =
+        |dir: &Path| Machine::open(SimDevice::default(), MachineConfig::default(), dir).err().map(|e| e.to_string());
+    let dir = tempfile::tempdir().unwrap();
+    for mode in [0o770, 0o702, 0o1777] {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(refused(dir.path()).unwrap().contains("chmod go-w"), "{mode:o}");
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let victim = tempfile::NamedTempFile::new().unwrap();
+    fs::write(victim.path(), "precious").unwrap();
+    for name in
+        ["store", "store.new", "sessions.key", "sessions.new", "journal/key.new", "journal/log", "journal/heads"]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("journal")).unwrap();
+        symlink(victim.path(), dir.path().join(name)).unwrap();
+        assert!(refused(dir.path()).is_some(), "{name}");
+        assert_eq!(fs::read_to_string(victim.path()).unwrap(), "precious", "{name}");
+    }
+    // What a sudden end may have left is in no one's way.
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    for name in ["store.new", "sessions.new", "journal/key.new"] {
+        fs::write(dir.path().join(name), "half").unwrap();
+    }
+    assert_eq!(refused(dir.path()), None);
+}
+
+#[test]
+fn entries_without_the_heads_they_should_have_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let jobs = with_jobs(dir.path(), 2);
+    knows(dir.path(), &jobs, "");
+    let journal = dir.path().join("journal");
+    let check = || {
+        let verified = journal::verify(&journal).unwrap();
+        unsigned(&journal, verified.signed, verified.entries).unwrap()
+    };
+    assert_eq!(check(), None);
+    let heads = fs::read_to_string(journal.join("heads")).unwrap();
+    let lines: Vec<&str> = heads.split_inclusive('\n').collect();
+    // Two for each run, at its start and its end.
+    assert_eq!(lines.len(), 4);
+    for (kept, honest) in [(0, false), (1, false), (2, false), (3, true)] {
+        fs::write(journal.join("heads"), lines[..kept].concat()).unwrap();
+        assert_eq!(check().is_none(), honest, "{kept}");
+    }
+    fs::remove_file(journal.join("heads")).unwrap();
+    assert_eq!(check().unwrap().entries.unwrap().start, 0);
+    // After a sudden end, whenever it comes, all is well.
+    fs::write(journal.join("heads"), lines[..1].concat()).unwrap();
+    let log = fs::read(journal.join("log")).unwrap();
+    let mut end = 8;
+    let (mut ends, mut starts) = (Vec::new(), 0);
+    while end < log.len() {
+        let length = u32::from_le_bytes(log[end..end + 4].try_into().unwrap()) as usize;
+        let entry = Entry::decode(&log[end + 12..end + 12 + length]).unwrap();
+        starts += u32::from(matches!(entry.event, Event::Booted { .. }));
+        end += 12 + length;
+        // The second start may end at once, but must sign before anything else.
+        ends.push((end as u64, starts == 1 || matches!(entry.event, Event::Booted { .. })));
+    }
+    for (end, honest) in ends {
+        let copy = cut(dir.path(), end, false);
+        fs::copy(journal.join("heads"), copy.path().join("journal/heads")).unwrap();
+        let journal = copy.path().join("journal");
+        let verified = journal::verify(&journal).unwrap();
+        assert_eq!(unsigned(&journal, verified.signed, verified.entries).unwrap().is_none(), honest, "{end}");
+    }
 }
 
 #[test]

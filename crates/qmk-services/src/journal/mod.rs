@@ -36,6 +36,7 @@
 //! [`tlog`]: https://pkg.go.dev/golang.org/x/mod/sumdb/tlog#StoredHashIndex
 //! [Crosby and Wallach]: https://www.usenix.org/legacy/event/sec09/tech/full_papers/crosby.pdf
 
+pub(crate) mod files;
 mod frame;
 mod head;
 mod tree;
@@ -43,16 +44,16 @@ mod verify;
 
 pub use head::{NotAKey, ProvenEntry, PublicKey, SignedHead, verify_head};
 pub use tree::{Hash, empty_root, leaf_hash, node_hash, verify_consistency, verify_inclusion};
-pub use verify::{Progress, Verified, prove, scan, verify, verify_against, verify_with};
+pub use verify::{Progress, Verified, prove, scan, scan_from, verify, verify_against, verify_with};
 
 use frame::{Frame, MAGIC, Part, Scan};
 use head::SecretKey;
 use serde::Serialize;
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -255,6 +256,26 @@ impl Syncer {
     /// If the disk fails.
     pub fn sync(&self) -> Result<(), JournalError> {
         self.0.sync_data().map_err(JournalError::io(LOG))
+    }
+}
+
+/// Reads one entry.
+#[derive(Debug)]
+pub struct Reader {
+    log: Arc<File>,
+    index: u64,
+    start: u64,
+    end: u64,
+}
+
+impl Reader {
+    /// The entry.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Damaged`], or if `log` cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>, JournalError> {
+        read_entry(&self.log, self.index, self.start, self.end)
     }
 }
 
@@ -655,9 +676,18 @@ impl Journal {
     ///
     /// [`JournalError::OutOfRange`], [`JournalError::Damaged`], or if a file cannot be read.
     pub fn read(&self, index: u64) -> Result<Vec<u8>, JournalError> {
+        self.reader(index)?.read()
+    }
+
+    /// What reads the entry at `index` without the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::OutOfRange`], or if `offsets` cannot be read.
+    pub fn reader(&self, index: u64) -> Result<Reader, JournalError> {
         self.has(index.saturating_add(1), self.len())?;
         let end = if index + 1 < self.len() { self.start(index + 1)? } else { self.end };
-        read_entry(&self.log, index, self.start(index)?, end)
+        Ok(Reader { log: self.log.clone(), index, start: self.start(index)?, end })
     }
 
     /// The proof that the tree of the first `size` entries has the one at `index`, for [`verify_inclusion`].
@@ -725,8 +755,7 @@ const LOST_ENTRIES: &str = "the log ends before entries that a head has signed";
 
 /// Opens a file for reading and writing, and makes it if need be.
 fn open_file(dir: &Path, name: &str) -> Result<File, JournalError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(name));
-    file.map_err(JournalError::io(name))
+    files::open_or_create(&dir.join(name)).map_err(JournalError::io(name))
 }
 
 fn length(file: &File, name: &str) -> Result<u64, JournalError> {
@@ -818,7 +847,7 @@ fn read_text(dir: &Path, name: &str) -> Result<Option<String>, JournalError> {
 fn write_whole(dir: &Path, name: &str, line: &str) -> Result<(), JournalError> {
     let temporary = dir.join(format!("{name}.new"));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = files::create_new(&temporary)?;
         file.write_all(format!("{line}\n").as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&temporary, dir.join(name))?;

@@ -72,6 +72,21 @@ pub fn scan(dir: &Path) -> Result<Entries, JournalError> {
     Ok(Entries { scan: Some(Scan::new(Arc::new(log), 0, MAGIC.len() as u64, length)) })
 }
 
+/// Does what [`scan`] does from the entry at `from` on, or before it where `offsets` does not say where that is.
+///
+/// # Errors
+///
+/// If a file cannot be read.
+pub fn scan_from(dir: &Path, from: u64) -> Result<Entries, JournalError> {
+    let log = File::open(dir.join(LOG)).map_err(JournalError::io(LOG))?;
+    let end = length(&log, LOG)?;
+    let (index, offset) = match open(dir, OFFSETS)? {
+        Some((offsets, length)) if length / 8 > from => (from, read_offset(&offsets, from)?),
+        _ => (0, MAGIC.len() as u64),
+    };
+    Ok(Entries { scan: Some(Scan::new(Arc::new(log), index, offset, end)) })
+}
+
 /// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even he who has the key could
 /// have changed what those heads cover. `heads` may be in any order.
 ///

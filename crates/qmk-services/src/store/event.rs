@@ -85,6 +85,8 @@ pub enum Event<'a> {
         parts: Vec<u64>,
         /// The last part of its account, an `End` in JSON.
         end: &'a str,
+        /// What a list of jobs says of it, a [`qmk_abi::rpc::JobEntry`] in JSON.
+        brief: &'a str,
     },
     /// A request was refused for want of a capability, a quota, resources or identity.
     Refused {

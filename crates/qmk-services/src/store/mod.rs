@@ -15,24 +15,26 @@
 //! which to act for another.
 
 mod event;
+mod place;
 mod settled;
+mod unsigned;
 
 pub(crate) use event::End;
 pub use event::{Entry, Event, TokenRecord};
+pub use unsigned::unsigned;
 
-use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead};
+use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead, files};
 use crate::sessions::random_id;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::rpc::*;
 pub(crate) use settled::SessionRecord;
-use settled::Settled;
+use settled::{Settled, Source};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,11 +45,17 @@ const JOURNAL: &str = "journal";
 const STORE: &str = "store";
 const SECRET: &str = "sessions.key";
 
+/// Bytes that are read for a list of jobs, about.
+const LISTED_BYTES: usize = 16 << 20;
+
 /// How long entries wait for others, to be settled together.
 const BATCH: Duration = Duration::from_millis(50);
 /// Heads are stored after so many entries, or so long after one.
 const HEAD_ENTRIES: u64 = 1 << 16;
 const HEAD_INTERVAL: Duration = Duration::from_secs(10);
+/// The settler tries again so long after a failure, at first and at last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// Bytes of an account that one entry takes.
 const PART: usize = MAX_ENTRY / 2;
 
@@ -75,8 +83,14 @@ pub enum StoreError {
     /// The store's file failed.
     #[error("store: {0}")]
     Database(Box<redb::Error>),
-    /// The store's file has records that are none.
-    #[error("store: a record cannot be read; move the file away, and it is made anew from the journal")]
+    /// The store's file is not what it must be.
+    #[error("store: {0}; it is made anew from the journal")]
+    Damaged(String),
+    /// The store's file is being made anew.
+    #[error("store: it is being made anew from the journal; ask again later")]
+    Remade,
+    /// Something cannot be put into bytes, or made from what an entry has.
+    #[error("a record of this cannot be made or read")]
     Corrupt,
     /// The store knows of entries that the journal does not have.
     #[error(
@@ -92,6 +106,14 @@ pub enum StoreError {
     /// An entry that this version does not know.
     #[error("journal, entry {0}: written by another version of the server")]
     Version(u64),
+    /// The directory is not the server's alone.
+    #[error("{}: {what}", .dir.display())]
+    Unsafe {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The machine is going down.
     #[error("the machine is going down")]
     Closed,
@@ -108,7 +130,8 @@ macro_rules! database_errors {
     ($($error:ident),*) => {
         $(impl From<redb::$error> for StoreError {
             fn from(e: redb::$error) -> Self {
-                StoreError::Database(Box::new(e.into()))
+                let e = redb::Error::from(e);
+                if damaged(&e) { StoreError::Damaged(e.to_string()) } else { StoreError::Database(Box::new(e)) }
             }
         })*
     };
@@ -178,18 +201,19 @@ impl Store {
             head_interval: Duration::MAX,
             ..Options::default()
         };
+        place::check(dir)?;
+        place::check(&dir.join(JOURNAL))?;
         // Makes the directory, too, and locks it.
         let (journal, recovered) = Journal::open_with(&dir.join(JOURNAL), options)?;
         if recovered.torn > 0 {
             eprintln!("qmk: the journal ended in {} bytes of an unfinished entry, which were cut off", recovered.torn);
         }
-        let entries = journal.len();
-        let settled = open_settled(&dir.join(STORE))?;
-        if settled.position() > entries {
-            return Err(StoreError::Ahead { settled: settled.position(), entries });
-        }
+        let root = |size| Ok(journal.root(size)?);
+        let source = Source { origin: journal.public_key().origin(), entries: journal.len(), root: &root };
+        let settled = Settled::open(&dir.join(STORE), &source)?;
+        let (secret, made) = secret(dir)?;
         let inner = Arc::new(Inner {
-            secret: secret(dir)?,
+            secret,
             journal: Mutex::new(Some(journal)),
             settled,
             retention,
@@ -204,7 +228,16 @@ impl Store {
         });
         inner.record(None, Event::Booted { version: env!("CARGO_PKG_VERSION") })?;
         inner.settle()?;
-        inner.next_session.store(inner.settled.next()?.1, Ordering::Relaxed);
+        // Whatever comes next then follows a head, and its absence shows.
+        inner.store_head()?;
+        if made && !inner.settled.sessions()?.is_empty() {
+            let file = dir.join(SECRET);
+            eprintln!(
+                "qmk: {}: it was missing, and was made anew: ids of sessions that were given out before are not known any more",
+                file.display()
+            );
+        }
+        inner.next_session.store(inner.settled.next().1, Ordering::Relaxed);
         let settler = inner.clone();
         let thread = std::thread::Builder::new().name("settle".into()).spawn(move || settler.run());
         *inner.settler.lock() = Some(thread.map_err(StoreError::io(dir))?);
@@ -256,6 +289,11 @@ impl Store {
         self.record(tenant, Event::SessionOpened { session, uid, granted, denied, token })
     }
 
+    /// Records that a session is to be closed.
+    pub(crate) fn try_closed(&self, tenant: &str, session: u64) -> Result<(), StoreError> {
+        self.record(tenant, Event::SessionClosed { session })
+    }
+
     pub(crate) fn closed(&self, tenant: &str, session: u64) {
         self.note(tenant, Event::SessionClosed { session });
     }
@@ -304,8 +342,8 @@ impl Store {
             progress: status.progress,
             age_ms: ticket.started.elapsed().as_millis() as u64,
         };
-        let account = EndRef { brief: &brief, status: &status, result };
-        let account = serde_json::to_string(&account).map_err(|_| StoreError::Corrupt)?;
+        let brief = serde_json::to_string(&brief).map_err(|_| StoreError::Corrupt)?;
+        let account = serde_json::to_string(&EndRef { status: &status, result }).map_err(|_| StoreError::Corrupt)?;
         let (mut rest, mut parts) = (account.as_str(), Vec::new());
         while rest.len() > PART {
             let at = (0..=PART).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
@@ -314,7 +352,9 @@ impl Store {
             parts.push(inner.record(Some(&ticket.tenant), part)?);
             rest = more;
         }
-        let entry = inner.record(Some(&ticket.tenant), Event::Ended { job, session, cancelled, parts, end: rest })?;
+        let (end, brief) = (rest, brief.as_str());
+        let ended = Event::Ended { job, session, cancelled, parts, end, brief };
+        let entry = inner.record(Some(&ticket.tenant), ended)?;
         let mut ends = inner.ends.lock();
         if cancelled || !ends.contains_key(&job) {
             ends.insert(job, entry);
@@ -331,8 +371,8 @@ impl Store {
         let Some(inner) = &self.0 else { return Ok(None) };
         let recent = inner.ends.lock().get(&job).copied();
         let account = match recent {
-            Some(entry) => inner.account(session, entry)?,
-            None => inner.settled.end(session, job)?,
+            Some(entry) => inner.account(session, job, entry)?,
+            None => inner.settled_account(session, job)?,
         };
         let Some(account) = account else { return Ok(None) };
         let mut end: End = serde_json::from_str(&account).map_err(|_| StoreError::Corrupt)?;
@@ -348,7 +388,12 @@ impl Store {
     /// Whether a session has jobs, as far as they are settled.
     pub(crate) fn has_jobs(&self, session: u64) -> bool {
         // If it cannot be told, it is better to keep it.
-        self.0.as_ref().is_some_and(|inner| inner.settled.has_jobs(session).unwrap_or(true))
+        self.0.as_ref().is_some_and(|inner| {
+            inner.settled.has_jobs(session).unwrap_or_else(|_| {
+                inner.wake();
+                true
+            })
+        })
     }
 
     /// Entries of the journal.
@@ -356,9 +401,9 @@ impl Store {
         self.0.as_ref().and_then(|inner| Some(inner.journal.lock().as_ref()?.len())).unwrap_or(0)
     }
 
-    /// The newest ended jobs of a tenant that are settled, with the numbers of their sessions.
+    /// The latest ended jobs of a tenant, with the numbers of their sessions.
     pub(crate) fn recent(&self, tenant: &str, most: usize) -> Result<Vec<(u64, JobEntry)>, StoreError> {
-        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.recent(tenant, most))
+        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.recent(tenant, most))
     }
 
     /// Jobs that have not ended, each read when it is asked for.
@@ -383,7 +428,7 @@ impl Store {
 
     /// A number that no job has had.
     pub(crate) fn next_job(&self) -> Result<u64, StoreError> {
-        self.0.as_ref().map_or(Ok(1), |inner| Ok(inner.settled.next()?.0))
+        self.0.as_ref().map_or(Ok(1), |inner| Ok(inner.settled.next().0))
     }
 
     fn audited(&self) -> Result<&Inner, RpcError> {
@@ -438,27 +483,20 @@ impl Store {
             // A panic of the settler has been reported by then; the journal has all that it has not settled.
             let _ = settler.join();
         }
-        let settled = inner.settle();
-        let journal = inner.journal.lock().take();
-        match journal {
-            Some(journal) => settled.and_then(|()| Ok(journal.close()?)),
-            None => Ok(()),
+        if let Err(e) = inner.settle() {
+            // The next start takes in what the journal has.
+            inner.complain(&e);
         }
+        let journal = inner.journal.lock().take();
+        journal.map_or(Ok(()), |journal| Ok(journal.close()?))
     }
 }
 
-/// The account of an ended job. [`brief`] reads the start alone.
+/// The account of an ended job.
 #[derive(serde::Serialize)]
 struct EndRef<'a> {
-    brief: &'a JobEntry,
     status: &'a JobStatus,
     result: Option<&'a JobResult>,
-}
-
-/// What a list of jobs says of one, from the start of its account.
-fn brief(account: &str) -> Option<JobEntry> {
-    let rest = account.strip_prefix("{\"brief\":")?;
-    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
 }
 
 impl Inner {
@@ -467,12 +505,17 @@ impl Inner {
         let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let entry = Entry { at_ms, tenant, event }.encode().map_err(|_| StoreError::Corrupt)?;
         let index = self.journal.lock().as_mut().ok_or(StoreError::Closed)?.append(&entry)?;
+        self.wake();
+        Ok(index)
+    }
+
+    /// Has the settler look after things.
+    fn wake(&self) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
             // Taken so that the settler is not between looking and waiting.
             drop(self.stopping.lock());
             self.wake.notify_all();
         }
-        Ok(index)
     }
 
     /// Says on standard error what goes wrong in the background, once for each kind.
@@ -488,6 +531,7 @@ impl Inner {
     /// The settler.
     fn run(&self) {
         let mut stopping = self.stopping.lock();
+        let mut pause = FIRST_PAUSE;
         while !*stopping {
             if !self.dirty.load(Ordering::Acquire) {
                 let journal = self.journal.lock();
@@ -504,12 +548,16 @@ impl Inner {
             // Others come while this waits; what wakes it before is the end.
             self.wake.wait_for(&mut stopping, BATCH);
             let settled = MutexGuard::unlocked(&mut stopping, || self.settle());
-            if let Err(e) = settled {
-                self.complain(&e);
-                // Neither the journal nor memory has lost anything. It may be better later.
-                self.dirty.store(true, Ordering::Release);
-                self.wake.wait_for(&mut stopping, Duration::from_secs(1));
-            }
+            let Err(e) = settled else {
+                pause = FIRST_PAUSE;
+                continue;
+            };
+            self.complain(&e);
+            // Neither the journal nor memory has lost anything. It may be better later.
+            self.dirty.store(true, Ordering::Release);
+            let until = Instant::now() + pause;
+            while !*stopping && !self.wake.wait_until(&mut stopping, until).timed_out() {}
+            pause = (2 * pause).min(LAST_PAUSE);
         }
     }
 
@@ -517,7 +565,25 @@ impl Inner {
     fn settle(&self) -> Result<(), StoreError> {
         let _one = self.settling.lock();
         self.dirty.store(false, Ordering::Release);
-        let Some(target) = self.journal.lock().as_ref().map(Journal::len) else { return Ok(()) };
+        let taken = self.take_in();
+        // Heads are of the journal, whatever the store does.
+        let signed = self.sign_if_due();
+        taken.and(signed)
+    }
+
+    /// Brings the store up to date, and mends it before if it has to be.
+    fn take_in(&self) -> Result<(), StoreError> {
+        let mut mended = false;
+        loop {
+            match self.catch_up() {
+                Err(StoreError::Damaged(_)) if !mended => mended = true,
+                done => return done,
+            }
+        }
+    }
+
+    fn catch_up(&self) -> Result<(), StoreError> {
+        let Some(target) = self.mend()? else { return Ok(()) };
         while self.settled.position() < target {
             let (entries, syncer) = {
                 let journal = self.journal.lock();
@@ -531,10 +597,27 @@ impl Inner {
             {
                 journal.synced(synced)?;
             }
-            self.settled.apply(entries, self.retention)?;
+            let root = |size| Ok(self.journal.lock().as_ref().ok_or(StoreError::Closed)?.root(size)?);
+            self.settled.apply(entries, self.retention, &root)?;
             let position = self.settled.position();
             self.ends.lock().retain(|_, entry| *entry >= position);
         }
+        Ok(())
+    }
+
+    /// Makes the store's file usable again if it is not; returns the journal's length, if it is open.
+    fn mend(&self) -> Result<Option<u64>, StoreError> {
+        let root = |size| Ok(self.journal.lock().as_ref().ok_or(StoreError::Closed)?.root(size)?);
+        let source = {
+            let journal = self.journal.lock();
+            let Some(journal) = journal.as_ref() else { return Ok(None) };
+            Source { origin: journal.public_key().origin(), entries: journal.len(), root: &root }
+        };
+        self.settled.repair(&source)?;
+        Ok(Some(source.entries))
+    }
+
+    fn sign_if_due(&self) -> Result<(), StoreError> {
         let due = {
             let journal = self.journal.lock();
             journal.as_ref().is_some_and(|journal| {
@@ -564,22 +647,71 @@ impl Inner {
         Ok((head, journal.public_key().to_string()))
     }
 
-    /// The account in the entry that ended a job, if it is of this session.
-    fn account(&self, of: u64, entry: u64) -> Result<Option<String>, StoreError> {
-        let read = |index| {
-            let journal = self.journal.lock();
-            Ok::<_, StoreError>(journal.as_ref().ok_or(StoreError::Closed)?.read(index)?)
+    /// The account of an ended job of a session, found with the store's help. If that fails, it waits until the store
+    /// has been mended.
+    fn settled_account(&self, session: u64, job: u64) -> Result<Option<String>, StoreError> {
+        let find = || match self.settled.end(session, job)? {
+            Some(entry) => self.account(session, job, entry),
+            None => Ok(None),
         };
-        let bytes = read(entry)?;
-        let Some(Entry { event: Event::Ended { session, parts, end, .. }, .. }) = Entry::decode(&bytes) else {
-            return Err(StoreError::Version(entry));
-        };
+        let mut found = find();
+        for _ in 0..2 {
+            match &found {
+                Err(e @ (StoreError::Damaged(_) | StoreError::Database(_))) => {
+                    self.settled.note(e);
+                    let _one = self.settling.lock();
+                    self.mend()?;
+                }
+                Err(StoreError::Remade) => self.settle()?,
+                _ => break,
+            }
+            found = find();
+        }
+        found.inspect_err(|_| self.wake())
+    }
+
+    /// An entry that the store says there is.
+    fn entry(&self, index: u64) -> Result<Vec<u8>, StoreError> {
+        let reader = self.journal.lock().as_ref().ok_or(StoreError::Closed)?.reader(index);
+        match reader {
+            Err(JournalError::OutOfRange { .. }) => Err(misled()),
+            reader => Ok(reader?.read()?),
+        }
+    }
+
+    fn recent(&self, tenant: &str, most: usize) -> Result<Vec<(u64, JobEntry)>, StoreError> {
+        let unsettled = self.ends.lock().values().copied().collect::<Vec<_>>();
+        let settled = self.settled.recent(tenant, most)?;
+        let entries: BTreeSet<u64> = unsettled.into_iter().chain(settled).collect();
+        let (mut found, mut left) = (Vec::new(), LISTED_BYTES);
+        for entry in entries.into_iter().rev() {
+            let bytes = self.entry(entry)?;
+            left = left.saturating_sub(bytes.len());
+            let decoded = Entry::decode(&bytes).ok_or(StoreError::Version(entry))?;
+            if let (Event::Ended { session, brief, .. }, true) = (decoded.event, decoded.tenant == Some(tenant)) {
+                found.push((session, serde_json::from_str(brief).map_err(|_| StoreError::Corrupt)?));
+            }
+            if left == 0 || found.len() == most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The account in the entry that ended a job of a session.
+    fn account(&self, of: u64, ended: u64, entry: u64) -> Result<Option<String>, StoreError> {
+        let bytes = self.entry(entry)?;
+        let decoded = Entry::decode(&bytes).ok_or(StoreError::Version(entry))?;
+        let Event::Ended { job, session, parts, end, .. } = decoded.event else { return Err(misled()) };
+        if job != ended {
+            return Err(misled());
+        }
         if session != of {
             return Ok(None);
         }
         let mut account = String::new();
         for index in parts {
-            let bytes = read(index)?;
+            let bytes = self.entry(index)?;
             let Some(Entry { event: Event::Part { text, .. }, .. }) = Entry::decode(&bytes) else {
                 return Err(StoreError::Version(index));
             };
@@ -589,25 +721,17 @@ impl Inner {
     }
 }
 
+/// The store names an entry that is not what it should be.
+fn misled() -> StoreError {
+    StoreError::Damaged("it is wrong about an entry".into())
+}
+
 /// Whether it is the contents of the file that are wrong.
 fn damaged(e: &redb::Error) -> bool {
     match e {
         redb::Error::Io(e) => matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
-        redb::Error::DatabaseAlreadyOpen => false,
+        redb::Error::PreviousIo | redb::Error::Backend(_) | redb::Error::DatabaseAlreadyOpen => false,
         _ => true,
-    }
-}
-
-/// Opens the store, or makes it anew where it has been damaged: the journal has all that was in it.
-fn open_settled(path: &Path) -> Result<Settled, StoreError> {
-    match Settled::open(path) {
-        Err(StoreError::Database(e)) if damaged(&e) => {
-            let away = path.with_extension("damaged");
-            eprintln!("qmk: {}: {e}; moved to {}, and made anew from the journal", path.display(), away.display());
-            std::fs::rename(path, &away).map_err(StoreError::io(path))?;
-            Settled::open(path)
-        }
-        opened => opened,
     }
 }
 
@@ -627,28 +751,83 @@ pub fn journal_dir(dir: &Path) -> PathBuf {
     if inner.is_dir() { inner } else { dir.into() }
 }
 
-/// Reads the secret, or makes one.
-fn secret(dir: &Path) -> Result<[u8; 32], StoreError> {
+/// Reads the secret, or makes one; says whether it did.
+fn secret(dir: &Path) -> Result<([u8; 32], bool), StoreError> {
     let path = dir.join(SECRET);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
+    match files::open(&path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(64).read_to_end(&mut bytes).map_err(StoreError::io(&path))?;
             let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not a secret of 32 bytes");
-            bytes.try_into().map_err(|_| StoreError::io(&path)(wrong()))
+            Ok((bytes.try_into().map_err(|_| StoreError::io(&path)(wrong()))?, false))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let mut secret = [0; 32];
             let mut made = || {
                 getrandom::fill(&mut secret).map_err(|e| io::Error::other(e.to_string()))?;
                 let new = path.with_extension("new");
-                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+                let mut file = files::create_new(&new)?;
                 file.write_all(&secret)?;
                 file.sync_all()?;
                 std::fs::rename(&new, &path)?;
                 File::open(dir)?.sync_all()
             };
             made().map_err(StoreError::io(&path))?;
-            Ok(secret)
+            Ok((secret, true))
         }
         Err(e) => Err(StoreError::io(&path)(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settled::tests::FULL;
+
+    #[test]
+    fn a_full_disk_stops_settling_until_there_is_room_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Retention { jobs: 10, bytes: 1 << 20 }).unwrap();
+        let inner = store.0.as_ref().unwrap();
+        store.opened("t", 1, None, &[], &[], None).unwrap();
+        let started = Instant::now();
+        let (recorded, priority) = (Arc::default(), 0);
+        let ticket =
+            Ticket { tenant: "t".into(), session: 1, job: 1, shots: 1, priority, started, recorded, silent: false };
+        let submit =
+            JobSubmit { session_id: String::new(), source: "x".into(), format: Format::Asm, policy: Policy::default() };
+        store.submitted(&ticket, &submit).unwrap();
+        let error = Some("why".to_string());
+        let (job_id, state, progress) = ("job_1".into(), JobState::Failed, Progress::default());
+        let status = JobStatus { job_id, state, progress, events: None, telemetry: None, error: error.clone() };
+        store.try_ended(&ticket, status, None).unwrap();
+        inner.settle().unwrap();
+
+        FULL.store(true, Ordering::Relaxed);
+        for session in 2..HEAD_ENTRIES + 2 {
+            store.opened("t", session, None, &[], &[], None).unwrap();
+        }
+        let e = inner.settle().unwrap_err();
+        assert!(matches!(e, StoreError::Database(_)), "{e}");
+        // All is under a head, and what was settled is answered.
+        assert!(inner.journal.lock().as_ref().unwrap().signed().0 > HEAD_ENTRIES);
+        for _ in 0..3 {
+            inner.settle().unwrap_err();
+            assert_eq!(store.end(1, 1).unwrap().unwrap().status.error, error);
+        }
+        FULL.store(false, Ordering::Relaxed);
+        inner.settle().unwrap();
+        assert_eq!(inner.settled.position(), store.entries());
+        assert_eq!(store.sessions().unwrap().len() as u64, HEAD_ENTRIES + 1);
+        // Only what is behind fails at the end, and a start makes up for it.
+        store.closed("t", 7);
+        FULL.store(true, Ordering::Relaxed);
+        store.close().unwrap();
+        FULL.store(false, Ordering::Relaxed);
+        drop(store);
+        let store = Store::open(dir.path(), Retention { jobs: 10, bytes: 1 << 20 }).unwrap();
+        assert_eq!(store.sessions().unwrap().len() as u64, HEAD_ENTRIES);
+        assert_eq!(store.end(1, 1).unwrap().unwrap().status.error, error);
+        assert!(!dir.path().join("store.damaged").exists());
     }
 }
