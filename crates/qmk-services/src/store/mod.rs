@@ -107,13 +107,8 @@ pub enum StoreError {
     #[error("journal, entry {0}: written by another version of the server")]
     Version(u64),
     /// The directory is not the server's alone.
-    #[error("{}: {what}", .dir.display())]
-    Unsafe {
-        /// The directory.
-        dir: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
+    #[error("{0}")]
+    Unsafe(String),
     /// The machine is going down.
     #[error("the machine is going down")]
     Closed,
@@ -201,8 +196,8 @@ impl Store {
             head_interval: Duration::MAX,
             ..Options::default()
         };
-        place::check(dir)?;
-        place::check(&dir.join(JOURNAL))?;
+        place::check(dir, "the directory")?;
+        place::check(&dir.join(JOURNAL), "the directory `journal` in it")?;
         // Makes the directory, too, and locks it.
         let (journal, recovered) = Journal::open_with(&dir.join(JOURNAL), options)?;
         if recovered.torn > 0 {

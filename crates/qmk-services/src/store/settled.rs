@@ -507,7 +507,7 @@ pub(super) mod tests {
     use std::io;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    /// Whether there is no room on any [`Disk`].
+    /// Whether there is no room on any [`Disk`] of this process, so that one test alone may use disks.
     pub(in crate::store) static FULL: AtomicBool = AtomicBool::new(false);
 
     /// A disk that may be full. The header is written over even then.
