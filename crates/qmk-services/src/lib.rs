@@ -41,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod builds;
 mod channels;
 mod estimate;
 mod identity;

@@ -1,5 +1,6 @@
 //! Sessions and jobs over one kernel.
 
+use crate::builds::Builds;
 use crate::identity::{Caller, Peer, unix_time};
 use crate::jobs::{Job, completed, ended, job_number, no_result};
 use crate::policy::SitePolicy;
@@ -60,7 +61,7 @@ pub struct MachineConfig {
     pub max_shots: u64,
     /// Requests of a tenant; a second's worth may come at once. `None` for no limit.
     pub max_requests_per_second: Option<u32>,
-    /// Instructions of one program; `None` for as many as a tenant may have.
+    /// Nodes of one program, and instructions; `None` for as many as a tenant may have.
     pub max_nodes: Option<usize>,
     /// Bytes that the programs of a session's unfinished jobs take, about.
     pub max_session_bytes: usize,
@@ -130,6 +131,7 @@ pub(crate) struct State<D> {
 
 pub(crate) struct Shared<D> {
     pub(crate) store: Store,
+    pub(crate) builds: Builds,
     /// Set when the machine is about to end: sessions stay as they are.
     pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
@@ -209,7 +211,7 @@ impl<D: Device + Send + 'static> Machine<D> {
     fn run(state: State<D>) -> Self {
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { store, leaving, state: Mutex::new(state), work, changed, ticked });
+        let shared = Arc::new(Shared { store, builds: Builds::default(), leaving, state: Mutex::new(state), work, changed, ticked });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -491,10 +493,10 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
-        let (granted, max_shots, max_nodes) = {
+        let (granted, max_shots, tenant) = {
             let state = self.shared.state.lock();
             let session = state.session(&p.session_id)?;
-            (session.granted, state.max_shots(&session.tenant), state.config.max_nodes)
+            (session.granted, state.max_shots(&session.tenant), session.tenant.clone())
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
@@ -516,13 +518,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             other => return bad(format!("unknown noise level {other:?}; known: ideal, logical, physical")),
         }
         // Parsing and checking take their time without holding up the machine.
-        let program = self.build(&p, granted)?;
-        if let Some(most) = max_nodes.filter(|&most| program.image.code.len() > most) {
-            let n = program.image.code.len();
-            let message =
-                format!("the program has {n} instructions, more than the {most} this machine takes in one job");
-            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
-        }
+        let program = self.build(&p, granted, &tenant)?;
         let (submitted, ticket) = self.shared.state.lock().submit(&p, program, false)?;
         // The text may be long, so it is recorded while others go on. The job does not end before that is done.
         if let Err(e) = self.shared.store.submitted(&ticket, &p) {
@@ -539,7 +535,7 @@ impl<D: Device + Send + 'static> Connection<D> {
 
     /// The program of a submission. A client that runs one program with many seeds has it built once; what others
     /// submitted makes no difference, so that it cannot be told from the time.
-    fn build(&self, p: &JobSubmit, granted: Rights) -> Result<Program, RpcError> {
+    fn build(&self, p: &JobSubmit, granted: Rights, tenant: &str) -> Result<Program, RpcError> {
         let same = |b: &Built| {
             let (old, new) = (&b.policy, &p.policy);
             b.source == p.source
@@ -552,7 +548,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             return Ok(built.program.clone());
         }
         let policy = &p.policy;
-        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        let program = self.build_in_turn((&p.source, p.format), policy, granted, tenant)?;
         if p.source.len() <= BUILT_BYTES && program.bytes() <= BUILT_BYTES {
             let (source, format, policy) = (p.source.clone(), p.format, policy.clone());
             *self.built.lock() = Some(Built { source, format, policy, granted, program: program.clone() });
@@ -703,7 +699,13 @@ impl<D: Device + Send + 'static> Connection<D> {
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::JobList(p) => state().job_list(&p.session_id).map(Reply::Jobs),
             Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
-            Request::Estimate(p) => crate::estimate::estimate(p).map(Reply::Estimate),
+            Request::Estimate(p) => {
+                let (tenant, max_nodes) = {
+                    let state = state();
+                    (state.session(&p.session_id)?.tenant.clone(), state.config.max_nodes)
+                };
+                crate::estimate::estimate(p, &self.shared, &tenant, max_nodes).map(Reply::Estimate)
+            }
             Request::Telemetry(p) => {
                 let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
                 let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);
