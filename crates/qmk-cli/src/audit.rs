@@ -30,7 +30,7 @@ pub(crate) enum Audit {
         server: ServerArgs,
     },
     /// Print the entries of a log on this machine
-    #[command(after_help = "Example:\n  qmk audit log /var/lib/qmk --json | jq '.[] | select(.event.refused)'")]
+    #[command(after_help = "Example:\n  qmk audit log /var/lib/qmk --json | jq '.[] | select(.event.refused_request)'")]
     Log {
         /// Data directory of a server, or the journal in it
         dir: PathBuf,

@@ -51,6 +51,7 @@ pub mod journal;
 mod machine;
 pub mod policy;
 mod program;
+mod refusals;
 pub mod replay;
 mod sessions;
 pub mod store;

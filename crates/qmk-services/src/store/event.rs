@@ -83,7 +83,7 @@ pub enum Event<'a> {
         /// The last part of its account, an `End` in JSON.
         end: &'a str,
     },
-    /// A request was refused for want of a capability, a quota, resources or identity.
+    /// A request was refused, as older versions recorded it: the tenant may be one that was only claimed.
     Refused {
         /// Number of the session, if it had one.
         session: Option<u64>,
@@ -91,6 +91,27 @@ pub enum Event<'a> {
         method: &'a str,
         /// Error code.
         code: i32,
+    },
+    /// A request was refused for want of a capability, a quota, resources or identity. The entry is a tenant's if
+    /// whoever asked may act for it.
+    RefusedRequest {
+        /// Number of the session, if it had one.
+        session: Option<u64>,
+        /// Method.
+        method: &'a str,
+        /// Error code.
+        code: i32,
+        /// User id of the process that asked, where it is known.
+        uid: Option<u32>,
+        /// The beginning of the name of the tenant that it said it acts for.
+        claimed: Option<&'a str>,
+    },
+    /// More requests of a user were refused than are recorded one by one.
+    RefusalsLeftOut {
+        /// User id of the process that asked, where it is known.
+        uid: Option<u32>,
+        /// How many have no entry.
+        count: u64,
     },
 }
 

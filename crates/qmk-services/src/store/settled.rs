@@ -287,7 +287,11 @@ impl<'t> Tables<'t> {
                 self.jobs.insert(job, write(&record)?.as_slice())?;
                 self.make_room(tenant, index, retention)?;
             }
-            Event::Booted { .. } | Event::Started { .. } | Event::Refused { .. } => {}
+            Event::Booted { .. }
+            | Event::Started { .. }
+            | Event::Refused { .. }
+            | Event::RefusedRequest { .. }
+            | Event::RefusalsLeftOut { .. } => {}
         }
         Ok(())
     }
