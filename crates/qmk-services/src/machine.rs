@@ -205,6 +205,11 @@ impl<D: Device + Send + 'static> Machine<D> {
         Ok(Self::run(state))
     }
 
+    /// Whether jobs and sessions outlive it.
+    pub fn keeps(&self) -> bool {
+        self.shared.store.keeps()
+    }
+
     /// A flag to be set when the machine is about to end: connections that close then leave their sessions open.
     pub fn leaving(&self) -> Arc<AtomicBool> {
         self.shared.leaving.clone()
