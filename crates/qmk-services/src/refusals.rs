@@ -58,8 +58,15 @@ impl Refusals {
     }
 
     fn take_due(counts: &mut BTreeMap<Refusee, Count>, due: impl Fn(&Count) -> bool) -> Vec<(Refusee, u64)> {
-        let over = counts.extract_if(.., |_, count| due(count));
-        over.map(|(who, count)| (who, count.left_out)).filter(|(_, n)| *n > 0).collect()
+        let mut taken = Vec::new();
+        counts.retain(|who, count| {
+            let due = due(count);
+            if due && count.left_out > 0 {
+                taken.push((who.clone(), count.left_out));
+            }
+            !due
+        });
+        taken
     }
 
     /// Records a refusal.
