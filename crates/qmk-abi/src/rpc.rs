@@ -4,7 +4,7 @@
 
 pub use crate::rpc_estimate::*;
 pub use crate::watch::*;
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 pub use crate::rpc_interactive as interactive;
@@ -16,6 +16,11 @@ pub trait Endpoint: Send + Sync {
 
     /// Does what was put off until replies are sent. Who forwards requests calls it when it has sent the replies.
     fn settle(&self) {}
+
+    /// Whether the other end may act for a tenant, by its user or by what it has shown so far.
+    fn known(&self) -> bool {
+        true
+    }
 }
 
 /// A request under the session protocol.
@@ -110,7 +115,7 @@ pub enum Reply {
     /// To `JobStatus` and `JobWait`.
     Status(JobStatus),
     /// To `JobResult`.
-    Result(JobResult),
+    Result(Arc<JobResult>),
     /// To `JobCancel`.
     Cancelled(Cancelled),
     /// To `ResourceQuery`.

@@ -351,7 +351,7 @@ impl Job {
     /// If it has not completed.
     pub fn result(&self) -> Result<JobResult, ClientError> {
         match self.client.call(Request::JobResult(self.reference.clone()))? {
-            Reply::Result(r) => Ok(r),
+            Reply::Result(r) => Ok(Arc::unwrap_or_clone(r)),
             other => unexpected(other),
         }
     }

@@ -269,7 +269,8 @@ pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
             let JobStatus { job_id, state, progress, events, telemetry, error } = r;
             serde_json::to_writer(out, &Status { job_id, state, progress, events, telemetry, error })
         }
-        Reply::Result(JobResult { job_id, last_shot, report }) => {
+        Reply::Result(r) => {
+            let JobResult { job_id, last_shot, report } = &**r;
             let RunReport {
                 shots,
                 seed,
@@ -364,7 +365,8 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
                 let names = m.remove("event_names").unwrap_or_default();
                 m.insert("events".into(), names);
             }
-            Reply::Result(JobResult { job_id: p.job_id.clone(), last_shot, report: read(result)? })
+            let result = JobResult { job_id: p.job_id.clone(), last_shot, report: read(result)? };
+            Reply::Result(result.into())
         }
     })
 }

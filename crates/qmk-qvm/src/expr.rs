@@ -158,8 +158,8 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    pub(crate) fn new() -> Self {
-        Evaluator { steps: limits::STEPS, depth: 0 }
+    pub(crate) fn new(steps: usize) -> Self {
+        Evaluator { steps, depth: 0 }
     }
 
     /// Counts work; all loops and copies of the macro language go through it.
@@ -942,7 +942,7 @@ impl<'a> Parser<'a> {
 pub(crate) fn number(tokens: &[Token]) -> Res<(serde_json::Value, usize)> {
     let mut p = Parser::new(tokens);
     let e = p.level(SUM)?;
-    let mut eval = Evaluator::new();
+    let mut eval = Evaluator::new(limits::STEPS);
     let value = match eval.run_owned(&e, &Env::Top(&Scope::new()))? {
         Value::Int(i) => i.into(),
         Value::Float(f) => {

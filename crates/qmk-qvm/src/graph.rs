@@ -2,7 +2,7 @@
 
 use crate::lex::clip;
 use crate::opcode::Opcode;
-use crate::{finding, is_id, limits, nests_too_deep, note_cut, too_long, without_mark};
+use crate::{TooLarge, finding, is_id, limits, nests_too_deep, note_cut, too_long, without_mark};
 use qmk_abi::rpc::Finding;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -217,6 +217,11 @@ impl Reader<'_> {
 /// # Errors
 /// Every `E-PARSE`, `E-SCHEMA` and `E-LIMIT` finding.
 pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
+    read(text, limits::NODES)
+}
+
+/// [`parse_json`] of at most so many nodes.
+pub(crate) fn read(text: &str, most: usize) -> Result<Graph, Vec<Finding>> {
     let text = without_mark(text);
     if let Some(f) = too_long(text) {
         return Err(vec![f]);
@@ -260,9 +265,9 @@ pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
             let line = r.line_of(p);
             r.report("E-SCHEMA", None, line, "\"program\" must be {\"nodes\": [...]}");
         }
-        Some((p, Ok(program))) if program.nodes.len() > limits::NODES => {
+        Some((p, Ok(program))) if program.nodes.len() > most => {
             let line = r.line_of(p);
-            r.report("E-LIMIT", None, line, format!("more than {} nodes", limits::NODES));
+            r.report("E-LIMIT", None, line, TooLarge(most).to_string());
         }
         Some((_, Ok(program))) => {
             for (i, raw) in program.nodes.into_iter().enumerate() {

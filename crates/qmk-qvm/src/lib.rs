@@ -65,6 +65,37 @@ pub struct ParseOptions {
     pub file: Option<PathBuf>,
     /// Directory that includes must stay inside; `None` refuses them.
     pub include_root: Option<PathBuf>,
+    /// Most nodes; a program is read no further, and [`TooLarge`] says so. As many as the language has if `None`.
+    pub max_nodes: Option<usize>,
+    /// Most work of the macro language: expressions, elements copied, 16 characters each. The usual if `None`.
+    pub max_steps: Option<usize>,
+}
+
+impl ParseOptions {
+    fn nodes(&self) -> usize {
+        self.max_nodes.map_or(limits::NODES, |most| most.min(limits::NODES))
+    }
+
+    fn steps(&self) -> usize {
+        self.max_steps.map_or(limits::STEPS, |most| most.min(limits::STEPS))
+    }
+}
+
+/// That a program has more nodes than are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge(pub usize);
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the program has more than {} nodes", self.0)
+    }
+}
+
+impl TooLarge {
+    /// Whether this is what the findings say.
+    pub fn found_in(self, findings: &[Finding]) -> bool {
+        findings.iter().any(|f| f.code == "E-LIMIT" && f.message.ends_with(&self.to_string()))
+    }
 }
 
 /// Parses a program text.
@@ -74,7 +105,7 @@ pub struct ParseOptions {
 pub fn parse(text: &str, format: Format, options: &ParseOptions) -> Result<Graph, Vec<Finding>> {
     match format {
         Format::Json if !options.params.is_empty() => Err(unknown_params(options.params.keys(), &[])),
-        Format::Json => parse_json(text),
+        Format::Json => graph::read(text, options.nodes()),
         Format::Asm => assemble(text, options),
     }
 }

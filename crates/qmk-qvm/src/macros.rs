@@ -2,7 +2,7 @@
 
 use crate::expr::{Evaluator, Scope, Value, Wrong, unpack};
 use crate::lex::{Token, clip, lex, string_end};
-use crate::{Finding, ParseOptions, finding, is_id, limits, unknown_params, without_mark};
+use crate::{Finding, ParseOptions, TooLarge, finding, is_id, limits, unknown_params, without_mark};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -131,6 +131,7 @@ struct Expander<'a> {
     /// Names whose definition failed; that they are not defined is no finding of its own.
     broken: BTreeSet<String>,
     bytes: usize,
+    nodes: usize,
     calls: u32,
     depth: usize,
 }
@@ -139,7 +140,7 @@ impl<'a> Expander<'a> {
     fn new(options: &'a ParseOptions) -> Self {
         Expander {
             options,
-            eval: Evaluator::new(),
+            eval: Evaluator::new(options.steps()),
             scope: Scope::new(),
             macros: BTreeMap::new(),
             includes: Vec::new(),
@@ -149,6 +150,7 @@ impl<'a> Expander<'a> {
             params: BTreeSet::new(),
             broken: BTreeSet::new(),
             bytes: 0,
+            nodes: 0,
             calls: 0,
             depth: 0,
         }
@@ -445,9 +447,16 @@ impl<'a> Expander<'a> {
             Err(w) => return self.note(line, w),
         };
         self.bytes += text.len();
-        if self.out.len() >= limits::LINES || self.bytes > limits::EXPANDED_BYTES {
-            let message =
-                format!("the program expands to more than {} lines or {} bytes", limits::LINES, limits::EXPANDED_BYTES);
+        if !text.starts_with('.') {
+            self.nodes += 1;
+            if self.nodes > self.options.nodes() {
+                let message = TooLarge(self.options.nodes()).to_string();
+                return Err(Problem(line, Wrong::limit(message)));
+            }
+        }
+        let bytes = limits::EXPANDED_BYTES.min(self.options.steps().saturating_mul(16));
+        if self.out.len() >= limits::LINES || self.bytes > bytes {
+            let message = format!("the program expands to more than {} lines or {bytes} bytes", limits::LINES);
             return Err(Problem(line, Wrong::limit(message)));
         }
         let (line, origin) = self.origin(line);

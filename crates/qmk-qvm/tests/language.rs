@@ -594,3 +594,22 @@ mixed: MEASURE_BELL inputs=[], a_0, a_1 -> b0, b1
         ]
     );
 }
+
+#[test]
+fn a_program_is_read_up_to_a_number_of_nodes() {
+    let asm = ".for i in 1..900000\nFENCE_EPOCH\n.endfor\n.caps CAP_ALLOC\n";
+    let json = r#"{"version": "0.1", "program": {"nodes": [{"id": "a", "op": "FENCE_EPOCH"}, {"id": "b", "op": "FENCE_EPOCH"}]}}"#;
+    for (text, format, n) in [(asm, Format::Asm, 900_000), (json, Format::Json, 2)] {
+        let within = |most| {
+            let options = ParseOptions { max_nodes: Some(most), ..ParseOptions::default() };
+            qmk_qvm::parse(text, format, &options)
+        };
+        let found = within(n - 1).unwrap_err();
+        assert!(qmk_qvm::TooLarge(n - 1).found_in(&found) && !qmk_qvm::TooLarge(n).found_in(&found), "{found:?}");
+        assert_eq!(within(n).map_or(0, |g| g.nodes.len()), n);
+    }
+    let work = ".set l = [i * i for i in range(1000)]\nFENCE_EPOCH\n";
+    let steps = |most| ParseOptions { max_steps: Some(most), ..ParseOptions::default() };
+    assert_eq!(qmk_qvm::parse(work, Format::Asm, &steps(100)).unwrap_err()[0].code, "E-LIMIT");
+    assert_eq!(qmk_qvm::parse(work, Format::Asm, &steps(100_000)).unwrap().nodes.len(), 1);
+}

@@ -2,6 +2,7 @@
 
 use crate::json;
 use crate::metrics;
+use crate::shares::{Slot, Way};
 use crate::split::{Piece, Splitter};
 use qmk_abi::rpc::{Endpoint, ErrorCode, JobWait, Reply, Request, RpcError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
+    /// Open connections of a user other than the owner of the machine; a quarter of all if `None`.
+    pub user_connections: Option<usize>,
     /// Bytes of one message, and of the replies to a batch after which the rest of it is refused.
     pub message_bytes: usize,
     /// Time in which a message that has begun must have come whole, and in which a client must take each mebibyte of
@@ -25,12 +28,30 @@ pub struct Limits {
     pub socket_mode: u32,
     /// Time without a request after which a connection is closed; `None` lets it stay.
     pub idle: Option<Duration>,
+    /// Time in which a user who stands for no tenant must have shown a token, or used a session of one.
+    pub greet: Duration,
+    /// Whether jobs outlive the server.
+    pub keeps: bool,
+}
+
+impl Limits {
+    pub(crate) fn user_connections(&self) -> usize {
+        self.user_connections.unwrap_or_else(|| (self.connections / 4).max(1))
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let stall = Duration::from_secs(30);
-        Limits { connections: 256, message_bytes: 16 << 20, stall, socket_mode: 0o600, idle: None }
+        Limits {
+            connections: 256,
+            user_connections: None,
+            message_bytes: 16 << 20,
+            stall: Duration::from_secs(30),
+            socket_mode: 0o600,
+            idle: None,
+            greet: Duration::from_secs(10),
+            keeps: false,
+        }
     }
 }
 
@@ -40,6 +61,8 @@ const TICK: Duration = Duration::from_millis(100);
 const FULL: usize = 64 << 10;
 /// Answering a request longer than this may take a while, so replies to earlier ones are written first.
 const LONG: usize = 16 << 10;
+/// A reply may take as much longer than the time for one mebibyte, at most.
+const STALLS: u32 = 8;
 
 fn is_timeout(e: &std::io::Error) -> bool {
     matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
@@ -119,14 +142,17 @@ pub(crate) fn serve(
     stream: UnixStream,
     limits: Limits,
     endpoint: Box<dyn Endpoint>,
+    slot: &Slot,
     busy: &AtomicUsize,
     stop: &AtomicBool,
 ) {
     _ = stream.set_read_timeout(Some(TICK));
     _ = stream.set_write_timeout(Some(TICK));
-    let mut replies = Replies { stream: &stream, out: Vec::new(), spare: Vec::new(), stall: limits.stall, gone: false };
-    Client { endpoint: &*endpoint, busy, stop, limits }.run(&mut replies);
-    drop(endpoint);
+    let (out, spare) = (Vec::new(), Vec::new());
+    let mut replies = Replies { stream: &stream, slot, out, spare, stall: limits.stall, gone: false };
+    Client { endpoint: &*endpoint, slot, busy, stop, limits }.run(&mut replies);
+    // It ends the sessions that belong to it, and what goes wrong there is no reason not to say good-bye.
+    _ = catch_unwind(AssertUnwindSafe(|| drop(endpoint)));
     linger(&stream);
     _ = stream.shutdown(std::net::Shutdown::Both);
 }
@@ -134,6 +160,7 @@ pub(crate) fn serve(
 /// What is on its way to the client.
 struct Replies<'a> {
     stream: &'a UnixStream,
+    slot: &'a Slot,
     out: Vec<u8>,
     /// Empty, with the room of an earlier reply.
     spare: Vec<u8>,
@@ -161,6 +188,12 @@ impl Replies<'_> {
             self.out.clear();
             return !self.gone;
         }
+        if self.out.len() > FULL && !self.slot.at_least(Way::Out, self.out.len()) {
+            // What could be refused has been.
+            tracing::warn!("too many bytes of replies are on their way to this user");
+            (self.gone, self.out) = (true, Vec::new());
+            return false;
+        }
         let (mut stream, mut rest) = (self.stream, self.out.as_slice());
         let mut since: Option<Instant> = None;
         while !rest.is_empty() {
@@ -172,8 +205,8 @@ impl Replies<'_> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // A slow reader must not hold the thread for ever.
                 Err(e) if is_timeout(&e) => {
-                    let mebibytes = 1 + (self.out.len() - rest.len()) / (1 << 20);
-                    if since.get_or_insert_with(Instant::now).elapsed() > self.stall * mebibytes as u32 {
+                    let mebibytes = 1 + ((self.out.len() - rest.len()) >> 20) as u32;
+                    if since.get_or_insert_with(Instant::now).elapsed() > self.stall * mebibytes.min(STALLS) {
                         self.gone = true;
                         break;
                     }
@@ -186,8 +219,32 @@ impl Replies<'_> {
         }
         self.out.clear();
         self.out.shrink_to(FULL);
+        self.slot.set(Way::Out, 0);
         !self.gone
     }
+}
+
+/// A call under way, which the end of the server waits for.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::SeqCst);
+        Busy(calls)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Bytes of a result as it is sent, about.
+fn bytes_of(reply: &Reply) -> usize {
+    let Reply::Result(r) = reply else { return 0 };
+    let counts: usize = r.report.counts.keys().map(|key| key.len() + 12).sum();
+    counts + r.report.events.iter().map(|name| 2 * name.len() + 12).sum::<usize>()
 }
 
 /// How a client speaks.
@@ -202,15 +259,21 @@ enum Form {
 impl Form {
     /// Whether a message has begun and not ended.
     fn inside(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// Bytes of a message that has begun.
+    fn held(&self) -> usize {
         match self {
-            Form::Unknown(bytes) | Form::Frames(bytes) => !bytes.is_empty(),
-            Form::Json(splitter) => splitter.inside(),
+            Form::Unknown(bytes) | Form::Frames(bytes) => bytes.len(),
+            Form::Json(splitter) => splitter.held(),
         }
     }
 }
 
 struct Client<'a> {
     endpoint: &'a dyn Endpoint,
+    slot: &'a Slot,
     busy: &'a AtomicUsize,
     stop: &'a AtomicBool,
     limits: Limits,
@@ -222,21 +285,23 @@ impl Client<'_> {
         let mut chunk = vec![0u8; 16 << 10];
         let mut form = Form::Unknown(Vec::new());
         // Since when the client has been silent, and since when a message has been on its way.
-        let (mut silent, mut begun) = (Instant::now(), None);
+        let (opened, mut silent, mut begun) = (Instant::now(), Instant::now(), None);
+        let mut known = false;
         loop {
             match stream.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(n) => {
                     metrics::count(|m| m.bytes_in.inc_by(n as u64));
-                    self.busy.fetch_add(1, Ordering::SeqCst);
+                    let call = Busy::begin(self.busy);
                     let go_on = self.feed(&mut form, &chunk[..n], replies) & replies.flush();
-                    self.busy.fetch_sub(1, Ordering::SeqCst);
+                    drop(call);
                     if !go_on {
                         return;
                     }
                     // While the client reads: it goes first where both share a processor.
                     std::thread::yield_now();
-                    self.endpoint.settle();
+                    // A panic is reported where it happens, and the next request may fare better.
+                    _ = catch_unwind(AssertUnwindSafe(|| self.endpoint.settle()));
                     silent = Instant::now();
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -247,6 +312,20 @@ impl Client<'_> {
                     }
                 }
                 Err(_) => return,
+            }
+            if !self.slot.set(Way::In, form.held()) {
+                let what = "too many bytes of messages from this user, or from all users, have come and are not complete; \
+                            send one at a time";
+                return self.complain(&form, ErrorCode::ResourceExhausted, what.into(), replies);
+            }
+            if !known && opened.elapsed() > self.limits.greet {
+                known = self.endpoint.known();
+                if !known {
+                    let s = self.limits.greet.as_secs();
+                    let what =
+                        format!("your user stands for no tenant here, and no valid token was shown within {s} s");
+                    return self.complain(&form, ErrorCode::AuthFailed, what, replies);
+                }
             }
             begun = if form.inside() { begun.or(Some(silent)) } else { None };
             if begun.is_some_and(|at| at.elapsed() > self.limits.stall) {
@@ -260,12 +339,11 @@ impl Client<'_> {
             self.feed(&mut form, &head, replies);
         }
         if let Form::Json(mut splitter) = form {
-            self.busy.fetch_add(1, Ordering::SeqCst);
+            let _call = Busy::begin(self.busy);
             if let Some(piece) = splitter.finish() {
                 self.json(piece, replies);
             }
             replies.flush();
-            self.busy.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -391,7 +469,7 @@ impl Client<'_> {
     fn call(&self, request: Request, replies: &mut Replies<'_>) -> Result<Reply, RpcError> {
         let (method, start) = (request.method(), metrics::now());
         let result = tracing::debug_span!("request", method).in_scope(|| {
-            let result = self.perform(request, replies);
+            let result = self.perform(request, replies).and_then(|reply| self.room_for(reply));
             match &result {
                 Ok(_) => tracing::debug!("done"),
                 // Messages may quote a program.
@@ -408,6 +486,16 @@ impl Client<'_> {
         result
     }
 
+    /// Refuses a result that does not fit beside those that are on their way already.
+    fn room_for(&self, reply: Reply) -> Result<Reply, RpcError> {
+        let bytes = bytes_of(&reply);
+        if bytes <= FULL || self.slot.add(Way::Out, bytes) {
+            return Ok(reply);
+        }
+        let what = format!("the result is {bytes} bytes long, and others are on their way; read those first");
+        Err(RpcError::new(ErrorCode::ResourceExhausted, what))
+    }
+
     /// A wait is cut into slices, so that a client that is gone does not keep its session.
     fn perform(&self, request: Request, replies: &mut Replies<'_>) -> Result<Reply, RpcError> {
         let guarded = |request| {
@@ -422,6 +510,15 @@ impl Client<'_> {
             let left = wait.timeout_ms.map_or(u64::MAX, |t| t.saturating_sub(start.elapsed().as_millis() as u64));
             let slice = JobWait { timeout_ms: Some(left.min(TICK.as_millis() as u64)), ..wait.clone() };
             match guarded(Request::JobWait(slice)) {
+                // Clients may wait in slices of their own.
+                Err(e) if e.code == ErrorCode::Timeout && self.stop.load(Ordering::Relaxed) => {
+                    let fate = match self.limits.keeps {
+                        true => "is kept, and runs again when the server is started again; wait for it then",
+                        false => "is lost, for this server keeps nothing",
+                    };
+                    let what = format!("the server is going down; {} {fate}", wait.job_id);
+                    return Err(RpcError::new(ErrorCode::ResourceExhausted, what));
+                }
                 Err(e) if e.code == ErrorCode::Timeout && left > TICK.as_millis() as u64 => {
                     replies.gone |= hung_up(replies.stream);
                     if replies.gone {
@@ -435,5 +532,123 @@ impl Client<'_> {
                 other => return other,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limits, serve};
+    use crate::shares::Shares;
+    use qmk_abi::rpc::{Endpoint, JobResult, Reply, Request, RpcError, RunReport};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::time::Duration;
+
+    /// Has a result of some length for whoever asks.
+    struct Results(usize, bool);
+
+    impl Endpoint for Results {
+        fn call(&self, _: Request) -> Result<Reply, RpcError> {
+            let (job_id, last_shot, report) = ("job_1".into(), Default::default(), RunReport::default());
+            let mut result = JobResult { job_id, last_shot, report };
+            result.report.counts = [("1".repeat(self.0), 1)].into();
+            Ok(Reply::Result(Arc::new(result)))
+        }
+
+        fn known(&self) -> bool {
+            self.1
+        }
+
+        fn settle(&self) {
+            assert!(self.1, "a panic here ends nothing");
+        }
+    }
+
+    fn client(shares: &Shares, limits: Limits, results: Results) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let slot = shares.connect(0).ok().unwrap();
+        std::thread::spawn(move || {
+            let (busy, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+            serve(theirs, limits, Box::new(results), &slot, &busy, &stop);
+        });
+        ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        ours
+    }
+
+    fn line(stream: &mut UnixStream) -> String {
+        let mut line = String::new();
+        _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line);
+        line
+    }
+
+    const ASK: &[u8] =
+        br#"{"jsonrpc":"2.0","id":1,"method":"qmk_job_result","params":{"session_id":"s","job_id":"job_1"}}"#;
+
+    #[test]
+    fn replies_that_are_not_read_are_bounded() {
+        let limits = Limits { message_bytes: 1 << 20, ..Limits::default() };
+        let shares = Shares::new(limits);
+        // More than a socket takes, and two are as many as a user has room for.
+        let mut all: Vec<_> = (0..3).map(|_| client(&shares, limits, Results(3 << 19, true))).collect();
+        for stream in &mut all[..2] {
+            stream.write_all(ASK).unwrap();
+            stream.read_exact(&mut [0; 9]).unwrap();
+        }
+        all[2].write_all(ASK).unwrap();
+        let refused = line(&mut all[2]);
+        assert!(refused.contains("-32202") && refused.contains("read those first"), "{refused}");
+        assert!(line(&mut all[0]).len() > 3 << 19);
+        // Its share is given back a moment after the last byte is taken.
+        let again = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            all[2].write_all(ASK).unwrap();
+            line(&mut all[2]).len() > 3 << 19
+        });
+        assert!(again);
+    }
+
+    #[test]
+    fn strangers_have_a_moment_to_say_who_they_are() {
+        let limits = Limits { greet: Duration::from_millis(200), ..Limits::default() };
+        let shares = Shares::new(limits);
+        let (mut silent, mut asking) =
+            (client(&shares, limits, Results(1, false)), client(&shares, limits, Results(1, false)));
+        let mut known = client(&shares, limits, Results(1, true));
+        let busy = std::thread::spawn(move || {
+            let asked = (0..1000).take_while(|_| {
+                std::thread::sleep(Duration::from_millis(20));
+                asking.write_all(ASK).is_ok()
+            });
+            asked.count()
+        });
+        let mut said = String::new();
+        silent.read_to_string(&mut said).unwrap();
+        assert!(said.contains("-32100") && said.contains("stands for no tenant"), "{said}");
+        assert!(busy.join().unwrap() < 1000);
+        known.write_all(ASK).unwrap();
+        assert!(line(&mut known).contains("result"));
+    }
+
+    #[test]
+    fn messages_that_are_not_complete_are_bounded_for_each_user() {
+        let limits = Limits { message_bytes: 1 << 16, ..Limits::default() };
+        let shares = Shares::new(limits);
+        let begun = [b"\"".as_slice(), &[b'x'; 50_000]].concat();
+        let mut all: Vec<_> = (0..8).map(|_| client(&shares, limits, Results(1, true))).collect();
+        // Five fit into four times the longest message.
+        let mut cut = 0;
+        for (i, stream) in all.iter_mut().enumerate() {
+            stream.write_all(&begun).unwrap();
+            if i < 5 {
+                while shares.bytes_in() < (i + 1) * begun.len() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            } else {
+                cut += usize::from(line(stream).contains("-32202"));
+            }
+        }
+        assert_eq!(cut, 3);
     }
 }

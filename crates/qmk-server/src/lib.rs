@@ -5,6 +5,7 @@ mod connection;
 mod json;
 pub mod log;
 pub mod metrics;
+mod shares;
 mod split;
 
 pub use connection::Limits;
@@ -12,6 +13,7 @@ pub use qmk_client::default_socket;
 pub use qmk_services::Peer;
 
 use qmk_abi::rpc::Endpoint;
+use shares::Shares;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -27,13 +29,49 @@ pub type Connect = Arc<dyn Fn(Peer) -> Box<dyn Endpoint> + Send + Sync>;
 /// Clients beyond the limit that are told so at one time; more are turned away without a word.
 const REFUSED: usize = 32;
 
+/// One more, until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A connection in the metrics.
+struct Open;
+
+impl Open {
+    fn begin() -> Self {
+        metrics::count(|m| {
+            m.accepted.inc();
+            m.connections.inc();
+        });
+        Open
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::count(|m| m.connections.dec());
+    }
+}
+
 /// A listening server.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket.
     identity: (u64, u64),
-    limits: Limits,
+    /// Bounds on clients.
+    pub limits: Limits,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -92,7 +130,7 @@ impl Server {
     /// # Errors
     /// If accepting fails for good.
     pub fn run(self, connect: &Connect) -> io::Result<()> {
-        let open = Arc::new(AtomicUsize::new(0));
+        let (shares, refusing) = (Shares::new(self.limits), Arc::new(AtomicUsize::new(0)));
         let busy = Arc::new(AtomicUsize::new(0));
         let mut connections = 0u64;
         while !self.stop.load(Ordering::Relaxed) {
@@ -111,42 +149,40 @@ impl Server {
                     continue;
                 }
             };
-            if open.load(Ordering::SeqCst) >= self.limits.connections + REFUSED {
-                metrics::count(|m| m.refused.inc());
-                continue;
-            }
-            let (limits, connect, stop) = (self.limits, connect.clone(), self.stop.clone());
-            let (slot, calls) = (open.clone(), busy.clone());
-            let full = slot.fetch_add(1, Ordering::SeqCst) >= limits.connections;
+            // Who cannot be known is not served.
+            let admitted = match peer(&stream) {
+                Ok(peer) => shares.connect(peer.uid).map(|slot| (peer, slot)),
+                Err(_) => Err("the system does not say who is calling".into()),
+            };
+            let turned = match &admitted {
+                Ok(_) => None,
+                Err(_) if refusing.load(Ordering::SeqCst) >= REFUSED => {
+                    metrics::count(|m| m.refused.inc());
+                    continue;
+                }
+                Err(_) => Some(Counted::begin(&refusing)),
+            };
+            let (limits, connect, stop, calls) = (self.limits, connect.clone(), self.stop.clone(), busy.clone());
             connections += 1;
             let span = tracing::info_span!("connection", id = connections);
-            let spawned = thread::Builder::new().name("client".into()).spawn(move || {
-                let _in = span.entered();
-                let refuse = |why| {
-                    metrics::count(|m| m.refused.inc());
-                    tracing::warn!("refused: {why}");
-                    connection::refuse(&stream, why);
-                };
-                match peer(&stream) {
-                    _ if full => refuse("too many connections"),
-                    Ok(peer) => {
-                        metrics::count(|m| {
-                            m.accepted.inc();
-                            m.connections.inc();
-                        });
-                        tracing::info!(uid = peer.uid, "opened");
-                        connection::serve(stream, limits, connect(peer), &calls, &stop);
-                        tracing::info!("closed");
-                        metrics::count(|m| m.connections.dec());
+            let serve = move || {
+                let (_in, _turned) = (span.entered(), turned);
+                match admitted {
+                    Err(why) => {
+                        metrics::count(|m| m.refused.inc());
+                        tracing::warn!("refused: {why}");
+                        connection::refuse(&stream, &why);
                     }
-                    // Who cannot be known is not served.
-                    Err(_) => refuse("the system does not say who is calling"),
+                    Ok((peer, slot)) => {
+                        let _open = Open::begin();
+                        tracing::info!(uid = peer.uid, "opened");
+                        connection::serve(stream, limits, connect(peer), &slot, &calls, &stop);
+                        tracing::info!("closed");
+                    }
                 }
-                slot.fetch_sub(1, Ordering::SeqCst);
-            });
-            if spawned.is_err() {
-                open.fetch_sub(1, Ordering::SeqCst);
-            }
+            };
+            // Without a thread, all that it was given is given back.
+            _ = thread::Builder::new().name("client".into()).spawn(serve);
         }
         drop(self.listener);
         // Another server may have taken the path meanwhile.
@@ -154,7 +190,10 @@ impl Server {
             _ = std::fs::remove_file(&self.path);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
-        while busy.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+        // A client that waits in slices is between two of them now and then, and is told at the next.
+        let mut quiet = 0;
+        while quiet < 15 && Instant::now() < deadline {
+            quiet = if busy.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())

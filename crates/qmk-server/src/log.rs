@@ -21,7 +21,9 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     let known = "expected off, error, warn, info, debug or trace, or directives such as qmk_services=debug,info";
     // A word alone would be taken for the name of a crate, and nothing would be logged.
     let target = |d: &str| !d.contains(['=', '[']) && d.trim().parse::<tracing::level_filters::LevelFilter>().is_err();
-    if filter.split(',').any(target) {
+    // Neither would the name of a crate without a level.
+    let level = |d: &str| d.rsplit_once('=').is_some_and(|(_, level)| level.trim().is_empty());
+    if filter.split(',').any(|d| target(d) || level(d)) {
         return Err(format!("--log {filter:?}: {known}"));
     }
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("--log {filter:?}: {e}; {known}"))?;

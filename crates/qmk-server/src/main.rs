@@ -6,7 +6,7 @@ use qmk_server::log::{self, LogFormat};
 use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};
 use qmk_services::journal::JournalError;
-use qmk_services::policy::SitePolicy;
+use qmk_services::policy::{PolicyError, SitePolicy};
 use qmk_services::{Machine, MachineConfig, StoreError, store};
 use qmk_sim::{SimConfig, SimDevice};
 use serde::Deserialize;
@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
                   qmk-server --data-dir /var/lib/qmk --log info --metrics 127.0.0.1:9464\n  \
                   qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
                   ephemeral, stored_jobs, stored_bytes, max_connections, \
-                  max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, max_active_qubits, max_active_held_qubits, seed, \
+                  max_user_connections, max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, \
+                  max_active_qubits, max_active_held_qubits, seed, \
                   max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds,\npolicy \
                   (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP)"
 )]
@@ -69,6 +70,8 @@ struct Config {
     stored_jobs: Option<u64>,
     stored_bytes: Option<u64>,
     max_connections: Option<usize>,
+    /// Connections of a user other than the owner.
+    max_user_connections: Option<usize>,
     max_message_bytes: Option<usize>,
     logical_qubits: Option<u32>,
     max_physical_qubits: Option<u64>,
@@ -86,6 +89,9 @@ struct Config {
     idle_seconds: Option<u64>,
 }
 
+/// Nodes of a program: building one of so many takes about 150 MB for a moment.
+const MAX_NODES: usize = 250_000;
+
 fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,6 +99,30 @@ fn main() -> ExitCode {
             eprintln!("qmk-server: {message}");
             ExitCode::from(code)
         }
+    }
+}
+
+impl Config {
+    /// What is wrong with values that are of the right kind.
+    fn check(&self) -> Result<(), String> {
+        let none = [
+            ("max_connections", self.max_connections == Some(0)),
+            ("max_user_connections", self.max_user_connections == Some(0)),
+            ("max_message_bytes", self.max_message_bytes == Some(0)),
+            ("logical_qubits", self.logical_qubits == Some(0)),
+            ("max_nodes", self.max_nodes == Some(0)),
+            ("max_requests_per_second", self.max_requests_per_second == Some(0)),
+            ("stall_seconds", self.stall_seconds == Some(0)),
+        ];
+        if let Some((key, _)) = none.iter().find(|(_, zero)| *zero) {
+            return Err(format!("{key} = 0: the server could do nothing; give at least 1"));
+        }
+        if self.ephemeral == Some(true) && self.data_dir.is_some() {
+            return Err(
+                "ephemeral = true keeps nothing, and data_dir says where to keep it; leave one of them out".into()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -117,6 +147,9 @@ fn run(args: Args) -> Result<(), (u8, String)> {
             toml::from_str(&text).map_err(|e| (2, format!("{}: {e}", path.display())))?
         }
     };
+    if let Some(path) = &args.config {
+        config.check().map_err(|what| (2, format!("{}: {what}", path.display())))?;
+    }
     let given = args.data_dir.is_some();
     let path = args.socket.or(config.socket).unwrap_or_else(default_socket);
     let mut sim = SimConfig::default();
@@ -129,13 +162,14 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     services.stored_bytes = config.stored_bytes.unwrap_or(services.stored_bytes);
     services.max_shots = config.max_shots.unwrap_or(services.max_shots);
     services.max_requests_per_second = config.max_requests_per_second;
-    services.max_nodes = config.max_nodes;
+    services.max_nodes = Some(config.max_nodes.unwrap_or(MAX_NODES));
     services.max_session_bytes = config.max_session_bytes.unwrap_or(services.max_session_bytes);
     services.max_active = config.max_active_qubits.unwrap_or(services.max_active);
     services.max_active_held = config.max_active_held_qubits.unwrap_or(services.max_active_held);
     services.seed = config.seed;
     let mut limits = Limits::default();
     limits.connections = config.max_connections.unwrap_or(limits.connections);
+    limits.user_connections = config.max_user_connections;
     limits.stall = config.stall_seconds.map_or(limits.stall, Duration::from_secs);
     limits.idle = config.idle_seconds.map(Duration::from_secs);
     limits.message_bytes = config.max_message_bytes.unwrap_or(limits.message_bytes);
@@ -147,9 +181,14 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     }
     // A policy that the configuration names lies beside it.
     let beside = args.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let named = if args.policy.is_some() { None } else { args.config.as_ref() };
     let policy = args.policy.or(config.policy.map(|p| beside.join(p)));
     if let Some(path) = &policy {
-        services.policy = Some(Arc::new(SitePolicy::load(path).map_err(|e| (2, e.to_string()))?));
+        let wrong = |e: PolicyError| match named {
+            Some(config) => (2, format!("{}: policy: {e}", config.display())),
+            None => (2, e.to_string()),
+        };
+        services.policy = Some(Arc::new(SitePolicy::load(path).map_err(wrong)?));
     }
 
     let failed = |e: std::io::Error| (4, e.to_string());
@@ -161,9 +200,8 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         None => store::default_dir(&path).map_or(Place::Nowhere, Place::Default),
     };
     let machine = Arc::new(boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true))?);
-    if let Some(path) = policy {
-        reload_on_hangup(machine.clone(), path).map_err(failed)?;
-    }
+    reload_on_hangup(machine.clone(), policy).map_err(failed)?;
+    server.limits.keeps = machine.keeps();
     // Clients that the end of the server cuts off find their sessions again.
     server.stop = machine.leaving();
     let watched = machine.clone();
@@ -226,12 +264,16 @@ fn boot(
     }
 }
 
-/// Reads the policy again on each SIGHUP.
-fn reload_on_hangup(machine: Arc<Machine<SimDevice>>, path: PathBuf) -> std::io::Result<()> {
+/// Reads the policy again on each SIGHUP, if there is one.
+fn reload_on_hangup(machine: Arc<Machine<SimDevice>>, path: Option<PathBuf>) -> std::io::Result<()> {
     let mut hangups = Signals::new([SIGHUP])?;
     let reload = move || {
         for _ in hangups.forever() {
-            match SitePolicy::load(&path) {
+            let Some(path) = &path else {
+                eprintln!("qmk-server: SIGHUP: there is no policy file to read again; see --policy");
+                continue;
+            };
+            match SitePolicy::load(path) {
                 Ok(policy) => {
                     machine.set_policy(policy);
                     eprintln!("qmk-server: {}: read again", path.display());

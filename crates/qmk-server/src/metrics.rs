@@ -1,8 +1,10 @@
 //! Figures for Prometheus, in its text format 0.0.4, over the least of HTTP that carries them.
 //!
-//! One thread answers one scraper at a time, within 7 s, and reads at most 8 KiB of it: whoever is slow, or means harm,
-//! delays other scrapers a little and the machine not at all.
+//! Each of some scrapers at a time has a thread for 7 s at most, and 8 KiB for its request: whoever is slow, or means harm,
+//! delays no other.
 
+use crate::Counted;
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -13,8 +15,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ const READ: Duration = Duration::from_secs(2);
 const WRITE: Duration = Duration::from_secs(5);
 /// Bytes of a request.
 const HEAD: usize = 8 << 10;
+/// Scrapers that are answered at one time; the others wait for one of them to end.
+const SCRAPERS: usize = 64;
 
 /// Where metrics are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub(crate) struct Counts {
     pub(crate) bytes_in: IntCounter,
     pub(crate) bytes_out: IntCounter,
     machine: OfMachine,
+    /// Held while the figures are set and read.
+    rendering: Mutex<()>,
 }
 
 /// A metric, and where its value comes from.
@@ -164,6 +170,7 @@ impl Counts {
             bytes_in: add!(IntCounter::with_opts(opts("received_bytes_total", "Bytes received from clients."))),
             bytes_out: add!(IntCounter::with_opts(opts("sent_bytes_total", "Bytes sent to clients."))),
             machine,
+            rendering: Mutex::new(()),
             registry: r,
         })
     }
@@ -181,6 +188,7 @@ impl Counts {
     }
 
     fn render(&self, stats: &MachineStats) -> Vec<u8> {
+        let _one = self.rendering.lock();
         let m = &self.machine;
         for (gauge, read) in &m.gauges {
             gauge.set(i64::try_from(read(stats)).unwrap_or(i64::MAX));
@@ -241,7 +249,7 @@ enum Listener {
     Tcp(TcpListener),
 }
 
-trait Stream: Read + Write {
+trait Stream: Read + Write + Send {
     fn limit(&self, read: Duration, write: Duration) -> io::Result<()>;
 }
 
@@ -280,8 +288,8 @@ impl Exporter {
     /// If the address cannot be had.
     pub fn start(
         address: &Address,
-        machine: impl Fn() -> MachineStats + Send + 'static,
-        stop: std::sync::Arc<AtomicBool>,
+        machine: impl Fn() -> MachineStats + Send + Sync + 'static,
+        stop: Arc<AtomicBool>,
     ) -> io::Result<Exporter> {
         let (listener, exporter) = match address {
             Address::Unix(path) => {
@@ -304,16 +312,26 @@ impl Exporter {
                 COUNTS.get_or_init(|| counts)
             }
         };
+        let (machine, scrapers) = (Arc::new(machine), Arc::new(AtomicUsize::new(0)));
         let run = move || {
             while !stop.load(Ordering::Relaxed) {
+                if scrapers.load(Ordering::SeqCst) >= SCRAPERS {
+                    thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
                 let accepted: io::Result<Box<dyn Stream>> = match &listener {
                     Listener::Unix(l) => l.accept().map(|(s, _)| Box::new(s) as _),
                     Listener::Tcp(l) => l.accept().map(|(s, _)| Box::new(s) as _),
                 };
                 match accepted {
                     Ok(mut stream) => {
-                        // A scraper that fails tries again.
-                        _ = answer(&mut *stream, || counts.render(&machine()));
+                        let (machine, counted) = (machine.clone(), Counted::begin(&scrapers));
+                        let serve = move || {
+                            let _counted = counted;
+                            // A scraper that fails tries again.
+                            _ = answer(&mut *stream, || counts.render(&machine()));
+                        };
+                        _ = thread::Builder::new().name("scraper".into()).spawn(serve);
                     }
                     Err(_) => thread::sleep(Duration::from_millis(50)),
                 }

@@ -40,6 +40,11 @@ impl Splitter {
         !self.buffer.is_empty()
     }
 
+    /// Bytes that it holds of the value under way.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn reset(&mut self) {
         (self.depth, self.in_string, self.escaped) = (0, false, false);
         self.buffer.clear();

@@ -70,6 +70,29 @@ fn programs_are_bounded_in_nodes_and_in_the_memory_of_a_session() {
     session.submit(&Program::asm(slow), policy).unwrap();
 }
 
+#[test]
+fn small_texts_of_large_programs_take_little_memory() {
+    let source = "ALLOC_LQ -> a\n.for i in 1..900000\nAPPLY_X a\n.endfor\nMEASURE_Z a -> x\nFREE_LQ a";
+    let server = Server::start("");
+    let session = server.client().session(&[]).unwrap();
+    let submit = |n: usize, source: &str| {
+        std::thread::scope(|scope| {
+            let one = || session.submit(&Program::asm(source), Policy::default()).map(drop).unwrap_err();
+            let all: Vec<_> = (0..n).map(|_| scope.spawn(one)).collect();
+            all.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    for e in submit(24, source) {
+        assert_eq!(e.code(), Some(ErrorCode::QuotaExceeded), "{e}");
+        assert!(e.to_string().contains("more than the 250000"), "{e}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    let peak: u64 = peak.parse().unwrap();
+    println!("{} MB", peak >> 10);
+    assert!(peak < 1 << 20, "{peak} kB");
+}
+
 fn threads(server: &Server) -> usize {
     std::fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap().count()
 }

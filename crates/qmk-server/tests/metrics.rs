@@ -128,8 +128,8 @@ fn only_reading_the_figures_is_served() {
 #[test]
 fn a_scraper_that_stalls_holds_no_one_for_long() {
     let server = Watched::start(&[]);
-    // Two that say nothing, and one that sends a byte now and then.
-    let silent = [UnixStream::connect(&server.metrics).unwrap(), UnixStream::connect(&server.metrics).unwrap()];
+    // Many that say nothing, and one that sends a byte now and then.
+    let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&server.metrics).unwrap()).collect();
     let mut slow = UnixStream::connect(&server.metrics).unwrap();
     let dripping = std::thread::spawn(move || {
         let start = Instant::now();

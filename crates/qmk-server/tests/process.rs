@@ -4,6 +4,7 @@
 mod common;
 
 use common::{BELL, Server, eventually};
+use qmk_abi::rpc::JobState;
 use qmk_client::{Client, ErrorCode, Policy, Program};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -140,13 +141,55 @@ fn sigterm_ends_it_with_clients_connected() {
 fn a_wrong_configuration_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("qmk.toml");
-    for (text, hint) in [("logical_qbits = 3", "logical_qbits"), ("max_jobs = -1", "max_jobs"), ("=", "TOML")] {
+    for (text, hint) in [
+        ("logical_qbits = 3", "logical_qbits"),
+        ("max_jobs = -1", "max_jobs"),
+        ("=", "TOML"),
+        ("max_connections = 0", "max_connections = 0"),
+        ("logical_qubits = 0", "logical_qubits = 0"),
+        ("ephemeral = true\ndata_dir = \"x\"", "data_dir"),
+        ("policy = \"nope.toml\"", "policy: "),
+    ] {
         std::fs::write(&file, text).unwrap();
         let out = Server::command(&dir.path().join("s")).arg("--config").arg(&file).output().unwrap();
         assert_eq!(out.status.code(), Some(2));
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert!(stderr.contains(hint) && stderr.contains("qmk.toml"), "{stderr}");
     }
+}
+
+#[test]
+fn a_filter_of_the_log_without_a_level_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Server::command(&dir.path().join("s")).args(["--log", "bogus="]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("bogus="));
+}
+
+#[test]
+fn a_hangup_without_a_policy_ends_nothing() {
+    let server = Server::start("");
+    let client = server.client();
+    Command::new("kill").arg("-HUP").arg(server.child.id().to_string()).status().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    client.session(&[]).unwrap().run(&Program::asm(BELL), Policy::default()).unwrap();
+}
+
+#[test]
+fn who_waits_is_told_that_the_server_goes_down() {
+    let mut server = Server::start("");
+    let session = server.client().session(&[]).unwrap();
+    let slow = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\n";
+    let job = session.submit(&Program::asm(slow), Policy { shots: 100_000_000, ..Policy::default() }).unwrap();
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| job.wait(None).unwrap_err());
+        eventually("it runs", || job.status().unwrap().state == JobState::Running);
+        server.terminate();
+        waiting.join().unwrap()
+    });
+    let told = waiting.to_string();
+    assert!(told.contains("going down") && told.contains("job_1") && told.contains("lost"), "{told}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

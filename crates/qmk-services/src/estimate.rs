@@ -1,12 +1,19 @@
 //! `qmk_estimate`: the physical resources of a program that is not run.
 
+use crate::machine::Shared;
 use crate::program::invalid;
 use qmk_abi::rpc::{ErrorCode, EstimateRequest, Estimated, RpcError};
 use qmk_estimate::{ErrorKind, EstimateError, JobParams};
+use qmk_kernel::hal::Device;
 use qmk_qvm::ParseOptions;
 
-/// Estimates; takes no lock and no part of the machine.
-pub(crate) fn estimate(request: EstimateRequest) -> Result<Estimated, RpcError> {
+/// Estimates, outside of the machine's lock.
+pub(crate) fn estimate<D: Device>(
+    request: EstimateRequest,
+    shared: &Shared<D>,
+    tenant: &str,
+    max_nodes: Option<usize>,
+) -> Result<Estimated, RpcError> {
     let refused = |e: EstimateError| {
         let part = match e.kind {
             ErrorKind::Params => "job_params: ",
@@ -18,8 +25,10 @@ pub(crate) fn estimate(request: EstimateRequest) -> Result<Estimated, RpcError> 
     let job_params = JobParams::parse(&request.job_params).map_err(refused)?;
     let counts = match (request.source, request.counts) {
         (Some(source), None) => {
-            let options = ParseOptions { params: request.params, ..ParseOptions::default() };
-            qmk_estimate::program_counts(&source, request.format, &options).map_err(invalid)?
+            let options = ParseOptions { params: request.params, max_nodes, ..ParseOptions::default() };
+            shared.read_in_turn(tenant, source.len(), &options, |options| {
+                qmk_estimate::program_counts(&source, request.format, options).map_err(invalid)
+            })?
         }
         (None, Some(counts)) => counts,
         _ => {

@@ -55,6 +55,11 @@ pub(crate) struct Identity {
     pub(crate) token: Option<Arc<Credential>>,
 }
 
+/// Sessions and tokens that a user may be refused in a second for want of identity.
+const TRIES: u32 = 10;
+/// Users whose tries are remembered before those who may try again are forgotten.
+const STRANGERS: usize = 1024;
+
 /// When a tenant may ask again: the virtual scheduling algorithm of ITU-T I.371, with a burst of one second.
 #[derive(Default)]
 pub(crate) struct Rate {
@@ -62,16 +67,26 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Counts one request, or tells how long to wait.
-    pub(crate) fn charge(&mut self, per_second: u32, now: Instant) -> Result<(), Duration> {
+    /// How long to wait, if a request would come too early.
+    fn wait(&self, per_second: u32, now: Instant) -> Option<Duration> {
         let period = Duration::from_secs(1) / per_second.max(1);
         let next = self.next.unwrap_or(now).max(now);
         let early = (next - now).saturating_sub(Duration::from_secs(1) - period);
-        if early > Duration::ZERO {
+        (early > Duration::ZERO).then_some(early)
+    }
+
+    /// Counts one request, or tells how long to wait.
+    pub(crate) fn charge(&mut self, per_second: u32, now: Instant) -> Result<(), Duration> {
+        if let Some(early) = self.wait(per_second, now) {
             return Err(early);
         }
-        self.next = Some(next + period);
+        self.next = Some(self.next.unwrap_or(now).max(now) + Duration::from_secs(1) / per_second.max(1));
         Ok(())
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn idle(&self, now: Instant) -> bool {
+        self.next.is_none_or(|next| next <= now)
     }
 }
 
@@ -183,8 +198,12 @@ impl<D: Device> State<D> {
         }
     }
 
-    /// Who a session is opened for.
-    pub(crate) fn identify(&self, p: &SessionCreate, caller: &Caller) -> Result<Identity, RpcError> {
+    /// The tenant that a session is asked for, if the caller may act for it, and the token that says so.
+    pub(crate) fn claim(
+        &self,
+        p: &SessionCreate,
+        caller: &Caller,
+    ) -> Result<(String, Option<Arc<Credential>>), RpcError> {
         let token = match (&p.token, &caller.shown) {
             (Some(text), _) => Some(self.credential(text)?),
             (None, Some(shown)) => {
@@ -201,6 +220,40 @@ impl<D: Device> State<D> {
             (None, Some(named)) if self.acts_for(caller, named) => named.clone(),
             _ => return Err(refused("tenant_id: no such tenant, or not yours to act for")),
         };
+        Ok((tenant, token))
+    }
+
+    /// Whether a caller acts for any tenant by the user it is.
+    pub(crate) fn has_tenant(&self, caller: &Caller) -> bool {
+        let of = |uid| self.config.policy.as_ref().is_some_and(|p| p.tenants_of(uid).next().is_some());
+        caller.owner() || caller.uid().is_some_and(of)
+    }
+
+    /// Whether a user may try again to be known. The machine's own may try as often as it likes.
+    pub(crate) fn admit(&mut self, caller: &Caller) -> Result<(), RpcError> {
+        let Some(uid) = caller.uid().filter(|_| !caller.owner()) else { return Ok(()) };
+        let now = Instant::now();
+        let Some(wait) = self.strangers.get(&uid).and_then(|rate| rate.wait(TRIES, now)) else { return Ok(()) };
+        let ms = wait.as_millis() as u64 + 1;
+        let message = format!("user {uid} was refused more than {TRIES} times in a second; try again in {ms} ms");
+        Err(RpcError { retry_after_ms: Some(ms), ..RpcError::new(ErrorCode::QuotaExceeded, message) })
+    }
+
+    /// Notes that a user was not who it said it was.
+    pub(crate) fn tried<T>(&mut self, caller: &Caller, result: &Result<T, RpcError>) {
+        let failed = result.as_ref().is_err_and(|e| e.code == ErrorCode::AuthFailed);
+        let Some(uid) = caller.uid().filter(|_| failed && !caller.owner()) else { return };
+        let now = Instant::now();
+        if self.strangers.len() >= STRANGERS {
+            self.strangers.retain(|_, rate| !rate.idle(now));
+        }
+        // It was admitted, so this is not too early.
+        _ = self.strangers.entry(uid).or_default().charge(TRIES, now);
+    }
+
+    /// Who a session is opened for.
+    pub(crate) fn identify(&self, p: &SessionCreate, caller: &Caller) -> Result<Identity, RpcError> {
+        let (tenant, token) = self.claim(p, caller)?;
         self.check_suspended(&tenant)?;
         let all = Rights::CLASSES - Rights::ADMIN;
         let ceiling = match (self.rules(&tenant), &self.config.policy) {

@@ -469,12 +469,16 @@ impl<D: Device + Send + 'static> Connection<D> {
 
     /// The program of a job: that which runs, or built again from its source.
     fn program(&self, source: Option<(String, Format)>, policy: &Policy, p: &JobRef) -> Result<Program, RpcError> {
-        let granted = self.shared.state.lock().session(&p.session_id)?.granted;
+        let (granted, tenant) = {
+            let state = self.shared.state.lock();
+            let session = state.session(&p.session_id)?;
+            (session.granted, session.tenant.clone())
+        };
         let Some((text, format)) = source else {
             let message = format!("the program of {} is too long to be kept; submit it again with its seed", p.job_id);
             return Err(RpcError::new(ErrorCode::ResourceExhausted, message));
         };
-        Program::build(&text, format, &policy.params, policy.profile.as_deref(), granted)
+        self.build_in_turn((&text, format), policy, granted, &tenant)
     }
 
     /// Why there is no program of a job that memory has not kept.

@@ -1,6 +1,6 @@
 //! Jobs: programs under way, and their results.
 
-use crate::machine::{State, kernel_error, not_found};
+use crate::machine::{State, bytes_of_params, kernel_error, not_found};
 use crate::program::{Program, count_outcomes};
 use crate::store::Ticket;
 use crate::tenants::Tenant;
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
+
+/// New outcomes that it finds room for: each takes a microsecond, and callers wait meanwhile.
+const COLLECT_NEW: u64 = 1024;
 
 /// Bytes of the longest program that is kept with its job.
 const KEPT_SOURCE: usize = 256 << 10;
@@ -89,7 +92,7 @@ impl<D: Device> State<D> {
     ) -> Result<(Submitted, Ticket), RpcError> {
         let session = self.session(&p.session_id)?;
         let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
-        let bytes = program.bytes() + p.source.len();
+        let bytes = program.bytes() + p.source.len() + bytes_of_params(&p.policy);
         let taken: usize = self
             .unfinished
             .iter()
@@ -277,7 +280,9 @@ impl<D: Device> State<D> {
     pub(crate) fn collect(&mut self) -> Collected {
         let mut collected = Collected::default();
         let mut left = COLLECT_BYTES;
-        let share = left / (self.unfinished.len() as u64).max(1);
+        let jobs = (self.unfinished.len() as u64).max(1);
+        let (share, mut new_left, new_share) = (left / jobs, COLLECT_NEW, (COLLECT_NEW / jobs).max(64));
+        let mut held = self.held_outcomes();
         let numbers = self.unfinished.range(self.first_read..).chain(self.unfinished.range(..self.first_read));
         let numbers: Vec<(u64, String)> = numbers.map(|(&n, s)| (n, s.clone())).collect();
         self.first_read = 0;
@@ -300,12 +305,18 @@ impl<D: Device> State<D> {
             }
             let stride = program.stride as u64;
             let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
-            if left == 0 && unread(job) > 0 && self.first_read == 0 {
+            let (total, first) = held.entry(domain.0).or_insert((0, number));
+            // Where a tenant's jobs hold as much as its results may take, one after the other goes on.
+            let held_back = *total > self.config.kept_bytes && *first != number;
+            if (left == 0 || new_left == 0) && !held_back && unread(job) > 0 && self.first_read == 0 {
                 self.first_read = number;
             }
             let mut mine = share.max(stride + 8).min(left);
-            while unread(job) > 0 && mine > 0 && stride > 0 {
-                let most = u32::try_from((mine / (stride + 8)).max(1)).unwrap_or(u32::MAX);
+            let (mut new, before) = (new_share.min(new_left), job.outcomes.counts.len());
+            while unread(job) > 0 && mine > 0 && stride > 0 && new > 0 && !held_back {
+                // Each shot may be a new outcome.
+                let most = u32::try_from((mine / (stride + 8)).clamp(1, new)).unwrap_or(u32::MAX);
+                let known = job.outcomes.counts.len();
                 let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
                 let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
                 let shots = job.outcomes.add(&bytes, program.stride);
@@ -314,14 +325,16 @@ impl<D: Device> State<D> {
                 }
                 let cost = shots * (stride + 8);
                 (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
+                let found = (job.outcomes.counts.len() - known) as u64;
+                (new, new_left) = (new.saturating_sub(found), new_left.saturating_sub(found));
             }
             let was = job.state;
-            let width = program.width + KEY_BYTES;
-            if job.outcomes.counts.len().saturating_mul(width) > self.config.kept_bytes {
+            let (distinct, width) = (job.outcomes.counts.len(), program.width + KEY_BYTES);
+            *total += (distinct - before) * width;
+            if distinct.saturating_mul(width) > self.config.kept_bytes {
                 job.error = Some(format!(
-                    "its {} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
+                    "its {distinct} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
                      run fewer shots at a time or measure fewer qubits",
-                    job.outcomes.counts.len(),
                     self.config.kept_bytes
                 ));
                 job.state = JobState::Failed;
@@ -371,6 +384,20 @@ impl<D: Device> State<D> {
         collected
     }
 
+    /// Bytes of the outcomes that each tenant's unfinished jobs hold, about, and the first job that holds some.
+    fn held_outcomes(&self) -> BTreeMap<u32, (usize, u64)> {
+        let mut held: BTreeMap<u32, (usize, u64)> = BTreeMap::new();
+        for (&number, id) in &self.unfinished {
+            let Some(session) = self.sessions.get(id) else { continue };
+            let Some(job) = session.jobs.get(&number).filter(|job| !job.outcomes.counts.is_empty()) else { continue };
+            let Some(program) = &job.program else { continue };
+            let domain = self.tenants[&session.tenant].domain;
+            let (bytes, _) = held.entry(domain.0).or_insert((0, number));
+            *bytes += job.outcomes.counts.len().saturating_mul(program.width + KEY_BYTES);
+        }
+        held
+    }
+
     /// Keeps the result of a finished job, unless it is gone by now.
     pub(crate) fn keep(&mut self, session: &str, number: u64, result: JobResult) {
         let job = self.sessions.get_mut(session).and_then(|s| s.jobs.get_mut(&number));
@@ -398,7 +425,7 @@ impl<D: Device> State<D> {
         job.took = Some(job.started.elapsed());
         job.program = None;
         job.outcomes = Outcomes::default();
-        let bytes = bytes + job.source.as_ref().map_or(0, |(text, _)| text.len());
+        let bytes = bytes + job.source.as_ref().map_or(0, |(text, _)| text.len()) + bytes_of_params(&job.policy);
         let (domain, mut held) = (tenant.domain, vec![job.strand, job.image]);
         held.extend(owner.held.take_of_job(number));
         tenant.kept.insert(number, (session.into(), bytes));

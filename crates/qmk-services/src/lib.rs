@@ -41,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod builds;
 mod channels;
 mod estimate;
 mod identity;
@@ -50,6 +51,7 @@ pub mod journal;
 mod machine;
 pub mod policy;
 mod program;
+mod refusals;
 pub mod replay;
 mod sessions;
 pub mod store;

@@ -1,9 +1,11 @@
 //! Sessions and jobs over one kernel.
 
-use crate::identity::{Caller, Peer, unix_time};
+use crate::builds::Builds;
+use crate::identity::{Caller, Peer, Rate, unix_time};
 use crate::jobs::{Job, completed, ended, job_number, no_result};
 use crate::policy::SitePolicy;
 use crate::program::Program;
+use crate::refusals::{Refusals, Refusee};
 use crate::sessions::{Aside, Session, Title};
 use crate::store::{End, Retention, SessionRecord, Store, StoreError, Ticket};
 use crate::tenants::Tenant;
@@ -61,7 +63,7 @@ pub struct MachineConfig {
     pub max_shots: u64,
     /// Requests of a tenant; a second's worth may come at once. `None` for no limit.
     pub max_requests_per_second: Option<u32>,
-    /// Instructions of one program; `None` for as many as a tenant may have.
+    /// Nodes of one program, and instructions; `None` for as many as a tenant may have.
     pub max_nodes: Option<usize>,
     /// Bytes that the programs of a session's unfinished jobs take, about.
     pub max_session_bytes: usize,
@@ -130,6 +132,8 @@ pub(crate) struct State<D> {
     pub(crate) stopping: bool,
     /// A thread advances the kernel, and goes on until there is nothing to do or the driver takes over.
     driving: bool,
+    /// When users who were not known for whom they said they were may try again.
+    pub(crate) strangers: BTreeMap<u32, Rate>,
     /// Device steps of an epoch.
     pace: u64,
     pub(crate) watched: Watched,
@@ -137,6 +141,8 @@ pub(crate) struct State<D> {
 
 pub(crate) struct Shared<D> {
     pub(crate) store: Store,
+    pub(crate) builds: Builds,
+    refusals: Refusals,
     /// Set when the machine is about to end: sessions stay as they are.
     pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
@@ -162,6 +168,8 @@ pub struct Connection<D: Device + Send + 'static> {
     settles: bool,
     /// A job was submitted, and no one has been told.
     owed: AtomicBool,
+    /// Whether it has acted for a tenant.
+    proved: AtomicBool,
     built: Mutex<Option<Built>>,
 }
 
@@ -176,6 +184,13 @@ struct Built {
 
 /// Programs longer than this are not kept for the next submission.
 const BUILT_BYTES: usize = 64 << 10;
+/// Names and values of a program's parameters.
+const PARAMS_BYTES: usize = 64 << 10;
+
+/// What the parameters of a submission take, about.
+pub(crate) fn bytes_of_params(policy: &Policy) -> usize {
+    policy.params.iter().map(|(name, value)| name.len() + value.len() + 48).sum()
+}
 
 impl<D: Device + Send + 'static> Machine<D> {
     /// Boots a kernel on a device and starts advancing it. Nothing is left of it when it ends.
@@ -197,6 +212,11 @@ impl<D: Device + Send + 'static> Machine<D> {
         Ok(Self::run(state))
     }
 
+    /// Whether jobs and sessions outlive it.
+    pub fn keeps(&self) -> bool {
+        self.shared.store.keeps()
+    }
+
     /// A flag to be set when the machine is about to end: connections that close then leave their sessions open.
     pub fn leaving(&self) -> Arc<AtomicBool> {
         self.shared.leaving.clone()
@@ -210,13 +230,15 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         self.shared.state.lock().stopping = true;
         self.shared.work.notify_all();
+        self.shared.refusals.flush(&self.shared.store);
         self.shared.store.close()
     }
 
     fn run(state: State<D>) -> Self {
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { store, leaving, state: Mutex::new(state), work, changed, ticked });
+        let (builds, refusals, state) = (Builds::default(), Refusals::default(), Mutex::new(state));
+        let shared = Arc::new(Shared { store, builds, refusals, leaving, state, work, changed, ticked });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -241,6 +263,7 @@ impl<D: Device + Send + 'static> Machine<D> {
             caller: Mutex::new(caller),
             settles: false,
             owed: AtomicBool::new(false),
+            proved: AtomicBool::new(false),
             built: Mutex::new(None),
         }
     }
@@ -283,6 +306,7 @@ impl<D: Device> State<D> {
             waiting: 0,
             stopping: false,
             driving: false,
+            strangers: BTreeMap::new(),
             pace: Kernel::<D>::PACE,
             watched: Watched::default(),
         }
@@ -301,7 +325,8 @@ impl<D: Device> State<D> {
                 continue;
             }
             tenants.insert(number, tenant.clone());
-            let title = Title { number, tenant, granted, owner: None, uid, token: token.map(Arc::new) };
+            let (owner, token, worked) = (None, token.map(Arc::new), false);
+            let title = Title { number, tenant, granted, owner, uid, token, worked };
             self.aside.insert(store.session_id(number), title);
         }
         for job in store.unfinished()? {
@@ -350,6 +375,7 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
             let _ = driver.join();
         }
         self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.refusals.flush(&self.shared.store);
         if let Err(e) = self.shared.store.close() {
             eprintln!("qmk: {e}");
         }
@@ -361,16 +387,54 @@ fn drive<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
     while !state.stopping {
         if !state.driving {
-            state.driving = true;
+            let mut state = Driving::begin(&mut state);
             while !state.stopping && !turn(shared, &mut state) {
                 // Callers wait no longer than one epoch.
                 MutexGuard::bump(&mut state);
             }
-            state.driving = false;
         }
         if !state.stopping {
             shared.work.wait(&mut state);
         }
+    }
+}
+
+/// Wakes the driver unless it is forgotten.
+struct Woken<'a>(&'a Condvar);
+
+impl Drop for Woken<'_> {
+    fn drop(&mut self) {
+        self.0.notify_all();
+    }
+}
+
+/// Marks that this thread advances the kernel, until it ends, or panics.
+struct Driving<'a, 'b, D>(&'a mut MutexGuard<'b, State<D>>);
+
+impl<'a, 'b, D> Driving<'a, 'b, D> {
+    fn begin(state: &'a mut MutexGuard<'b, State<D>>) -> Self {
+        state.driving = true;
+        Driving(state)
+    }
+}
+
+impl<'b, D> std::ops::Deref for Driving<'_, 'b, D> {
+    type Target = MutexGuard<'b, State<D>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl<D> std::ops::DerefMut for Driving<'_, '_, D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.0
+    }
+}
+
+impl<D> Drop for Driving<'_, '_, D> {
+    fn drop(&mut self) {
+        self.0.driving = false;
     }
 }
 
@@ -506,13 +570,17 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     fn submit(&self, p: JobSubmit) -> Result<Submitted, RpcError> {
-        let (granted, max_shots, max_nodes) = {
+        let (granted, max_shots, tenant) = {
             let state = self.shared.state.lock();
             let session = state.session(&p.session_id)?;
-            (session.granted, state.max_shots(&session.tenant), state.config.max_nodes)
+            (session.granted, state.max_shots(&session.tenant), session.tenant.clone())
         };
         let policy = &p.policy;
         let bad = |m: String| Err(RpcError::new(ErrorCode::InvalidParams, m));
+        let given = bytes_of_params(policy);
+        if given > PARAMS_BYTES {
+            return bad(format!("policy.params: {given} bytes of names and values; at most {PARAMS_BYTES} are taken"));
+        }
         if policy.shots == 0 {
             return bad("shots must be at least 1".into());
         }
@@ -531,13 +599,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             other => return bad(format!("unknown noise level {other:?}; known: ideal, logical, physical")),
         }
         // Parsing and checking take their time without holding up the machine.
-        let program = self.build(&p, granted)?;
-        if let Some(most) = max_nodes.filter(|&most| program.image.code.len() > most) {
-            let n = program.image.code.len();
-            let message =
-                format!("the program has {n} instructions, more than the {most} this machine takes in one job");
-            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
-        }
+        let program = self.build(&p, granted, &tenant)?;
         let (submitted, ticket) = self.shared.state.lock().submit(&p, program, false)?;
         // The text may be long, so it is recorded while others go on. The job does not end before that is done.
         if let Err(e) = self.shared.store.submitted(&ticket, &p) {
@@ -554,7 +616,7 @@ impl<D: Device + Send + 'static> Connection<D> {
 
     /// The program of a submission. A client that runs one program with many seeds has it built once; what others
     /// submitted makes no difference, so that it cannot be told from the time.
-    fn build(&self, p: &JobSubmit, granted: Rights) -> Result<Program, RpcError> {
+    fn build(&self, p: &JobSubmit, granted: Rights, tenant: &str) -> Result<Program, RpcError> {
         let same = |b: &Built| {
             let (old, new) = (&b.policy, &p.policy);
             b.source == p.source
@@ -567,7 +629,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             return Ok(built.program.clone());
         }
         let policy = &p.policy;
-        let program = Program::build(&p.source, p.format, &policy.params, policy.profile.as_deref(), granted)?;
+        let program = self.build_in_turn((&p.source, p.format), policy, granted, tenant)?;
         if p.source.len() <= BUILT_BYTES && program.bytes() <= BUILT_BYTES {
             let (source, format, policy) = (p.source.clone(), p.format, policy.clone());
             *self.built.lock() = Some(Built { source, format, policy, granted, program: program.clone() });
@@ -584,17 +646,19 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     /// Records that a request was refused.
-    fn refused(&self, method: &str, session: Option<&str>, tenant: Option<String>, e: &RpcError) {
-        use ErrorCode::*;
-        let refusals = [InsufficientCaps, AuthFailed, TenantSuspended, QuotaExceeded, ResourceExhausted, AccessDenied];
-        if !self.shared.store.keeps() || !refusals.contains(&e.code) {
-            return;
-        }
+    fn refused(&self, method: &str, session: Option<&str>, asked: Option<&SessionCreate>, e: &RpcError) {
+        let caller = self.caller.lock().clone();
+        let (mut who, mut number) = (Refusee { uid: caller.uid(), tenant: None }, None);
         let state = self.shared.state.lock();
-        let session = session.and_then(|id| state.sessions.get(id)).map(|s| (s.number, s.tenant.clone()));
+        // Only whoever may use a session is refused anything in it but the session.
+        if let Some(session) = session.and_then(|id| state.sessions.get(id)) {
+            (who.tenant, number) = (Some(session.tenant.clone()), Some(session.number));
+        } else if let Some(p) = asked {
+            who.tenant = state.claim(p, &caller).ok().map(|(tenant, _)| tenant);
+        }
         drop(state);
-        let (number, tenant) = session.map_or((None, tenant), |(n, tenant)| (Some(n), Some(tenant)));
-        self.shared.store.refused(tenant.as_deref().unwrap_or("default"), number, method, e.code);
+        let claimed = asked.and_then(|p| p.tenant_id.as_deref());
+        self.shared.refusals.record(&self.shared.store, &who, claimed, (method, number), e);
     }
 
     pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
@@ -627,6 +691,10 @@ impl<D: Device + Send + 'static> Connection<D> {
 }
 
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
+    fn known(&self) -> bool {
+        self.proved.load(Ordering::Relaxed) || self.shared.state.lock().has_tenant(&self.caller.lock())
+    }
+
     fn settle(&self) {
         if !self.owed.swap(false, Ordering::Relaxed) {
             return;
@@ -635,13 +703,16 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         if state.driving || state.stopping {
             return;
         }
-        state.driving = true;
         let start = Instant::now();
         let mut idle = false;
+        // If a turn panics, the driver goes on.
+        let woken = Woken(&self.shared.work);
+        let mut driving = Driving::begin(&mut state);
         while !idle && start.elapsed() < SETTLE {
-            idle = turn(&self.shared, &mut state);
+            idle = turn(&self.shared, &mut driving);
         }
-        state.driving = false;
+        drop(driving);
+        std::mem::forget(woken);
         if !idle {
             // What takes longer is for the driver.
             self.shared.work.notify_all();
@@ -654,11 +725,12 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
             return self.perform(request);
         }
         let (method, session) = (request.method(), request.session().map(String::from));
-        let tenant = match &request {
-            Request::SessionCreate(p) => p.tenant_id.clone(),
+        let asked = match &request {
+            // What it carries may be long, and is only looked at after a refusal.
+            Request::SessionCreate(p) => Some(SessionCreate { requested: Vec::new(), ..p.clone() }),
             _ => None,
         };
-        self.perform(request).inspect_err(|e| self.refused(method, session.as_deref(), tenant, e))
+        self.perform(request).inspect_err(|e| self.refused(method, session.as_deref(), asked.as_ref(), e))
     }
 }
 
@@ -667,8 +739,18 @@ impl<D: Device + Send + 'static> Connection<D> {
         let state = || self.shared.state.lock();
         let caller = self.caller.lock().clone();
         state().authorize(&request, &caller)?;
+        if request.session().is_some() {
+            self.proved.store(true, Ordering::Relaxed);
+        }
         match request {
-            Request::SessionCreate(p) => state().create_session(p, &caller).map(Reply::Session),
+            Request::SessionCreate(p) => {
+                let mut state = state();
+                state.admit(&caller)?;
+                let created = state.create_session(p, &caller);
+                state.tried(&caller, &created);
+                self.proved.fetch_or(created.is_ok(), Ordering::Relaxed);
+                created.map(Reply::Session)
+            }
             Request::SessionClose(p) => {
                 let closed = state().close_on_request(&p.session_id);
                 // Waiters on its jobs must learn of it.
@@ -692,14 +774,13 @@ impl<D: Device + Send + 'static> Connection<D> {
                     Ok(job) => (job.result.clone(), no_result(&p.job_id, job.state, job.error.as_deref())),
                     Err(e) => (None, e),
                 };
-                // It may be large, so it is copied while others go on.
                 drop(state);
                 if let Some(result) = result {
-                    return Ok(Reply::Result(JobResult::clone(&result)));
+                    return Ok(Reply::Result(result));
                 }
                 let End { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
                 let missing = || no_result(&p.job_id, status.state, status.error.as_deref());
-                result.map(Reply::Result).ok_or_else(missing)
+                result.map(|r| Reply::Result(Arc::new(r))).ok_or_else(missing)
             }
             Request::JobCancel(p) => {
                 let cancelled = state().cancel(&p.session_id, &p.job_id);
@@ -711,14 +792,26 @@ impl<D: Device + Send + 'static> Connection<D> {
                 cancelled.or_else(ended).map(Reply::Cancelled)
             }
             Request::Authenticate(p) => {
-                let (credential, info) = state().authenticate(&p)?;
+                let mut state = state();
+                state.admit(&caller)?;
+                let shown = state.authenticate(&p);
+                state.tried(&caller, &shown);
+                drop(state);
+                let (credential, info) = shown?;
                 self.caller.lock().shown = Some(credential);
+                self.proved.store(true, Ordering::Relaxed);
                 Ok(Reply::Authenticated(info))
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::JobList(p) => self.job_list(&p.session_id).map(Reply::Jobs),
             Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
-            Request::Estimate(p) => crate::estimate::estimate(p).map(Reply::Estimate),
+            Request::Estimate(p) => {
+                let (tenant, max_nodes) = {
+                    let state = state();
+                    (state.session(&p.session_id)?.tenant.clone(), state.config.max_nodes)
+                };
+                crate::estimate::estimate(p, &self.shared, &tenant, max_nodes).map(Reply::Estimate)
+            }
             Request::Telemetry(p) => {
                 let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
                 let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);
@@ -753,10 +846,16 @@ impl<D: Device + Send + 'static> Drop for Connection<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EPOCH, Machine, MachineConfig, adapt};
+    use super::{EPOCH, Machine, MachineConfig, State, adapt};
+    use crate::identity::Caller;
     use crate::policy::SitePolicy;
+    use crate::program::Program;
+    use crate::store::Store;
+    use qmk_abi::Rights;
+    use qmk_abi::rpc::*;
     use qmk_abi::syscall::Quota;
     use qmk_sim::SimDevice;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -776,6 +875,66 @@ mod tests {
         assert_eq!([a.physical_qubits, a.magic, a.epochs, a.window], [6, 10, 11, 12]);
         // A policy does not go beyond the machine.
         assert_eq!([b.strands, b.active, b.weight], [1000, Quota::UNLIMITED.active, 1]);
+    }
+
+    /// A machine without a driver, and jobs on it that have run, each with as many distinct outcomes as shots, nearly.
+    fn with_outcomes(jobs: u32, shots: u64, kept_bytes: usize) -> State<SimDevice> {
+        let config = MachineConfig { kept_bytes, lockstep: true, ..MachineConfig::default() };
+        let mut state = State::boot(SimDevice::default(), config, Store::default());
+        let caller = Caller { connection: 1, peer: None, shown: None };
+        let session_id = state.create_session(SessionCreate::default(), &caller).unwrap().session_id;
+        let source = ".for i in 1..24\nALLOC_LQ -> q{i}\nAPPLY_H q{i}\nMEASURE_Z q{i} -> m{i}\n.endfor\n";
+        for seed in 0..jobs.into() {
+            let policy = Policy { shots, seed, ..Policy::default() };
+            let p = JobSubmit { session_id: session_id.clone(), source: source.into(), format: Format::Asm, policy };
+            let program = Program::build(source, Format::Asm, &BTreeMap::new(), None, Rights::all()).unwrap();
+            state.submit(&p, program, true).unwrap();
+        }
+        while state.kernel.advance().busy {}
+        state
+    }
+
+    fn found(state: &State<SimDevice>) -> Vec<usize> {
+        let jobs = state.sessions.values().flat_map(|s| s.jobs.values());
+        jobs.map(|job| job.outcomes.counts.len()).collect()
+    }
+
+    #[test]
+    fn one_round_finds_room_for_some_new_outcomes_and_for_some_of_each_job() {
+        let mut state = with_outcomes(3, 5000, 256 << 20);
+        let (mut rounds, mut ended, mut before) = (0, 0, vec![0; 3]);
+        while ended < 3 {
+            ended += state.collect().finished.len();
+            let now = found(&state);
+            let new: usize = now.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).sum();
+            assert!(new <= 1100, "{before:?} {now:?}");
+            assert!(rounds > 0 || now.iter().all(|n| *n > 300), "{now:?}");
+            (rounds, before) = (rounds + 1, now);
+            assert!(rounds < 100, "never done");
+        }
+        assert!(rounds >= 14, "{rounds}");
+    }
+
+    #[test]
+    fn all_running_jobs_of_a_tenant_hold_so_many_outcomes_together() {
+        // What three of them need.
+        let (width, most) = (24 + 48, 3 * 3000 * (24 + 48));
+        let mut state = with_outcomes(20, 3000, most);
+        let (mut completed, mut rounds) = (0, 0);
+        while !state.unfinished.is_empty() {
+            let collected = state.collect();
+            for job in &collected.finished {
+                assert_eq!(job.outcomes.shots, 3000);
+                state.withdraw(&job.session, job.ticket.job);
+            }
+            completed += collected.finished.len();
+            let held = found(&state).iter().sum::<usize>() * width;
+            // One more may grow to its end.
+            assert!(held <= most + (3000 + 2000) * width, "{held}");
+            rounds += 1;
+            assert!(rounds < 1000, "never done");
+        }
+        assert_eq!(completed, 20);
     }
 
     #[test]

@@ -50,7 +50,18 @@ impl Program {
         held: Rights,
     ) -> Result<Program, RpcError> {
         let options = ParseOptions { params: params.clone(), ..ParseOptions::default() };
-        let graph = qmk_qvm::parse(source, format, &options).map_err(invalid)?;
+        Program::build_with(source, format, &options, profile, held)
+    }
+
+    /// [`Program::build`], with bounds on what is read.
+    pub(crate) fn build_with(
+        source: &str,
+        format: Format,
+        options: &ParseOptions,
+        profile: Option<&str>,
+        held: Rights,
+    ) -> Result<Program, RpcError> {
+        let graph = qmk_qvm::parse(source, format, options).map_err(invalid)?;
         let Lowered { image, node_of, events, profile: named, warnings, qubits } =
             qmk_qvm::lower(&graph).map_err(invalid)?;
         // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither. Graphs written for the v0.1 prototype

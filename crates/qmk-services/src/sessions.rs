@@ -21,6 +21,8 @@ pub(crate) struct Title {
     pub(crate) owner: Option<u64>,
     pub(crate) uid: Option<u32>,
     pub(crate) token: Option<Arc<Credential>>,
+    /// It has had jobs, whether the store has taken them in yet or not.
+    pub(crate) worked: bool,
 }
 
 /// Sessions that were set aside: what they made is in the store, and they are opened again when they are named.
@@ -78,6 +80,8 @@ pub(crate) struct Session {
     /// Used again on that connection, and so bound to its life. A client that opens a connection per call never
     /// does this, and its session outlives the connection.
     pub(crate) bound: bool,
+    /// It has had jobs that are not in memory.
+    worked: bool,
     pub(crate) granted: Rights,
     /// When it was last used.
     pub(crate) used: u64,
@@ -122,12 +126,13 @@ impl<D: Device> State<D> {
     pub(crate) fn set_aside(&mut self, id: &str) -> Option<Title> {
         let session = self.sessions.get_mut(id)?;
         let kept = self.store.keeps() && session.number > 0;
-        if !kept || session.jobs.is_empty() && !self.store.has_jobs(session.number) {
+        session.worked |= !session.jobs.is_empty();
+        if !kept || !session.worked && !self.store.has_jobs(session.number) {
             return None;
         }
         let (tenant, granted, owner) = (session.tenant.clone(), session.granted, session.owner);
         let number = std::mem::take(&mut session.number);
-        Some(Title { number, tenant, granted, owner, uid: session.uid, token: session.token.clone() })
+        Some(Title { number, tenant, granted, owner, uid: session.uid, token: session.token.clone(), worked: true })
     }
 
     /// Puts a session where it is found when it is named. A tenant has no more of them than jobs in the store.
@@ -148,8 +153,8 @@ impl<D: Device> State<D> {
     /// Opens a session again that was set aside, if it is one.
     pub(crate) fn resume(&mut self, id: &str) -> Result<(), RpcError> {
         let Some(title) = self.aside.remove(id) else { return Ok(()) };
-        let Title { number, ref tenant, granted, owner, uid, ref token } = title;
-        let again = Title { number, tenant: tenant.clone(), granted, owner, uid, token: token.clone() };
+        let Title { number, ref tenant, granted, owner, uid, ref token, worked } = title;
+        let again = Title { number, tenant: tenant.clone(), granted, owner, uid, token: token.clone(), worked };
         if let Err(e) = self.open_session(again, id.into()) {
             self.put_aside(id.into(), title);
             return Err(e);
@@ -181,7 +186,8 @@ impl<D: Device> State<D> {
         }
         let (number, session_id) = if p.observer { (0, random_id()?) } else { self.store.new_session()? };
         let (owner, uid) = ((!p.detached).then_some(caller.connection), caller.uid());
-        let title = Title { number, tenant: name.clone(), granted, owner, uid, token: token.clone() };
+        let (tenant, worked) = (name.clone(), false);
+        let title = Title { number, tenant, granted, owner, uid, token: token.clone(), worked };
         self.open_session(title, session_id.clone())?;
         if p.observer {
             self.sessions.get_mut(&session_id).into_iter().for_each(|s| s.bound = true);
@@ -195,7 +201,7 @@ impl<D: Device> State<D> {
 
     /// Opens a session of this id.
     fn open_session(&mut self, title: Title, session_id: String) -> Result<(), RpcError> {
-        let Title { number, tenant, granted, owner, uid, token } = title;
+        let Title { number, tenant, granted, owner, uid, token, worked } = title;
         let name = tenant.as_str();
         self.tenant(name)?;
         if self.tenants[name].sessions.len() >= self.max_sessions(name) && !self.evict_session(name)? {
@@ -220,6 +226,7 @@ impl<D: Device> State<D> {
             token,
             owner,
             bound: false,
+            worked,
             granted,
             used,
             machine,

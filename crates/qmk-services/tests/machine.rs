@@ -47,7 +47,7 @@ fn wait(at: &Connection<SimDevice>, job: &JobRef) -> JobStatus {
 
 fn result(at: &Connection<SimDevice>, job: &JobRef) -> Result<JobResult, RpcError> {
     match at.call(Request::JobResult(job.clone()))? {
-        Reply::Result(r) => Ok(r),
+        Reply::Result(r) => Ok(JobResult::clone(&r)),
         other => panic!("{other:?}"),
     }
 }
@@ -181,6 +181,21 @@ fn a_job_has_one_name() {
         let e = result(&at, &JobRef { job_id: alias.into(), ..job.clone() }).unwrap_err();
         assert_eq!(e.code, ErrorCode::JobNotFound, "{alias}");
     }
+}
+
+#[test]
+fn parameters_are_bounded() {
+    let machine = start(MachineConfig::default());
+    let at = machine.connect();
+    let session = create(&at, "a").unwrap();
+    let source = ".param x = 1\nALLOC_LQ -> a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+    let submit = |length| {
+        let params = [("x".to_string(), "1".repeat(length))].into();
+        submit_with(&at, &session, source, Policy { params, ..Policy::default() })
+    };
+    submit(10).unwrap();
+    let e = submit(64 << 10).unwrap_err();
+    assert!(e.code == ErrorCode::InvalidParams && e.message.contains("policy.params"), "{e}");
 }
 
 #[test]

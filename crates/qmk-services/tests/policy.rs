@@ -480,7 +480,7 @@ fn sessions_come_back_under_their_token_and_todays_policy() {
     let other = token("a", Rights::ALLOC, now() + 1000);
     let (wide, small, lost);
     {
-        let machine = boot(site("", "\"all\""), || now());
+        let machine = boot(site("", "\"all\""), now);
         let alice = at(&machine, ALICE);
         wide = detached(None, &alice);
         wait(&alice, &submit(&alice, &wide, COIN, 10).unwrap()).unwrap();
@@ -493,7 +493,7 @@ fn sessions_come_back_under_their_token_and_todays_policy() {
     }
     {
         let revoked = format!("\"{}\"", other.verify(&key()).unwrap().id);
-        let machine = boot(site(&revoked, "\"all\""), || now());
+        let machine = boot(site(&revoked, "\"all\""), now);
         let stranger = at(&machine, NOBODY);
         // It is found by whoever opened it, and still sees no session that may do more.
         alloc(&stranger, &small).unwrap();
@@ -512,7 +512,7 @@ fn sessions_come_back_under_their_token_and_todays_policy() {
         assert_eq!(code(alloc(&stranger, &lost)), ErrorCode::SessionNotFound);
         machine.leaving().store(true, Ordering::Relaxed);
     }
-    let machine = boot(site("", "[\"CAP_ALLOC\"]"), || now());
+    let machine = boot(site("", "[\"CAP_ALLOC\"]"), now);
     assert_eq!(code(alloc(&at(&machine, ALICE), &wide)), ErrorCode::SessionNotFound);
     alloc(&at(&machine, NOBODY), &small).unwrap();
 }
@@ -533,7 +533,7 @@ fn a_quota_without_a_window_is_not_waited_for() {
     wait(&alice, &submit(&alice, &session, &many(3), 1000).unwrap()).unwrap();
     assert_eq!(code(submit(&alice, &session, &many(3), 1)), ErrorCode::QuotaExceeded);
     // What jobs under way will take is not promised twice; what is taken otherwise may leave one without.
-    let slow = format!("ALLOC_LQ -> z\n{}{}", "APPLY_H z\n".repeat(200_000), many(2));
+    let slow = format!("ALLOC_LQ -> z\n{}FENCE_EPOCH\n{}", "APPLY_H z\n".repeat(100_000), many(2));
     let job = submit(&alice, &session, &slow, 1).unwrap();
     assert_eq!(code(submit(&alice, &session, &many(1), 1)), ErrorCode::QuotaExceeded);
     let call = |call| alice.call(Request::Interactive(call)).unwrap();

@@ -3,7 +3,7 @@
 use qmk_abi::rpc::*;
 use qmk_client::{Client, Job, Policy, Program};
 use qmk_services::store::{Entry, Event, unsigned};
-use qmk_services::{Machine, MachineConfig, journal};
+use qmk_services::{Machine, MachineConfig, Peer, journal, policy};
 use qmk_sim::SimDevice;
 use std::collections::BTreeMap;
 use std::fs;
@@ -236,6 +236,8 @@ fn knows(dir: &Path, jobs: &[(JobRef, BTreeMap<String, u64>)], context: &str) {
     }
     let next = submit(&at, &jobs[0].0.session_id, COIN, 1, 0).unwrap();
     assert!(!jobs.iter().any(|(job, _)| job.job_id == next.job_id), "{context}: {next:?}");
+    // So that the journal is as long however fast it goes.
+    wait(&at, &next);
     assert_ne!(detached(&at, "t"), jobs[0].0.session_id, "{context}");
     machine.close().unwrap();
 }
@@ -529,7 +531,8 @@ fn to_look_leaves_no_entry_and_takes_no_capability() {
     let client = client(&machine);
     let before = events(dir.path()).len();
     let observer = client.observe(None).unwrap();
-    (observer.resources().unwrap(), observer.jobs().unwrap());
+    observer.resources().unwrap();
+    observer.jobs().unwrap();
     assert!(observer.info().granted.is_empty());
     let id = observer.info().session_id.clone();
     drop(observer);
@@ -626,6 +629,46 @@ fn the_audit_log_says_who_and_shows_each_tenant_its_own() {
     let ephemeral = Machine::start(SimDevice::default(), MachineConfig::default());
     let e = client(&ephemeral).call(Request::AuditHead(AuditQuery {})).unwrap_err();
     assert_eq!(e.code(), Some(ErrorCode::MethodNotFound));
+}
+
+#[test]
+fn strangers_neither_fill_the_log_nor_write_in_anothers_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy =
+        policy::SitePolicy::parse("[tenants.alice]\nuids = [1]\ncapabilities = \"all\"\n", "p".as_ref()).unwrap();
+    let config =
+        MachineConfig { policy: Some(policy.into()), max_requests_per_second: Some(50), ..MachineConfig::default() };
+    let machine = open(dir.path(), config);
+    let stranger = Client::over(machine.connect_as(Peer { uid: 4_000_000, pid: 1 }));
+    let ask = |tenant: String| {
+        let create = SessionCreate { tenant_id: Some(tenant), ..SessionCreate::default() };
+        stranger.session_with(create).map(drop).unwrap_err()
+    };
+    assert_eq!(ask("alice".into()).code(), Some(ErrorCode::AuthFailed));
+    let long = "ä".repeat(1 << 20);
+    let codes: Vec<_> = (0..1000).map(|_| ask(long.clone()).code()).collect();
+    // Few are looked at, and the others told when to come again.
+    assert!(codes.iter().filter(|c| **c == Some(ErrorCode::QuotaExceeded)).count() > 100);
+    // Its own tenant's are the tenant's, and those by its rate are only counted.
+    let alice = Client::over(machine.connect_as(Peer { uid: 1, pid: 2 })).session(&[]).unwrap();
+    let refused = (0..500).filter(|_| alice.resources().is_err()).count();
+    assert!(refused > 300);
+    machine.close().unwrap();
+    let entries = events(dir.path());
+    let of = |what: &str| entries.iter().filter(|e| e.contains(what)).collect::<Vec<_>>();
+    let own = of("refused");
+    assert!(entries.iter().all(|e| e.len() < 400), "a long name is kept");
+    assert!(own.iter().all(|e| e.contains("\"tenant\":null") && e.contains("\"uid\":4000000")), "{own:?}");
+    assert!(own[0].contains("\"claimed\":\"alice\"") && own[1].contains(&format!("\"{}\"", "ä".repeat(64))));
+    let left: u64 = of("refusals_left_out")
+        .iter()
+        .map(|e| {
+            let v: serde_json::Value = serde_json::from_str(e).unwrap();
+            v["event"]["refusals_left_out"]["count"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(own.len() as u64 + left, 1001 + refused as u64);
+    assert!(of("refusals_left_out").iter().any(|e| e.contains("\"tenant\":\"alice\"")));
 }
 
 #[test]

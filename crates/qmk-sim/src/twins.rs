@@ -129,7 +129,7 @@ fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Rang
     shots
         .map(|shot| {
             let mut direct = Direct::new(program, image, seed, shot, 20);
-            assert_eq!(direct.run(program, image, &mut u64::MAX.clone()), Ok(true));
+            assert_eq!(direct.run(program, image, &mut i64::MAX.clone()), Ok(true));
             direct.events
         })
         .collect()

@@ -88,7 +88,8 @@ pub enum Event<'a> {
         /// What a list of jobs says of it, a [`qmk_abi::rpc::JobEntry`] in JSON.
         brief: &'a str,
     },
-    /// A request was refused for want of a capability, a quota, resources or identity.
+    /// A request was refused for want of a capability, a quota, resources or identity. The entry is a tenant's if
+    /// whoever asked may act for it.
     Refused {
         /// Number of the session, if it had one.
         session: Option<u64>,
@@ -96,6 +97,17 @@ pub enum Event<'a> {
         method: &'a str,
         /// Error code.
         code: i32,
+        /// User id of the process that asked, where it is known.
+        uid: Option<u32>,
+        /// The beginning of the name of the tenant that it said it acts for.
+        claimed: Option<&'a str>,
+    },
+    /// More requests of a user were refused than are recorded one by one.
+    RefusalsLeftOut {
+        /// User id of the process that asked, where it is known.
+        uid: Option<u32>,
+        /// How many have no entry.
+        count: u64,
     },
 }
 

@@ -24,6 +24,7 @@ pub use event::{Entry, Event, TokenRecord};
 pub use unsigned::unsigned;
 
 use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead, files};
+use crate::refusals::Refusee;
 use crate::sessions::random_id;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -264,9 +265,9 @@ impl Store {
     }
 
     /// Records what cannot be refused for want of a record.
-    fn note(&self, tenant: &str, event: Event<'_>) {
+    fn note<'a>(&self, tenant: impl Into<Option<&'a str>>, event: Event<'_>) {
         let Some(inner) = &self.0 else { return };
-        if let Err(e) = inner.record(Some(tenant), event) {
+        if let Err(e) = inner.record(tenant.into(), event) {
             inner.complain(&e);
         }
     }
@@ -306,7 +307,7 @@ impl Store {
 
     pub(crate) fn started(&self, ticket: &Ticket) {
         if !ticket.silent {
-            self.note(&ticket.tenant, Event::Started { job: ticket.job });
+            self.note(ticket.tenant.as_str(), Event::Started { job: ticket.job });
         }
     }
 
@@ -357,8 +358,20 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn refused(&self, tenant: &str, session: Option<u64>, method: &str, code: ErrorCode) {
-        self.note(tenant, Event::Refused { session, method, code: code.code() });
+    pub(crate) fn refused(
+        &self,
+        who: &Refusee,
+        claimed: Option<&str>,
+        session: Option<u64>,
+        method: &str,
+        code: ErrorCode,
+    ) {
+        let (uid, code) = (who.uid, code.code());
+        self.note(who.tenant.as_deref(), Event::Refused { session, method, code, uid, claimed });
+    }
+
+    pub(crate) fn left_out(&self, who: &Refusee, count: u64) {
+        self.note(who.tenant.as_deref(), Event::RefusalsLeftOut { uid: who.uid, count });
     }
 
     /// The account of an ended job of a session.

@@ -460,7 +460,11 @@ impl<'t> Tables<'t> {
                 self.jobs.insert(job, write(job, &record)?.as_slice())?;
                 self.make_room(tenant, index, retention)?;
             }
-            Event::Booted { .. } | Event::Started { .. } | Event::Part { .. } | Event::Refused { .. } => {}
+            Event::Booted { .. }
+            | Event::Started { .. }
+            | Event::Part { .. }
+            | Event::Refused { .. }
+            | Event::RefusalsLeftOut { .. } => {}
         }
         Ok(())
     }
