@@ -720,12 +720,13 @@ fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
         after.iter().zip(before).map(|(a, b)| (a.0 - b.0, a.1)).collect::<Vec<(u64, u32)>>()
     };
     let sum = |s: &[u64]| s.iter().sum::<u64>();
-    let alone = granted(&[1], 8)[0].0;
-    let many = granted(&[1, 20, 3], 8);
+    let alone = granted(&[1], 64)[0].0;
+    let many = granted(&[1, 20, 3], 64);
     // Tenants have equal parts, and so have the strands of one.
     let tenants = [1, 2, 3].map(|t| many.iter().filter(|g| g.1 == t).map(|g| g.0).collect::<Vec<u64>>());
     let parts = tenants.each_ref().map(|t| sum(t));
-    assert_eq!(sum(&parts), alone);
+    // But for the last steps, which may be long ones.
+    assert!(sum(&parts).abs_diff(alone) <= alone / 10, "{parts:?} of {alone}");
     assert!(parts.iter().all(|p| p * 3 >= alone / 100 * 90), "{parts:?} of {alone}");
     let spread = |s: &[u64]| s.iter().max().unwrap() - s.iter().min().unwrap();
     assert!(spread(&tenants[1]) <= alone / 32 && spread(&tenants[2]) <= alone / 32, "{many:?}");

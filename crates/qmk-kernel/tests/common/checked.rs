@@ -105,8 +105,9 @@ impl Device for Checked {
     fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
         assert!(self.spaces[&space].issued.iter().all(|&i| i), "work before everything was issued");
         let events = self.spaces[&space].image.events;
-        self.granted.entry(space).or_insert((0, events)).0 += budget;
-        self.inner.work(space, budget)
+        let status = self.inner.work(space, budget)?;
+        self.granted.entry(space).or_insert((0, events)).0 += status.steps;
+        Ok(status)
     }
 
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
@@ -173,7 +174,7 @@ impl Device for Checked {
 }
 
 impl Checked {
-    /// Steps granted so far to the spaces that ever worked, in order of opening, and how many events their programs have.
+    /// Steps taken so far for the spaces that ever worked, in order of opening, and how many events their programs have.
     pub fn granted(&self) -> Vec<(u64, u32)> {
         self.granted.values().copied().collect()
     }
