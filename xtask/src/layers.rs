@@ -4,12 +4,13 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::Path;
 
 /// Each crate and the workspace crates it may depend on.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     // The vocabulary.
     ("qmk-abi", &[]),
     // 0: hardware.
     ("qmk-hal", &["qmk-abi"]),
     ("qmk-sim", &["qmk-abi", "qmk-hal"]),
+    ("qmk-qec", &["qmk-abi", "qmk-hal", "qmk-sim"]),
     // 1: the kernel.
     ("qmk-kernel", &["qmk-abi", "qmk-hal"]),
     // 2: services.
