@@ -1,5 +1,10 @@
 //! Detector error models: what each independent error does.
 
+use crate::circuit::Circuit;
+use qmk_hal::Channel;
+use qmk_sim::{Parities, ParityError};
+use std::collections::BTreeMap;
+
 /// An error mechanism: with probability `p` it flips its detectors and observables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mechanism {
@@ -22,4 +27,83 @@ pub struct DetectorErrorModel {
     pub mechanisms: Vec<Mechanism>,
     /// Place of each detector in space and time.
     pub coordinates: Vec<[f64; 3]>,
+}
+
+/// Prepares a circuit for sampling: its detectors are parities `0..detectors`, its observables follow.
+///
+/// # Errors
+/// If a detector or observable is random without noise.
+pub fn parities(circuit: &Circuit) -> Result<Parities, String> {
+    let (image, noise) = circuit.lower();
+    let mut parities = circuit.detector_records();
+    parities.extend(circuit.observable_records());
+    Parities::new(&image, &noise, &parities).map_err(|e| match e {
+        ParityError::Random(i) if (i as u32) < circuit.detectors() => format!("detector {i} is random without noise"),
+        ParityError::Random(i) => format!("observable {} is random without noise", i as u32 - circuit.detectors()),
+        unfit => unfit.to_string(),
+    })
+}
+
+impl DetectorErrorModel {
+    /// The model of a circuit, by the effects of each of its errors.
+    ///
+    /// # Errors
+    /// If a detector or observable is random without noise.
+    pub fn of(circuit: &Circuit) -> Result<Self, String> {
+        Ok(Self::new(circuit, &parities(circuit)?))
+    }
+
+    /// The model of a circuit, by its [`parities`].
+    pub(crate) fn new(circuit: &Circuit, parities: &Parities) -> Self {
+        let detectors = circuit.detectors();
+        let mut found: BTreeMap<(Vec<u32>, u64), f64> = BTreeMap::new();
+        for (index, channel) in parities.channels().iter().enumerate() {
+            for (error, p) in independent(channel) {
+                let flips = parities.flips(index, error);
+                let (fired, hit) = flips.split_at(flips.partition_point(|&f| f < detectors));
+                if p <= 0.0 || flips.is_empty() {
+                    continue;
+                }
+                let observables = hit.iter().fold(0, |m, o| m | 1 << (o - detectors));
+                let q = found.entry((fired.to_vec(), observables)).or_insert(0.0);
+                *q += p - 2.0 * *q * p;
+            }
+        }
+        let mechanisms =
+            found.into_iter().map(|((detectors, observables), p)| Mechanism { p, detectors, observables }).collect();
+        let coordinates = circuit.detector_coordinates();
+        DetectorErrorModel { detectors, observables: circuit.observables(), mechanisms, coordinates }
+    }
+}
+
+/// Independent errors that together make up a channel, numbered as in [`Parities::flips`].
+///
+/// The characters of the distribution over products of X and Z parts are `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their
+/// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of
+/// independent errors, they are taken as they are, wrong to second order in their probabilities.
+fn independent(channel: &Channel) -> Vec<(u8, f64)> {
+    // I, X, Y, Z as X and Z bits.
+    const LETTER: [usize; 4] = [0, 1, 3, 2];
+    let mut p = vec![0.0; 4];
+    match channel {
+        Channel::Flip { p, .. } => return vec![(1, *p)],
+        Channel::Pauli1 { p: each, .. } => each.iter().zip(&LETTER[1..]).for_each(|(&e, &k)| p[k] = e),
+        Channel::Pauli2 { p: each, .. } => {
+            p = vec![0.0; 16];
+            each.iter().zip(1..).for_each(|(&e, pair)| p[LETTER[pair / 4] | LETTER[pair % 4] << 2] = e);
+        }
+    }
+    p[0] = 1.0 - p[1..].iter().sum::<f64>();
+    let sign = |j: usize, k: usize| if (j & k).count_ones() % 2 == 1 { -1.0 } else { 1.0 };
+    let n = p.len();
+    let log: Vec<f64> = (0..n).map(|j| p.iter().enumerate().map(|(k, p)| sign(j, k) * p).sum::<f64>().ln()).collect();
+    let each = |k: usize| {
+        let a: f64 = (0..n).map(|j| sign(j, k) * log[j]).sum::<f64>() * -2.0 / n as f64;
+        -a.exp_m1() / 2.0
+    };
+    let q: Vec<f64> = (1..n).map(each).collect();
+    let is_product = q.iter().all(|q| q.is_finite() && *q > -1e-12);
+    let q = if is_product { &q } else { &p[1..] };
+    // What should not be there is there by rounding.
+    q.iter().zip(1..).filter(|(q, _)| **q > 1e-12).map(|(q, k)| (k, *q)).collect()
 }

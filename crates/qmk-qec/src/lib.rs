@@ -10,6 +10,9 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
+pub mod memory;
+pub mod noise;
 pub mod patch;
+pub mod stim;
 
 pub use circuit::Circuit;

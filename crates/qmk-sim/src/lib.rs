@@ -17,6 +17,7 @@ mod expr;
 mod joint;
 mod lanes;
 mod noise;
+mod parity;
 mod plan;
 mod program;
 mod register;
@@ -30,6 +31,7 @@ mod tableau;
 mod twins;
 
 pub use device::{SimConfig, SimDevice};
+pub use parity::{Parities, ParityError};
 pub use register::Register;
 pub use state::State;
 pub use structure::Refusal;

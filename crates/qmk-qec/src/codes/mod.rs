@@ -1,5 +1,7 @@
 //! Codes: geometry, checks, logical operators and circuits.
 
+pub mod surface;
+
 use crate::circuit::Circuit;
 use qmk_abi::image::{Pauli, Qubit};
 
@@ -41,4 +43,15 @@ pub trait Code: Send + Sync {
     /// [`Step::Tick`](crate::circuit::Step::Tick) ends each layer. Every deterministic parity of `basis` is a detector; parities of the other basis, too, from their
     /// second measurement on.
     fn memory(&self, basis: Pauli, rounds: u32) -> Circuit;
+}
+
+/// Whether a distance is one of those of a code.
+///
+/// # Errors
+/// The range.
+pub(crate) fn check_distance(code: &str, distance: u32, range: std::ops::RangeInclusive<u32>) -> Result<(), String> {
+    match range.contains(&distance) {
+        true => Ok(()),
+        false => Err(format!("distance {distance} of {code} is not between {} and {}", range.start(), range.end())),
+    }
 }
