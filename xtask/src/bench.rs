@@ -62,6 +62,8 @@ enum Suite {
     Kernel,
     /// The server's socket against a bare echo
     Rpc,
+    /// Sampling and decoding of surface codes against Stim and PyMatching
+    Qec,
 }
 
 /// One line of `sim list`.
@@ -84,15 +86,20 @@ struct Pairs {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     match args.suite {
         None => {
-            sim(root, args)?;
+            against_peers(root, args, "sim")?;
             sched(root, args)?;
             kernel(root)?;
-            rpc(root, args)
+            rpc(root, args)?;
+            against_peers(root, args, "qec")
         }
-        Some(Suite::Sim) => sim(root, args),
+        Some(Suite::Sim) => against_peers(root, args, "sim"),
         Some(Suite::Sched) => sched(root, args),
         Some(Suite::Kernel) => kernel(root),
         Some(Suite::Rpc) => rpc(root, args),
+        Some(Suite::Qec) if args.check => {
+            Err("--check is for the suite sim; the tests of qmk-qec compare with Stim".into())
+        }
+        Some(Suite::Qec) => against_peers(root, args, "qec"),
     }
 }
 
@@ -132,9 +139,10 @@ fn kernel(root: &Path) -> Result<(), String> {
     super::run(&mut Command::new(build(root, "qmk-kernel", "cost")?))
 }
 
-fn sim(root: &Path, args: &Args) -> Result<(), String> {
-    let program = build(root, "qmk-tests", "sim")?;
-    let text = root.join("target/peers-text");
+/// Times a bench of the tests' crate against the peers that its script runs.
+fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
+    let program = build(root, "qmk-tests", bench)?;
+    let text = root.join("target/peers-text").join(bench);
     // Text of an earlier build must not be taken for this one's.
     _ = std::fs::remove_dir_all(&text);
     super::run(Command::new(&program).arg("export").arg(&text))?;
@@ -144,7 +152,7 @@ fn sim(root: &Path, args: &Args) -> Result<(), String> {
     let mut serve = Command::new(&program);
     serve.arg("serve");
     let mut ours = Side::new(serve, limit);
-    let script = root.join("tests/benches/sim/peers.py");
+    let script = root.join("tests/benches").join(bench).join("peers.py");
     let mut theirs = None;
     let mut versions = Vec::new();
     if !args.no_peers && rows.iter().flat_map(|r| &r.peers).any(|p| !is_ours(p)) {

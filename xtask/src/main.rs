@@ -33,7 +33,7 @@ enum Task {
     #[command(
         after_help = "Examples:\n  cargo xtask bench sim\n  cargo xtask bench sim --only clifford --no-peers\n  \
                             cargo xtask bench sched --only magic\n  cargo xtask bench kernel\n  \
-                            cargo xtask bench rpc --jobs 1000000\n  \
+                            cargo xtask bench rpc --jobs 1000000\n  cargo xtask bench qec --only d5\n  \
                             QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
     )]
     Bench(bench::Args),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The peers, as the Python package index calls them.
-const PACKAGES: [&str; 6] = ["numpy", "stim", "clifft", "symft", "qulacs", "qiskit-aer"];
+const PACKAGES: [&str; 7] = ["numpy", "stim", "pymatching", "clifft", "symft", "qulacs", "qiskit-aer"];
 const PYTHONS: [&str; 4] = ["python3.14", "python3.13", "python3.12", "python3"];
 
 /// A Python that has the peers, or as many of them as could be had: the one that `QMK_PEERS_PYTHON` names, or that of
@@ -15,9 +15,10 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
     }
     let home = root.join("target/peers");
     let python = home.join("bin/python");
-    // Written last, so an interrupted installation is done again.
+    // Written last, so an interrupted installation is done again, and one of other packages.
     let done = home.join("installed");
-    if !done.exists() {
+    let wanted = PACKAGES.join(" ");
+    if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
         if version(&python).is_none() {
             // Some peers need a recent one.
             let (_, base) = candidates().filter_map(|p| Some((version(&p)?, p))).max()?;
@@ -25,7 +26,7 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
         }
         let installed = PACKAGES.iter().filter(|package| install(&python, package)).count();
         eprintln!("{installed} of {} packages installed; remove {} to try again", PACKAGES.len(), home.display());
-        _ = std::fs::write(done, "");
+        _ = std::fs::write(done, wanted);
     }
     Some(python)
 }

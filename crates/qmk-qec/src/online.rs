@@ -1,0 +1,354 @@
+//! A patch that is sampled and decoded while it lives.
+//!
+//! A long memory looks the same in every cycle, so one circuit of a few cycles gives the errors of any: those of a cycle in its
+//! middle, with the detectors that they flip counted from the beginning of that cycle. The decoder sees two cycles at a time, keeps
+//! what it decided about the first, and hands on the defects that this leaves to the next window (Dennis, Kitaev, Landahl & Preskill,
+//! quant-ph/0110143, section VI.B).
+//!
+//! The logical state at the end of a cycle is the one that an ideal decoder would read then: what is left after the errors so far
+//! and the corrections so far is closed at minimum weight, and its class is the logical error. A life begins and ends without
+//! errors of preparation and readout.
+
+use crate::codes::Code;
+use crate::decoder::graph::BOUNDARY;
+use crate::decoder::matching::Matching;
+use crate::dem::{DetectorErrorModel, Mechanism, parities};
+use crate::noise::NoiseModel;
+use crate::patch::History;
+use qmk_abi::image::Pauli;
+use qmk_hal::Channel;
+use qmk_sim::rng::philox2x64;
+use std::collections::BTreeMap;
+
+/// Cycles of the circuit that is taken as the pattern: the errors of the second are those of all.
+const PATTERN: u32 = 5;
+/// Cycles in a window: one to keep, one to look ahead.
+const WINDOW: u32 = 2;
+
+/// Samples and decodes patches of one code under one noise model.
+pub struct Online {
+    /// Rounds of a cycle.
+    rounds: u32,
+    /// Channels of one cycle, grouped by their total probability.
+    groups: Vec<Group>,
+    /// What is seen by detectors of Z, for X errors, and of X.
+    halves: [Half; 2],
+}
+
+/// Channels that err equally often.
+struct Group {
+    /// 1 / ln(1 - p).
+    scale: f64,
+    channels: Vec<Errors>,
+}
+
+/// What the errors of a channel do.
+struct Errors {
+    /// Errors by cumulated share of the channel's probability: what each does to the two halves.
+    errors: Vec<(f64, [Effect; 2])>,
+}
+
+/// Detectors that an error flips, from the beginning of its cycle, and whether it flips the observable.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Effect {
+    detectors: Vec<u32>,
+    observable: bool,
+}
+
+/// One kind of logical error.
+struct Half {
+    /// Detectors in a round.
+    detectors: u32,
+    window: Matching,
+}
+
+/// Where one half of a history stands.
+#[derive(Default)]
+struct Stream {
+    /// Detectors from the beginning of this cycle on that errors flipped, whole cycles ahead.
+    actual: Vec<bool>,
+    /// Of them, by corrections that were kept.
+    kept: Vec<bool>,
+    /// Logical errors and corrections so far.
+    class: bool,
+}
+
+impl Online {
+    /// Prepares patches of a code whose rounds are all alike and whose errors matching decodes. A cycle is `rounds` rounds.
+    ///
+    /// # Errors
+    /// If the code is not of that kind, or a parameter is out of range.
+    pub fn new(code: &dyn Code, rounds: u32, noise: &NoiseModel) -> Result<Self, String> {
+        noise.check()?;
+        if !code.is_matchable() {
+            return Err(format!("the code {} is not decoded by matching, which running programs need", code.name()));
+        }
+        let [z, x] = [Pauli::Z, Pauli::X].map(|basis| Pattern::new(code, basis, rounds, noise));
+        let patterns = [z?, x?];
+        let cycle = |p: &Pattern| p.channels.clone();
+        if cycle(&patterns[0]) != cycle(&patterns[1]) {
+            return Err(format!("the rounds of {} differ between bases", code.name()));
+        }
+        let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
+        for (i, channel) in patterns[0].channels.iter().enumerate() {
+            let each = probabilities(channel);
+            let total: f64 = each.iter().map(|e| e.1).sum();
+            let mut sum = 0.0;
+            let errors = each.into_iter().map(|(error, p)| {
+                sum += p / total;
+                (sum, [0, 1].map(|half: usize| patterns[half].effect(i, error)))
+            });
+            let errors: Vec<_> = errors.collect();
+            if total <= 0.0 || errors.iter().all(|(_, e)| e.iter().all(|e| *e == Effect::default())) {
+                continue;
+            }
+            let scale = libm::log1p(-total.min(1.0)).recip();
+            let group = groups.entry(total.to_bits()).or_insert(Group { scale, channels: Vec::new() });
+            group.channels.push(Errors { errors });
+        }
+        let [z, x] = patterns.map(|p| p.half());
+        Ok(Online { rounds, groups: groups.into_values().collect(), halves: [z?, x?] })
+    }
+}
+
+/// Errors of a channel, numbered as in [`qmk_sim::Parities::flips`], with their probabilities.
+fn probabilities(channel: &Channel) -> Vec<(u8, f64)> {
+    const LETTER: [u8; 4] = [0, 1, 3, 2];
+    let all: Vec<(u8, f64)> = match channel {
+        Channel::Flip { p, .. } => vec![(1, *p)],
+        Channel::Pauli1 { p, .. } => LETTER[1..].iter().copied().zip(p.iter().copied()).collect(),
+        Channel::Pauli2 { p, .. } => {
+            (1..).zip(p).map(|(i, &p): (usize, _)| (LETTER[i / 4] | LETTER[i % 4] << 2, p)).collect()
+        }
+    };
+    all.into_iter().filter(|e| e.1 > 0.0).collect()
+}
+
+/// A memory of a few cycles, and where the errors of one cycle are in it.
+struct Pattern {
+    rounds: u32,
+    model: DetectorErrorModel,
+    parities: qmk_sim::Parities,
+    /// Channels of the second cycle: the first of them, and what they are but for the numbers of records.
+    first: usize,
+    channels: Vec<Channel>,
+    /// Round of each detector, and its number in the round among those that matter.
+    places: Vec<Option<(u32, u32)>>,
+    per_round: u32,
+}
+
+impl Pattern {
+    fn new(code: &dyn Code, basis: Pauli, rounds: u32, noise: &NoiseModel) -> Result<Self, String> {
+        let circuit = noise.apply(&code.memory(basis, PATTERN * rounds));
+        let parities = parities(&circuit)?;
+        let model = DetectorErrorModel::new(&circuit, &parities);
+        // Channels are numbered as the steps that make them.
+        let (mut round, mut count) = (0, 0);
+        let mut bounds = Vec::new();
+        for step in circuit.steps() {
+            use crate::circuit::Step::*;
+            match step {
+                Round => {
+                    bounds.push(count);
+                    round += 1;
+                }
+                Pauli1(..) | Pauli2(..) => count += 1,
+                Measure(_, _, p) | MeasurePair(_, _, p) => count += (*p > 0.0) as usize,
+                _ => {}
+            }
+        }
+        let per_cycle = round / PATTERN;
+        let (first, last) = (bounds[per_cycle as usize], bounds[2 * per_cycle as usize]);
+        let channels = parities.channels()[first..last].iter().map(|c| match *c {
+            Channel::Flip { p, .. } => Channel::Flip { event: 0, p },
+            other => other,
+        });
+        let channels = channels.collect();
+        let relevant = relevant(&model);
+        let mut numbers: BTreeMap<[u64; 2], u32> = BTreeMap::new();
+        let places = model.coordinates.iter().zip(relevant).map(|(at, relevant)| {
+            let next = numbers.len() as u32;
+            relevant.then(|| (at[2] as u32, *numbers.entry([at[0].to_bits(), at[1].to_bits()]).or_insert(next)))
+        });
+        let places: Vec<_> = places.collect();
+        let per_round = numbers.len() as u32;
+        Ok(Pattern { rounds, model, parities, first, channels, places, per_round })
+    }
+
+    /// What an error of channel `i` of the cycle does.
+    fn effect(&self, i: usize, error: u8) -> Effect {
+        let mut effect = Effect::default();
+        for &f in self.parities.flips(self.first + i, error) {
+            match self.places.get(f as usize) {
+                None => effect.observable ^= true,
+                Some(None) => {}
+                Some(Some((round, number))) => {
+                    // An error is noticed in its round or after it.
+                    effect.detectors.push(round.saturating_sub(self.rounds) * self.per_round + number);
+                }
+            }
+        }
+        effect
+    }
+
+    /// The window: errors of the second cycle and the third, the past closed, the future open.
+    fn half(self) -> Result<Half, String> {
+        let rounds = self.rounds..(1 + WINDOW) * self.rounds;
+        let mut found: BTreeMap<(Vec<u32>, u64), f64> = BTreeMap::new();
+        for m in &self.model.mechanisms {
+            let places: Vec<(u32, u32)> = m.detectors.iter().filter_map(|&d| self.places[d as usize]).collect();
+            if places.iter().any(|p| p.0 < rounds.start) || places.iter().all(|p| p.0 >= rounds.end) {
+                continue;
+            }
+            let inside = places.iter().filter(|p| rounds.contains(&p.0));
+            let mut detectors: Vec<u32> = inside.map(|p| (p.0 - rounds.start) * self.per_round + p.1).collect();
+            detectors.sort_unstable();
+            let p = found.entry((detectors, m.observables)).or_insert(0.0);
+            *p += m.p - 2.0 * *p * m.p;
+        }
+        let mechanism = |((detectors, observables), p)| Mechanism { p, detectors, observables };
+        let detectors = WINDOW * self.rounds * self.per_round;
+        let model = DetectorErrorModel {
+            detectors,
+            observables: 1,
+            mechanisms: found.into_iter().map(mechanism).collect(),
+            coordinates: vec![[0.0; 3]; detectors as usize],
+        };
+        Ok(Half { detectors: self.per_round, window: Matching::new(&model)? })
+    }
+}
+
+/// Which detectors have to do with the observable: those that errors of at most two detectors connect with one that flips it.
+fn relevant(model: &DetectorErrorModel) -> Vec<bool> {
+    let mut group: Vec<u32> = (0..model.detectors).collect();
+    fn find(group: &mut [u32], mut a: u32) -> u32 {
+        while group[a as usize] != a {
+            group[a as usize] = group[group[a as usize] as usize];
+            a = group[a as usize];
+        }
+        a
+    }
+    let mut marked = Vec::new();
+    for m in &model.mechanisms {
+        if let [a, ref rest @ ..] = m.detectors[..]
+            && rest.len() <= 1
+        {
+            let a = find(&mut group, a);
+            for &b in rest {
+                let b = find(&mut group, b);
+                group[b as usize] = a;
+            }
+            marked.extend((m.observables != 0).then_some(a));
+        }
+    }
+    let marked: std::collections::BTreeSet<u32> = marked.into_iter().map(|d| find(&mut group, d)).collect();
+    (0..model.detectors).map(|d| marked.contains(&find(&mut group, d))).collect()
+}
+
+/// Uniform draws in [0, 1) of one patch in one shot.
+struct Draws {
+    seed: u64,
+    shot: u64,
+    next: u64,
+    kept: Option<u64>,
+}
+
+impl Draws {
+    fn uniform(&mut self) -> f64 {
+        let bits = self.kept.take().unwrap_or_else(|| {
+            let [now, later] = philox2x64([self.shot, self.next], self.seed);
+            self.next += 1;
+            self.kept = Some(later);
+            now
+        });
+        (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+}
+
+impl Online {
+    /// Lets the errors of one cycle strike.
+    fn strike(&self, draws: &mut Draws, streams: &mut [Stream; 2]) {
+        for group in &self.groups {
+            let mut at = 0usize;
+            loop {
+                // The gap to the next channel that errs is geometric.
+                let gap = libm::log1p(-draws.uniform()) * group.scale;
+                if gap >= (group.channels.len() - at) as f64 {
+                    break;
+                }
+                at += gap as usize;
+                let Some(channel) = group.channels.get(at) else { break };
+                at += 1;
+                let which = draws.uniform();
+                let Some((_, effects)) = channel.errors.iter().find(|e| which < e.0).or(channel.errors.last()) else {
+                    continue;
+                };
+                for (stream, effect) in streams.iter_mut().zip(effects) {
+                    effect.detectors.iter().for_each(|&d| stream.actual[d as usize] ^= true);
+                    stream.class ^= effect.observable;
+                }
+            }
+        }
+    }
+}
+
+impl History for Online {
+    fn run(&self, seed: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
+        let mut draws = Draws { seed, shot, next: (stream as u64) << 32, kept: None };
+        let mut matching = [0, 1].map(|half: usize| self.halves[half].window.clone());
+        let size = |half: usize| (self.rounds * self.halves[half].detectors) as usize;
+        let mut streams: [Stream; 2] = std::array::from_fn(|half| Stream {
+            actual: vec![false; 3 * size(half)],
+            kept: vec![false; 3 * size(half)],
+            class: false,
+        });
+        // The errors of the next cycle, which the window sees already.
+        let mut ahead = streams.each_ref().map(|s| Stream { actual: s.actual.clone(), ..Stream::default() });
+        let (mut fired, mut edges) = (Vec::new(), Vec::new());
+        let mut before = [false; 2];
+        if cycles > 0 {
+            self.strike(&mut draws, &mut streams);
+        }
+        for cycle in 0..cycles {
+            if cycle + 1 < cycles {
+                self.strike(&mut draws, &mut ahead);
+            }
+            let mut now = [false; 2];
+            for (half, (stream, next)) in streams.iter_mut().zip(&mut ahead).enumerate() {
+                let size = size(half);
+                fired.clear();
+                for d in 0..WINDOW as usize * size {
+                    // The next cycle counts its detectors from its own beginning.
+                    let later = d.checked_sub(size).is_some_and(|d| next.actual[d]);
+                    if stream.actual[d] ^ stream.kept[d] ^ later {
+                        fired.push(d as u32);
+                    }
+                }
+                edges.clear();
+                matching[half].decode_edges(&fired, &mut edges);
+                for &e in &edges {
+                    let edge = &matching[half].graph().edges[e as usize];
+                    let mut nodes = edge.nodes.into_iter().filter(|&n| n != BOUNDARY);
+                    if nodes.clone().any(|n| (n as usize) < size) {
+                        nodes.by_ref().for_each(|n| stream.kept[n as usize] ^= true);
+                        stream.class ^= edge.observables & 1 == 1;
+                    }
+                }
+                // What an ideal decoder would make of the rest.
+                fired.clear();
+                let rest = size..(1 + WINDOW as usize) * size;
+                fired.extend(rest.filter(|&d| stream.actual[d] ^ stream.kept[d]).map(|d| (d - size) as u32));
+                now[half] = stream.class ^ (matching[half].decode(&fired) & 1 == 1);
+                for bits in [&mut stream.actual, &mut stream.kept] {
+                    bits.copy_within(size.., 0);
+                    bits[2 * size..].fill(false);
+                }
+                stream.actual.iter_mut().zip(&mut next.actual).for_each(|(bit, next)| *bit ^= std::mem::take(next));
+                stream.class ^= std::mem::take(&mut next.class);
+            }
+            // X errors are seen by detectors of Z.
+            out.push([now[0] ^ before[0], now[1] ^ before[1]]);
+            before = now;
+        }
+    }
+}
