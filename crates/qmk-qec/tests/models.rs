@@ -66,3 +66,56 @@ fn what_is_written_reads_back() {
         assert_equal(&model, &stim::import_model(&stim::export_model(&model)).unwrap());
     }
 }
+
+#[test]
+fn the_exported_circuit_has_the_distance_of_the_code() {
+    for d in [2, 3, 4, 5, 7, 9] {
+        for basis in [Pauli::Z, Pauli::X] {
+            let circuit = RotatedSurface::new(d).unwrap().memory(basis, d);
+            let noisy = NoiseModel::named("uniform", 1e-3).unwrap().apply(&circuit);
+            let exported = stim::import(&stim::export(&noisy)).unwrap();
+            let model = DetectorErrorModel::of(&exported).unwrap();
+            assert_eq!(qmk_qec::distance::graphlike_distance(&model), Some(d), "d = {d}, {basis:?}");
+        }
+    }
+}
+
+#[test]
+fn malformed_text_is_refused_with_its_line() {
+    let refused = |text: &str, why: &str| {
+        let e = stim::import(text).unwrap_err();
+        assert!(e.contains(why), "{text:?}: {e}");
+    };
+    refused("H 0\nFROB 1", "line 2: instruction \"FROB\" is not supported");
+    refused("CX 0", "line 1: two-qubit operations take qubits in pairs");
+    refused("CX 3 3", "qubit 3 is paired with itself");
+    refused("H 4000000000", "qubit 4000000000 is not below");
+    refused("H x", "\"x\" is not a qubit");
+    refused("M 0\nDETECTOR rec[-2]", "line 2: rec[-2] names a record that is not there; there are 1");
+    refused("DETECTOR rec[-0]", "names a record");
+    refused("X_ERROR(1.5) 0", "not between 0 and 1");
+    refused("X_ERROR(nan) 0", "not between 0 and 1");
+    refused("DEPOLARIZE2(0.1", "parenthesis is not closed");
+    refused("PAULI_CHANNEL_1(0.5,0.4,0.3) 0", "together");
+    refused("OBSERVABLE_INCLUDE(64)", "0 to 63");
+    refused("OBSERVABLE_INCLUDE(-1)", "0 to 63");
+    refused("MPP X0*Z1", "product of at most two equal Paulis");
+    refused("REPEAT 3 {", "not closed");
+    refused("}", "closes no block");
+    refused("REPEAT 1000000000000 {\nH 0\n}", "more than");
+    refused("REPEAT 1000000000000 {\n}", "more than");
+    refused("REPEAT 1000000000000 {\nREPEAT 1000000000000 {\nTICK\n}\n}", "more than");
+    refused(&"REPEAT 1 {\n".repeat(1000), "deeper than 16");
+    refused("MPP Xé*X1", "is not");
+    let model = |text: &str, why: &str| {
+        let e = stim::import_model(text).unwrap_err();
+        assert!(e.contains(why), "{text:?}: {e}");
+    };
+    model("error(0.1) D99999999999", "not below");
+    model("error(2) D0", "not between 0 and 1");
+    model("shift_detectors 18446744073709551615\ndetector D5", "not below");
+    model("error(0.1) L64", "L0 to L63");
+    // What is random without noise is no detector.
+    let random = stim::import("R 0\nH 0\nM 0\nDETECTOR rec[-1]").unwrap();
+    assert!(DetectorErrorModel::of(&random).unwrap_err().contains("detector 0 is random"));
+}
