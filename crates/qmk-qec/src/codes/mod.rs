@@ -1,5 +1,14 @@
 //! Codes: geometry, checks, logical operators and circuits.
 
+mod bacon_shor;
+mod honeycomb;
+mod shyps;
+mod subsystem;
+
+pub use bacon_shor::BaconShor;
+pub use honeycomb::Honeycomb;
+pub use shyps::Shyps;
+
 use crate::circuit::Circuit;
 use qmk_abi::image::{Pauli, Qubit};
 
@@ -41,4 +50,23 @@ pub trait Code: Send + Sync {
     /// [`Step::Tick`](crate::circuit::Step::Tick) ends each layer. Every deterministic parity of `basis` is a detector; parities of the other basis, too, from their
     /// second measurement on.
     fn memory(&self, basis: Pauli, rounds: u32) -> Circuit;
+}
+
+/// The code of a name (as in `--code`) and distance.
+///
+/// # Errors
+/// Which names there are, or which distances the code can have.
+pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, String> {
+    match name {
+        "bacon_shor" => Ok(Box::new(BaconShor::new(distance)?)),
+        "honeycomb" => Ok(Box::new(Honeycomb::pairs(distance)?)),
+        "honeycomb_ancillas" => Ok(Box::new(Honeycomb::ancillas(distance)?)),
+        "shyps" => match distance {
+            4 => Ok(Box::new(Shyps::new(3)?)),
+            8 => Ok(Box::new(Shyps::new(4)?)),
+            16 => Ok(Box::new(Shyps::new(5)?)),
+            _ => Err(format!("SHYPS codes have distance 4, 8 or 16, not {distance}")),
+        },
+        _ => Err(format!("there is no code \"{name}\"; there are bacon_shor, honeycomb, honeycomb_ancillas and shyps")),
+    }
 }
