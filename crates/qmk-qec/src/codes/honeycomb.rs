@@ -7,27 +7,33 @@ use std::ops::RangeInclusive;
 
 /// The honeycomb code on a torus, with two logical qubits.
 ///
-/// Hexagons have three colours, each different from its neighbours; an edge has the colour of the two hexagons that it links. Edges of
-/// colour 0, 1, 2 are checks XX, YY, ZZ, measured in this order in the three sub-rounds of a cycle. The product of the checks around a
-/// hexagon of colour 0, 1, 2 is X, Y, Z on its six qubits: a stabilizer that two sub-rounds in succession measure, once in a cycle.
+/// Hexagons have three colours, each different from its neighbours; an edge has the colour of the two hexagons that it links. Checks are
+/// products of two Paulis on the ends of an edge. Those of colours 0, 1 and 2 are measured in the three sub-rounds of a cycle. The product of
+/// the checks around a hexagon is a stabilizer that two successive sub-rounds measure, once in a cycle; on each qubit it has the letter of
+/// the edge that leads out of the hexagon.
 ///
 /// **Lattice.** Data qubit `width * y + x` of a grid with periodic boundaries has its neighbours above and below, and the one to the
 /// right if x + y is even, to the left if it is odd. The hexagon of (x, y), x + y even, has columns x and x + 1 and rows y to y + 2, and
 /// colour 2y mod 3. So the width is even and the height a multiple of 6.
 ///
-/// **Logical qubits.** After a sub-round of colour c the code is a toric code. One kind of logical operator is c + 1 on both qubits of edges of
-/// colour c, on a closed path over hexagons of that colour. The next sub-round leaves it as it is. Before the one after, checks
-/// of colour c + 1 are multiplied in, so that it covers whole edges of colour c + 2, whose checks then turn it into the same kind again. Operators of
-/// the other kind are one sub-round behind. X of the two logical qubits are the operators of the first kind, across and along the
-/// torus; Z are those of the second, along and across. An observable holds the records of the checks that were multiplied in.
+/// **Letters.** Of checks that are measured at once, X, Y and Z are the three directions of edges, as in the first paper. With ancillas each
+/// qubit is turned so that they are the three colours, as in the second: checks are XX, -YY and ZZ, since the turn of odd qubits takes Y
+/// to -Y. In both forms all detectors and observables are even without noise.
+///
+/// **Logical qubits.** After a sub-round of colour c the code is a toric code. One kind of logical operator has letters of colour c + 1 on both
+/// ends of edges of colour c, on a closed path over hexagons of that colour. The next sub-round leaves it as it is. Before the one
+/// after, checks of colour c + 1 are multiplied in, so that it covers whole edges of colour c + 2, whose checks then turn it into the
+/// same kind again. Operators of the other kind are one sub-round behind. X of the two logical qubits are the operators of the first
+/// kind, across and along the torus; Z are those of the second, along and across. An observable holds the records of all the checks
+/// that were multiplied in.
 ///
 /// **Memory.** A round is a cycle of three sub-rounds; [`Step::Round`] begins each sub-round; the time of a detector counts cycles. The data
-/// are prepared in X or Z as the basis is, and measured in what the logical operators have become: in the other basis if the number of
-/// rounds is odd. Every hexagon is compared with its last value. One more parity is deterministic: that of all the
-/// records of three successive sub-rounds. It is no detector, since it hears of every error of measurement and locates none. (Nor, if
-/// data prepared in X go through one cycle only, are the pairs of data on edges of colour 1, of which hexagons are products.)
+/// are prepared in letters of colour 0 for basis X and 2 for Z, and measured in what the logical operators have become: the other of
+/// these if the number of rounds is odd. Every hexagon is compared with its last value. One more parity is deterministic: that of
+/// all the records of three successive sub-rounds. It is no detector, since it hears of every wrong record and locates none. (Nor, if
+/// data for basis X go through one cycle only, are the pairs of data on edges of colour 1, of which hexagons are products.)
 ///
-/// With ancillas a sub-round takes two layers of CNOTs, while the ancillas of the last one are measured and those of the next one are reset.
+/// With ancillas a sub-round takes two layers of CNOTs, while the ancillas of the last one are measured and those of the next are reset.
 #[derive(Debug)]
 pub struct Honeycomb {
     distance: u32,
@@ -36,11 +42,9 @@ pub struct Honeycomb {
     ancillas: bool,
 }
 
-const LETTERS: [Pauli; 3] = [Pauli::X, Pauli::Y, Pauli::Z];
-
-/// A logical operator while checks are measured: one letter on some data qubits, times records.
+/// A logical operator while checks are measured: letters of one colour on some data qubits, times records.
 struct Tracked {
-    letter: usize,
+    colour: usize,
     on: Vec<bool>,
     records: Vec<u32>,
 }
@@ -51,7 +55,8 @@ struct Memory<'a> {
     circuit: Circuit,
     /// Sub-rounds whose records are there.
     time: u32,
-    /// Records of the last sub-round by edge; none in it for data prepared in Z, whose edges ZZ are all +1; nothing for data prepared in X.
+    /// Records of the last sub-round by edge. At first, of data prepared in letters of colour 2, all checks of that colour are +1, without
+    /// records; of others none is known.
     previous: Option<Vec<u32>>,
     /// Records of each hexagon's last value, once it has one.
     last: Vec<Option<Vec<u32>>>,
@@ -123,6 +128,16 @@ impl Honeycomb {
         }
     }
 
+    /// Letter of the edge of a colour at a qubit.
+    fn letter(&self, q: Qubit, colour: usize) -> Pauli {
+        let of = |direction: usize| [Pauli::X, Pauli::Y, Pauli::Z][direction];
+        match (colour + self.place(q)[1] as usize) % 3 {
+            _ if self.ancillas => of(colour),
+            1 => of(1),
+            up => of(if self.is_even(q) { up } else { 2 - up }),
+        }
+    }
+
     /// The colour of the hexagon of an even qubit, and its six qubits.
     fn hexagon(&self, q: Qubit) -> (usize, [Qubit; 6]) {
         let [x, y] = self.place(q);
@@ -139,18 +154,17 @@ impl Honeycomb {
         })
     }
 
-    /// Letter and data qubits of X or Z of a logical qubit between two cycles.
+    /// X or Z of a logical qubit between two cycles: the colour of its letters, and its data qubits.
     fn logical(&self, qubit: usize, basis: Pauli) -> (usize, impl Iterator<Item = Qubit>) {
-        let (letter, colour, axis) = if basis == Pauli::X { (0, 2, qubit) } else { (2, 1, 1 - qubit) };
-        (letter, self.path(colour, axis))
+        if basis == Pauli::X { (0, self.path(2, qubit)) } else { (2, self.path(1, 1 - qubit)) }
     }
 
     /// One of the two layers of CNOTs that measure the checks of a colour, in which even or odd data qubits meet the ancillas.
     fn couple(&self, c: &mut Circuit, colour: usize, even: bool) {
-        // A check YY is XX between S† and S, which each half of the qubits undergoes while the other half meets the ancillas.
+        // Y is X between S† and S, and -Y between S and S†; these take place while the other half of the qubits meets the ancillas.
         let turn = match (even, colour) {
-            (true, 1) | (false, 0) => Some(Clifford1::Sdg),
-            (true, 2) | (false, 1) => Some(Clifford1::S),
+            (true, 1) | (false, 1) => Some(Clifford1::S),
+            (true, 2) | (false, 0) => Some(Clifford1::Sdg),
             _ => None,
         };
         for q in self.even() {
@@ -203,7 +217,7 @@ impl Memory<'_> {
                 }
             }
         }
-        for tracked in self.tracked.iter_mut().filter(|t| t.letter == before) {
+        for tracked in self.tracked.iter_mut().filter(|t| t.colour == before) {
             for q in code.even() {
                 let (of, ring) = code.hexagon(q);
                 if of != third {
@@ -226,7 +240,7 @@ impl Memory<'_> {
                 }
             }
             tracked.records.extend(code.even().filter(|&q| tracked.on[q as usize]).map(|q| now[q as usize / 2]));
-            tracked.letter = third;
+            tracked.colour = third;
         }
         self.previous = Some(now);
         self.time += 1;
@@ -239,10 +253,10 @@ impl Memory<'_> {
     /// Measures the data in what the logical operators have become.
     fn finish(mut self) -> Circuit {
         let code = self.code;
-        let letter = self.tracked[0].letter;
-        let data: Vec<u32> = (0..code.data()).map(|q| self.circuit.measure(LETTERS[letter], q)).collect();
+        let colour = self.tracked[0].colour;
+        let data: Vec<u32> = (0..code.data()).map(|q| self.circuit.measure(code.letter(q, colour), q)).collect();
         let edges = self.previous.take().unwrap_or_default();
-        if letter == 2 {
+        if colour == 2 {
             for q in code.even() {
                 let records = vec![edges[q as usize / 2], data[q as usize], data[code.across(q, 2) as usize]];
                 self.circuit.push(Step::Detector(records, self.spot(code.place(q))));
@@ -251,10 +265,10 @@ impl Memory<'_> {
         for q in code.even() {
             let (of, ring) = code.hexagon(q);
             let Some(mut records) = self.last[q as usize / 2].take() else { continue };
-            // Data measured in X give their checks XX, too, which make hexagons of Y with checks ZZ.
-            if letter == 0 && of == 1 {
+            // Data measured in letters of colour 0 give the checks of that colour, too, which make hexagons with those of colour 2.
+            if colour == 0 && of == 1 {
                 records.extend(ring.iter().filter(|&&q| code.is_even(q)).map(|&q| edges[q as usize / 2]));
-            } else if of != letter {
+            } else if of != colour {
                 continue;
             }
             records.extend(ring.map(|q| data[q as usize]));
@@ -283,10 +297,10 @@ impl Code for Honeycomb {
     }
 
     fn checks(&self) -> Checks {
-        let product = |letter: usize, qubits: &mut dyn Iterator<Item = Qubit>| -> PauliProduct {
+        let product = |colour: usize, qubits: &mut dyn Iterator<Item = Qubit>| -> PauliProduct {
             let mut qubits: Vec<Qubit> = qubits.collect();
             qubits.sort_unstable();
-            qubits.into_iter().map(|q| (LETTERS[letter], q)).collect()
+            qubits.into_iter().map(|q| (self.letter(q, colour), q)).collect()
         };
         let edges =
             |colour: usize| self.even().map(move |q| product(colour, &mut [q, self.across(q, colour)].into_iter()));
@@ -296,8 +310,8 @@ impl Code for Honeycomb {
         });
         let logical = |i: usize| {
             [Pauli::X, Pauli::Z].map(|basis| {
-                let (letter, mut on) = self.logical(i, basis);
-                product(letter, &mut on)
+                let (colour, mut on) = self.logical(i, basis);
+                product(colour, &mut on)
             })
         };
         Checks {
@@ -315,16 +329,16 @@ impl Code for Honeycomb {
     fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
         let tracked = [0, 1].map(|i| {
             let mut on = vec![false; self.data() as usize];
-            let (letter, path) = self.logical(i, basis);
+            let (colour, path) = self.logical(i, basis);
             path.for_each(|q| on[q as usize] = true);
-            Tracked { letter, on, records: Vec::new() }
+            Tracked { colour, on, records: Vec::new() }
         });
-        // Of data prepared in X (Z), hexagons of colour 0 (2) are known.
+        // Hexagons of the colour in whose letters the data are prepared are known.
         let known = if basis == Pauli::X { 0 } else { 2 };
         let last = self.even().map(|q| (self.hexagon(q).0 == known).then(Vec::new)).collect();
         let previous = (basis == Pauli::Z).then(Vec::new);
         let mut m = Memory { code: self, circuit: Circuit::new(), time: 0, previous, last, tracked };
-        (0..self.data()).for_each(|q| m.circuit.push(Step::Reset(basis, q)));
+        (0..self.data()).for_each(|q| m.circuit.push(Step::Reset(self.letter(q, known), q)));
         let reset = |c: &mut Circuit, colour: usize| {
             self.even().for_each(|q| c.push(Step::Reset(ancilla_basis(colour), self.ancilla(q, colour))));
         };
@@ -351,7 +365,7 @@ impl Code for Honeycomb {
                 }
                 m.circuit.push(Step::Tick);
             } else {
-                let pair = |q: Qubit| m.circuit.measure_pair(LETTERS[colour], [q, self.across(q, colour)]);
+                let pair = |q: Qubit| m.circuit.measure_pair(self.letter(q, colour), [q, self.across(q, colour)]);
                 let now = self.even().map(pair).collect();
                 m.settle(now);
                 m.circuit.push(Step::Tick);
