@@ -10,6 +10,7 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
+pub mod gf2;
 pub mod memory;
 pub mod noise;
 pub mod patch;
