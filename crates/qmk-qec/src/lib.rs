@@ -11,6 +11,7 @@ pub mod codes;
 pub mod decoder;
 pub mod dem;
 pub mod distance;
+pub mod gf2;
 pub mod memory;
 pub mod noise;
 pub mod patch;

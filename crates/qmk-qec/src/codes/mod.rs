@@ -1,6 +1,15 @@
 //! Codes: geometry, checks, logical operators and circuits.
 
+mod bacon_shor;
+mod honeycomb;
+mod shyps;
+mod subsystem;
 pub mod surface;
+
+pub use bacon_shor::BaconShor;
+pub use honeycomb::Honeycomb;
+pub use shyps::Shyps;
+pub use surface::RotatedSurface;
 
 use crate::circuit::Circuit;
 use qmk_abi::image::{Pauli, Qubit};
@@ -53,5 +62,28 @@ pub(crate) fn check_distance(code: &str, distance: u32, range: std::ops::RangeIn
     match range.contains(&distance) {
         true => Ok(()),
         false => Err(format!("distance {distance} of {code} is not between {} and {}", range.start(), range.end())),
+    }
+}
+
+/// Names of the codes.
+pub const NAMES: [&str; 5] = ["surface_code", "bacon_shor", "honeycomb", "honeycomb_ancillas", "shyps"];
+
+/// The code of a name (as in `--code`) and distance.
+///
+/// # Errors
+/// Which names there are, or which distances the code can have.
+pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, String> {
+    match name {
+        "surface_code" | "surface" => Ok(Box::new(RotatedSurface::new(distance)?)),
+        "bacon_shor" => Ok(Box::new(BaconShor::new(distance)?)),
+        "honeycomb" => Ok(Box::new(Honeycomb::pairs(distance)?)),
+        "honeycomb_ancillas" => Ok(Box::new(Honeycomb::ancillas(distance)?)),
+        "shyps" => match distance {
+            4 => Ok(Box::new(Shyps::new(3)?)),
+            8 => Ok(Box::new(Shyps::new(4)?)),
+            16 => Ok(Box::new(Shyps::new(5)?)),
+            _ => Err(format!("SHYPS codes have distance 4, 8 or 16, not {distance}")),
+        },
+        _ => Err(format!("unknown code {name:?}; known: {}", NAMES.join(", "))),
     }
 }

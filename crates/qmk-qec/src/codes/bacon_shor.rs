@@ -1,0 +1,82 @@
+//! Bacon-Shor codes (Bacon, quant-ph/0506023; Aliferis and Cross, quant-ph/0610063).
+
+use super::subsystem::{Letter, Subsystem};
+use super::{Checks, Code};
+use crate::circuit::Circuit;
+use qmk_abi::image::{Pauli, Qubit};
+use std::ops::RangeInclusive;
+
+/// The \[\[d², 1, d\]\] Bacon-Shor code on a d × d grid: gauges XX of vertical and ZZ of horizontal neighbours.
+///
+/// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z a column. Data qubit
+/// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs: see
+/// the module on subsystem codes for how measurements share them.
+#[derive(Debug)]
+pub struct BaconShor {
+    distance: u32,
+    code: Subsystem,
+}
+
+impl BaconShor {
+    /// Distances that can be had. Larger ones are no use: the code has no threshold, and the best distance at an error rate of 10⁻⁴ is
+    /// far smaller.
+    pub const DISTANCES: RangeInclusive<u32> = 3..=51;
+
+    /// The code of a distance.
+    ///
+    /// # Errors
+    /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
+    pub fn new(distance: u32) -> Result<Self, String> {
+        if !Self::DISTANCES.contains(&distance) {
+            let (low, high) = (Self::DISTANCES.start(), Self::DISTANCES.end());
+            return Err(format!("Bacon-Shor codes have distance {low} to {high}, not {distance}"));
+        }
+        let d = distance;
+        let at = |row: Qubit, column: Qubit| d * row + column;
+        let cells = |rows: u32, columns: u32| (0..rows).flat_map(move |r| (0..columns).map(move |c| (r, c)));
+        let mut places: Vec<[f64; 2]> = cells(d, d).map(|(r, c)| [c as f64, r as f64]).collect();
+        places.extend(cells(d - 1, d).map(|(r, c)| [c as f64, r as f64 + 0.5]));
+        places.extend(cells(d, d - 1).map(|(r, c)| [c as f64 + 0.5, r as f64]));
+        let n = d as usize;
+        let x = Letter {
+            gauges: cells(d - 1, d).map(|(r, c)| vec![at(r, c), at(r + 1, c)]).collect(),
+            ancillas: d * d,
+            stabilizers: (0..n - 1).map(|r| (0..n).map(|c| n * r + c).collect()).collect(),
+            relations: Vec::new(),
+        };
+        let z = Letter {
+            gauges: cells(d, d - 1).map(|(r, c)| vec![at(r, c), at(r, c + 1)]).collect(),
+            ancillas: d * d + d * (d - 1),
+            stabilizers: (0..n - 1).map(|c| (0..n).map(|r| (n - 1) * r + c).collect()).collect(),
+            relations: Vec::new(),
+        };
+        let logicals = vec![[(0..d).map(|c| at(0, c)).collect(), (0..d).map(|r| at(r, 0)).collect()]];
+        Ok(Self { distance, code: Subsystem { places, data: d * d, letters: [x, z], logicals } })
+    }
+}
+
+impl Code for BaconShor {
+    fn name(&self) -> &'static str {
+        "bacon_shor"
+    }
+
+    fn distance(&self) -> u32 {
+        self.distance
+    }
+
+    fn physical_qubits(&self) -> u32 {
+        self.code.places.len() as u32
+    }
+
+    fn checks(&self) -> Checks {
+        self.code.checks()
+    }
+
+    fn is_matchable(&self) -> bool {
+        true
+    }
+
+    fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
+        self.code.memory(basis, rounds)
+    }
+}

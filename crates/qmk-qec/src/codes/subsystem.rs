@@ -1,0 +1,153 @@
+//! Subsystem codes with gauges of X and of Z, each with an ancilla of its own.
+
+use super::{Checks, PauliProduct};
+use crate::circuit::{Circuit, Step};
+use qmk_abi::image::{Clifford2, Pauli, Qubit};
+
+/// The gauges of one letter and what is made of them. Gauges are numbered in order.
+#[derive(Debug)]
+pub(super) struct Letter {
+    /// Data qubits of each gauge, all of one weight, in the order in which the ancilla meets them: the first of all gauges are distinct,
+    /// and the second, and so on.
+    pub gauges: Vec<Vec<Qubit>>,
+    /// Ancilla of the first gauge; the others follow.
+    pub ancillas: Qubit,
+    /// Gauges of which each stabilizer is the product.
+    pub stabilizers: Vec<Vec<usize>>,
+    /// Sets of gauges whose product is the identity.
+    pub relations: Vec<Vec<usize>>,
+}
+
+/// A code whose data qubits come first, numbered from 0, then the ancillas.
+#[derive(Debug)]
+pub(super) struct Subsystem {
+    /// Place of each qubit.
+    pub places: Vec<[f64; 2]>,
+    /// Number of data qubits.
+    pub data: u32,
+    /// X, then Z.
+    pub letters: [Letter; 2],
+    /// Data qubits of X and of Z of each logical qubit.
+    pub logicals: Vec<[Vec<Qubit>; 2]>,
+}
+
+const LETTERS: [Pauli; 2] = [Pauli::X, Pauli::Z];
+
+/// The product of one letter over the qubits that are named an odd number of times.
+fn product(letter: Pauli, qubits: impl IntoIterator<Item = Qubit>) -> PauliProduct {
+    let mut qubits: Vec<Qubit> = qubits.into_iter().collect();
+    qubits.sort_unstable();
+    let odd = qubits.chunk_by(|a, b| a == b).filter(|same| same.len() % 2 == 1);
+    odd.map(|same| (letter, same[0])).collect()
+}
+
+impl Subsystem {
+    pub(super) fn checks(&self) -> Checks {
+        let mut checks = Checks { data: (0..self.data).collect(), ..Checks::default() };
+        for (letter, name) in self.letters.iter().zip(LETTERS) {
+            let stabilizer = |s: &Vec<usize>| product(name, s.iter().flat_map(|&g| letter.gauges[g].iter().copied()));
+            checks.stabilizers.extend(letter.stabilizers.iter().map(stabilizer));
+            checks.gauges.extend(letter.gauges.iter().map(|g| product(name, g.iter().copied())));
+        }
+        let pair = |l: &[Vec<Qubit>; 2]| [0, 1].map(|i| product(LETTERS[i], l[i].iter().copied()));
+        checks.logicals = self.logicals.iter().map(pair).collect();
+        checks
+    }
+
+    /// The memory experiment. A round couples the ancillas of X to their gauges, a layer for each qubit of a gauge, then those of Z.
+    /// While one letter is coupled, the ancillas of the other are measured (first layer) and reset (last layer), so a round takes no
+    /// other layers.
+    ///
+    /// Detectors compare stabilizers with the round before. Next to a preparation of X or a measurement of Z of the data stand gauges
+    /// of the same letter, and each of them is a detector. Relations are detectors of one round.
+    pub(super) fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
+        let rounds = rounds.max(1);
+        let mut c = Circuit::new();
+        c.coordinates = self.places.iter().enumerate().map(|(q, at)| (q as Qubit, at.to_vec())).collect();
+        let [x, z] = &self.letters;
+        let reset = |c: &mut Circuit, letter: &Letter, name: Pauli| {
+            (letter.ancillas..).zip(&letter.gauges).for_each(|(q, _)| c.push(Step::Reset(name, q)));
+        };
+        let couple = |c: &mut Circuit, letter: &Letter, name: Pauli, layer: usize| {
+            for (ancilla, gauge) in (letter.ancillas..).zip(&letter.gauges) {
+                let pair = if name == Pauli::X { [ancilla, gauge[layer]] } else { [gauge[layer], ancilla] };
+                c.push(Step::Gate2(Clifford2::Cnot, pair));
+            }
+        };
+        (0..self.data).for_each(|q| c.push(Step::Reset(basis, q)));
+        reset(&mut c, x, Pauli::X);
+        c.push(Step::Tick);
+        // Records of the gauges of X and Z in the round before.
+        let mut before: [Vec<u32>; 2] = Default::default();
+        for round in 0..rounds {
+            c.push(Step::Round);
+            let last = x.gauges[0].len() - 1;
+            for layer in 0..=last {
+                couple(&mut c, x, Pauli::X, layer);
+                if layer == 0 && round > 0 {
+                    self.measure(&mut c, 1, basis, round - 1, &mut before[1]);
+                }
+                if layer == last {
+                    reset(&mut c, z, Pauli::Z);
+                }
+                c.push(Step::Tick);
+            }
+            let last = z.gauges[0].len() - 1;
+            for layer in 0..=last {
+                couple(&mut c, z, Pauli::Z, layer);
+                if layer == 0 {
+                    self.measure(&mut c, 0, basis, round, &mut before[0]);
+                }
+                if layer == last && round + 1 < rounds {
+                    reset(&mut c, x, Pauli::X);
+                }
+                c.push(Step::Tick);
+            }
+        }
+        self.measure(&mut c, 1, basis, rounds - 1, &mut before[1]);
+        let data: Vec<u32> = (0..self.data).map(|q| c.measure(basis, q)).collect();
+        let which = (basis == Pauli::Z) as usize;
+        let letter = &self.letters[which];
+        let singles: Vec<Vec<usize>> = (0..letter.gauges.len()).map(|g| vec![g]).collect();
+        for set in if which == 1 { &singles } else { &letter.stabilizers } {
+            let gauge =
+                |&g: &usize| [before[which][g]].into_iter().chain(letter.gauges[g].iter().map(|&q| data[q as usize]));
+            let mut records: Vec<u32> = set.iter().flat_map(gauge).collect();
+            records.sort_unstable();
+            c.push(Step::Detector(records, self.place(which, set, rounds)));
+        }
+        for (i, logical) in (0..).zip(&self.logicals) {
+            c.push(Step::Observable(i, logical[which].iter().map(|&q| data[q as usize]).collect()));
+        }
+        c
+    }
+
+    /// Measures the ancillas of a letter, pushes the detectors of their round, and leaves the records in `before`.
+    fn measure(&self, c: &mut Circuit, which: usize, basis: Pauli, round: u32, before: &mut Vec<u32>) {
+        let letter = &self.letters[which];
+        let now: Vec<u32> =
+            (letter.ancillas..).zip(&letter.gauges).map(|(q, _)| c.measure(LETTERS[which], q)).collect();
+        let mut detector = |set: &[usize], old: &[u32]| {
+            let records = set.iter().flat_map(|&g| old.get(g).copied().into_iter().chain([now[g]])).collect();
+            c.push(Step::Detector(records, self.place(which, set, round)));
+        };
+        let prepared = round == 0 && LETTERS[which] == basis;
+        if prepared && which == 0 {
+            // They follow the preparation, so each is known; relations and stabilizers are their sums.
+            (0..now.len()).for_each(|g| detector(&[g], &[]));
+        } else {
+            if prepared || round > 0 {
+                letter.stabilizers.iter().for_each(|s| detector(s, before));
+            }
+            letter.relations.iter().for_each(|s| detector(s, &[]));
+        }
+        *before = now;
+    }
+
+    /// The middle of the ancillas of some gauges, and the round.
+    fn place(&self, which: usize, gauges: &[usize], round: u32) -> [f64; 3] {
+        let at = |g: &usize| self.places[self.letters[which].ancillas as usize + g];
+        let mean = |axis: usize| gauges.iter().map(|g| at(g)[axis]).sum::<f64>() / gauges.len() as f64;
+        [mean(0), mean(1), round as f64]
+    }
+}
