@@ -337,6 +337,9 @@ impl Code for Honeycomb {
         }
     }
 
+    /// After a sub-round of colour c, letters of colours c and c + 1 on a data qubit flip two detectors each, and the third one, their product,
+    /// flips four. A wrong record flips four: those of letters of all three colours, one after the other, on an end of its edge. So not every X
+    /// or Z part is an edge of the graph to match, but each is a sum of at most three.
     fn is_matchable(&self) -> bool {
         true
     }
