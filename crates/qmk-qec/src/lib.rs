@@ -14,6 +14,7 @@ pub mod distance;
 pub mod gf2;
 pub mod memory;
 pub mod noise;
+pub mod online;
 pub mod patch;
 pub mod stim;
 

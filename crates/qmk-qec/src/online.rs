@@ -10,7 +10,7 @@
 //! errors of preparation and readout.
 
 use crate::codes::Code;
-use crate::decoder::graph::BOUNDARY;
+use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
 use crate::dem::{DetectorErrorModel, Mechanism, parities};
 use crate::noise::NoiseModel;
@@ -328,9 +328,9 @@ impl History for Online {
                 matching[half].decode_edges(&fired, &mut edges);
                 for &e in &edges {
                     let edge = &matching[half].graph().edges[e as usize];
-                    let mut nodes = edge.nodes.into_iter().filter(|&n| n != BOUNDARY);
+                    let nodes = [Some(edge.from), edge.to].into_iter().flatten();
                     if nodes.clone().any(|n| (n as usize) < size) {
-                        nodes.by_ref().for_each(|n| stream.kept[n as usize] ^= true);
+                        nodes.for_each(|n| stream.kept[n as usize] ^= true);
                         stream.class ^= edge.observables & 1 == 1;
                     }
                 }

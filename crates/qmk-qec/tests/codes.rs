@@ -383,11 +383,13 @@ fn names_and_distances() {
         ("honeycomb", u32::MAX, "3 to 31, not 4294967295"),
         ("honeycomb_ancillas", 2, "3 to 31, not 2"),
         ("shyps", 5, "4, 8 or 16, not 5"),
-        ("toric", 3, "there are bacon_shor, honeycomb, honeycomb_ancillas and shyps"),
+        ("toric", 3, "known: surface_code, bacon_shor, honeycomb, honeycomb_ancillas, shyps"),
     ] {
         assert!(error(name, distance).contains(said), "{}", error(name, distance));
     }
-    for (name, distance) in [("bacon_shor", 51), ("honeycomb", 31), ("honeycomb_ancillas", 31), ("shyps", 16)] {
+    for (name, distance) in
+        [("surface_code", 51), ("bacon_shor", 51), ("honeycomb", 31), ("honeycomb_ancillas", 31), ("shyps", 16)]
+    {
         let code = by_name(name, distance).expect("in range");
         assert_eq!((code.name(), code.distance()), (name, distance));
         let circuit = code.memory(Pauli::Z, 1);

@@ -1,0 +1,78 @@
+//! Patches that are decoded while they live, against whole memories.
+
+use qmk_abi::image::Pauli;
+use qmk_qec::codes::Code;
+use qmk_qec::codes::surface::RotatedSurface;
+use qmk_qec::decoder::matching::Matching;
+use qmk_qec::memory::Memory;
+use qmk_qec::noise::NoiseModel;
+use qmk_qec::online::Online;
+use qmk_qec::patch::History;
+
+/// ln(1 - 2P) of a memory of so many rounds, and its standard deviation.
+fn decay(code: &dyn Code, noise: &NoiseModel, basis: Pauli, rounds: u32, shots: u64) -> (f64, f64) {
+    let memory = Memory::new(&noise.apply(&code.memory(basis, rounds))).unwrap();
+    let tally = memory.run(&Matching::new(memory.model()).unwrap(), (3, 0, shots), 2, &|_| true);
+    log_decay(tally.failures, shots)
+}
+
+fn log_decay(failures: u64, shots: u64) -> (f64, f64) {
+    let p = failures as f64 / shots as f64;
+    let sigma = (p * (1.0 - p) / shots as f64).sqrt();
+    ((1.0 - 2.0 * p).ln(), 2.0 * sigma / (1.0 - 2.0 * p))
+}
+
+#[test]
+fn a_patch_fails_as_often_as_a_long_memory_does_per_round() {
+    for (d, p, shots) in [(3, 5e-3, 60_000), (3, 1e-2, 20_000), (5, 5e-3, 20_000)] {
+        let code = RotatedSurface::new(d).unwrap();
+        let noise = NoiseModel::named("uniform", p).unwrap();
+        let online = Online::new(&code, d, &noise).unwrap();
+        let lives = |cycles: u32| {
+            let mut failures = [0u64; 2];
+            let mut out = Vec::new();
+            for shot in 0..shots {
+                out.clear();
+                online.run(7, shot, cycles, cycles, &mut out);
+                for (half, failures) in failures.iter_mut().enumerate() {
+                    *failures += out.iter().fold(false, |p, f| p ^ f[half]) as u64;
+                }
+            }
+            failures.map(|f| log_decay(f, shots))
+        };
+        // Between two lengths, beginning and end cancel.
+        let (long, short) = (lives(7), lives(2));
+        for (half, basis) in [Pauli::Z, Pauli::X].into_iter().enumerate() {
+            let whole = |cycles| decay(&code, &noise, basis, cycles * d, 2 * shots);
+            let (whole_long, whole_short) = (whole(7), whole(2));
+            let difference = long[half].0 - short[half].0 - (whole_long.0 - whole_short.0);
+            let sigma =
+                [long[half].1, short[half].1, whole_long.1, whole_short.1].iter().map(|s| s * s).sum::<f64>().sqrt();
+            // Six comparisons at 6e-5 each.
+            let z = difference / sigma;
+            assert!(z.abs() < 4.0, "d = {d}, p = {p}, {basis:?}: z = {z:.2}");
+        }
+    }
+}
+
+#[test]
+fn a_life_is_a_function_of_seed_shot_and_stream() {
+    let code = RotatedSurface::new(3).unwrap();
+    let online = Online::new(&code, 3, &NoiseModel::named("uniform", 0.01).unwrap()).unwrap();
+    let life = |seed, shot, stream, cycles| {
+        let mut out = Vec::new();
+        online.run(seed, shot, stream, cycles, &mut out);
+        assert_eq!(out.len(), cycles as usize);
+        out
+    };
+    assert!(life(1, 2, 3, 0).is_empty());
+    assert_eq!(life(1, 2, 3, 200), life(1, 2, 3, 200));
+    for other in [life(2, 2, 3, 200), life(1, 3, 3, 200), life(1, 2, 4, 200)] {
+        assert_ne!(life(1, 2, 3, 200), other);
+    }
+    // Without errors nothing happens.
+    let clean = Online::new(&code, 3, &NoiseModel::NONE).unwrap();
+    let mut out = Vec::new();
+    clean.run(1, 0, 0, 9, &mut out);
+    assert_eq!(out, vec![[false; 2]; 9]);
+}
