@@ -3,6 +3,7 @@
 mod blossom;
 pub mod graph;
 pub mod matching;
+pub mod window;
 
 /// Predicts which observables were flipped. A decoder keeps its work space, so each thread has its own.
 pub trait Decoder: Send {
