@@ -9,7 +9,7 @@
 //! and the corrections so far is closed at minimum weight, and its class is the logical error. A life begins and ends without
 //! errors of preparation and readout.
 
-use crate::codes::Code;
+use crate::codes::{BaconShor, Code, RotatedSurface};
 use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
 use crate::dem::{DetectorErrorModel, Mechanism, parities};
@@ -19,9 +19,10 @@ use qmk_abi::image::Pauli;
 use qmk_hal::Channel;
 use qmk_sim::rng::philox2x64;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Cycles of the circuit that is taken as the pattern: the errors of the second are those of all.
-const PATTERN: u32 = 5;
+const PATTERN: u32 = 4;
 /// Cycles in a window: one to keep, one to look ahead.
 const WINDOW: u32 = 2;
 
@@ -351,4 +352,32 @@ impl History for Online {
             before = now;
         }
     }
+}
+
+/// Distances of patches that are decoded while they live.
+const DISTANCES: std::ops::RangeInclusive<u32> = 2..=15;
+
+/// Patches under `uniform` noise, with cycles of as many rounds as the distance.
+///
+/// # Errors
+/// If the code has no such patches, or the distance or physical error rate is out of range.
+pub fn history(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
+    use qmk_abi::syscall::Code;
+    let noise = NoiseModel::named("uniform", p)?;
+    let check = |name| crate::codes::check_distance(name, distance, DISTANCES);
+    let online = match code {
+        Code::Surface => {
+            check("surface_code patches that are decoded while they live")?;
+            Online::new(&RotatedSurface::new(distance)?, distance, &noise)
+        }
+        Code::BaconShor => {
+            check("bacon_shor patches that are decoded while they live")?;
+            Online::new(&BaconShor::new(distance)?, distance, &noise)
+        }
+        Code::Floquet | Code::Shyps => {
+            Err("patches of this code are not decoded while they live; the codes that are: surface_code, bacon_shor"
+                .into())
+        }
+    };
+    Ok(Arc::new(online?))
 }

@@ -1,8 +1,7 @@
 //! Patches that are decoded while they live, against whole memories.
 
 use qmk_abi::image::Pauli;
-use qmk_qec::codes::Code;
-use qmk_qec::codes::surface::RotatedSurface;
+use qmk_qec::codes::{Code, RotatedSurface, by_name};
 use qmk_qec::decoder::matching::Matching;
 use qmk_qec::memory::Memory;
 use qmk_qec::noise::NoiseModel;
@@ -24,10 +23,16 @@ fn log_decay(failures: u64, shots: u64) -> (f64, f64) {
 
 #[test]
 fn a_patch_fails_as_often_as_a_long_memory_does_per_round() {
-    for (d, p, shots) in [(3, 5e-3, 60_000), (3, 1e-2, 20_000), (5, 5e-3, 20_000)] {
-        let code = RotatedSurface::new(d).unwrap();
+    for (name, d, p, shots) in [
+        ("surface_code", 3, 5e-3, 60_000),
+        ("surface_code", 3, 1e-2, 20_000),
+        ("surface_code", 5, 5e-3, 20_000),
+        ("bacon_shor", 3, 3e-3, 40_000),
+    ] {
+        let code = by_name(name, d).unwrap();
+        let code = code.as_ref();
         let noise = NoiseModel::named("uniform", p).unwrap();
-        let online = Online::new(&code, d, &noise).unwrap();
+        let online = Online::new(code, d, &noise).unwrap();
         let lives = |cycles: u32| {
             let mut failures = [0u64; 2];
             let mut out = Vec::new();
@@ -43,14 +48,14 @@ fn a_patch_fails_as_often_as_a_long_memory_does_per_round() {
         // Between two lengths, beginning and end cancel.
         let (long, short) = (lives(7), lives(2));
         for (half, basis) in [Pauli::Z, Pauli::X].into_iter().enumerate() {
-            let whole = |cycles| decay(&code, &noise, basis, cycles * d, 2 * shots);
+            let whole = |cycles| decay(code, &noise, basis, cycles * d, 2 * shots);
             let (whole_long, whole_short) = (whole(7), whole(2));
             let difference = long[half].0 - short[half].0 - (whole_long.0 - whole_short.0);
             let sigma =
                 [long[half].1, short[half].1, whole_long.1, whole_short.1].iter().map(|s| s * s).sum::<f64>().sqrt();
-            // Six comparisons at 6e-5 each.
+            // Eight comparisons at 6e-5 each.
             let z = difference / sigma;
-            assert!(z.abs() < 4.0, "d = {d}, p = {p}, {basis:?}: z = {z:.2}");
+            assert!(z.abs() < 4.0, "{name} d = {d}, p = {p}, {basis:?}: z = {z:.2}");
         }
     }
 }
@@ -75,4 +80,14 @@ fn a_life_is_a_function_of_seed_shot_and_stream() {
     let mut out = Vec::new();
     clean.run(1, 0, 0, 9, &mut out);
     assert_eq!(out, vec![[false; 2]; 9]);
+}
+
+#[test]
+fn patches_out_of_range_are_refused() {
+    use qmk_abi::syscall::Code;
+    let refused = |code, d, p| qmk_qec::online::history(code, d, p).err().unwrap();
+    assert!(refused(Code::Surface, 17, 1e-3).contains("between 2 and 15"));
+    assert!(refused(Code::Surface, 3, 0.6).contains("between 0 and 0.5"));
+    assert!(refused(Code::Shyps, 4, 1e-3).contains("surface_code, bacon_shor"));
+    assert!(qmk_qec::online::history(Code::BaconShor, 3, 1e-3).is_ok());
 }
