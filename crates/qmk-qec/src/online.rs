@@ -355,7 +355,7 @@ impl History for Online {
 }
 
 /// Distances of patches that are decoded while they live.
-const DISTANCES: std::ops::RangeInclusive<u32> = 2..=15;
+const DISTANCES: std::ops::RangeInclusive<u32> = 2..=11;
 
 /// Patches under `uniform` noise, with cycles of as many rounds as the distance.
 ///
