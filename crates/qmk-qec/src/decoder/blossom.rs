@@ -283,38 +283,25 @@ impl Blossom {
         }
         let Some(b) = self.unused.pop() else { return };
         // From the common ancestor down to u, over to v, and up again.
-        let mut blossom = std::mem::replace(
-            &mut self.nodes[b as usize],
-            Node {
-                label: Label::Outer,
-                up: OUTSIDE,
-                base: 0,
-                parent: NONE,
-                z: -now,
-                leaves: Vec::new(),
-                kids: Vec::new(),
-                joins: Vec::new(),
-            },
-        );
-        (blossom.label, blossom.z, blossom.parent) = (Label::Outer, -now, NONE);
-        blossom.kids.clear();
-        blossom.joins.clear();
-        blossom.leaves.clear();
+        let node = &mut self.nodes[b as usize];
+        let [mut leaves, mut kids] = [&mut node.leaves, &mut node.kids].map(std::mem::take);
+        let mut joins = std::mem::take(&mut node.joins);
+        leaves.clear();
+        kids.clear();
+        joins.clear();
         for &(kid, up) in left.iter().rev() {
-            blossom.kids.push(kid);
+            kids.push(kid);
             if up != OUTSIDE {
-                blossom.joins.push(up);
+                joins.push(up);
             }
         }
-        blossom.joins.push((u, v));
+        joins.push((u, v));
         for pair in right.windows(2) {
-            blossom.kids.push(pair[0].0);
-            blossom.joins.push((pair[1].1.1, pair[1].1.0));
+            kids.push(pair[0].0);
+            joins.push((pair[1].1.1, pair[1].1.0));
         }
-        let ancestor = &self.nodes[blossom.kids[0] as usize];
-        (blossom.up, blossom.base) = (ancestor.up, ancestor.base);
         let mut fresh = Vec::new();
-        for &kid in &blossom.kids {
+        for &kid in &kids {
             let kid = &mut self.nodes[kid as usize];
             kid.parent = b;
             for &x in &kid.leaves {
@@ -326,9 +313,11 @@ impl Blossom {
             }
             kid.z += if kid.label == Label::Inner { -now } else { now };
             kid.label = Label::Free;
-            blossom.leaves.extend_from_slice(&kid.leaves);
+            leaves.extend_from_slice(&kid.leaves);
         }
-        self.nodes[b as usize] = blossom;
+        let ancestor = &self.nodes[kids[0] as usize];
+        let (up, base) = (ancestor.up, ancestor.base);
+        self.nodes[b as usize] = Node { label: Label::Outer, up, base, parent: NONE, z: -now, leaves, kids, joins };
         fresh.iter().for_each(|&x| self.scan(x, weight, boundary));
     }
 

@@ -6,7 +6,7 @@
 
 use super::Decoder;
 use super::blossom::{ALONE, BOUNDARY, Blossom, NEVER};
-use super::graph::Graph;
+use super::graph::{Edge, Graph};
 use super::window::drop_pairs;
 use crate::dem::DetectorErrorModel;
 use std::cmp::Reverse;
@@ -142,8 +142,24 @@ impl Matching {
     /// The decoder of a graph.
     ///
     /// # Errors
-    /// A detector has more than 65534 edges.
+    /// Edges with detectors out of range, in another order than [`Graph::edges`] has, or of probability outside of 0 < p <= 0.5;
+    /// a detector with more than 65534 edges.
     pub fn of(graph: Graph) -> Result<Self, String> {
+        let ends = |e: &Edge| (e.from, e.to.unwrap_or(BOUNDARY));
+        for (k, e) in graph.edges.iter().enumerate() {
+            if e.from >= graph.detectors || e.to.is_some_and(|d| d >= graph.detectors || d <= e.from) {
+                return Err(format!(
+                    "edge {k}: {:?} to {:?} is not between {} detectors",
+                    e.from, e.to, graph.detectors
+                ));
+            }
+            if k > 0 && ends(&graph.edges[k - 1]) >= ends(e) {
+                return Err(format!("edge {k}: it comes before the edge before it, or is the same"));
+            }
+            if !(e.p > 0.0 && e.p <= 0.5) {
+                return Err(format!("edge {k}: probability {} is not above 0, at most 0.5", e.p));
+            }
+        }
         Self::with_table(graph, TABLE)
     }
 
@@ -580,5 +596,11 @@ mod tests {
         assert_eq!(edges.len(), 1);
         assert_eq!(decoder.decode(&[0, 4]), 1);
         assert_eq!(decoder.decode(&[7, 1_000_000]), 0);
+        let graph = Graph::new(&model).unwrap();
+        for spoil in [|e: &mut Edge| e.from = 6, |e: &mut Edge| e.to = Some(0), |e: &mut Edge| e.p = 0.0] {
+            let mut graph = graph.clone();
+            spoil(&mut graph.edges[2]);
+            assert!(Matching::of(graph).err().is_some_and(|e| e.contains("edge 2")));
+        }
     }
 }
