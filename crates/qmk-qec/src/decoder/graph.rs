@@ -33,6 +33,9 @@ pub struct Graph {
     pub edges: Vec<Edge>,
 }
 
+/// Most detectors of a mechanism that is taken apart: the ways to pair them grow as their factorial.
+const MAX_DETECTORS: usize = 12;
+
 type Ends = (u32, u32);
 /// Edges and the observables that they flip.
 type Parts = Vec<(Ends, u64)>;
@@ -41,10 +44,10 @@ type Known = BTreeMap<Ends, Vec<(u64, f64)>>;
 
 impl Graph {
     /// The graph of a model. A mechanism that flips more than two detectors counts as several edges at once, as with Stim's
-    /// `decompose_errors`: other mechanisms of one or two detectors, which flip the same observables together if there are such. So does
+    /// `decompose_errors`: other mechanisms of one or two detectors, which flip the same observables together if there are such, or
+    /// such and what is then left, if it is an edge. So does
     /// one that flips two detectors of different kind, an X and a Z check. Parallel edges with the same observables act independently;
-    /// of those with different ones only the most probable stays. (PyMatching adds up their probabilities and keeps the observables
-    /// of the first; such edges are undetected logical errors of two faults and not worth more.)
+    /// of those with different ones only the most probable stays: together they are an undetected logical error of two faults.
     ///
     /// # Errors
     /// The mechanism that is no edge and no combination of edges, that flips observables alone, or whose probability is not in
@@ -80,8 +83,22 @@ impl Graph {
         }
         let mut all = known.clone();
         for m in composite.into_iter().filter(|m| m.p > 0.0) {
-            let mut search = Search { known: &known, parts: Vec::new(), best: None };
+            if m.detectors.len() > MAX_DETECTORS {
+                return Err(format!("{}: it flips more than {MAX_DETECTORS} detectors", Name(m)));
+            }
+            let mut search = Search { known: &known, parts: Vec::new(), best: None, remnant: None };
             search.run(&m.detectors, m.observables, 0.0);
+            if search.best.is_none() {
+                let n = m.detectors.len();
+                for (i, &first) in m.detectors.iter().enumerate() {
+                    for j in i + 1..=n {
+                        search.remnant = Some((first, *m.detectors.get(j).unwrap_or(&BOUNDARY)));
+                        let rest = m.detectors.iter().enumerate().filter(|(k, _)| *k != i && *k != j);
+                        let rest: Vec<u32> = rest.map(|(_, d)| *d).collect();
+                        search.run(&rest, m.observables, 0.0);
+                    }
+                }
+            }
             let (.., parts) = search.best.ok_or_else(|| format!("{}: it is no combination of known edges", Name(m)))?;
             for (ends, observables) in parts {
                 add(&mut all, ends, observables, m.p);
@@ -121,14 +138,17 @@ struct Search<'a> {
     parts: Parts,
     /// Whether observables differ, number of parts, weight, parts.
     best: Option<(bool, usize, f64, Parts)>,
+    /// An edge that is not known, which flips the observables that the others do not account for.
+    remnant: Option<Ends>,
 }
 
 impl Search<'_> {
     fn run(&mut self, detectors: &[u32], observables: u64, weight: f64) {
         let Some((&first, rest)) = detectors.split_first() else {
-            let (differ, parts) = (observables != 0, self.parts.len());
+            let (differ, parts) = (observables != 0 && self.remnant.is_none(), self.parts.len());
             if self.best.as_ref().is_none_or(|b| (differ, parts, weight) < (b.0, b.1, b.2)) {
-                self.best = Some((differ, parts, weight, self.parts.clone()));
+                let remnant = self.remnant.map(|ends| (ends, observables));
+                self.best = Some((differ, parts, weight, self.parts.iter().copied().chain(remnant).collect()));
             }
             return;
         };
@@ -290,11 +310,14 @@ mod tests {
         let edges: Vec<_> = graph.edges.iter().map(|e| (e.from, e.to, e.observables)).collect();
         assert_eq!(edges, [(0, Some(1), 0), (0, None, 0), (2, Some(3), 2)]);
         assert!((graph.edges[0].p - 0.18).abs() < 1e-12 && (graph.edges[2].p - 0.26).abs() < 1e-12);
+        // What is left of a mechanism without its known part is an edge.
+        let graph = with(error(0.1, &[1, 2, 3], 1)).unwrap();
+        assert!(graph.edges.iter().any(|e| (e.from, e.to, e.observables, e.p) == (1, None, 3, 0.1)), "{graph:?}");
         // The boundary edge with the observables that fit is taken, though it is less probable.
         let graph = with(error(0.15, &[0, 2, 3], 3)).unwrap();
         assert_eq!((graph.edges[1].observables, graph.edges[1].p), (1, 0.1 * 0.85 + 0.15 * 0.9));
         for (bad, named) in [
-            (error(0.1, &[1, 2, 3], 0), "error(0.1) D1 D2 D3"),
+            (error(0.1, &[1, 3, 4], 0), "error(0.1) D1 D3 D4"),
             (error(0.6, &[1], 3), "error(0.6) D1 L0 L1"),
             (error(0.1, &[5], 0), "D5"),
             (error(0.1, &[], 1), "error(0.1) L0"),
