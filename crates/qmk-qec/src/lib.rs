@@ -10,10 +10,13 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
+pub mod experiment;
+mod fit;
 pub mod gf2;
 pub mod memory;
 pub mod noise;
 pub mod patch;
 pub mod stim;
+pub mod threshold;
 
 pub use circuit::Circuit;
