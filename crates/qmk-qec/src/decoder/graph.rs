@@ -42,7 +42,7 @@ type Known = BTreeMap<Ends, Vec<(u64, f64)>>;
 impl Graph {
     /// The graph of a model. A mechanism that flips more than two detectors counts as several edges at once, as with Stim's
     /// `decompose_errors`: other mechanisms of one or two detectors, which flip the same observables together if there are such. So does
-    /// one that flips two detectors of different kind (see [`kinds`]). Parallel edges with the same observables act independently;
+    /// one that flips two detectors of different kind, an X and a Z check. Parallel edges with the same observables act independently;
     /// of those with different ones only the most probable stays. (PyMatching adds up their probabilities and keeps the observables
     /// of the first; such edges are undetected logical errors of two faults and not worth more.)
     ///

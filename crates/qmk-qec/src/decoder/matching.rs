@@ -7,6 +7,7 @@
 use super::Decoder;
 use super::blossom::{ALONE, BOUNDARY, Blossom, NEVER};
 use super::graph::Graph;
+use super::window::drop_pairs;
 use crate::dem::DetectorErrorModel;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -168,16 +169,7 @@ impl Matching {
         }
         out.sort_unstable();
         // Edges that are taken twice are not taken.
-        let mut kept = 0;
-        for k in 0..out.len() {
-            if kept > 0 && out[kept - 1] == out[k] {
-                kept -= 1;
-            } else {
-                out[kept] = out[k];
-                kept += 1;
-            }
-        }
-        out.truncate(kept);
+        drop_pairs(out);
     }
 
     /// Total weight of the matching of the detectors that fired, as sum of ln((1-p)/p), rounded as the decoder rounds.

@@ -1,8 +1,12 @@
 //! Decoders: from the detectors that fired to the observables that were flipped.
 
 mod blossom;
+pub mod bp_osd;
 pub mod graph;
 pub mod matching;
+pub mod window;
+
+use crate::dem::DetectorErrorModel;
 
 /// Predicts which observables were flipped. A decoder keeps its work space, so each thread has its own.
 pub trait Decoder: Send {
@@ -14,6 +18,18 @@ pub trait Decoder: Send {
 
     /// Name for reports.
     fn name(&self) -> &'static str;
+}
+
+/// The decoder to use for a model: matching if its errors are `matchable` (see [`graph::Graph::new`]), else belief propagation with ordered
+/// statistics.
+///
+/// # Errors
+/// Those of [`matching::Matching::new`] and [`bp_osd::BpOsd::new`].
+pub fn best(model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, String> {
+    Ok(match matchable {
+        true => Box::new(matching::Matching::new(model)?),
+        false => Box::new(bp_osd::BpOsd::new(model, bp_osd::Options::default())?),
+    })
 }
 
 #[cfg(test)]
