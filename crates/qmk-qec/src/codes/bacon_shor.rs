@@ -9,8 +9,11 @@ use std::ops::RangeInclusive;
 /// The \[\[d², 1, d\]\] Bacon-Shor code on a d × d grid: gauges XX of vertical and ZZ of horizontal neighbours.
 ///
 /// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z a column. Data qubit
-/// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs: see
-/// the module on subsystem codes for how measurements share them.
+/// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs,
+/// two for XX, then two for ZZ; while ancillas of one letter meet the data, those of the other are measured and reset.
+///
+/// A detector is the product of the d gauges of a stabilizer in one round and the round before. Gauges XX right after a preparation in X
+/// and ZZ right before a measurement in Z are detectors one by one.
 #[derive(Debug)]
 pub struct BaconShor {
     distance: u32,

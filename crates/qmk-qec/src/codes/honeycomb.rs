@@ -159,6 +159,20 @@ impl Honeycomb {
         if basis == Pauli::X { (0, self.path(2, qubit)) } else { (2, self.path(1, 1 - qubit)) }
     }
 
+    /// Place of each qubit, ancillas in the middle of their edges.
+    fn places(&self) -> Vec<(Qubit, Vec<f64>)> {
+        let data = (0..self.data()).map(|q| (q, self.place(q).map(f64::from).to_vec()));
+        if !self.ancillas {
+            return data.collect();
+        }
+        let ancilla = move |colour: usize, q: Qubit| {
+            let [x, y] = self.place(q);
+            let [right, down] = [[0.0, -0.5], [0.5, 0.0], [0.0, 0.5]][(colour + y as usize) % 3];
+            (self.ancilla(q, colour), vec![x as f64 + right, y as f64 + down])
+        };
+        data.chain((0..3).flat_map(|colour| self.even().map(move |q| ancilla(colour, q)))).collect()
+    }
+
     /// One of the two layers of CNOTs that measure the checks of a colour, in which even or odd data qubits meet the ancillas.
     fn couple(&self, c: &mut Circuit, colour: usize, even: bool) {
         // Y is X between S† and S, and -Y between S and S†; these take place while the other half of the qubits meets the ancillas.
@@ -255,6 +269,7 @@ impl Memory<'_> {
         let code = self.code;
         let colour = self.tracked[0].colour;
         let data: Vec<u32> = (0..code.data()).map(|q| self.circuit.measure(code.letter(q, colour), q)).collect();
+        self.circuit.push(Step::Tick);
         let edges = self.previous.take().unwrap_or_default();
         if colour == 2 {
             for q in code.even() {
@@ -322,6 +337,9 @@ impl Code for Honeycomb {
         }
     }
 
+    /// After a sub-round of colour c, letters of colours c and c + 1 on a data qubit flip two detectors each, and the third one, their product,
+    /// flips four. A wrong record flips four: those of letters of all three colours, one after the other, on an end of its edge. So not every X
+    /// or Z part is an edge of the graph to match, but each is a sum of at most three.
     fn is_matchable(&self) -> bool {
         true
     }
@@ -338,6 +356,7 @@ impl Code for Honeycomb {
         let last = self.even().map(|q| (self.hexagon(q).0 == known).then(Vec::new)).collect();
         let previous = (basis == Pauli::Z).then(Vec::new);
         let mut m = Memory { code: self, circuit: Circuit::new(), time: 0, previous, last, tracked };
+        m.circuit.coordinates = self.places();
         (0..self.data()).for_each(|q| m.circuit.push(Step::Reset(self.letter(q, known), q)));
         let reset = |c: &mut Circuit, colour: usize| {
             self.even().for_each(|q| c.push(Step::Reset(ancilla_basis(colour), self.ancilla(q, colour))));

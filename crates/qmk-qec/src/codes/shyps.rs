@@ -15,7 +15,11 @@ use qmk_abi::image::{Pauli, Qubit};
 /// the grid exchanged, and p and q.
 ///
 /// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a circulant, ancillas meet the
-/// three qubits of their gauges in three layers without conflict, six in a round. H has r rows more than its rank, so for each column
+/// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one letter meet the
+/// data, those of the other are measured and reset.
+///
+/// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a preparation in X and of Z
+/// right before a measurement in Z are detectors one by one. H has r rows more than its rank, so for each column
 /// (row) of the grid r products of gauges of X (Z) are the identity: these are detectors of errors of measurement.
 #[derive(Debug)]
 pub struct Shyps {

@@ -106,6 +106,7 @@ impl Subsystem {
         }
         self.measure(&mut c, 1, basis, rounds - 1, &mut before[1]);
         let data: Vec<u32> = (0..self.data).map(|q| c.measure(basis, q)).collect();
+        c.push(Step::Tick);
         let which = (basis == Pauli::Z) as usize;
         let letter = &self.letters[which];
         let singles: Vec<Vec<usize>> = (0..letter.gauges.len()).map(|g| vec![g]).collect();
