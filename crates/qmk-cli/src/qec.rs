@@ -189,6 +189,8 @@ struct Ready {
     circuit: Circuit,
     rounds: u32,
     qubits: u32,
+    /// Whether to try matching first.
+    matchable: bool,
     title: String,
 }
 
@@ -200,7 +202,7 @@ fn ready(setup: &Setup) -> Result<Ready, Failure> {
             return Err(Failure::new(1, "E-ARG", format!("{}: the circuit has no observables", path.display())));
         }
         let (rounds, qubits) = (setup.rounds.unwrap_or(1), circuit.qubits());
-        return Ok(Ready { circuit, rounds, qubits, title: path.display().to_string() });
+        return Ok(Ready { circuit, rounds, qubits, matchable: true, title: path.display().to_string() });
     }
     let missing = || usage("--code, --distance and --p, or --circuit".into());
     let distance = setup.distance.ok_or_else(missing)?;
@@ -220,7 +222,8 @@ fn ready(setup: &Setup) -> Result<Ready, Failure> {
         experiment.code, experiment.rounds, experiment.basis, experiment.noise, experiment.p
     );
     let circuit = experiment.circuit().map_err(usage)?;
-    Ok(Ready { circuit, rounds: experiment.rounds, qubits: code.physical_qubits(), title })
+    let (rounds, qubits, matchable) = (experiment.rounds, code.physical_qubits(), code.is_matchable());
+    Ok(Ready { circuit, rounds, qubits, matchable, title })
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -254,10 +257,10 @@ pub(crate) fn run(command: Qec) -> Result<(), Failure> {
 }
 
 fn memory(setup: &Setup, shots: u64, seed: u64, work: &Work, as_json: bool) -> Result<(), Failure> {
-    let Ready { circuit, rounds, qubits, title } = ready(setup)?;
+    let Ready { circuit, rounds, qubits, matchable, title } = ready(setup)?;
     let memory = Memory::new(&circuit).map_err(unfit)?;
     drop(circuit);
-    let decoder = experiment::decoder(&work.decoder, memory.model()).map_err(unfit)?;
+    let decoder = experiment::decoder(&work.decoder, memory.model(), matchable).map_err(unfit)?;
     let bar = Progress::new(shots, "{bar:40} {percent}% of {len} shots, {msg}, {eta} left");
     let go_on = |t: &Tally| {
         bar.at(t.shots, || format!("{} failures", t.failures));

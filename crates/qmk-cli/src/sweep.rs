@@ -331,7 +331,8 @@ fn measure(
     let circuit = point.circuit().map_err(usage)?;
     let memory = Memory::new(&circuit).map_err(|e| Failure::new(1, "E-ARG", e))?;
     drop(circuit);
-    let decoder = experiment::decoder(&args.work.decoder, memory.model()).map_err(|e| Failure::new(1, "E-ARG", e))?;
+    let decoder = experiment::decoder(&args.work.decoder, memory.model(), point.code().is_ok_and(|c| c.is_matchable()))
+        .map_err(|e| Failure::new(1, "E-ARG", e))?;
     row.decoder = decoder.name().into();
     row.logical_qubits = memory.model().observables;
     let go_on = |t: &Tally| {

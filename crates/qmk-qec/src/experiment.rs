@@ -2,7 +2,7 @@
 
 use crate::circuit::Circuit;
 use crate::codes::{self, Code};
-use crate::decoder::{Decoder, matching::Matching};
+use crate::decoder::{self, Decoder};
 use crate::dem::DetectorErrorModel;
 use crate::memory::{BLOCK, Memory, Tally, per_round};
 use crate::noise::NoiseModel;
@@ -13,7 +13,7 @@ pub const MAX_ROUNDS: u32 = 10_000;
 /// Most physical qubits times rounds of an experiment; each takes some kilobytes of memory.
 pub const MAX_QUBIT_ROUNDS: u64 = 1 << 18;
 /// Names of decoders.
-pub const DECODERS: [&str; 2] = ["best", "matching"];
+pub const DECODERS: [&str; 3] = ["best", "matching", "bp_osd"];
 
 /// A memory experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,13 +78,16 @@ impl Experiment {
     }
 }
 
-/// A decoder by name, for a model.
+/// A decoder by name, for a model. `best` is matching if the model is `matchable` and each mechanism is an edge or made of edges, else
+/// BP-OSD.
 ///
 /// # Errors
 /// An unknown name, or a model that the decoder cannot decode.
-pub fn decoder(name: &str, model: &DetectorErrorModel) -> Result<Box<dyn Decoder>, String> {
+pub fn decoder(name: &str, model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, String> {
     match name {
-        "best" | "matching" => Ok(Box::new(Matching::new(model)?)),
+        "best" if matchable => decoder::best(model, true).or_else(|_| decoder::best(model, false)),
+        "matching" => decoder::best(model, true),
+        "best" | "bp_osd" => decoder::best(model, false),
         _ => Err(format!("unknown decoder {name:?}; known: {}", DECODERS.join(", "))),
     }
 }
