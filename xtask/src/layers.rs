@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     // 3: edges. A binary injects the device that it boots the kernel on.
     ("qmk-client", &["qmk-abi"]),
     ("qmk-server", &["qmk-abi", "qmk-client", "qmk-services", "qmk-sim"]),
-    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-estimate", "qmk-qvm", "qmk-services", "qmk-sim"]),
+    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-estimate", "qmk-qec", "qmk-qvm", "qmk-services", "qmk-sim"]),
 ];
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];

@@ -5,10 +5,13 @@ mod audit;
 mod estimate;
 mod failure;
 mod input;
+mod plot;
+mod qec;
 mod remote;
 mod run;
 mod show;
 mod svg;
+mod sweep;
 mod token;
 mod watch;
 
@@ -29,6 +32,7 @@ use std::process::ExitCode;
     after_help = "Examples:\n  qmk run examples/bell.qvm\n  qmk run examples/ghz.qvm --param n=1000 --shots 100 --seed 7 --json\n  \
                   qmk verify program.qvm.json\n  qmk show examples/teleportation.qvm\n  qmk rev examples/teleportation.qvm\n  \
                   qmk estimate examples/cuccaro_adder.qvm\n  \
+                  qmk qec memory --code surface_code --distance 5 --p 1e-3\n  \
                   qmk asm program.qvm -o program.qvm.json\n  \
                   qmk run examples/bell.qvm --connect unix:/tmp/qmk.sock\n  \
                   JOB=$(qmk submit examples/bell.qvm); qmk wait $JOB && qmk result $JOB\n  \
@@ -139,6 +143,9 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Measure how well error-correcting codes keep logical qubits
+    #[command(subcommand)]
+    Qec(qec::Qec),
     /// Submit a program to a server and print the job's name
     #[command(
         after_help = "Examples:\n  JOB=$(qmk submit examples/bell.qvm --shots 1000)\n  qmk wait $JOB && qmk result $JOB"
@@ -362,6 +369,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let graph = input::graph(&program, qmk_qvm::Format::Json)?;
             write(to.out.as_deref(), &qmk_qvm::disassemble(&graph))
         }
+        Command::Qec(command) => qec::run(command),
         Command::Submit { program, policy, server } => remote::submit(&program, policy, &server),
         Command::Status(job) => remote::status(&job),
         Command::Wait { job, timeout_ms } => remote::wait(&job, timeout_ms),

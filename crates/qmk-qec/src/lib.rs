@@ -11,11 +11,14 @@ pub mod codes;
 pub mod decoder;
 pub mod dem;
 pub mod distance;
+pub mod experiment;
+mod fit;
 pub mod gf2;
 pub mod memory;
 pub mod noise;
 pub mod online;
 pub mod patch;
 pub mod stim;
+pub mod threshold;
 
 pub use circuit::Circuit;
