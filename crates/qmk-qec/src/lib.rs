@@ -10,6 +10,8 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
+pub mod device;
 pub mod patch;
+pub mod timeline;
 
 pub use circuit::Circuit;
