@@ -17,6 +17,7 @@ use qmk_hal::{
     Channel, Column, Cost, Device, DeviceError, Errors, MachineSpec, Noise, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
 };
 use qmk_sim::rng::philox2x64;
+use qmk_sim::{SimConfig, SimDevice};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +97,15 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
         [Some(single(first, &each)), None]
     };
     one.into_iter().chain(two)
+}
+
+impl Corrected<SimDevice> {
+    /// Over a simulated machine, with the histories of [`crate::patch`].
+    pub fn simulated(config: SimConfig) -> Self {
+        let threads = config.threads;
+        let corrected = Corrected::new(SimDevice::new(config), Box::new(crate::patch::history));
+        if threads == 0 { corrected } else { corrected.with_threads(threads) }
+    }
 }
 
 impl<D: Device> Corrected<D> {
