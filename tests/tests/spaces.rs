@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn open(device: &mut SimDevice, seed: u64, max_active: u32) -> SpaceId {
-    let spec = SpaceSpec { image: Arc::default(), noise: Arc::default(), shots: 1, seed, max_active };
+    let spec = SpaceSpec { shots: 1, seed, max_active, ..SpaceSpec::default() };
     device.open(spec).expect("an interactive space")
 }
 
@@ -649,7 +649,7 @@ fn programs_go_back_and_on() {
     let count = image.code.len() as u32;
     let mut device = SimDevice::new(SimConfig { threads: 1, ..SimConfig::default() });
     let shots = 5000;
-    let spec = SpaceSpec { image, noise: Arc::default(), shots, seed: 3, max_active: 8 };
+    let spec = SpaceSpec { image, shots, seed: 3, max_active: 8, ..SpaceSpec::default() };
     let finish = |device: &mut SimDevice, space| {
         while device.work(space, 1 << 14).unwrap().shots_done < shots {}
         let mut out = Vec::new();
@@ -701,7 +701,7 @@ fn a_fault_goes_with_a_restore() {
     let ops = [Op::Alloc(0), Op::Clifford1(Clifford1::H, 0), Op::T(0), Op::Measure(Pauli::X, 0, 0), Op::Free(0)];
     let code = ops.iter().map(|&op| Instr { op, cond: None }).collect();
     let image = Arc::new(Image { qubits: 1, events: 1, code, terms: Vec::new() });
-    let space = device.open(SpaceSpec { image, noise: Arc::default(), shots: 10, seed: 3, max_active: 0 }).unwrap();
+    let space = device.open(SpaceSpec { image, shots: 10, seed: 3, ..SpaceSpec::default() }).unwrap();
     let snapshot = device.snapshot(space).unwrap();
     (0..5).for_each(|i| device.issue(space, i).unwrap());
     assert!(matches!(device.work(space, 100), Err(DeviceError::TooMuchMagic { .. })));

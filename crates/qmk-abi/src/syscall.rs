@@ -124,6 +124,27 @@ impl Default for Patch {
     }
 }
 
+/// Which errors the machine makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// None.
+    #[default]
+    Ideal,
+    /// Each logical qubit fails with the logical rates of its patch.
+    Logical,
+    /// Syndrome rounds are sampled and decoded; what the decoder gets wrong hits the logical qubit.
+    Physical,
+}
+
+/// The errors that a program is to run with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NoiseSpec {
+    /// Which.
+    pub level: Level,
+    /// Physical error rate in parts per billion; 0 for the machine's own.
+    pub ppb: u32,
+}
+
 /// Kinds of kernel object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ObjectKind {
@@ -210,11 +231,14 @@ pub struct Run {
     pub region: Option<Handle>,
     /// Encoding of its qubits.
     pub patch: Patch,
+    /// Errors of its qubits.
+    pub noise: NoiseSpec,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Run { shots: 1, seed: 0, priority: 0, deadline: None, context: None, region: None, patch: Patch::default() }
+        let (patch, noise) = (Patch::default(), NoiseSpec::default());
+        Run { shots: 1, seed: 0, priority: 0, deadline: None, context: None, region: None, patch, noise }
     }
 }
 

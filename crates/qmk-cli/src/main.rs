@@ -239,7 +239,7 @@ struct PolicyArgs {
     /// Seed of all randomness
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
-    /// Noise level: this version offers `ideal`; machines refuse `logical` and `physical`
+    /// Errors of the qubits: none, those of logical qubits at measured rates, or those of patches whose syndrome is sampled and decoded
     #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
     noise: String,
     /// Epochs within which all shots must end; refused at once if that cannot be kept

@@ -5,9 +5,10 @@ use crate::{Input, PolicyArgs, input};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qmk_abi::rpc::RunReport;
 use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session, SessionCreate};
+use qmk_qec::device::Corrected;
 use qmk_qvm::Severity;
 use qmk_services::{Machine, MachineConfig};
-use qmk_sim::SimDevice;
+use qmk_sim::SimConfig;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ pub(crate) fn run(
         Place::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);
-            let machine = Machine::start(SimDevice::default(), config);
+            let machine = Machine::start(Corrected::simulated(SimConfig::default()), config);
             checked.run(&Client::over(machine.connect()), None, policy, !json)?
         }
     };

@@ -13,7 +13,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 use alloc::{string::String, sync::Arc};
 use qmk_abi::image::{Event, Image, Instr, Op, Qubit};
-use qmk_abi::syscall::Patch;
+use qmk_abi::syscall::{Level, NoiseSpec, Patch};
 
 /// Names a space of a device. Devices may reuse ids after [`Device::close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +109,22 @@ pub enum Channel {
         /// Probability.
         p: f64,
     },
+    /// What a column of [`Device::give`] says, shot by shot.
+    Given {
+        /// Register, allocated at that point.
+        qubit: Qubit,
+        /// Number of the column.
+        column: u32,
+    },
+}
+
+/// Paulis on one register that are known for each shot: bit `i % 64` of word `i / 64` is that of shot `i`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    /// Whether it has an X part.
+    pub x: Vec<u64>,
+    /// Whether it has a Z part.
+    pub z: Vec<u64>,
 }
 
 impl Channel {
@@ -123,13 +139,33 @@ impl Channel {
     }
 }
 
+/// What errors mean for patches of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// Share of an epoch for which the syndrome that one patch gives in an epoch keeps one of
+    /// [`MachineSpec::decoded_per_epoch`] busy, in thousandths.
+    pub decoding: u32,
+    /// What whoever runs a program with them should know.
+    pub warning: Option<String>,
+}
+
+impl Default for Errors {
+    fn default() -> Self {
+        Errors { decoding: 1000, warning: None }
+    }
+}
+
 /// How to open a space.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SpaceSpec {
     /// Program to run; the empty image for interactive use.
     pub image: Arc<Image>,
     /// Noise on its instructions, in order of [`Noise::after`].
     pub noise: Arc<[Noise]>,
+    /// Encoding of its qubits.
+    pub patch: Patch,
+    /// Errors of such qubits, beside `noise`. Not for interactive use.
+    pub errors: NoiseSpec,
     /// Number of shots; 1 for interactive use.
     pub shots: u64,
     /// Seed of all randomness in the space.
@@ -202,6 +238,17 @@ pub trait Device {
     /// Physical qubits of one logical qubit with its ancillas; `None` if the machine has no such patches.
     fn physical_qubits(&self, patch: Patch) -> Option<u32>;
 
+    /// What errors mean for patches of this kind.
+    ///
+    /// # Errors
+    /// Why the machine has no model of them: what is out of range, and the range.
+    fn errors(&self, _patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
+        match noise.level {
+            Level::Ideal => Ok(Errors::default()),
+            _ => Err("this machine has no model of errors; the noise level that it offers is \"ideal\"".into()),
+        }
+    }
+
     /// Opens a space. The image must have been admitted: registers and events in range, allocated before
     /// use, events written before they are read.
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError>;
@@ -213,6 +260,14 @@ pub trait Device {
     /// Takes back an issued unitary instruction by performing its inverse, in a space whose work has not begun or is
     /// thrown away by it. All that depends on the instruction has been taken back before. It may be issued again.
     fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
+
+    /// Says what all [`Channel::Given`] of a space do, before its work begins.
+    ///
+    /// # Errors
+    /// If the space has no such columns, or its work has begun.
+    fn give(&mut self, _space: SpaceId, _columns: Arc<[Column]>) -> Result<(), DeviceError> {
+        Err(DeviceError::Refused("the machine takes no Paulis".into()))
+    }
 
     /// Works on issued instructions and remaining shots for at most about `budget` elementary steps (one
     /// instruction of one shot is at least one), so that a caller can stay responsive. With a budget of at least 1

@@ -334,11 +334,12 @@ impl<D: Device> Kernel<D> {
             let Some((served, _, _, context)) = first.min() else { break };
             let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
             let Object::Strand(strand) = self.object(id) else { continue };
-            let (owner, peak, physical) = (strand.owner, strand.image.peak_qubits, strand.physical);
+            let (owner, peak, physical, load) =
+                (strand.owner, strand.image.peak_qubits, strand.physical, strand.load());
             let Some(domain) = self.domain(owner) else { continue };
             let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
                 && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
-            let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak));
+            let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak, load));
             let Some(share) = self.contexts.get_mut(context) else { continue };
             if fits_quota && has_room {
                 share.last_start = now;

@@ -2,6 +2,7 @@
 
 use crate::epoch::PATIENCE;
 use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
+use crate::region::PATCH;
 use crate::reverse::{Known, Segment, after, inverse};
 use crate::share::Resource;
 use alloc::vec::Vec;
@@ -79,7 +80,7 @@ impl<D: Device> Kernel<D> {
         if shared.free == 0 {
             return Err(KernelError::Capacity { requested: 1, available });
         }
-        if !shared.has_room(1) {
+        if !shared.has_room(1, PATCH) {
             return not_ready("the decoders have deadlines to keep");
         }
         if shared.waiting.iter().any(|&id| self.holds_up(id)) {
@@ -139,8 +140,7 @@ impl<D: Device> Kernel<D> {
     fn allocate(&mut self, d: u32, seed: u64, active: u32) -> Result<()> {
         let opened = self.domain(d).is_some_and(|d| d.interactive.is_none());
         if opened {
-            let spec =
-                SpaceSpec { image: Default::default(), noise: Default::default(), shots: 1, seed, max_active: active };
+            let spec = SpaceSpec { shots: 1, seed, max_active: active, ..SpaceSpec::default() };
             let space = self.device.open(spec).map_err(device_error)?;
             if let Some(domain) = self.domain_mut(d) {
                 let (registers, free, segment) = (Vec::new(), Vec::new(), Segment::default());

@@ -14,6 +14,9 @@ const UNIT: u64 = 1 << 16;
 /// Instructions that a region issues in an epoch, and one strand by its plan.
 pub(crate) const MAX_ISSUES: u32 = 1 << 16;
 
+/// Decoding that one patch without errors of its own gives the decoders in an epoch.
+pub(crate) const PATCH: u64 = 1000;
+
 /// A strand that runs or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Running {
@@ -23,6 +26,8 @@ pub(crate) struct Running {
     pub(crate) path: Reverse<u32>,
     pub(crate) arrival: u64,
     pub(crate) id: u32,
+    /// Decoding of its patches.
+    pub(crate) load: u64,
 }
 
 /// What one epoch to come has promised to strands with deadlines.
@@ -47,7 +52,7 @@ pub(crate) struct Region {
     pub(crate) stock: u32,
     /// Magic states that a strand was refused in the last epoch, and that are being saved up for it.
     saved: u32,
-    /// Patches decoded in an epoch, and patches and epochs that are not decoded yet.
+    /// Patches decoded in an epoch, and thousandths of patches and epochs that are not decoded yet.
     pub(crate) decoded: u32,
     pub(crate) backlog: u64,
     /// Routes taken by operations under way, and how many come back in the epochs to come, the next one first.
@@ -179,8 +184,22 @@ impl Region {
     }
 
     /// Whether `more` qubits can come into use: they must be free, and while promises are out, decoding must not fall behind.
-    pub(crate) fn has_room(&self, more: u32) -> bool {
-        more <= self.free && (self.promises.is_empty() || self.qubits - self.free + more <= self.decoded)
+    pub(crate) fn has_room(&self, more: u32, load: u64) -> bool {
+        more <= self.free && (self.promises.is_empty() || self.keeps_up_with(load))
+    }
+
+    /// Whether the decoders work off so much more as it comes.
+    pub(crate) fn keeps_up_with(&self, load: u64) -> bool {
+        self.load() + load <= self.throughput()
+    }
+
+    /// What the decoders get in an epoch, and what they work off, in thousandths of a patch.
+    fn load(&self) -> u64 {
+        self.running.iter().map(|r| r.load).sum::<u64>() + self.lent as u64 * PATCH
+    }
+
+    fn throughput(&self) -> u64 {
+        self.decoded as u64 * PATCH
     }
 
     /// Magic states that no promise needs and no strand waits for.
@@ -193,11 +212,10 @@ impl Region {
         self.stock = self.stock.saturating_add(self.rate).min(self.buffer);
         self.taken -= self.releases.pop_front().unwrap_or(0);
         self.promisable = (self.promisable + UNIT).min(PROMISES * UNIT);
-        let live = (self.qubits - self.free) as u64;
         // Beyond the longest delay there is, nothing more is remembered.
-        let most = self.decoded as u64 * Cost::MAX_CYCLES as u64;
-        self.backlog = (self.backlog + live).saturating_sub(self.decoded as u64).min(most);
-        let late = self.backlog.div_ceil(self.decoded.max(1) as u64);
+        let most = self.throughput() * Cost::MAX_CYCLES as u64;
+        self.backlog = (self.backlog + self.load()).saturating_sub(self.throughput()).min(most);
+        let late = self.backlog.div_ceil(self.throughput().max(PATCH));
         let mut promised = Vec::new();
         if !self.promises.is_empty() {
             let mut most = 0;

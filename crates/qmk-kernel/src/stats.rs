@@ -1,6 +1,7 @@
 //! What the kernel holds, for those who watch it.
 
 use crate::kernel::{Kernel, Object};
+use crate::region::PATCH;
 use alloc::vec::Vec;
 use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;
@@ -56,7 +57,7 @@ impl<D: Device> Kernel<D> {
                 routes_taken: r.taken,
                 magic_stock: r.stock,
                 magic_buffer: r.buffer,
-                decoder_backlog: r.backlog,
+                decoder_backlog: r.backlog.div_ceil(PATCH),
                 strands_waiting: r.waiting.len() as u32,
                 strands_running: r.running.len() as u32 - draining,
                 strands_draining: draining,

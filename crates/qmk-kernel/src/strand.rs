@@ -39,6 +39,8 @@ pub(crate) struct Strand {
     pub(crate) path: u32,
     /// Physical qubits that it holds while it runs.
     pub(crate) physical: u64,
+    /// Decoding of one of its patches in an epoch, in thousandths.
+    decoding: u32,
     pub(crate) state: StrandState,
     pub(crate) space: Option<SpaceId>,
     pub(crate) plan: Option<Plan>,
@@ -107,11 +109,12 @@ pub(crate) struct Origin {
     pub(crate) arrival: u64,
     pub(crate) path: u32,
     pub(crate) physical: u64,
+    pub(crate) decoding: u32,
 }
 
 impl Strand {
     pub(crate) fn new(origin: Origin, run: Run, now: u64) -> Self {
-        let Origin { owner, machine, image_object, image, context, region, arrival, path, physical } = origin;
+        let Origin { owner, machine, image_object, image, context, region, arrival, path, physical, decoding } = origin;
         Strand {
             owner,
             machine,
@@ -127,6 +130,7 @@ impl Strand {
             arrived: now,
             path,
             physical,
+            decoding,
             state: StrandState::Waiting,
             space: None,
             plan: None,
@@ -157,7 +161,13 @@ impl Strand {
             path: Reverse(self.path),
             arrival: self.arrival,
             id,
+            load: self.load(),
         }
+    }
+
+    /// What its patches give the decoders in an epoch.
+    pub(crate) fn load(&self) -> u64 {
+        self.image.peak_qubits as u64 * self.decoding as u64
     }
 
     /// With `heights`, instructions are issued by rank.
@@ -481,7 +491,6 @@ impl Strand {
         Ok(undone.len() as u32)
     }
 
-    /// Lets the device finish shots.
     /// Lets the device finish shots; returns the steps that it took.
     pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) -> u64 {
         let Some(space) = self.space else { return 0 };

@@ -117,6 +117,7 @@ impl<D: Device> Kernel<D> {
         let Some(physical) = self.device.physical_qubits(run.patch) else {
             return argument("the machine has no patches of this code and distance");
         };
+        let decoding = self.device.errors(run.patch, run.noise).map_err(KernelError::Argument)?.decoding;
         let physical = physical as u64 * image.peak_qubits as u64;
         let (quota, used) = (domain.quota, domain.used);
         let Some(place) = self.regions.get(region) else { return not_now("the region is gone") };
@@ -142,7 +143,7 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Quota(Limit::Magic));
         }
         let plan = match run.deadline {
-            Some(deadline) => Some(self.plan(d, image_object, &run, region, deadline, physical)?),
+            Some(deadline) => Some(self.plan(d, image_object, &run, region, deadline, (physical, decoding))?),
             None => None,
         };
         let magic = needs.magic.saturating_mul(run.shots);
@@ -159,6 +160,7 @@ impl<D: Device> Kernel<D> {
             arrival: self.arrivals,
             path: needs.path,
             physical,
+            decoding,
         };
         let mut strand = Strand::new(origin, run, self.epoch);
         let planned = plan.is_some();
@@ -180,7 +182,15 @@ impl<D: Device> Kernel<D> {
     }
 
     /// The schedule of a strand with a deadline, or why there is none.
-    fn plan(&mut self, d: u32, image: u32, run: &Run, region: u32, deadline: u64, physical: u64) -> Result<Plan> {
+    fn plan(
+        &mut self,
+        d: u32,
+        image: u32,
+        run: &Run,
+        region: u32,
+        deadline: u64,
+        (physical, decoding): (u64, u32),
+    ) -> Result<Plan> {
         let path = self.needs(image, run.patch)?.path;
         if path as u64 > deadline / run.shots {
             return late(deadline, "the longest path of all shots takes longer");
@@ -208,7 +218,7 @@ impl<D: Device> Kernel<D> {
         if place.waiting.iter().any(|&id| self.holds_up(id)) {
             return late(deadline, "a strand has waited too long for the region's qubits");
         }
-        if place.backlog > 0 || place.qubits - place.free + peak > place.decoded {
+        if place.backlog > 0 || !place.keeps_up_with(peak as u64 * decoding as u64) {
             return late(deadline, "the decoders are behind, or would be");
         }
         let within = deadline / run.shots;
@@ -229,7 +239,8 @@ impl<D: Device> Kernel<D> {
         let running = strand.running(id);
         let image = strand.image.image.clone();
         let active = self.domain(owner).map_or(0, |d| d.quota.active);
-        let spec = SpaceSpec { image, noise: Arc::default(), shots: run.shots, seed: run.seed, max_active: active };
+        let (shots, seed, patch, errors) = (run.shots, run.seed, run.patch, run.noise);
+        let spec = SpaceSpec { image, noise: Arc::default(), patch, errors, shots, seed, max_active: active };
         self.occupy(owner, region, context, peak, physical);
         let heights = self.heights(image_object, run.patch, region);
         let space = self.device.open(spec);
@@ -399,7 +410,7 @@ impl<D: Device> Kernel<D> {
             }
             return;
         }
-        if !place.has_room(peak) {
+        if !place.has_room(peak, running.load) {
             return;
         }
         if let Some(from) = self.regions.get_mut(from) {

@@ -408,6 +408,7 @@ impl Fuzz<'_> {
             context: if self.bytes.below(3) == 0 { Some(self.handle(d, Context)) } else { None },
             region: if self.bytes.below(3) == 0 { Some(self.handle(d, Region)) } else { None },
             patch: self.bytes.patch(),
+            noise: Default::default(),
         }
     }
 

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli, Qubit};
-use qmk_kernel::abi::syscall::{Patch, Quota, Run, StrandState, StrandStatus};
+use qmk_kernel::abi::syscall::{Level, NoiseSpec, Patch, Quota, Run, StrandState, StrandStatus};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::{
-    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+    Cost, Device, DeviceError, Errors, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
 };
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::cell::Cell;
@@ -35,6 +35,8 @@ struct Fake {
     all_magic: u64,
     /// Space, routes, and the epoch in which they are given back.
     routes: Vec<(SpaceId, u32, u64)>,
+    /// Those of each space.
+    errors: Vec<NoiseSpec>,
     epoch: Arc<AtomicU64>,
 }
 
@@ -61,7 +63,16 @@ impl Device for Fake {
     fn physical_qubits(&self, _: Patch) -> Option<u32> {
         Some(1)
     }
+    /// The rate says how long decoding takes.
+    fn errors(&self, _: Patch, noise: NoiseSpec) -> Result<Errors, String> {
+        match noise.level {
+            Level::Ideal => Ok(Errors::default()),
+            Level::Logical => Ok(Errors { decoding: noise.ppb, warning: None }),
+            Level::Physical => Err("no such patches are sampled".into()),
+        }
+    }
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        self.errors.push(spec.errors);
         self.spaces.push((spec.image, spec.shots, spec.seed));
         Ok(SpaceId(self.spaces.len() as u32 - 1))
     }
@@ -149,6 +160,7 @@ impl World {
             magic: vec![0; 8],
             worked: vec![0; 8],
             all_magic: 0,
+            errors: vec![],
             routes: vec![],
             epoch: epoch.clone(),
         };
@@ -651,11 +663,15 @@ fn a_region_does_not_feel_load_elsewhere() {
 
 /// Epochs of a program of measurements on one qubit, on a machine that holds `live` patches in use.
 fn measured(live: u32, decoded: u32, n: u32) -> u64 {
+    measured_with(NoiseSpec::default(), live, decoded, n)
+}
+
+fn measured_with(noise: NoiseSpec, live: u32, decoded: u32, n: u32) -> u64 {
     let mut w = World::new(Size { decoded, ..AMPLE });
     let tenant = w.tenant(Quota::UNLIMITED);
     let ops = (0..n).map(|e| Op::Measure(Pauli::Z, 0, e));
     let image = w.admit(tenant, &image(live, ops));
-    let strand = w.run(tenant, image, 0);
+    let strand = w.spawn(tenant, image, Run { noise, ..Run::default() }).expect("room");
     w.advance(2000);
     assert!(w.is_done(tenant, strand));
     w.status(tenant, strand).epochs
@@ -678,6 +694,46 @@ fn outcomes_wait_for_decoders_that_fall_behind() {
         assert_eq!(measured(live, decoded, 4), free_at, "{live} {decoded}");
         assert!(free_at > 4);
     }
+}
+
+#[test]
+fn decoders_fall_behind_by_the_time_that_decoding_takes() {
+    let errors = |ppb| NoiseSpec { level: Level::Logical, ppb };
+    for (ppb, live, decoded) in [(1000, 6, 5), (500, 12, 5), (2000, 4, 4), (250, 12, 2)] {
+        // So many patches of the usual kind give as much.
+        let usual = live * ppb / 1000;
+        assert_eq!(measured_with(errors(ppb), live, decoded, 4), measured(usual, decoded, 4), "{ppb}");
+        assert_eq!(measured_with(errors(decoded * 1000 / live), live, decoded, 20), 20, "they keep up");
+    }
+    // Half a patch too much is behind at once.
+    assert!(measured_with(errors(1100), 5, 5, 20) > 20);
+    let mut w = World::new(Size { decoded: 4, ..AMPLE });
+    let tenant = w.tenant(Quota::UNLIMITED);
+    let image = w.admit(tenant, &chain(4, 3, Op::T));
+    let run = |ppb| Run { noise: errors(ppb), deadline: Some(100), ..Run::default() };
+    let late = w.spawn(tenant, image, run(1001)).unwrap_err();
+    assert!(matches!(&late, KernelError::Deadline { why, .. } if why.contains("decoders")), "{late}");
+    w.spawn(tenant, image, run(600)).unwrap();
+    // What would make them miss the deadline waits.
+    let second = w.spawn(tenant, image, Run { noise: errors(600), ..Run::default() }).unwrap();
+    w.advance(1);
+    assert_eq!(w.status(tenant, second).state, StrandState::Waiting);
+    w.advance(20);
+    assert!(w.is_done(tenant, second));
+}
+
+#[test]
+fn errors_that_the_machine_does_not_model_are_refused() {
+    let mut w = World::new(AMPLE);
+    let tenant = w.tenant(Quota::UNLIMITED);
+    let image = w.admit(tenant, &chain(1, 1, |q| Op::Measure(Pauli::Z, q, 0)));
+    let noise = NoiseSpec { level: Level::Physical, ppb: 0 };
+    let refused = w.spawn(tenant, image, Run { noise, ..Run::default() }).unwrap_err();
+    assert_eq!(refused, KernelError::Argument("no such patches are sampled".into()));
+    let run = Run { noise: NoiseSpec { level: Level::Logical, ppb: 7 }, ..Run::default() };
+    w.spawn(tenant, image, run).unwrap();
+    w.advance(2);
+    assert_eq!(w.kernel.device().errors, [run.noise]);
 }
 
 /// Of the device, who takes much at once gets no more than who takes little, but for its weight.

@@ -279,6 +279,7 @@ impl World {
                     context: maybe(self, dice, K::Context),
                     region: maybe(self, dice, K::Region),
                     patch: if dice.one_in(3) { patch } else { Patch::default() },
+                    noise: Default::default(),
                 };
                 Syscall::Spawn { machine, image, run }
             }

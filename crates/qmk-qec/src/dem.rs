@@ -87,6 +87,7 @@ fn independent(channel: &Channel) -> Vec<(u8, f64)> {
     let mut p = vec![0.0; 4];
     match channel {
         Channel::Flip { p, .. } => return vec![(1, *p)],
+        Channel::Given { .. } => return Vec::new(),
         Channel::Pauli1 { p: each, .. } => each.iter().zip(&LETTER[1..]).for_each(|(&e, &k)| p[k] = e),
         Channel::Pauli2 { p: each, .. } => {
             p = vec![0.0; 16];

@@ -10,6 +10,7 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
+pub mod device;
 pub mod distance;
 pub mod experiment;
 mod fit;
@@ -20,5 +21,6 @@ pub mod online;
 pub mod patch;
 pub mod stim;
 pub mod threshold;
+pub mod timeline;
 
 pub use circuit::Circuit;

@@ -117,6 +117,7 @@ fn probabilities(channel: &Channel) -> Vec<(u8, f64)> {
     const LETTER: [u8; 4] = [0, 1, 3, 2];
     let all: Vec<(u8, f64)> = match channel {
         Channel::Flip { p, .. } => vec![(1, *p)],
+        Channel::Given { .. } => Vec::new(),
         Channel::Pauli1 { p, .. } => LETTER[1..].iter().copied().zip(p.iter().copied()).collect(),
         Channel::Pauli2 { p, .. } => {
             (1..).zip(p).map(|(i, &p): (usize, _)| (LETTER[i / 4] | LETTER[i % 4] << 2, p)).collect()

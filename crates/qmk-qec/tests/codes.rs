@@ -175,7 +175,15 @@ fn records(circuit: &Circuit, shots: u64) -> Vec<Vec<u8>> {
     let (image, noise) = circuit.lower();
     let mut device = SimDevice::new(SimConfig { logical_qubits: 10_000, ..SimConfig::default() });
     let instructions = image.code.len() as u32;
-    let spec = SpaceSpec { image: Arc::new(image), noise: noise.into(), shots, seed: 3, max_active: 26 };
+    let spec = SpaceSpec {
+        image: Arc::new(image),
+        noise: noise.into(),
+        shots,
+        seed: 3,
+        max_active: 26,
+        patch: Default::default(),
+        errors: Default::default(),
+    };
     let space = device.open(spec).expect("it fits");
     (0..instructions).for_each(|i| device.issue(space, i).expect("in range"));
     while device.work(space, u64::MAX).expect("no fault").shots_done < shots {}

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use qmk_qec::device::Corrected;
 use qmk_server::log::{self, LogFormat};
 use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};
@@ -238,17 +239,17 @@ fn boot(
     services: MachineConfig,
     place: &Place,
     asked: bool,
-) -> Result<Machine<SimDevice>, (u8, String)> {
+) -> Result<Machine<Corrected<SimDevice>>, (u8, String)> {
     let (Place::Default(dir) | Place::Given(dir)) = place else {
         if !asked {
             eprintln!("qmk-server: no home to keep state in, so nothing outlives this server; see --data-dir");
         }
-        return Ok(Machine::start(SimDevice::new(sim), services));
+        return Ok(Machine::start(Corrected::simulated(sim), services));
     };
     // One that was told to end may take a few seconds.
     let deadline = Instant::now() + Duration::from_secs(7);
     loop {
-        match Machine::open(SimDevice::new(sim.clone()), services.clone(), dir) {
+        match Machine::open(Corrected::simulated(sim.clone()), services.clone(), dir) {
             Ok(machine) => return Ok(machine),
             Err(StoreError::Journal(JournalError::Locked(_))) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(100));
@@ -257,7 +258,7 @@ fn boot(
                 if matches!(place, Place::Default(_)) =>
             {
                 eprintln!("qmk-server: nothing outlives this server; see --data-dir: {}: {e}", dir.display());
-                return Ok(Machine::start(SimDevice::new(sim), services));
+                return Ok(Machine::start(Corrected::simulated(sim), services));
             }
             Err(e) => return Err((4, format!("{}: {e}", dir.display()))),
         }
@@ -265,7 +266,7 @@ fn boot(
 }
 
 /// Reads the policy again on each SIGHUP, if there is one.
-fn reload_on_hangup(machine: Arc<Machine<SimDevice>>, path: Option<PathBuf>) -> std::io::Result<()> {
+fn reload_on_hangup(machine: Arc<Machine<Corrected<SimDevice>>>, path: Option<PathBuf>) -> std::io::Result<()> {
     let mut hangups = Signals::new([SIGHUP])?;
     let reload = move || {
         for _ in hangups.forever() {

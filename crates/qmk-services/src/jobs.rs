@@ -1,6 +1,6 @@
 //! Jobs: programs under way, and their results.
 
-use crate::machine::{State, bytes_of_params, kernel_error, not_found};
+use crate::machine::{State, bytes_of_params, kernel_error, noise_level, not_found};
 use crate::program::{Program, count_outcomes};
 use crate::store::Ticket;
 use crate::tenants::Tenant;
@@ -114,6 +114,11 @@ impl<D: Device> State<D> {
         if device.physical_qubits(patch).is_none() {
             return Err(program.unavailable());
         }
+        let noise = program.noise(noise_level(&policy.noise).unwrap_or_default());
+        let errors = device
+            .errors(patch, noise)
+            .map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("noise level {:?}: {why}", policy.noise)))?;
+        program.warn(errors.warning);
         let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
         let magic = program.magic(|op, patch| device.cost(op, patch));
         self.check_magic(&p.session_id, magic)?;
@@ -124,6 +129,7 @@ impl<D: Device> State<D> {
             priority: policy.priority,
             deadline: policy.deadline_epochs,
             patch,
+            noise,
             ..Run::default()
         };
         let strand = match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {

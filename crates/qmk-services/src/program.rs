@@ -2,7 +2,7 @@
 
 use qmk_abi::image::{CondTerm, Op};
 use qmk_abi::rpc::{ErrorCode, Format, RpcError, RunReport};
-use qmk_abi::syscall::{Code, Patch};
+use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_abi::{Image, Rights};
 use qmk_kernel::hal::Cost;
 use qmk_qvm::{EventBits, Lowered, ParseOptions, Profile, Severity};
@@ -122,6 +122,18 @@ impl Program {
         };
         // Profiles have distances of two digits.
         Patch { code, distance: self.profile.distance as u16 }
+    }
+
+    /// What errors of a level its qubits have.
+    pub(crate) fn noise(&self, level: Level) -> NoiseSpec {
+        // Profiles have rates below 1/2, and 0 is the machine's own.
+        let ppb = self.profile.error_rate.map_or(0, |p| (p * 1e9).round().max(1.0) as u32);
+        NoiseSpec { level, ppb }
+    }
+
+    /// Adds to what its user is told.
+    pub(crate) fn warn(&mut self, warning: Option<String>) {
+        self.warnings.extend(warning);
     }
 
     /// The error where the machine has no patches of this kind.

@@ -11,9 +11,10 @@ use crate::rng::Site;
 use crate::structure::Refusal;
 use num_complex::Complex64;
 use qmk_abi::image::{Instr, Op, Qubit};
-use qmk_abi::syscall::Patch;
+use qmk_abi::syscall::{Level, Patch};
 use qmk_hal::{
-    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+    Channel, Column, Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec,
+    SpaceStatus,
 };
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,9 @@ pub struct SimDevice {
 #[derive(Debug)]
 struct Space {
     spec: SpaceSpec,
+    /// Number of given columns that the noise names, and these.
+    named: usize,
+    columns: Arc<[Column]>,
     threads: usize,
     issued: usize,
     run: Run,
@@ -292,7 +296,17 @@ impl Device for SimDevice {
                 spec.shots, spec.image.events
             )));
         }
+        if spec.errors.level != Level::Ideal {
+            return Err(DeviceError::Refused(
+                "the simulator knows logical qubits, and no errors of their patches".into(),
+            ));
+        }
         check_noise(&spec.image, &spec.noise).map_err(DeviceError::Refused)?;
+        let named = spec.noise.iter().filter_map(|n| match n.channel {
+            Channel::Given { column, .. } => Some(column as usize + 1),
+            _ => None,
+        });
+        let named = named.max().unwrap_or(0);
         let id = unused(&self.spaces, &mut self.next);
         let run = if spec.image.code.is_empty() {
             let joint = unused(&self.joints, &mut self.next_joint);
@@ -303,6 +317,8 @@ impl Device for SimDevice {
         };
         let space = Space {
             spec,
+            named,
+            columns: Arc::default(),
             threads: self.threads,
             issued: 0,
             run,
@@ -330,6 +346,19 @@ impl Device for SimDevice {
         }
         space.issued -= 1;
         space.rewind(0);
+        Ok(())
+    }
+
+    fn give(&mut self, space: SpaceId, columns: Arc<[Column]>) -> Result<(), DeviceError> {
+        let space = self.space(space)?;
+        let words = space.spec.shots.div_ceil(64) as usize;
+        if columns.len() != space.named || columns.iter().any(|c| c.x.len() != words || c.z.len() != words) {
+            return Err(DeviceError::Refused(format!("the space needs {} columns of {words} words each", space.named)));
+        }
+        if !matches!(space.run, Run::Waiting) {
+            return Err(DeviceError::Refused("the space's work has begun".into()));
+        }
+        space.columns = columns;
         Ok(())
     }
 
@@ -603,7 +632,11 @@ impl Space {
 
     /// Decides how to run the program, now that all of it is issued.
     fn start(&mut self) -> Result<(), DeviceError> {
-        let program = Program::new(&self.spec.image, &self.spec.noise);
+        if self.columns.len() < self.named {
+            return Err(DeviceError::Refused("the Paulis of the space were not given".into()));
+        }
+        let mut program = Program::new(&self.spec.image, &self.spec.noise);
+        program.columns = self.columns.clone();
         let limit = self.spec.max_active;
         self.run = if self.spec.shots == 1 {
             Run::Direct(Box::new(program), None)

@@ -1,6 +1,6 @@
 //! Runs a program one shot after the other: for single shots, and where conditions change the structure itself.
 
-use crate::noise::{BLOCK, draw};
+use crate::noise::{BLOCK, draw, given};
 use crate::plan::step_once;
 use crate::program::{Fate, NoiseStep, Program};
 use crate::state::{Bits, Shot};
@@ -107,6 +107,10 @@ impl Direct {
             };
             match n.channel {
                 Channel::Pauli1 { qubit, .. } => strike(qubit, error),
+                Channel::Given { qubit, column } => {
+                    let [x, z] = given(&program.columns, column, shot.shot);
+                    strike(qubit, (x & 1) as u8 | (z & 1) as u8 * 2);
+                }
                 Channel::Pauli2 { qubits, .. } => {
                     strike(qubits[0], error);
                     strike(qubits[1], error >> 2);

@@ -4,12 +4,13 @@
 //! both outcomes, or a rotation with both signs. So the work until the first measurement is done once, and
 //! a measured register halves as its groups double.
 
-use crate::noise::{BLOCK, draw, total};
+use crate::noise::{BLOCK, draw, given, total};
 use crate::plan::{Action, Plan, RowId, Sign};
 use crate::register::Register;
 use crate::rng::{Random, Site};
 use crate::state::probability_of_one;
 use qmk_abi::image::{CondTerm, Image};
+use qmk_hal::Channel;
 use std::sync::Arc;
 
 /// Bytes that the tables of one chunk may take, without and with registers.
@@ -244,6 +245,15 @@ impl Chunk {
         let (first, last) = (self.first, self.first + self.count as u64);
         for (index, n) in sampler.plan.noise.iter().enumerate() {
             if n.flips.iter().all(Vec::is_empty) {
+                continue;
+            }
+            if let Channel::Given { column, .. } = n.channel {
+                for w in 0..self.width {
+                    let parts = given(&sampler.plan.columns, column, first + 64 * w as u64);
+                    for (part, rows) in parts.into_iter().zip(&n.flips).filter(|(part, _)| *part != 0) {
+                        rows.iter().for_each(|&row| self.rows[row as usize * self.width + w] ^= part);
+                    }
+                }
                 continue;
             }
             for block in first / BLOCK..last.div_ceil(BLOCK) {

@@ -1,7 +1,7 @@
 //! Pauli noise, drawn sparsely: from each shot that is hit straight to the next.
 
 use crate::rng::{Random, Site};
-use qmk_hal::Channel;
+use qmk_hal::{Channel, Column};
 
 /// Shots that share the draws of one channel.
 pub(crate) const BLOCK: u64 = 1024;
@@ -13,6 +13,7 @@ pub(crate) fn total(channel: &Channel) -> f64 {
         Channel::Pauli1 { p, .. } => sum(p),
         Channel::Pauli2 { p, .. } => sum(p),
         Channel::Flip { p, .. } => *p,
+        Channel::Given { .. } => 0.0,
     }
 }
 
@@ -22,8 +23,15 @@ pub(crate) fn is_valid(channel: &Channel) -> bool {
         Channel::Pauli1 { p, .. } => p,
         Channel::Pauli2 { p, .. } => p,
         Channel::Flip { p, .. } => std::slice::from_ref(p),
+        Channel::Given { .. } => &[],
     };
     each.iter().all(|p| *p >= 0.0) && total(channel) <= 1.0 + 1e-9
+}
+
+/// Whether a column has an X and a Z part in 64 shots from `shot` on, or up to the next multiple of 64.
+pub(crate) fn given(columns: &[Column], column: u32, shot: u64) -> [u64; 2] {
+    let word = |bits: &[u64]| bits.get((shot / 64) as usize).map_or(0, |w| w >> (shot % 64));
+    columns.get(column as usize).map_or([0; 2], |c| [word(&c.x), word(&c.z)])
 }
 
 /// Calls `hit(shot in the block, error)` for each shot of a block in which channel number `index` errs. The bits of `error` are the
@@ -66,6 +74,7 @@ fn error(channel: &Channel, mut at: f64) -> u8 {
     };
     match channel {
         Channel::Flip { .. } => 1,
+        Channel::Given { .. } => 0,
         Channel::Pauli1 { p, .. } => LETTER[pick(p)],
         Channel::Pauli2 { p, .. } => {
             let pair = pick(p);

@@ -40,6 +40,7 @@ fn errors(channel: &Channel) -> u8 {
         Channel::Pauli1 { .. } => 3,
         Channel::Pauli2 { .. } => 15,
         Channel::Flip { .. } => 1,
+        Channel::Given { .. } => 0,
     }
 }
 
@@ -66,6 +67,9 @@ impl Parities {
     /// If a parity is random without noise, the program is not Clifford or has conditions that are not parities, or is too large.
     pub fn new(image: &Image, noise: &[Noise], parities: &[Vec<Event>]) -> Result<Self, ParityError> {
         check_noise(image, noise).map_err(ParityError::Unfit)?;
+        if noise.iter().any(|n| matches!(n.channel, Channel::Given { .. })) {
+            return Err(ParityError::Unfit("errors that are given shot by shot have no probability".into()));
+        }
         let plan = plan(&Program::new(image, noise), image, 0).map_err(|e| match e {
             NoPlan::Refused(at, _) => ParityError::Unfit(format!("instruction {at} is not a Clifford operation")),
             NoPlan::TooLarge => ParityError::Unfit("the program has too many errors to follow at once".into()),
@@ -217,7 +221,15 @@ mod tests {
         let shots = 3000;
         let mut device = SimDevice::default();
         let (image, noise) = (Arc::new(image), noise.into());
-        let spec = SpaceSpec { image: Arc::clone(&image), noise, shots, seed: 11, max_active: 0 };
+        let spec = SpaceSpec {
+            image: Arc::clone(&image),
+            noise,
+            shots,
+            seed: 11,
+            max_active: 0,
+            patch: Default::default(),
+            errors: Default::default(),
+        };
         let space = device.open(spec).unwrap();
         (0..image.code.len()).for_each(|i| device.issue(space, i as u32).unwrap());
         while device.work(space, 1 << 20).unwrap().shots_done < shots {}

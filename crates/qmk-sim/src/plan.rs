@@ -11,7 +11,8 @@ use crate::rng::Site;
 use crate::rotations::merge;
 use crate::structure::{Backend, Refusal, Structure};
 use qmk_abi::image::{Cond, CondTerm, Event, Image, Op, Pauli};
-use qmk_hal::Channel;
+use qmk_hal::{Channel, Column};
+use std::sync::Arc;
 
 /// Words that the expressions in the frames of one program may take.
 const MAX_WORDS: usize = 1 << 27;
@@ -73,6 +74,7 @@ pub(crate) struct Plan {
     /// Coins that are read, with the number of their symbol.
     pub(crate) coins: Vec<(Site, u32)>,
     pub(crate) noise: Vec<NoisePlan>,
+    pub(crate) columns: Arc<[Column]>,
     pub(crate) registers: u32,
     pub(crate) peak_active: u32,
 }
@@ -218,6 +220,7 @@ fn parity(terms: &[CondTerm], events: &[Expr], read: &mut usize) -> Option<Expr>
 pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, NoPlan> {
     let mut planner = Planner::default();
     planner.plan.rows = vec![None; image.events as usize];
+    planner.plan.columns = program.columns.clone();
     planner.plan.registers = program.components.len() as u32;
     planner.active = vec![0; program.components.len()];
     let mut read = vec![false; image.events as usize];
@@ -231,7 +234,7 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
     let mut flips: Vec<(Event, u32)> = Vec::new();
     for (i, n) in program.noise.iter().enumerate() {
         let parts = match n.channel {
-            Channel::Pauli1 { .. } => 2,
+            Channel::Pauli1 { .. } | Channel::Given { .. } => 2,
             Channel::Pauli2 { .. } => 4,
             Channel::Flip { event, .. } => {
                 flips.push((event, i as u32));
@@ -330,7 +333,7 @@ where
 /// Lets the errors of a channel act on the frame, each under a symbol of its own.
 fn insert(planner: &mut Planner, structures: &mut [Structure<Exprs>], channel: u32, component: u32, what: &Channel) {
     let qubits: &[u32] = match what {
-        Channel::Pauli1 { qubit, .. } => std::slice::from_ref(qubit),
+        Channel::Pauli1 { qubit, .. } | Channel::Given { qubit, .. } => std::slice::from_ref(qubit),
         Channel::Pauli2 { qubits, .. } => qubits,
         Channel::Flip { .. } => return,
     };

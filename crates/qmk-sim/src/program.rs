@@ -4,7 +4,8 @@
 use crate::noise::is_valid;
 use crate::structure::{Frame, Structure};
 use qmk_abi::image::{Cond, Image, Op, Pauli};
-use qmk_hal::{Channel, Noise};
+use qmk_hal::{Channel, Column, Noise};
+use std::sync::Arc;
 
 /// An operation over the slots of one component.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct NoiseStep {
 pub(crate) struct Program {
     pub(crate) steps: Vec<Step>,
     pub(crate) noise: Vec<NoiseStep>,
+    /// What the given channels do.
+    pub(crate) columns: Arc<[Column]>,
     /// Slots of each component.
     pub(crate) components: Vec<u32>,
     /// Slots of a component above which rotations wait: below, the register is cheaper than the waiting.
@@ -71,7 +74,7 @@ fn unite(parent: &mut [u32], mut wires: impl Iterator<Item = u32>) {
 
 fn registers(channel: &Channel) -> ([u32; 2], usize) {
     match *channel {
-        Channel::Pauli1 { qubit, .. } => ([qubit, 0], 1),
+        Channel::Pauli1 { qubit, .. } | Channel::Given { qubit, .. } => ([qubit, 0], 1),
         Channel::Pauli2 { qubits, .. } => (qubits, 2),
         Channel::Flip { .. } => ([0; 2], 0),
     }
@@ -225,6 +228,7 @@ impl Program {
                 let channel = match n.channel {
                     Channel::Pauli1 { qubit, p } => Channel::Pauli1 { qubit: slot(qubit), p },
                     Channel::Pauli2 { qubits, p } => Channel::Pauli2 { qubits: qubits.map(slot), p },
+                    Channel::Given { qubit, column } => Channel::Given { qubit: slot(qubit), column },
                     flip => flip,
                 };
                 let component = if matches!(channel, Channel::Flip { .. }) { 0 } else { place[q[0] as usize].0 };

@@ -7,7 +7,7 @@ use crate::program::{Program, check_noise};
 use crate::rng::philox2x64;
 use crate::{SimConfig, SimDevice};
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
-use qmk_hal::{Channel, Device, Noise, SpaceSpec};
+use qmk_hal::{Channel, Column, Device, Noise, SpaceSpec};
 use std::sync::Arc;
 
 pub(crate) struct Dice(pub(crate) u64, pub(crate) u64);
@@ -42,7 +42,7 @@ struct Mix {
 fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
     let mut image = Image { qubits: mix.qubits as u32, ..Image::default() };
     let mut live: Vec<u32> = Vec::new();
-    let mut noise = Vec::new();
+    let mut noise: Vec<Noise> = Vec::new();
     for _ in 0..mix.length {
         let dead: Vec<u32> = (0..image.qubits).filter(|q| !live.contains(q)).collect();
         if !dead.is_empty() && (live.len() < 2 || dice.below(6) == 0) {
@@ -105,10 +105,14 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
         if mix.noise && !matches!(op, Op::Free(_)) {
             let after = image.code.len() as u32 - 1;
             let p = dice.pick(&[0.001, 0.03, 0.4]);
-            let channel = match (dice.below(3), op.writes().next()) {
+            let channel = match (dice.below(4), op.writes().next()) {
                 (0, _) => Channel::depolarize1(q, p),
                 (1, _) if others.len() > 1 => Channel::depolarize2(others[0], others[1], p),
                 (2, Some(event)) => Channel::Flip { event, p },
+                (3, _) => {
+                    let given = noise.iter().filter(|n| matches!(n.channel, Channel::Given { .. }));
+                    Channel::Given { qubit: q, column: given.count() as u32 }
+                }
                 _ => continue,
             };
             noise.push(Noise { after, channel });
@@ -123,6 +127,16 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
     }
     live.iter().for_each(|&q| image.code.push(Instr { op: Op::Free(q), cond: None }));
     (image, noise)
+}
+
+/// Columns for all given channels, with one bit in three set.
+fn columns(dice: &mut Dice, noise: &[Noise], shots: u64) -> Arc<[Column]> {
+    let given = noise.iter().filter(|n| matches!(n.channel, Channel::Given { .. }));
+    let mut bits = || {
+        let word = |dice: &mut Dice| (0..64).fold(0, |w, i| w | ((dice.below(3) == 0) as u64) << i);
+        (0..shots.div_ceil(64)).map(|_| word(dice)).collect()
+    };
+    given.map(|_| Column { x: bits(), z: bits() }).collect()
 }
 
 fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Range<u64>) -> Vec<Vec<bool>> {
@@ -148,9 +162,11 @@ fn lanes(plan: Plan, image: &Image, seed: u64, first: u64, shots: usize) -> Vec<
 fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
     let mut planned = 0;
     for case in 0..cases {
-        let (image, noise) = program(&mut Dice(case, 0), mix);
+        let mut dice = Dice(case, 0);
+        let (image, noise) = program(&mut dice, mix);
         check_noise(&image, &noise).unwrap();
         let mut program = Program::new(&image, &noise);
+        program.columns = columns(&mut dice, &noise, first + shots);
         // With rotations that wait, and without.
         program.patient_from = (case % 2) as u32 * 100;
         let Ok(plan) = plan(&program, &image, 10) else { continue };
@@ -194,11 +210,99 @@ fn conditions_on_any_operation_agree() {
     assert!(planned > 200, "only {planned} programs had a plan");
 }
 
+/// The given Paulis as instructions, each under a condition on an event that a qubit of its own is measured into.
+fn spelled_out(image: &Image, noise: &[Noise], columns: &[Column], shot: u64) -> Image {
+    let mut spelled = Image { code: Vec::new(), ..image.clone() };
+    let mut channels = noise.iter().peekable();
+    let always = |op| Instr { op, cond: None };
+    let (bit, one) = (image.qubits, image.events);
+    spelled.qubits += 1;
+    spelled.events += 1;
+    let prepare = [Op::Alloc(bit), Op::Pauli(Pauli::X, bit), Op::Measure(Pauli::Z, bit, one), Op::Free(bit)];
+    spelled.code.extend(prepare.map(always));
+    spelled.terms.extend([CondTerm::Event(one), CondTerm::Event(one), CondTerm::Not]);
+    let end = spelled.terms.len() as u32;
+    let (yes, no) = (Cond { start: end - 3, end: end - 2 }, Cond { start: end - 2, end });
+    for (at, instr) in image.code.iter().enumerate() {
+        spelled.code.push(*instr);
+        while let Some(n) = channels.next_if(|n| n.after as usize == at) {
+            let Channel::Given { qubit, column } = n.channel else { continue };
+            let Column { x, z } = &columns[column as usize];
+            for (p, bits) in [(Pauli::X, x), (Pauli::Z, z)] {
+                let strikes = bits[shot as usize / 64] >> (shot % 64) & 1 == 1;
+                spelled.code.push(Instr { op: Op::Pauli(p, qubit), cond: Some(if strikes { yes } else { no }) });
+            }
+        }
+    }
+    spelled
+}
+
+/// Outcomes are drawn by the number of the instruction, so programs whose outcomes are certain are compared.
+#[test]
+fn given_paulis_are_those_of_the_program() {
+    let h = |q| Op::Clifford1(Clifford1::H, q);
+    let cnot = |a, b| Op::Clifford2(Clifford2::Cnot, a, b);
+    let always = |op| Instr { op, cond: None };
+    // (|000> + |111>) by way of an outcome, T and its inverse in between, then undone.
+    let mut image = Image { qubits: 3, events: 6, ..Image::default() };
+    image.terms = vec![CondTerm::Event(0)];
+    let code = [Op::Alloc(0), Op::Alloc(1), Op::Alloc(2), Op::Measure(Pauli::Z, 2, 0), h(0), cnot(0, 1), Op::T(0)];
+    image.code.extend(code.map(always));
+    image.code.push(Instr { op: cnot(1, 2), cond: Some(Cond { start: 0, end: 1 }) });
+    image.code.extend([Op::T(1), cnot(0, 1), Op::Clifford1(Clifford1::Sdg, 0), h(0)].map(always));
+    image.code.extend([0, 1, 2].map(|q| always(Op::Measure(Pauli::Z, q, q + 1))));
+    let shots = 200;
+    let at = |after, qubit, column| Noise { after, channel: Channel::Given { qubit, column } };
+    let places = [(2, 2), (4, 0), (5, 0), (5, 1), (6, 1), (8, 2), (10, 0), (11, 0), (11, 1), (11, 2)];
+    let mut certain = 0;
+    for (i, (after, qubit)) in places.into_iter().enumerate() {
+        let noise: Arc<[Noise]> = Arc::new([at(after, qubit, 0)]);
+        let columns = columns(&mut Dice(i as u64, 0), &noise, shots);
+        let mut device = SimDevice::new(SimConfig { threads: 2, ..SimConfig::default() });
+        let spec = SpaceSpec {
+            image: Arc::new(image.clone()),
+            noise: noise.clone(),
+            shots,
+            seed: 7,
+            max_active: 8,
+            ..SpaceSpec::default()
+        };
+        let space = device.open(spec).unwrap();
+        (0..image.code.len() as u32).for_each(|i| device.issue(space, i).unwrap());
+        assert!(device.give(space, columns[..0].into()).is_err());
+        device.give(space, columns.clone()).unwrap();
+        while device.work(space, 1000).unwrap().shots_done < shots {}
+        for shot in 0..shots {
+            let spelled = spelled_out(&image, &noise, &columns, shot);
+            let program = Program::new(&spelled, &[]);
+            // An outcome is certain if no seed changes it.
+            let runs: Vec<_> =
+                (0..8).map(|seed| one_by_one(&program, &spelled, seed, shot..shot + 1).remove(0)).collect();
+            for event in 0..4 {
+                if runs.iter().all(|r| r[event] == runs[0][event]) {
+                    certain += 1;
+                    assert_eq!(device.outcome(space, shot, event as u32), runs[0][event], "{i}, shot {shot}, {event}");
+                }
+            }
+        }
+        // An X before the measurement flips its shots and no others.
+        if after == 11 && qubit > 0 {
+            let flipped = |shot: u64| columns[0].x[shot as usize / 64] >> (shot % 64) & 1 == 1;
+            let event = qubit + 1;
+            assert!((0..shots).all(|shot| device.outcome(space, shot, event) == flipped(shot)), "{i}");
+        }
+    }
+    assert!(certain > 5000, "{certain}");
+}
+
 fn outcomes(device: &mut SimDevice, image: &Arc<Image>, noise: &Arc<[Noise]>, budget: u64) -> Vec<u8> {
+    let given = columns(&mut Dice(3, 0), noise, 3000);
     let (image, noise, shots) = (image.clone(), noise.clone(), 3000);
     let code = image.code.len() as u32;
-    let space = device.open(SpaceSpec { image, noise, shots, seed: 5, max_active: 20 }).unwrap();
+    let space =
+        device.open(SpaceSpec { image, noise, shots, seed: 5, max_active: 20, ..SpaceSpec::default() }).unwrap();
     (0..code).for_each(|i| device.issue(space, i).unwrap());
+    device.give(space, given).unwrap();
     while device.work(space, budget).unwrap().shots_done < shots {}
     let mut out = Vec::new();
     device.outcomes(space, 0, shots as u32, &mut out);

@@ -26,7 +26,7 @@ fn chain(n: u32) -> Image {
 fn run(image: Image, shots: u64) -> Vec<u8> {
     let mut device = SimDevice::new(SimConfig { logical_qubits: 200_000, ..SimConfig::default() });
     let instructions = image.code.len() as u32;
-    let spec = SpaceSpec { image: Arc::new(image), noise: Arc::default(), shots, seed: 1, max_active: 26 };
+    let spec = SpaceSpec { image: Arc::new(image), shots, seed: 1, max_active: 26, ..SpaceSpec::default() };
     let space = device.open(spec).expect("it fits");
     (0..instructions).for_each(|i| device.issue(space, i).expect("in range"));
     while device.work(space, u64::MAX).expect("no fault").shots_done < shots {}

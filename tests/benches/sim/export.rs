@@ -117,7 +117,7 @@ fn channel(c: &Channel) -> (String, Vec<String>) {
             assert!(p.iter().all(|x| *x == p[0]), "no workload uses another");
             (format!("DEPOLARIZE2({})", 15.0 * p[0]), qubits.map(|q| q.to_string()).into())
         }
-        Channel::Flip { .. } => unreachable!("no workload uses it"),
+        Channel::Flip { .. } | Channel::Given { .. } => unreachable!("no workload uses it"),
     }
 }
 

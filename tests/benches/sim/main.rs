@@ -118,7 +118,7 @@ fn machine() -> SimDevice {
 fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
     let mut device = machine();
     let (image, noise) = (w.image.clone(), w.noise.clone());
-    let space = device.open(SpaceSpec { image, noise, shots, seed, max_active: 30 })?;
+    let space = device.open(SpaceSpec { image, noise, shots, seed, max_active: 30, ..SpaceSpec::default() })?;
     for i in 0..w.image.code.len() as u32 {
         device.issue(space, i)?;
     }

@@ -1,0 +1,376 @@
+//! A machine whose logical qubits err as patches do.
+//!
+//! [`Corrected`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are. At the
+//! *logical* level each patch suffers X and Z errors with the measured rates of its code, distance and physical error rate
+//! ([`crate::calibration`]) for as long as it lives ([`crate::timeline`]). At the *physical* level the history of each patch is sampled for
+//! each shot ([`History`]), and what the decoder gets wrong acts where it happened.
+//!
+//! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are transversal and take no
+//! time, so they add no error to what came before. Qubits that are held one by one have none.
+
+use crate::calibration::{Rates, rates};
+use crate::patch::History;
+use crate::timeline::{Stretch, Timeline};
+use qmk_abi::image::{Instr, Op, Pauli, Qubit};
+use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
+use qmk_hal::{
+    Channel, Column, Cost, Device, DeviceError, Errors, MachineSpec, Noise, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+};
+use qmk_sim::rng::philox2x64;
+use qmk_sim::{SimConfig, SimDevice};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Physical error rate where none is asked for: that of good superconducting qubits (Google Quantum AI, arXiv:2408.13687).
+pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
+/// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
+pub const ROUND_US: f64 = 1.0;
+/// Bytes that the sampled errors of one space may take.
+const MAX_BYTES: u64 = 256 << 20;
+/// Histories of patches that are kept ready.
+const KEPT: usize = 16;
+/// Steps of a history for which it pays to start a thread.
+const WORTH_A_THREAD: u64 = 1 << 14;
+
+/// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
+pub type Factory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn History>, String> + Send>;
+
+/// A machine with error-corrected patches for logical qubits.
+pub struct Corrected<D> {
+    inner: D,
+    factory: Factory,
+    threads: usize,
+    /// Those made last.
+    histories: RefCell<Vec<((Patch, u32), Arc<dyn History>)>>,
+    sampled: BTreeMap<SpaceId, Sampled>,
+}
+
+/// A space whose errors are being sampled.
+struct Sampled {
+    seed: u64,
+    shots: u64,
+    history: Arc<dyn History>,
+    /// Elementary steps of one cycle of a patch.
+    steps: u64,
+    lives: Vec<Life>,
+    columns: Vec<Column>,
+    /// Life and shot to go on with.
+    next: (usize, u64),
+}
+
+/// What the errors of a patch do.
+struct Life {
+    cycles: u32,
+    /// The stretches: the cycle with which each ends, and column and Pauli of its X and its Z errors.
+    stretches: Vec<(u32, [(u32, Pauli); 2])>,
+}
+
+/// Physical error rate that is asked for.
+fn error_rate(noise: NoiseSpec) -> f64 {
+    if noise.ppb == 0 { DEFAULT_ERROR_RATE } else { noise.ppb as f64 * 1e-9 }
+}
+
+/// Probability of an odd number of errors in `rounds` rounds, each with probability `rate`: `(1 - (1 - 2 rate)^rounds) / 2`.
+pub fn odd(rate: f64, rounds: u64) -> f64 {
+    -libm::expm1(rounds as f64 * libm::log1p(-2.0 * rate.clamp(0.0, 0.5))) / 2.0
+}
+
+/// The channels of one stretch of a patch's life.
+fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<Item = Noise> + use<> {
+    let rounds = stretch.cycles as u64 * distance as u64;
+    let (x, z) = (odd(rates.x, rounds), odd(rates.z, rounds));
+    let [(a, first), (b, second)] = stretch.does;
+    let single = |qubit: Qubit, each: &[(Pauli, f64)]| {
+        let p = [Pauli::X, Pauli::Y, Pauli::Z].map(|p| each.iter().filter(|(q, _)| *q == p).map(|(_, p)| p).sum());
+        Noise { after: stretch.after, channel: Channel::Pauli1 { qubit, p } }
+    };
+    let [one, two] = if first != second {
+        [Some(single(first, &[(a, x)])), Some(single(second, &[(b, z)]))]
+    } else {
+        let mut each = vec![(a, x * (1.0 - z)), (b, z * (1.0 - x))];
+        if a != b {
+            // X and Z of a patch make a Y; those that act as one Pauli undo each other.
+            let third = [Pauli::X, Pauli::Y, Pauli::Z].into_iter().find(|p| *p != a && *p != b);
+            each.extend(third.map(|p| (p, x * z)));
+        }
+        [Some(single(first, &each)), None]
+    };
+    one.into_iter().chain(two)
+}
+
+impl Corrected<SimDevice> {
+    /// Over a simulated machine, with the histories of [`crate::online`].
+    pub fn simulated(config: SimConfig) -> Self {
+        let threads = config.threads;
+        let corrected = Corrected::new(SimDevice::new(config), Box::new(crate::online::history));
+        if threads == 0 { corrected } else { corrected.with_threads(threads) }
+    }
+}
+
+impl<D: Device> Corrected<D> {
+    /// Over a machine of perfect logical qubits, with what makes histories for the physical level.
+    pub fn new(inner: D, factory: Factory) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Corrected { inner, factory, threads, histories: RefCell::default(), sampled: BTreeMap::new() }
+    }
+
+    /// The same with so many threads for sampling. Outcomes do not depend on it.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Corrected { threads: threads.max(1), ..self }
+    }
+
+    fn history(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn History>, String> {
+        let key = (patch, noise.ppb);
+        if let Some((_, history)) = self.histories.borrow().iter().find(|(k, _)| *k == key) {
+            return Ok(history.clone());
+        }
+        let history = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
+        let mut kept = self.histories.borrow_mut();
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push((key, history.clone()));
+        Ok(history)
+    }
+
+    fn timeline(&self, spec: &SpaceSpec) -> Timeline {
+        Timeline::new(&spec.image, |op| self.inner.cost(op, spec.patch).cycles)
+    }
+}
+
+impl Sampled {
+    /// Lays out the errors of a program as columns, and adds them to its noise.
+    fn new(
+        spec: &SpaceSpec,
+        timeline: Timeline,
+        history: Arc<dyn History>,
+        noise: &mut Vec<Noise>,
+    ) -> Result<Self, DeviceError> {
+        let columns: u64 = timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum();
+        let words = spec.shots.div_ceil(64);
+        let bytes = columns.saturating_mul(words).saturating_mul(16);
+        if bytes > MAX_BYTES {
+            return Err(DeviceError::Refused(format!(
+                "the errors of {} shots at {columns} places of the program take {bytes} bytes, the limit is {MAX_BYTES}; \
+                 run fewer shots at a time",
+                spec.shots
+            )));
+        }
+        let mut next = 0;
+        let mut column = |after, qubit| {
+            noise.push(Noise { after, channel: Channel::Given { qubit, column: next } });
+            next += 1;
+            next - 1
+        };
+        let mut lives = Vec::with_capacity(timeline.lives.len());
+        for life in timeline.lives {
+            let mut cycles = 0u32;
+            let stretches = life.into_iter().map(|Stretch { after, cycles: more, does: [(a, first), (b, second)] }| {
+                cycles = cycles.saturating_add(more);
+                let x = column(after, first);
+                let z = if first == second { x } else { column(after, second) };
+                (cycles, [(x, a), (z, b)])
+            });
+            let stretches = stretches.collect();
+            lives.push(Life { cycles, stretches });
+        }
+        let column = Column { x: vec![0; words as usize], z: vec![0; words as usize] };
+        // Streams of randomness that the program does not draw from.
+        let seed = philox2x64([0x6869_7374_6f72_7900, 0], spec.seed)[0];
+        // About one for each qubit and round.
+        let steps = (spec.patch.distance as u64).pow(3).max(1);
+        let columns = vec![column; columns as usize];
+        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0) })
+    }
+
+    /// Samples more, for about `budget` steps; returns the steps that it took.
+    fn advance(&mut self, budget: u64, threads: usize) -> u64 {
+        let mut took = 0;
+        while let Some(life) = self.lives.get(self.next.0)
+            && took < budget
+        {
+            let (stream, first) = (self.next.0 as u32, self.next.1);
+            let each = self.steps.saturating_mul(life.cycles.max(1) as u64);
+            let most = ((budget - took) / each).max(1);
+            let shots = (self.shots - first).min(most.saturating_mul(threads as u64));
+            let threads = (shots.saturating_mul(each) / WORTH_A_THREAD).clamp(1, threads as u64);
+            let share = shots.div_ceil(threads);
+            let (history, seed) = (&self.history, self.seed);
+            let sample = |from: u64, to: u64| {
+                let (mut hits, mut flips) = (Vec::new(), Vec::new());
+                for shot in from..to {
+                    flips.clear();
+                    history.run(seed, shot, stream, life.cycles, &mut flips);
+                    let mut cycle = 0;
+                    for (number, (end, _)) in life.stretches.iter().enumerate() {
+                        let within = flips.get(cycle..*end as usize).unwrap_or_default();
+                        let [x, z] = within.iter().fold([false; 2], |[x, z], flip| [x ^ flip[0], z ^ flip[1]]);
+                        if x || z {
+                            hits.push((shot, number, [x, z]));
+                        }
+                        cycle = *end as usize;
+                    }
+                }
+                hits
+            };
+            let hits = std::thread::scope(|scope| {
+                let ends = |i: u64| first + (i * share).min(shots);
+                let sample = &sample;
+                let others: Vec<_> = (1..threads).map(|i| scope.spawn(move || sample(ends(i), ends(i + 1)))).collect();
+                let mut hits = sample(first, ends(1));
+                for other in others {
+                    match other.join() {
+                        Ok(more) => hits.extend(more),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
+                hits
+            });
+            for (shot, number, struck) in hits {
+                for ((column, pauli), _) in life.stretches[number].1.iter().zip(struck).filter(|(_, struck)| *struck) {
+                    let Column { x, z } = &mut self.columns[*column as usize];
+                    let (word, bit) = ((shot / 64) as usize, 1 << (shot % 64));
+                    if *pauli != Pauli::Z {
+                        x[word] ^= bit;
+                    }
+                    if *pauli != Pauli::X {
+                        z[word] ^= bit;
+                    }
+                }
+            }
+            took += share.saturating_mul(each);
+            self.next.1 += shots;
+            if self.next.1 == self.shots {
+                self.next = (self.next.0 + 1, 0);
+            }
+        }
+        took
+    }
+}
+
+impl<D: Device> Device for Corrected<D> {
+    fn spec(&self) -> &MachineSpec {
+        self.inner.spec()
+    }
+
+    fn cost(&self, op: &Op, patch: Patch) -> Cost {
+        self.inner.cost(op, patch)
+    }
+
+    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
+        self.inner.physical_qubits(patch)
+    }
+
+    /// Decoders that take longer for a round than the round itself fall behind.
+    fn errors(&self, patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
+        let rates = rates(patch.code, patch.distance as u32, error_rate(noise));
+        let thousandths = |us: f64| (us / ROUND_US * 1000.0).ceil().clamp(1.0, u32::MAX as f64) as u32;
+        match noise.level {
+            Level::Ideal => self.inner.errors(patch, noise),
+            Level::Logical => {
+                let rates = rates?;
+                let warning = rates.extrapolated.then(|| {
+                    format!(
+                        "the logical error rates at distance {} and physical error rate {} come from the fit, outside of what was measured",
+                        patch.distance,
+                        error_rate(noise)
+                    )
+                });
+                Ok(Errors { decoding: thousandths(rates.us_per_round), warning })
+            }
+            Level::Physical => {
+                self.history(patch, noise)?;
+                let usual = Errors::default();
+                Ok(Errors { decoding: rates.map_or(usual.decoding, |r| thousandths(r.us_per_round)), ..usual })
+            }
+        }
+    }
+
+    fn open(&mut self, mut spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        let asked = std::mem::take(&mut spec.errors);
+        if asked.level == Level::Ideal || spec.image.code.is_empty() {
+            return self.inner.open(spec);
+        }
+        let timeline = self.timeline(&spec);
+        let mut noise = spec.noise.to_vec();
+        let mut sampled = None;
+        if asked.level == Level::Logical {
+            let rates = rates(spec.patch.code, spec.patch.distance as u32, error_rate(asked));
+            let rates = rates.map_err(DeviceError::Refused)?;
+            noise.extend(timeline.stretches().flat_map(|s| channels(s, &rates, spec.patch.distance)));
+        } else {
+            let history = self.history(spec.patch, asked).map_err(DeviceError::Refused)?;
+            sampled = Some(Sampled::new(&spec, timeline, history, &mut noise)?);
+        }
+        noise.sort_by_key(|n| n.after);
+        spec.noise = noise.into();
+        let space = self.inner.open(spec)?;
+        self.sampled.extend(sampled.map(|s| (space, s)));
+        Ok(space)
+    }
+
+    fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
+        self.inner.issue(space, index)
+    }
+
+    fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
+        self.inner.undo(space, index)
+    }
+
+    fn give(&mut self, space: SpaceId, columns: Arc<[Column]>) -> Result<(), DeviceError> {
+        if self.sampled.contains_key(&space) {
+            return Err(DeviceError::Refused("the errors of the space are sampled".into()));
+        }
+        self.inner.give(space, columns)
+    }
+
+    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
+        let Some(sampled) = self.sampled.get_mut(&space) else { return self.inner.work(space, budget) };
+        let steps = sampled.advance(budget.max(1), self.threads);
+        if sampled.next.0 < sampled.lives.len() {
+            return Ok(SpaceStatus { steps, ..SpaceStatus::default() });
+        }
+        let columns = std::mem::take(&mut sampled.columns);
+        self.sampled.remove(&space);
+        self.inner.give(space, columns.into())?;
+        let status = self.inner.work(space, budget.saturating_sub(steps).max(1))?;
+        Ok(SpaceStatus { steps: steps + status.steps, ..status })
+    }
+
+    fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
+        self.inner.outcome(space, shot, event)
+    }
+
+    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
+        self.inner.outcomes(space, first, count, out);
+    }
+
+    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
+        self.inner.perform(space, instr)
+    }
+
+    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
+        self.inner.link(a, b, errors)
+    }
+
+    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
+        self.inner.snapshot(space)
+    }
+
+    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
+        self.inner.restore(space, snapshot)
+    }
+
+    fn forget(&mut self, snapshot: SnapshotId) {
+        self.inner.forget(snapshot);
+    }
+
+    fn close(&mut self, space: SpaceId) {
+        self.sampled.remove(&space);
+        self.inner.close(space);
+    }
+}
+
+#[cfg(test)]
+mod tests;
