@@ -3,6 +3,7 @@
 
 mod bare;
 mod bench;
+mod calibrate;
 mod layers;
 mod stats;
 
@@ -37,6 +38,9 @@ enum Task {
                             QMK_PEERS_PYTHON=python3.12 cargo xtask bench sim --check"
     )]
     Bench(bench::Args),
+    /// Measure the logical error rates that are built into `qmk-qec` and write them down; takes about six minutes
+    #[command(after_help = "Examples:\n  cargo xtask calibrate\n  cargo xtask calibrate --quick -o quick.tsv")]
+    Calibrate(calibrate::Args),
     /// Run 64 clients against a server, good ones and bad ones; nothing may be left of them in the end
     #[command(after_help = "Example:\n  cargo xtask soak --minutes 3")]
     Soak {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Task::Ci => ci(root),
         Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
         Task::Bench(args) => bench::run(root, &args),
+        Task::Calibrate(args) => calibrate::run(root, &args),
         Task::Soak { minutes } => bench::soak(root, minutes),
         Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
         Task::Stats => stats::print(root),
