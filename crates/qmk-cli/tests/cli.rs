@@ -255,9 +255,9 @@ fn jobs_on_a_server() {
         let args = ["run", "-", "--shots", "5000", "--json", "--noise", level, "--profile", profile];
         qmk_with(&[&args, more].concat(), wait)
     };
-    let (local, remote) = (noisy("logical", &[]).json(), noisy("logical", &["--connect", &at]).json());
-    assert_eq!(local["counts"], remote["counts"]);
-    assert!(local["counts"]["1"].as_u64() > Some(10), "{local}");
+    let (here, there) = (noisy("logical", &[]).json(), noisy("logical", &["--connect", &at]).json());
+    assert_eq!(here["counts"], there["counts"]);
+    assert!(here["counts"]["1"].as_u64() > Some(10), "{here}");
     assert_eq!(noisy("ideal", &[]).json()["counts"], json!({"0": 5000}));
 
     let deadline = |epochs| qmk(&["submit", &example("grover.qvm"), "--deadline", epochs, "--connect", &at]);
