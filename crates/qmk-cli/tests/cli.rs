@@ -237,7 +237,8 @@ fn includes_stay_beside_the_program() {
 fn jobs_on_a_server() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("qmk.sock");
-    let machine = qmk_services::Machine::start(qmk_sim::SimDevice::default(), Default::default());
+    let machine =
+        qmk_services::Machine::start(qmk_qec::device::Corrected::simulated(Default::default()), Default::default());
     let connect: qmk_server::Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
     let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
     std::thread::spawn(move || server.run(&connect));
@@ -246,6 +247,18 @@ fn jobs_on_a_server() {
     let local = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json"]).json();
     let remote = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json", "--connect", &at]).json();
     assert_eq!((&local["counts"], &local["epochs"]), (&remote["counts"], &remote["epochs"]));
+
+    // Errors are those of the seed, wherever it runs.
+    let wait = "ALLOC_LQ -> a\nAPPLY_S a\nAPPLY_S a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+    let noisy = |level: &str, more: &[&str]| {
+        let profile = "logical:surface_code(d=3, p=0.008)";
+        let args = ["run", "-", "--shots", "5000", "--json", "--noise", level, "--profile", profile];
+        qmk_with(&[&args, more].concat(), wait)
+    };
+    let (here, there) = (noisy("logical", &[]).json(), noisy("logical", &["--connect", &at]).json());
+    assert_eq!(here["counts"], there["counts"]);
+    assert!(here["counts"]["1"].as_u64() > Some(10), "{here}");
+    assert_eq!(noisy("ideal", &[]).json()["counts"], json!({"0": 5000}));
 
     let deadline = |epochs| qmk(&["submit", &example("grover.qvm"), "--deadline", epochs, "--connect", &at]);
     assert_eq!((deadline("1000").code, deadline("1000000").code), (3, 0));

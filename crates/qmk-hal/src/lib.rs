@@ -249,6 +249,12 @@ pub trait Device {
         }
     }
 
+    /// Probability that a shot of an admitted program meets an error, which need not change an outcome. An estimate where errors
+    /// are sampled; 0 where there is no model.
+    fn failure(&self, _image: &Image, _patch: Patch, _noise: NoiseSpec) -> f64 {
+        0.0
+    }
+
     /// Opens a space. The image must have been admitted: registers and events in range, allocated before
     /// use, events written before they are read.
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError>;

@@ -11,7 +11,7 @@
 use crate::calibration::{Rates, rates};
 use crate::patch::History;
 use crate::timeline::{Stretch, Timeline};
-use qmk_abi::image::{Instr, Op, Pauli, Qubit};
+use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{
     Channel, Column, Cost, Device, DeviceError, Errors, MachineSpec, Noise, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
 /// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
 pub const ROUND_US: f64 = 1.0;
-/// Bytes that the sampled errors of one space may take.
+/// Bytes that the errors of one space may take.
 const MAX_BYTES: u64 = 256 << 20;
 /// Histories of patches that are kept ready.
 const KEPT: usize = 16;
@@ -134,9 +134,26 @@ impl<D: Device> Corrected<D> {
         Ok(history)
     }
 
-    fn timeline(&self, spec: &SpaceSpec) -> Timeline {
-        Timeline::new(&spec.image, |op| self.inner.cost(op, spec.patch).cycles)
+    fn timeline(&self, image: &Image, patch: Patch) -> Timeline {
+        Timeline::new(image, |op| self.inner.cost(op, patch).cycles)
     }
+}
+
+/// Places of a program where errors act.
+fn places(timeline: &Timeline) -> u64 {
+    timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum()
+}
+
+/// Refuses errors that take too much memory, given what those of one place take beside their channel.
+fn check_size(shots: u64, places: u64, more: u64) -> Result<(), DeviceError> {
+    let bytes = places.saturating_mul(more.saturating_add(size_of::<Noise>() as u64));
+    if bytes > MAX_BYTES {
+        return Err(DeviceError::Refused(format!(
+            "the errors of {shots} shots at {places} places of the program take {bytes} bytes, the limit is {MAX_BYTES}; \
+             run fewer shots at a time, or a shorter program"
+        )));
+    }
+    Ok(())
 }
 
 impl Sampled {
@@ -147,16 +164,8 @@ impl Sampled {
         history: Arc<dyn History>,
         noise: &mut Vec<Noise>,
     ) -> Result<Self, DeviceError> {
-        let columns: u64 = timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum();
-        let words = spec.shots.div_ceil(64);
-        let bytes = columns.saturating_mul(words).saturating_mul(16);
-        if bytes > MAX_BYTES {
-            return Err(DeviceError::Refused(format!(
-                "the errors of {} shots at {columns} places of the program take {bytes} bytes, the limit is {MAX_BYTES}; \
-                 run fewer shots at a time",
-                spec.shots
-            )));
-        }
+        let (columns, words) = (places(&timeline), spec.shots.div_ceil(64));
+        check_size(spec.shots, columns, words.saturating_mul(16))?;
         let mut next = 0;
         let mut column = |after, qubit| {
             noise.push(Noise { after, channel: Channel::Given { qubit, column: next } });
@@ -287,17 +296,30 @@ impl<D: Device> Device for Corrected<D> {
         }
     }
 
+    /// By the measured rates.
+    fn failure(&self, image: &Image, patch: Patch, noise: NoiseSpec) -> f64 {
+        let rates = rates(patch.code, patch.distance as u32, error_rate(noise));
+        let Some(Rates { x, z, .. }) = rates.ok().filter(|_| noise.level != Level::Ideal) else {
+            return self.inner.failure(image, patch, noise);
+        };
+        // Logarithm of the probability that nothing happens.
+        let none = |rate: f64| (-odd(rate, patch.distance as u64)).ln_1p();
+        let cycles: u64 = self.timeline(image, patch).stretches().map(|s| s.cycles as u64).sum();
+        -(cycles as f64 * (none(x) + none(z))).exp_m1()
+    }
+
     fn open(&mut self, mut spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let asked = std::mem::take(&mut spec.errors);
         if asked.level == Level::Ideal || spec.image.code.is_empty() {
             return self.inner.open(spec);
         }
-        let timeline = self.timeline(&spec);
+        let timeline = self.timeline(&spec.image, spec.patch);
         let mut noise = spec.noise.to_vec();
         let mut sampled = None;
         if asked.level == Level::Logical {
             let rates = rates(spec.patch.code, spec.patch.distance as u32, error_rate(asked));
             let rates = rates.map_err(DeviceError::Refused)?;
+            check_size(spec.shots, places(&timeline), 0)?;
             noise.extend(timeline.stretches().flat_map(|s| channels(s, &rates, spec.patch.distance)));
         } else {
             let history = self.history(spec.patch, asked).map_err(DeviceError::Refused)?;

@@ -118,8 +118,9 @@ impl<D: Device> State<D> {
         let errors = device
             .errors(patch, noise)
             .map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("noise level {:?}: {why}", policy.noise)))?;
-        program.warn(errors.warning);
         let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
+        let failure = device.failure(&program.image, patch, noise);
+        program.expect(failure, errors.warning);
         let magic = program.magic(|op, patch| device.cost(op, patch));
         self.check_magic(&p.session_id, magic)?;
         let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;

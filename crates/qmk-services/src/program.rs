@@ -35,6 +35,8 @@ pub struct Program {
     /// Node that named the profile, and its line, if one did.
     profiled: Option<(String, Option<u32>)>,
     warnings: Vec<String>,
+    /// Probability that a shot meets an error.
+    failure: f64,
 }
 
 impl Program {
@@ -103,7 +105,20 @@ impl Program {
         let stride = (image.events as usize).div_ceil(8);
         let width = events.iter().map(|e| e.bits.len()).sum();
         let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
-        Ok(Program { image, events, peak_qubits, stride, qubits, width, node_of, nodes, profile, profiled, warnings })
+        Ok(Program {
+            image,
+            events,
+            peak_qubits,
+            stride,
+            qubits,
+            width,
+            node_of,
+            nodes,
+            profile,
+            profiled,
+            warnings,
+            failure: 0.0,
+        })
     }
 
     /// Memory it takes, about.
@@ -131,8 +146,9 @@ impl Program {
         NoiseSpec { level, ppb }
     }
 
-    /// Adds to what its user is told.
-    pub(crate) fn warn(&mut self, warning: Option<String>) {
+    /// Adds what its user is told of errors.
+    pub(crate) fn expect(&mut self, failure: f64, warning: Option<String>) {
+        self.failure = failure;
         self.warnings.extend(warning);
     }
 
@@ -196,6 +212,7 @@ impl Program {
         report.epochs.total = per_shot.saturating_mul(shots);
         report.logical_time_us = per_shot as f64 * self.profile.distance as f64 * ROUND_US;
         report.physical_qubits = self.peak_qubits as u64 * self.profile.physical_per_logical();
+        report.logical_error_probability = self.failure;
         report.warnings = self.warnings.clone();
         report
     }

@@ -91,7 +91,8 @@ fn errors_come_at_the_rate_of_the_profile_and_to_nobody_else() {
         assert!(z.abs() < 4.9, "{profile}: {} of {SHOTS}, p = {expected}", ones(&report));
         assert_eq!(report.warnings.iter().any(|w| w.contains("come from the fit")), measured.extrapolated);
         let ideal = self::report(&other, &ideal);
-        assert_eq!((ones(&ideal), ideal.warnings.len()), (0, 0));
+        assert_eq!((ones(&ideal), ideal.warnings.len(), ideal.logical_error_probability), (0, 0, 0.0));
+        assert!(report.logical_error_probability > expected, "{profile}: Z errors, too");
     }
 }
 

@@ -1,5 +1,4 @@
 use super::*;
-use qmk_abi::Image;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event};
 use qmk_sim::{SimConfig, SimDevice};
 
@@ -247,6 +246,19 @@ fn what_cannot_be_modelled_is_refused() {
     assert!(device.give(space, Arc::default()).is_err());
     let far = device.open(SpaceSpec { patch: far, ..spec(10) }).unwrap_err();
     assert_eq!(far, DeviceError::Refused("distance 11 is above 9".into()));
+}
+
+#[test]
+fn shots_without_errors_are_as_many_as_foreseen() {
+    // The qubit is 1 where one of its X errors struck, so the foreseen share of shots with any error is more, by the Z errors.
+    let s = Op::Clifford1(Clifford1::S, 0);
+    let image = image(1, 1, &[Op::Alloc(0), s, s, measure(0, 0)]);
+    let Rates { x, z, .. } = measured();
+    let clean = |rate| (1.0 - odd(rate, 3)).powi(4);
+    let device = machine(1);
+    assert!((device.failure(&image, PATCH, P) - (1.0 - clean(x) * clean(z))).abs() < 1e-12);
+    assert_eq!(device.failure(&image, PATCH, PHYSICAL), device.failure(&image, PATCH, P));
+    assert_eq!(device.failure(&image, PATCH, NoiseSpec::default()), 0.0);
 }
 
 #[test]
