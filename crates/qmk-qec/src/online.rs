@@ -9,6 +9,7 @@
 //! and the corrections so far is closed at minimum weight, and its class is the logical error. A life begins and ends without
 //! errors of preparation and readout.
 
+use crate::calibration;
 use crate::codes::{BaconShor, Code, RotatedSurface};
 use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
@@ -358,13 +359,13 @@ impl History for Online {
 /// Distances of patches that are decoded while they live.
 const DISTANCES: std::ops::RangeInclusive<u32> = 2..=11;
 
-/// Patches under `uniform` noise, with cycles of as many rounds as the distance.
+/// Patches under the noise that [`calibration::NOISE`] names, with cycles of as many rounds as the distance.
 ///
 /// # Errors
 /// If the code has no such patches, or the distance or physical error rate is out of range.
 pub fn history(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
     use qmk_abi::syscall::Code;
-    let noise = NoiseModel::named("uniform", p)?;
+    let noise = NoiseModel::named(calibration::NOISE, p)?;
     let check = |name| crate::codes::check_distance(name, distance, DISTANCES);
     let online = match code {
         Code::Surface => {

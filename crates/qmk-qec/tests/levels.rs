@@ -54,9 +54,10 @@ fn failures(image: &Arc<Image>, patch: Patch, errors: NoiseSpec, shots: u64, thr
 fn a_program_of_fifty_operations_fails_as_often_under_both() {
     let image = Arc::new(there_and_back());
     let shots = 20_000;
-    for distance in [3, 5] {
+    // Where a logical qubit errs in about one of a thousand cycles.
+    for (distance, ppb) in [(3, 500_000), (5, 1_000_000)] {
         let patch = Patch { code: Code::Surface, distance };
-        let run = |level| failures(&image, patch, NoiseSpec { level, ppb: 1_000_000 }, shots, 2);
+        let run = |level| failures(&image, patch, NoiseSpec { level, ppb }, shots, 2);
         assert_eq!(run(Level::Ideal), 0);
         let [logical, physical] = [Level::Logical, Level::Physical].map(run);
         let (n, a, b) = (shots as f64, logical as f64, physical as f64);
