@@ -168,7 +168,7 @@ impl Fit {
             };
             // The least errors that break a code of distance d are (d + 1)/2, rounded down: where p is small, rates fall no faster.
             let steepest =
-                if one { ((first.distance + 1) / 2) as f64 / basis(false, first.distance, 1.0).0 } else { 1.0 };
+                if one { first.distance.div_ceil(2) as f64 / basis(false, first.distance, 1.0).0 } else { 1.0 };
             let law = match offset {
                 true if one || terms.len() < 6 => None,
                 true => linear(&terms, 0.0).filter(|l| l[1] <= steepest && l[3] >= 0.0),
