@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// A quarter of the shots
     #[arg(long)]
     quick: bool,
+    /// Measures nothing and fits the rows of the table again
+    #[arg(long, conflicts_with_all = ["quick", "seed"])]
+    refit: bool,
     /// Seed of all randomness
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -36,6 +39,19 @@ const FAILURES: u64 = 100;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let began = Instant::now();
+    let path = args.out.clone().unwrap_or(root.join("crates/qmk-qec/calibration.tsv"));
+    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+    if args.refit {
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        let mut table = Table::parse(&text)?;
+        for fit in &mut table.fits {
+            let rows: Vec<&Row> = table.rows.iter().filter(|r| r.code == fit.code && r.error == fit.error).collect();
+            *fit = Fit::of(&rows)?;
+            println!("{fit:?}");
+        }
+        let head: String = text.lines().filter(|l| l.starts_with("# ")).map(|l| format!("{l}\n")).collect();
+        return std::fs::write(&path, head + &table.to_string()).map_err(failed);
+    }
     let mut table = Table::default();
     for (code, distances) in CODES {
         for (error, basis) in [('x', Pauli::Z), ('z', Pauli::X)] {
@@ -65,8 +81,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     _ = writeln!(text, "# cargo xtask calibrate{quick} --seed {seed}");
     _ = writeln!(text, "# version {}, noise model {NOISE}, decoder best, one thread", env!("CARGO_PKG_VERSION"));
     text += "# The meaning of the columns is in src/calibration.rs. us_per_round is measured time; all else follows from the seed.\n";
-    let path = args.out.clone().unwrap_or(root.join("crates/qmk-qec/calibration.tsv"));
-    std::fs::write(&path, text + &table.to_string()).map_err(|e| format!("{}: {e}", path.display()))?;
+    std::fs::write(&path, text + &table.to_string()).map_err(failed)?;
     println!("{}: {} rows in {:.0} s", path.display(), table.rows.len(), began.elapsed().as_secs_f64());
     for fit in &table.fits {
         println!("{fit:?}");

@@ -107,7 +107,7 @@ impl Fit {
         (a + h * (b * q + c) + g * q).exp().min(0.5)
     }
 
-    /// Fits the rows of one code and error: of laws with and without scaling by d and the factor `p^g`, the one that Akaike's criterion
+    /// Fits the rows of one code and error: of laws with and without scaling by d (of Bacon-Shor codes) and the factor `p^g`, the one that Akaike's criterion
     /// prefers. `b` is at most 1: rates must not fall faster than the least weight of a fatal error allows. Rows weigh by their intervals, which are taken to be 3 % wide at least, since no law is exact.
     ///
     /// # Errors
@@ -132,6 +132,10 @@ impl Fit {
         let mut best: Option<(f64, Fit)> = None;
         let one = distances.len() == 1;
         for (scaled, offset) in [(false, false), (true, false), (false, true), (true, true)] {
+            // Other codes have a threshold that does not fall with the distance.
+            if scaled && first.code != "bacon_shor" {
+                continue;
+            }
             let weighed = |r: &Row| {
                 let (e, [low, high]) = r.rate();
                 (e.ln(), 1.0 / (((high - low) / (3.92 * e)).powi(2) + 0.03f64.powi(2)))
@@ -164,11 +168,10 @@ impl Fit {
             };
             // The least errors that break a code of distance d are (d + 1)/2, rounded down: where p is small, rates fall no faster.
             let steepest =
-                if one { ((first.distance + 1) / 2) as f64 / basis(false, first.distance, 1.0).0 } else { 1.0 };
+                if one { first.distance.div_ceil(2) as f64 / basis(false, first.distance, 1.0).0 } else { 1.0 };
             let law = match offset {
                 true if one || terms.len() < 6 => None,
                 true => linear(&terms, 0.0).filter(|l| l[1] <= steepest && l[3] >= 0.0),
-                false if one && scaled => None,
                 false => three(None).and_then(|l| if l[1] > steepest { three(Some(steepest)) } else { Some(l) }),
             };
             let Some(law) = law.filter(|l| l[1] > 0.0) else { continue };
@@ -460,7 +463,8 @@ mod tests {
     #[test]
     fn a_known_law_is_found() {
         for (scaled, law) in [(false, [-2.0, 0.9, 4.5, 0.0]), (true, [-3.0, 1.0, 3.0, 0.3])] {
-            let truth = Fit { code: "c".into(), error: 'x', scaled, law, max_p: 1.0, rows: 0, rms: 0.0, worst: 0.0 };
+            let code = if scaled { "bacon_shor" } else { "surface_code" }.to_string();
+            let truth = Fit { code, error: 'x', scaled, law, max_p: 1.0, rows: 0, rms: 0.0, worst: 0.0 };
             let shots = 1u64 << 50;
             let counts = |rounds: u32, e: f64| {
                 let p = (1.0 - (1.0 - 2.0 * e).powi(rounds as i32)) / 2.0;
@@ -471,7 +475,7 @@ mod tests {
                 for p in [5e-4, 1e-3, 2e-3, 3e-3] {
                     let e = truth.at(distance, p);
                     let counts = [counts(distance, e), counts(3 * distance, e)];
-                    let (code, error) = ("c".into(), 'x');
+                    let (code, error) = (truth.code.clone(), 'x');
                     rows.push(Row { code, error, distance, p, logical_qubits: 1, counts, us_per_round: 1.0 });
                 }
             }

@@ -120,7 +120,7 @@ impl Stop {
     /// between batches change where a point stops.
     pub fn next_batch(&self, seen: &Tally) -> u64 {
         let left = self.max_shots.saturating_sub(seen.shots);
-        let first = self.min_shots.saturating_sub(seen.shots);
+        let first = self.min_shots.max(1).saturating_sub(seen.shots);
         if first > 0 {
             return first.min(left);
         }

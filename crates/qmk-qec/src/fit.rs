@@ -39,13 +39,16 @@ pub(crate) fn linear<const N: usize>(rows: &[([f64; N], f64, f64)], damping: f64
     Some(x)
 }
 
+/// A residual and its derivatives.
+pub(crate) type Residual<const N: usize> = (f64, [f64; N]);
+
 /// Minimises `Σ_i r_i(x)²` from a first guess by Levenberg-Marquardt steps (Marquardt, J. SIAM 11, 431 (1963)). `model` gives residuals and
 /// their derivatives at x. Returns the minimum and its sum of squares.
 pub(crate) fn nonlinear<const N: usize>(
     mut x: [f64; N],
-    model: &dyn Fn(&[f64; N]) -> Vec<(f64, [f64; N])>,
+    model: &dyn Fn(&[f64; N]) -> Vec<Residual<N>>,
 ) -> ([f64; N], f64) {
-    let sum = |at: &[(f64, [f64; N])]| at.iter().map(|(r, _)| r * r).sum::<f64>();
+    let sum = |at: &[Residual<N>]| at.iter().map(|(r, _)| r * r).sum::<f64>();
     let mut here = model(&x);
     let mut damping = 1e-3;
     for _ in 0..200 {
@@ -76,8 +79,7 @@ mod tests {
 
     #[test]
     fn exact_data_are_fitted_exactly() {
-        let rows: Vec<_> =
-            (1..9).map(|i| f64::from(i)).map(|t| ([1.0, t, 1e6 * t * t], 2.0 - t + 3.0 * t * t, t)).collect();
+        let rows: Vec<_> = (1..9).map(f64::from).map(|t| ([1.0, t, 1e6 * t * t], 2.0 - t + 3.0 * t * t, t)).collect();
         let x = linear(&rows, 0.0).unwrap();
         assert!((x[0] - 2.0).abs() + (x[1] + 1.0).abs() + (1e6 * x[2] - 3.0).abs() < 1e-8, "{x:?}");
         assert_eq!(linear(&[([1.0, 2.0], 1.0, 1.0), ([2.0, 4.0], 2.0, 1.0)], 0.0), None);
