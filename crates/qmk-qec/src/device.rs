@@ -29,12 +29,15 @@ pub const ROUND_US: f64 = 1.0;
 /// Bytes that the errors of one space may take.
 const MAX_BYTES: u64 = 256 << 20;
 /// Histories of patches that are kept ready.
-const KEPT: usize = 16;
+const MOST_KEPT: usize = 16;
 /// Steps of a history for which it pays to start a thread.
 const WORTH_A_THREAD: u64 = 1 << 14;
 
 /// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
 pub type Factory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn History>, String> + Send>;
+
+/// Patch, error rate in parts per billion, and their history.
+type Kept = ((Patch, u32), Arc<dyn History>);
 
 /// A machine with error-corrected patches for logical qubits.
 pub struct Corrected<D> {
@@ -42,7 +45,7 @@ pub struct Corrected<D> {
     factory: Factory,
     threads: usize,
     /// Those made last.
-    histories: RefCell<Vec<((Patch, u32), Arc<dyn History>)>>,
+    histories: RefCell<Vec<Kept>>,
     sampled: BTreeMap<SpaceId, Sampled>,
 }
 
@@ -127,7 +130,7 @@ impl<D: Device> Corrected<D> {
         }
         let history = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
         let mut kept = self.histories.borrow_mut();
-        if kept.len() == KEPT {
+        if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
         kept.push((key, history.clone()));

@@ -26,7 +26,7 @@ struct Third;
 
 impl History for Third {
     fn run(&self, _: u64, shot: u64, _: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
-        out.extend((0..cycles).map(|cycle| [cycle == 0 && shot % 3 == 0, false]));
+        out.extend((0..cycles).map(|cycle| [cycle == 0 && shot.is_multiple_of(3), false]));
     }
 }
 

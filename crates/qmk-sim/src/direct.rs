@@ -109,7 +109,7 @@ impl Direct {
                 Channel::Pauli1 { qubit, .. } => strike(qubit, error),
                 Channel::Given { qubit, column } => {
                     let [x, z] = given(&program.columns, column, shot.shot);
-                    strike(qubit, (x & 1) as u8 | (z & 1) as u8 * 2);
+                    strike(qubit, (x & 1 | (z & 1) << 1) as u8);
                 }
                 Channel::Pauli2 { qubits, .. } => {
                     strike(qubits[0], error);
