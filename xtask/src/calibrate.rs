@@ -31,9 +31,9 @@ const CODES: [(&str, &[u32]); 4] =
 /// Physical error rates, descending: failures become too rare to be counted.
 const RATES: [f64; 9] = [8e-3, 5.6e-3, 4e-3, 2.8e-3, 2e-3, 1.4e-3, 1e-3, 7e-4, 5e-4];
 /// Qubits times rounds times shots of a measurement, at most.
-const WORK: u64 = 1 << 27;
+const WORK: u64 = 1 << 30;
 /// Belief propagation takes so many times as long as matching.
-const SLOW: u64 = 96;
+const SLOW: u64 = 100;
 /// A row is kept if the long experiment failed so often.
 const FAILURES: u64 = 100;
 
@@ -108,7 +108,7 @@ fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &
         let decoder = experiment::decoder("best", memory.model(), built.is_matchable())?;
         let slow = if built.is_matchable() { 1 } else { SLOW };
         let most = WORK / slow / (built.physical_qubits() as u64 * rounds as u64) / if args.quick { 4 } else { 1 };
-        let stop = Stop { target: 0.03, min_shots: 1024, max_shots: most.clamp(1024, 1 << 20) };
+        let stop = Stop { target: 0.03, min_shots: 1024, max_shots: most.clamp(1024, 1 << 22) };
         let mut tally = Tally::default();
         // Experiments do not share their luck.
         let seed = args.seed << 32

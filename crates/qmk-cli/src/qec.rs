@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(crate) enum Qec {
     /// Keep logical qubits for some rounds, decode, and count how often they are lost
     #[command(after_help = "Examples:\n  qmk qec memory --code surface_code --distance 5 --p 2e-3\n  \
-                            qmk qec memory --code honeycomb --distance 3 --rounds 9 --p 1e-3 --noise-model em3 --json\n  \
+                            qmk qec memory --code honeycomb --distance 3 --rounds 9 --p 1e-3 --noise-model em3_independent --json\n  \
                             qmk qec memory --code surface_code --distance 3 --p 1e-3 --noise-model si1000 --set record=0.01\n  \
                             qmk qec memory --circuit experiment.stim --rounds 25 --shots 1000000\n\n\
                             The same seed gives the same figures on any number of threads; us_per_round is measured time.")]
@@ -90,7 +90,7 @@ pub(crate) struct Setup {
 
 #[derive(clap::Args)]
 pub(crate) struct NoiseArgs {
-    /// Noise model: uniform, sd6, si1000, em3, biased, phenomenological, code_capacity or relaxation
+    /// Noise model: uniform, sd6, si1000, em3_independent, biased, phenomenological, code_capacity or relaxation
     #[arg(long, value_name = "MODEL", default_value = "uniform", value_parser = noise_model)]
     pub(crate) noise_model: String,
     /// Value of one parameter of the noise model, such as gate2=0.002; may be given once for each

@@ -397,14 +397,17 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
     let has_threshold = args.code != "bacon_shor";
     let only: Vec<Point> = points.iter().map(|p| p.0).collect();
     let found = if has_threshold { threshold(&only) } else { Err("Bacon-Shor codes have no threshold".into()) };
-    // Of each physical error rate, the distance that loses least in a round.
-    let optimal: Vec<(f64, u32, f64)> = args
+    // Of each physical error rate, the distance that loses least in a round, and whether a larger one lost too little to tell.
+    let known = |q: &Point| q.failure > 0.0 && q.error < 0.35 * q.failure;
+    let optimal: Vec<(f64, u32, f64, bool)> = args
         .p
         .0
         .iter()
         .filter_map(|&p| {
-            let seen = points.iter().filter(|q| q.0.p == p && q.0.failure > 0.0);
-            seen.min_by(|a, b| a.2.total_cmp(&b.2)).map(|q| (p, q.0.distance, q.2))
+            let here = || points.iter().filter(|q| q.0.p == p);
+            let best = here().filter(|q| known(&q.0)).min_by(|a, b| a.2.total_cmp(&b.2))?;
+            let more = here().any(|q| q.0.distance > best.0.distance && !known(&q.0));
+            Some((p, best.0.distance, best.2, more))
         })
         .collect();
     let curve = |d: u32| Curve {
@@ -444,7 +447,7 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
         );
         let mut document = json!({"points": rows, "threshold": threshold, "file": file, "plot": picture});
         if !has_threshold {
-            let size = |&(p, d, e): &(f64, u32, f64)| json!({"p": p, "distance": d, "logical_error_per_round": e});
+            let size = |&(p, d, e, more): &(f64, u32, f64, bool)| json!({"p": p, "distance": d, "or_larger": more, "logical_error_per_round": e});
             document["optimal_size"] = optimal.iter().map(size).collect();
         }
         return print(&(document.to_string() + "\n"));
@@ -480,8 +483,9 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
         Err(reason) => _ = writeln!(text, "{reason}"),
     }
     if !has_threshold {
-        for (p, d, e) in &optimal {
-            _ = writeln!(text, "optimal size at p = {p:.3e}: d = {d}, {e:.3e} a round");
+        for (p, d, e, more) in &optimal {
+            let more = if *more { " or larger" } else { "" };
+            _ = writeln!(text, "optimal size at p = {p:.3e}: d = {d}{more}, {e:.3e} a round");
         }
     }
     _ = writeln!(text, "{} and {}", file.display(), picture.display());

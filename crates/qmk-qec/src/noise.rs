@@ -60,7 +60,7 @@ pub struct NoiseModel {
 
 /// Names of the models of one parameter.
 pub const MODELS: [&str; 8] =
-    ["uniform", "sd6", "si1000", "em3", "biased", "phenomenological", "code_capacity", "relaxation"];
+    ["uniform", "sd6", "si1000", "em3_independent", "biased", "phenomenological", "code_capacity", "relaxation"];
 
 impl NoiseModel {
     /// No errors.
@@ -86,7 +86,7 @@ impl NoiseModel {
     /// * `sd6`: standard depolarizing, with waiting in every layer (Gidney et al., arXiv:2108.10457, table 1).
     /// * `si1000`: inspired by superconducting qubits with a cycle of 1,000 ns (Gidney, Newman & McEwen, arXiv:2202.11845, table 3):
     ///   two-qubit gates p, others and waiting p/10, resets 2p, records 5p, waiting for readout 2p more.
-    /// * `em3`: native pair measurements (arXiv:2108.10457, table 1): errors of the pair and of its record have the probabilities that they
+    /// * `em3_independent`: native pair measurements (arXiv:2108.10457, table 1): errors of the pair and of its record have the probabilities that they
     ///   have there, but come independently.
     /// * `biased`: `uniform` with Z errors 100 times as likely as X and Y errors together.
     /// * `phenomenological`: data qubits once a round and records, both p.
@@ -116,7 +116,7 @@ impl NoiseModel {
                 };
                 (model, 0.1)
             }
-            "em3" => {
+            "em3_independent" => {
                 // One of the 32 combinations of two Paulis and a record, with probability p.
                 let model = NoiseModel {
                     gate1: p,
