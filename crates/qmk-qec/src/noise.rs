@@ -82,7 +82,8 @@ impl NoiseModel {
     /// A model of one parameter:
     ///
     /// * `uniform`: as the four parameters of Stim's generated circuits, all p: gates, resets, measurements, and data qubits
-    ///   once a round.
+    ///   once a round. Pair measurements, which Stim's have none of, err like two-qubit gates and in their records, both p; so they
+    ///   do in `sd6`, `biased` and `relaxation`.
     /// * `sd6`: standard depolarizing, with waiting in every layer (Gidney et al., arXiv:2108.10457, table 1).
     /// * `si1000`: inspired by superconducting qubits with a cycle of 1,000 ns (Gidney, Newman & McEwen, arXiv:2202.11845, table 3):
     ///   two-qubit gates p, others and waiting p/10, resets 2p, records 5p, waiting for readout 2p more.
@@ -97,8 +98,9 @@ impl NoiseModel {
     /// If there is no such model, or p is out of its range.
     pub fn named(name: &str, p: f64) -> Result<NoiseModel, String> {
         let none = NoiseModel::NONE;
-        let uniform = NoiseModel { gate1: p, gate2: p, reset: p, before_measure: p, round: p, ..none };
-        let sd6 = NoiseModel { gate1: p, gate2: p, reset: p, before_measure: p, idle: p, ..none };
+        let pairs = NoiseModel { pair: p, pair_record: p, ..none };
+        let uniform = NoiseModel { gate1: p, gate2: p, reset: p, before_measure: p, round: p, ..pairs };
+        let sd6 = NoiseModel { gate1: p, gate2: p, reset: p, before_measure: p, idle: p, ..pairs };
         let (model, most) = match name {
             "uniform" => (uniform, 0.5),
             "sd6" => (sd6, 0.5),

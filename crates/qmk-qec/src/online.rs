@@ -6,8 +6,11 @@
 //! quant-ph/0110143, section VI.B).
 //!
 //! The logical state at the end of a cycle is the one that an ideal decoder would read then: what is left after the errors so far
-//! and the corrections so far is closed at minimum weight, and its class is the logical error. A life begins and ends without
-//! errors of preparation and readout.
+//! and the corrections so far is closed at minimum weight, and its class is the logical error.
+//!
+//! A life is cut out of a longer one: a cycle before it and one after it are sampled and decoded but not counted. So it begins with
+//! defects that are not settled yet, as preparation leaves them, and ends with a future that is not clean, and short lives err at the rate of
+//! long ones.
 
 use crate::calibration;
 use crate::codes::{BaconShor, Code, RotatedSurface};
@@ -312,10 +315,9 @@ impl History for Online {
         if cycles > 0 {
             self.strike(&mut draws, &mut streams);
         }
-        for cycle in 0..cycles {
-            if cycle + 1 < cycles {
-                self.strike(&mut draws, &mut ahead);
-            }
+        // The cycle before the first is not counted, that after the last only struck.
+        for cycle in 0..if cycles > 0 { cycles as u64 + 1 } else { 0 } {
+            self.strike(&mut draws, &mut ahead);
             let mut now = [false; 2];
             for (half, (stream, next)) in streams.iter_mut().zip(&mut ahead).enumerate() {
                 let size = size(half);
@@ -350,7 +352,9 @@ impl History for Online {
                 stream.class ^= std::mem::take(&mut next.class);
             }
             // X errors are seen by detectors of Z.
-            out.push([now[0] ^ before[0], now[1] ^ before[1]]);
+            if cycle > 0 {
+                out.push([now[0] ^ before[0], now[1] ^ before[1]]);
+            }
             before = now;
         }
     }
