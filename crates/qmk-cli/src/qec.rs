@@ -201,7 +201,7 @@ fn ready(setup: &Setup) -> Result<Ready, Failure> {
         if circuit.observables() == 0 {
             return Err(Failure::new(1, "E-ARG", format!("{}: the circuit has no observables", path.display())));
         }
-        let (rounds, qubits) = (setup.rounds.unwrap_or(1), circuit.qubits());
+        let (rounds, qubits) = (setup.rounds.unwrap_or(1), circuit.used_qubits());
         return Ok(Ready { circuit, rounds, qubits, matchable: true, title: path.display().to_string() });
     }
     let missing = || usage("--code, --distance and --p, or --circuit".into());

@@ -110,6 +110,23 @@ impl Circuit {
         self.qubits
     }
 
+    /// Number of qubits that something is done to.
+    pub fn used_qubits(&self) -> u32 {
+        let mut used = vec![false; self.qubits as usize];
+        for step in &self.steps {
+            match step {
+                Step::Gate(_, q) | Step::Reset(_, q) | Step::Measure(_, q, _) | Step::Pauli1(q, _) => {
+                    used[*q as usize] = true
+                }
+                Step::Gate2(_, q) | Step::MeasurePair(_, q, _) | Step::Pauli2(q, _) => {
+                    q.iter().for_each(|q| used[*q as usize] = true);
+                }
+                Step::Tick | Step::Round | Step::Detector(..) | Step::Observable(..) => {}
+            }
+        }
+        used.into_iter().map(u32::from).sum()
+    }
+
     /// Number of measurement records.
     pub fn records(&self) -> u32 {
         self.records

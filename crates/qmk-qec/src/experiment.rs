@@ -86,7 +86,9 @@ impl Experiment {
 pub fn decoder(name: &str, model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, String> {
     match name {
         "best" if matchable => decoder::best(model, true).or_else(|_| decoder::best(model, false)),
-        "matching" => decoder::best(model, true),
+        "matching" => {
+            decoder::best(model, true).map_err(|e| format!("matching cannot decode this model, bp_osd can: {e}"))
+        }
         "best" | "bp_osd" => decoder::best(model, false),
         _ => Err(format!("unknown decoder {name:?}; known: {}", DECODERS.join(", "))),
     }
