@@ -143,7 +143,8 @@ struct Row {
 
 impl Row {
     fn is(&self, other: &Row) -> bool {
-        (self.distance, self.p.to_bits(), &self.basis) == (other.distance, other.p.to_bits(), &other.basis)
+        let what = |r: &Row| (r.distance, r.rounds, r.p.to_bits(), r.basis.clone(), r.seed);
+        what(self) == what(other)
     }
 
     fn count(&mut self, tally: &Tally) {
@@ -157,7 +158,8 @@ impl Row {
 
     fn tally(&self) -> Tally {
         let us = self.us_per_round * self.shots as f64 * self.rounds as f64;
-        Tally { shots: self.shots, failures: self.failures, decoding: Duration::from_secs_f64(us.max(0.0) / 1e6) }
+        let decoding = Duration::try_from_secs_f64(us / 1e6).unwrap_or_default();
+        Tally { shots: self.shots, failures: self.failures, decoding }
     }
 }
 
@@ -197,7 +199,10 @@ impl Log {
                     return Err(Failure::new(2, "USAGE", differ(path, &found, sweep)));
                 }
             } else {
-                let row = serde_json::from_slice(line).map_err(|e| wrong(i + 1, format!("not a point: {e}")))?;
+                let row: Row = serde_json::from_slice(line).map_err(|e| wrong(i + 1, format!("not a point: {e}")))?;
+                if row.failures > row.shots {
+                    return Err(wrong(i + 1, format!("{} failures in {} shots", row.failures, row.shots)));
+                }
                 rows.push(row);
             }
             good += line.len() as u64;
@@ -347,7 +352,7 @@ fn measure(
     let mut done = |t: &Tally| {
         if written.elapsed() > WRITE_EVERY {
             row.count(t);
-            failed = failed.take().or(log.line(&row).err());
+            failed = failed.take().or_else(|| log.line(&row).err());
             written = Instant::now();
         }
     };

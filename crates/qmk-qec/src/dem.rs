@@ -58,12 +58,18 @@ impl DetectorErrorModel {
         let detectors = circuit.detectors();
         let mut found: BTreeMap<(Vec<u32>, u64), f64> = BTreeMap::new();
         for (index, channel) in parities.channels().iter().enumerate() {
-            for (error, p) in independent(channel) {
+            let (errors, product) = independent(channel);
+            let mut of_channel: BTreeMap<&[u32], f64> = BTreeMap::new();
+            for (error, p) in errors {
                 let flips = parities.flips(index, error);
-                let (fired, hit) = flips.split_at(flips.partition_point(|&f| f < detectors));
-                if p <= 0.0 || flips.is_empty() {
-                    continue;
+                if p > 0.0 && !flips.is_empty() {
+                    let q = of_channel.entry(flips).or_insert(0.0);
+                    // Errors of which at most one happens add up.
+                    *q += if product { p - 2.0 * *q * p } else { p };
                 }
+            }
+            for (flips, p) in of_channel {
+                let (fired, hit) = flips.split_at(flips.partition_point(|&f| f < detectors));
                 let observables = hit.iter().fold(0, |m, o| m | 1 << (o - detectors));
                 let q = found.entry((fired.to_vec(), observables)).or_insert(0.0);
                 *q += p - 2.0 * *q * p;
@@ -76,18 +82,18 @@ impl DetectorErrorModel {
     }
 }
 
-/// Independent errors that together make up a channel, numbered as in [`Parities::flips`].
+/// Independent errors that together make up a channel, numbered as in [`Parities::flips`], and whether they do.
 ///
 /// The characters of the distribution over products of X and Z parts are `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their
 /// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of
 /// independent errors, they are taken as they are, wrong to second order in their probabilities.
-fn independent(channel: &Channel) -> Vec<(u8, f64)> {
+fn independent(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
     // I, X, Y, Z as X and Z bits.
     const LETTER: [usize; 4] = [0, 1, 3, 2];
     let mut p = vec![0.0; 4];
     match channel {
-        Channel::Flip { p, .. } => return vec![(1, *p)],
-        Channel::Given { .. } => return Vec::new(),
+        Channel::Flip { p, .. } => return (vec![(1, *p)], true),
+        Channel::Given { .. } => return (Vec::new(), true),
         Channel::Pauli1 { p: each, .. } => each.iter().zip(&LETTER[1..]).for_each(|(&e, &k)| p[k] = e),
         Channel::Pauli2 { p: each, .. } => {
             p = vec![0.0; 16];
@@ -106,5 +112,5 @@ fn independent(channel: &Channel) -> Vec<(u8, f64)> {
     let is_product = q.iter().all(|q| q.is_finite() && *q > -1e-12);
     let q = if is_product { &q } else { &p[1..] };
     // What should not be there is there by rounding.
-    q.iter().zip(1..).filter(|(q, _)| **q > 1e-12).map(|(q, k)| (k, *q)).collect()
+    (q.iter().zip(1..).filter(|(q, _)| **q > 1e-12).map(|(q, k)| (k, *q)).collect(), is_product)
 }

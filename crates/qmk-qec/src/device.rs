@@ -27,9 +27,13 @@ pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
 /// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
 pub const ROUND_US: f64 = 1.0;
 /// Bytes that the errors of one space may take.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 64 << 20;
+/// Bytes that those of all spaces may take whose errors are sampled.
+const MAX_TOTAL: u64 = 1 << 30;
 /// Histories of patches that are kept ready.
-const MOST_KEPT: usize = 16;
+const MOST_KEPT: usize = 8;
+/// Cycles that are sampled at a time. A longer life is sampled in pieces, each cut out of a longer one as a life is.
+const PIECE: u32 = 64;
 /// Steps of a history for which it pays to start a thread.
 const WORTH_A_THREAD: u64 = 1 << 14;
 
@@ -47,6 +51,27 @@ pub struct Corrected<D> {
     /// Those made last.
     histories: RefCell<Vec<Kept>>,
     sampled: BTreeMap<SpaceId, Sampled>,
+    /// Bytes of the sampled errors of each space.
+    taken: BTreeMap<SpaceId, u64>,
+}
+
+/// Cuts a life, given by the end and the effects of each of its stretches, in pieces of at most [`PIECE`] cycles.
+fn pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Life> {
+    let mut pieces: Vec<Life> = Vec::new();
+    let mut from = 0;
+    for &(end, does) in stretches {
+        while from < end {
+            if pieces.last().is_none_or(|p| p.cycles == PIECE) {
+                pieces.push(Life { cycles: 0, stretches: Vec::new() });
+            }
+            let Some(piece) = pieces.last_mut() else { break };
+            let cycles = (PIECE - piece.cycles).min(end - from);
+            piece.cycles += cycles;
+            piece.stretches.push((piece.cycles, does));
+            from += cycles;
+        }
+    }
+    pieces
 }
 
 /// A space whose errors are being sampled.
@@ -115,7 +140,14 @@ impl<D: Device> Corrected<D> {
     /// Over a machine of perfect logical qubits, with what makes histories for the physical level.
     pub fn new(inner: D, factory: Factory) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Corrected { inner, factory, threads, histories: RefCell::default(), sampled: BTreeMap::new() }
+        Corrected {
+            inner,
+            factory,
+            threads,
+            histories: RefCell::default(),
+            sampled: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        }
     }
 
     /// The same with so many threads for sampling. Outcomes do not depend on it.
@@ -125,16 +157,18 @@ impl<D: Device> Corrected<D> {
 
     fn history(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn History>, String> {
         let key = (patch, noise.ppb);
-        if let Some((_, history)) = self.histories.borrow().iter().find(|(k, _)| *k == key) {
-            return Ok(history.clone());
-        }
-        let history = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
         let mut kept = self.histories.borrow_mut();
-        if kept.len() == MOST_KEPT {
-            kept.remove(0);
+        if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
+            // Those used last are the last to go.
+            kept[at..].rotate_left(1);
+        } else {
+            let history = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
+            if kept.len() == MOST_KEPT {
+                kept.remove(0);
+            }
+            kept.push((key, history));
         }
-        kept.push((key, history.clone()));
-        Ok(history)
+        kept.last().map(|k| k.1.clone()).ok_or_else(|| "no history".into())
     }
 
     fn timeline(&self, image: &Image, patch: Patch) -> Timeline {
@@ -184,8 +218,7 @@ impl Sampled {
                 let z = if first == second { x } else { column(after, second) };
                 (cycles, [(x, a), (z, b)])
             });
-            let stretches = stretches.collect();
-            lives.push(Life { cycles, stretches });
+            lives.extend(pieces(&stretches.collect::<Vec<_>>()));
         }
         let column = Column { x: vec![0; words as usize], z: vec![0; words as usize] };
         // Streams of randomness that the program does not draw from.
@@ -203,7 +236,8 @@ impl Sampled {
             && took < budget
         {
             let (stream, first) = (self.next.0 as u32, self.next.1);
-            let each = self.steps.saturating_mul(life.cycles.max(1) as u64);
+            // With the cycles before and after it.
+            let each = self.steps.saturating_mul(life.cycles as u64 + 2);
             let most = ((budget - took) / each).max(1);
             let shots = (self.shots - first).min(most.saturating_mul(threads as u64));
             let threads = (shots.saturating_mul(each) / WORTH_A_THREAD).clamp(1, threads as u64);
@@ -292,9 +326,10 @@ impl<D: Device> Device for Corrected<D> {
                 Ok(Errors { decoding: thousandths(rates.us_per_round), warning })
             }
             Level::Physical => {
+                // Where codes do not help, decoders have no end of work.
+                let decoding = thousandths(rates?.us_per_round);
                 self.history(patch, noise)?;
-                let usual = Errors::default();
-                Ok(Errors { decoding: rates.map_or(usual.decoding, |r| thousandths(r.us_per_round)), ..usual })
+                Ok(Errors { decoding, ..Errors::default() })
             }
         }
     }
@@ -326,12 +361,24 @@ impl<D: Device> Device for Corrected<D> {
             noise.extend(timeline.stretches().flat_map(|s| channels(s, &rates, spec.patch.distance)));
         } else {
             let history = self.history(spec.patch, asked).map_err(DeviceError::Refused)?;
-            sampled = Some(Sampled::new(&spec, timeline, history, &mut noise)?);
+            let more = Sampled::new(&spec, timeline, history, &mut noise)?;
+            let bytes = more.columns.len() as u64 * spec.shots.div_ceil(64) * 16;
+            let taken: u64 = self.taken.values().sum();
+            if taken + bytes > MAX_TOTAL {
+                return Err(DeviceError::Refused(format!(
+                    "the errors of the programs under way take {taken} bytes, with {bytes} more than the limit of {MAX_TOTAL}; \
+                     run the program later, or fewer shots at a time"
+                )));
+            }
+            sampled = Some((more, bytes));
         }
         noise.sort_by_key(|n| n.after);
         spec.noise = noise.into();
         let space = self.inner.open(spec)?;
-        self.sampled.extend(sampled.map(|s| (space, s)));
+        if let Some((sampled, bytes)) = sampled {
+            self.sampled.insert(space, sampled);
+            self.taken.insert(space, bytes);
+        }
         Ok(space)
     }
 
@@ -393,6 +440,7 @@ impl<D: Device> Device for Corrected<D> {
 
     fn close(&mut self, space: SpaceId) {
         self.sampled.remove(&space);
+        self.taken.remove(&space);
         self.inner.close(space);
     }
 }

@@ -361,7 +361,7 @@ impl History for Online {
 }
 
 /// Distances of patches that are decoded while they live.
-const DISTANCES: std::ops::RangeInclusive<u32> = 2..=11;
+const DISTANCES: std::ops::RangeInclusive<u32> = 2..=9;
 
 /// Patches under the noise that [`calibration::NOISE`] names, with cycles of as many rounds as the distance.
 ///

@@ -119,3 +119,15 @@ fn malformed_text_is_refused_with_its_line() {
     let random = stim::import("R 0\nH 0\nM 0\nDETECTOR rec[-1]").unwrap();
     assert!(DetectorErrorModel::of(&random).unwrap_err().contains("detector 0 is random"));
 }
+
+#[test]
+fn errors_of_which_one_happens_add_up() {
+    // No product of independent errors: X or Y, each with probability 0.2, never both. Stim says 0.4.
+    let circuit = stim::import("PAULI_CHANNEL_1(0.2,0.2,0) 0\nM 0\nDETECTOR rec[-1]").unwrap();
+    let model = DetectorErrorModel::of(&circuit).unwrap();
+    assert_eq!(model.mechanisms.len(), 1);
+    assert!((model.mechanisms[0].p - 0.4).abs() < 1e-12, "{model:?}");
+    // A small text cannot ask for a model of any size.
+    let many = "REPEAT 20000 {\nX_ERROR(0.001) 0\n}\nM 0\nREPEAT 20000 {\nDETECTOR rec[-1]\n}";
+    assert!(DetectorErrorModel::of(&stim::import(many).unwrap()).unwrap_err().contains("flip more than"));
+}

@@ -16,7 +16,7 @@ fn hog() -> (Program, Policy) {
     text += ".for i in 1..5999\nAPPLY_CNOT q{i-1}, q{i}\n.endfor\nMEASURE_Z q5999 -> m\n";
     // An operation that depends on an outcome makes each shot one of its own.
     text += "APPLY_H q0 if m==1\nMEASURE_Z q0 -> l\n";
-    (Program::asm(text), Policy { shots: 10_000_000, ..Policy::default() })
+    (Program::asm(text), Policy { shots: 100_000_000, ..Policy::default() })
 }
 
 /// Not a test: the client process that the test below kills.

@@ -11,6 +11,9 @@ use crate::rng::Random;
 use qmk_abi::image::{Event, Image};
 use qmk_hal::{Channel, Noise};
 
+/// Most flips of parities by errors that are kept, over all errors.
+const MAX_FLIPS: usize = 1 << 26;
+
 /// Why parities cannot be sampled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParityError {
@@ -72,7 +75,9 @@ impl Parities {
         }
         let plan = plan(&Program::new(image, noise), image, 0).map_err(|e| match e {
             NoPlan::Refused(at, _) => ParityError::Unfit(format!("instruction {at} is not a Clifford operation")),
-            NoPlan::TooLarge => ParityError::Unfit("the program has too many errors to follow at once".into()),
+            NoPlan::TooLarge => {
+                ParityError::Unfit("the program is too long: it has too many errors to follow at once".into())
+            }
         })?;
         let mut reference = Vec::with_capacity(parities.len());
         let mut of_event: Vec<Vec<u32>> = vec![Vec::new(); image.events as usize];
@@ -116,6 +121,10 @@ impl Parities {
                 cancel(&mut one);
                 effects.push(flipped.len() as u32);
                 flipped.extend_from_slice(&one);
+                if flipped.len() > MAX_FLIPS {
+                    let message = format!("the errors of the program flip more than {MAX_FLIPS} parities together");
+                    return Err(ParityError::Unfit(message));
+                }
             }
         }
         effects.push(flipped.len() as u32);

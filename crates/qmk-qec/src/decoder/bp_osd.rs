@@ -165,7 +165,7 @@ impl BpOsd {
         let (mut errors, mut detectors) = (vec![0], Vec::new());
         let (mut prior, mut observables) = (Vec::new(), Vec::new());
         for (k, m) in model.mechanisms.iter().enumerate() {
-            if !(0.0..1.0).contains(&m.p) {
+            if !(0.0..=1.0).contains(&m.p) {
                 return Err(format!("mechanism {k}: probability {} is not in 0 to 1", m.p));
             }
             if let Some(d) = m.detectors.iter().find(|d| **d >= model.detectors) {
@@ -174,7 +174,9 @@ impl BpOsd {
             if m.p > 0.0 && !m.detectors.is_empty() {
                 detectors.extend_from_slice(&m.detectors);
                 errors.push(detectors.len() as u32);
-                prior.push(((1.0 - m.p) / m.p).ln() as f32);
+                // What is certain is taken as nearly so.
+                let p = m.p.min(1.0 - 1e-12);
+                prior.push(((1.0 - p) / p).ln() as f32);
                 observables.push(m.observables);
             }
         }
@@ -435,8 +437,10 @@ mod tests {
     fn nonsense_is_refused_and_the_impossible_is_no_panic() {
         let error = |p, d: u32| Mechanism { p, detectors: vec![d], observables: 1 };
         let model = |m: Mechanism| DetectorErrorModel { detectors: 3, mechanisms: vec![m], ..Default::default() };
-        assert!(BpOsd::new(&model(error(1.0, 0)), Options::default()).is_err());
+        assert!(BpOsd::new(&model(error(1.5, 0)), Options::default()).is_err());
         assert!(BpOsd::new(&model(error(0.1, 3)), Options::default()).is_err_and(|e| e.contains("detector 3")));
+        // What happens in every shot is explained, too.
+        assert_eq!(BpOsd::new(&model(error(1.0, 0)), Options::default()).map(|mut d| d.decode(&[0])), Ok(1));
         let good = model(error(0.1, 1));
         assert!(BpOsd::new(&good, Options { scale: 0.0, ..Options::default() }).is_err());
         let mut decoder = BpOsd::new(&good, Options::default()).unwrap();

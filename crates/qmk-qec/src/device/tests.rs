@@ -230,7 +230,12 @@ fn what_cannot_be_modelled_is_refused() {
     assert_eq!(logical.warning.is_some(), extrapolated);
     assert_eq!(device.errors(PATCH, PHYSICAL).unwrap().decoding, logical.decoding);
     let far = Patch { distance: 11, ..PATCH };
-    assert_eq!(device.errors(far, PHYSICAL).unwrap_err(), "distance 11 is above 9");
+    let low = NoiseSpec { ppb: 1_000_000, ..PHYSICAL };
+    assert_eq!(device.errors(far, low).unwrap_err(), "distance 11 is above 9");
+    // Where codes do not help, neither level goes.
+    assert!(
+        device.errors(PATCH, NoiseSpec { ppb: 400_000_000, ..PHYSICAL }).unwrap_err().contains("below the threshold")
+    );
     let mut device = machine(1);
     let spec = |shots| SpaceSpec {
         image: Arc::new(various()),
@@ -241,7 +246,7 @@ fn what_cannot_be_modelled_is_refused() {
         ..SpaceSpec::default()
     };
     let refused = device.open(spec(100_000_000)).unwrap_err().to_string();
-    assert!(refused.contains("the errors of 100000000 shots at") && refused.contains("268435456"), "{refused}");
+    assert!(refused.contains("the errors of 100000000 shots at") && refused.contains("67108864"), "{refused}");
     let space = device.open(spec(10)).unwrap();
     assert!(device.give(space, Arc::default()).is_err());
     let far = device.open(SpaceSpec { patch: far, ..spec(10) }).unwrap_err();
@@ -269,4 +274,15 @@ fn odd_numbers_of_errors_are_counted_exactly() {
     }
     // Rates that a sum of products would lose.
     assert!((odd(1e-20, 1000) / 1e-17 - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn long_lives_are_cut_between_stretches_and_within() {
+    let does = |column| [(column, Pauli::X), (column, Pauli::Z)];
+    let all: Vec<(u32, Vec<(u32, u32)>)> = pieces(&[(10, does(0)), (150, does(1)), (151, does(2))])
+        .into_iter()
+        .map(|life| (life.cycles, life.stretches.into_iter().map(|(end, d)| (end, d[0].0)).collect()))
+        .collect();
+    assert_eq!(all, [(64, vec![(10, 0), (64, 1)]), (64, vec![(64, 1)]), (23, vec![(22, 1), (23, 2)])]);
+    assert!(pieces(&[]).is_empty());
 }
