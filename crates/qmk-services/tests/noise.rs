@@ -78,7 +78,7 @@ fn errors_come_at_the_rate_of_the_profile_and_to_nobody_else() {
     let (mine, theirs) = (session(&at, "a"), session(&other, "b"));
     for (profile, d, p) in [
         ("logical:surface_code(d=3, p=0.006)", 3, 0.006),
-        ("logical:surface_code(d=5, p=0.01)", 5, 0.01),
+        ("logical:surface_code(d=5, p=0.007)", 5, 0.007),
         ("logical:surface_code(d=3)", 3, DEFAULT_ERROR_RATE),
     ] {
         let job = submit(&at, &mine, "logical", profile).unwrap();
@@ -136,7 +136,7 @@ fn a_recorded_run_with_errors_replays() {
         other => panic!("{other:?}"),
     };
     let image = handle(&mut log, Syscall::Admit { machine, image });
-    let noise = NoiseSpec { level: Level::Logical, ppb: 10_000_000 };
+    let noise = NoiseSpec { level: Level::Logical, ppb: 7_000_000 };
     let run = Run { shots: 500, noise, patch: Patch { distance: 3, ..Patch::default() }, ..Run::default() };
     let strand = handle(&mut log, Syscall::Spawn { machine, image, run });
     while log.advance().unwrap().busy {}
