@@ -103,8 +103,8 @@ fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &
     for (i, rounds) in [(0, distance), (1, 3 * distance)] {
         let (code, noise) = (code.to_string(), NOISE.to_string());
         let experiment = Experiment { code, distance, rounds, basis, p, noise, set: Vec::new() };
-        let built = experiment.code()?;
-        let memory = Memory::new(&experiment.circuit()?)?;
+        let (built, circuit) = experiment.build()?;
+        let memory = Memory::new(&circuit)?;
         let decoder = experiment::decoder("best", memory.model(), built.is_matchable())?;
         let slow = if built.is_matchable() { 1 } else { SLOW };
         let most = WORK / slow / (built.physical_qubits() as u64 * rounds as u64) / if args.quick { 4 } else { 1 };
@@ -118,8 +118,8 @@ fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &
         experiment::until(&memory, decoder.as_ref(), (seed, stop, 1), &mut tally, &|_| true, &mut |_| {});
         row.logical_qubits = memory.model().observables;
         row.counts[i] = Counts { rounds, shots: tally.shots, failures: tally.failures };
-        row.us_per_round = tally.decoding.as_secs_f64() * 1e6 / (tally.shots * rounds as u64) as f64;
-        let lost = experiment::per_observable(tally.failures as f64 / tally.shots as f64, row.logical_qubits);
+        row.us_per_round = tally.us_per_round(rounds);
+        let lost = experiment::per_observable(tally.per_shot(), row.logical_qubits);
         if lost > 0.4 {
             return Ok(None);
         }

@@ -43,13 +43,15 @@ pub(crate) fn graph(input: &Input, format: Format) -> Result<Graph, Failure> {
     read(input, Some(format))?.parse().map_err(|findings| Failure::invalid(&input.file, findings))
 }
 
-/// Reads a program. `format` overrides the guess from the text when the file name says nothing.
-pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<Source, Failure> {
-    let path = &input.file;
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Reads a text; `-` is standard input.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
-    let stdin = path.as_os_str() == "-";
     let mut bytes = Vec::new();
-    if stdin {
+    if is_stdin(path) {
         std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     } else {
         // To open a pipe may take for ever, and to read a device.
@@ -63,10 +65,16 @@ pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<Source, Fail
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Failure::new(1, "E-LIMIT", format!("{}: longer than {MAX_BYTES} bytes", path.display())));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
         Failure::new(1, "E-PARSE", format!("{}:{line}: not UTF-8 text", path.display()))
-    })?;
+    })
+}
+
+/// Reads a program. `format` overrides the guess from the text when the file name says nothing.
+pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<Source, Failure> {
+    let path = &input.file;
+    let (stdin, text) = (is_stdin(path), text(path)?);
     let guess = qmk_qvm::detect_format(&path.to_string_lossy(), &text);
     let format = match format {
         Some(asked) if stdin => asked,

@@ -1,20 +1,17 @@
 //! `qmk qec`: memory experiments.
 
 use crate::failure::Failure;
+use crate::run::bar;
 use crate::sweep::{self, SweepArgs};
-use crate::{Output, To, pair, print, seed, shots, write};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::{Output, To, input, pair, print, seed, shots, write};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use qmk_abi::image::Pauli;
 use qmk_qec::experiment::{self, Experiment, MAX_ROUNDS};
 use qmk_qec::memory::{Memory, Tally, per_round, wilson};
 use qmk_qec::{Circuit, codes, noise, stim};
 use serde_json::json;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-
-/// Longest circuit that is read.
-const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "Examples:\n  qmk qec memory --code surface_code --distance 5 --p 2e-3\n  \
@@ -164,9 +161,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(length: u64, template: &str) -> Self {
-        let style = ProgressStyle::with_template(template);
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr())
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar(length, template, ProgressDrawTarget::stderr());
         Progress { bar, began: Instant::now() }
     }
 
@@ -196,8 +191,8 @@ struct Ready {
 
 fn ready(setup: &Setup) -> Result<Ready, Failure> {
     if let Some(path) = &setup.circuit {
-        let circuit =
-            stim::import(&read(path)?).map_err(|e| Failure::new(1, "E-PARSE", format!("{}: {e}", path.display())))?;
+        let circuit = stim::import(&input::text(path)?)
+            .map_err(|e| Failure::new(1, "E-PARSE", format!("{}: {e}", path.display())))?;
         if circuit.observables() == 0 {
             return Err(Failure::new(1, "E-ARG", format!("{}: the circuit has no observables", path.display())));
         }
@@ -216,30 +211,16 @@ fn ready(setup: &Setup) -> Result<Ready, Failure> {
         noise: setup.noise.noise_model.clone(),
         set: setup.noise.set.clone(),
     };
-    let (code, _) = experiment.check().map_err(usage)?;
+    let (code, circuit) = experiment.build().map_err(usage)?;
     let title = format!(
         "{} d={distance}, {} rounds in basis {:?}, {} noise at p={}",
         experiment.code, experiment.rounds, experiment.basis, experiment.noise, experiment.p
     );
-    let circuit = experiment.circuit().map_err(usage)?;
     let (rounds, qubits, matchable) = (experiment.rounds, code.physical_qubits(), code.is_matchable());
     Ok(Ready { circuit, rounds, qubits, matchable, title })
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
-    if !path.metadata().map_err(failed)?.is_file() {
-        return Err(Failure::new(1, "IO", format!("{}: not a regular file", path.display())));
-    }
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(failed)?.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    match text.len() as u64 > MAX_BYTES {
-        true => Err(Failure::new(1, "E-LIMIT", format!("{}: longer than {MAX_BYTES} bytes", path.display()))),
-        false => Ok(text),
-    }
-}
-
-/// Samples a circuit whose detectors or observables are random without noise: an imported one.
+/// What cannot be sampled or decoded, such as an imported circuit whose detectors are random without noise.
 fn unfit(message: String) -> Failure {
     Failure::new(1, "E-ARG", message)
 }
@@ -269,10 +250,10 @@ fn memory(setup: &Setup, shots: u64, seed: u64, work: &Work, as_json: bool) -> R
     let tally = memory.run(decoder.as_ref(), (seed, 0, shots), work.threads(), &go_on);
     drop(bar);
     let observables = memory.model().observables;
-    let per_shot = tally.failures as f64 / tally.shots as f64;
+    let per_shot = tally.per_shot();
     let round = |p: f64| experiment::any_per_round(p, rounds as f64, observables);
     let ci95 = wilson(tally.failures, tally.shots, 1.96);
-    let us = tally.decoding.as_secs_f64() * 1e6 / (tally.shots as f64 * rounds as f64);
+    let us = tally.us_per_round(rounds);
     if as_json {
         let document = json!({
             "shots": tally.shots,

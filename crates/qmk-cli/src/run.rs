@@ -109,7 +109,7 @@ impl Checked {
 /// Waits for a job behind a progress bar, if wanted, which shows on a terminal once the wait is long enough to notice.
 pub(crate) fn watch(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-    let mut bar: Option<ProgressBar> = None;
+    let mut shown: Option<ProgressBar> = None;
     let mut tick = Duration::from_millis(300);
     let ended = loop {
         let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -121,20 +121,25 @@ pub(crate) fn watch(job: &Job, timeout: Option<Duration>, show: bool) -> Result<
             (done, _) => break done,
         }
         let p = job.status()?.progress;
-        let bar = bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} operations, {eta} left");
+        let shown = shown.get_or_insert_with(|| {
             let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-            ProgressBar::with_draw_target(Some(0), target)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            bar(0, "{bar:40} {percent}% of {len} operations, {eta} left", target)
         });
-        bar.set_length(p.nodes_total);
-        bar.set_position(p.nodes_executed);
+        shown.set_length(p.nodes_total);
+        shown.set_position(p.nodes_executed);
         tick = Duration::from_millis(200);
     };
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    if let Some(shown) = shown {
+        shown.finish_and_clear();
     }
     Ok(ended?)
+}
+
+/// A progress bar of this look.
+pub(crate) fn bar(length: u64, template: &str, target: ProgressDrawTarget) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::with_draw_target(Some(length), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// The outcomes as text, most frequent first if there are too many to show.

@@ -149,11 +149,11 @@ impl Row {
 
     fn count(&mut self, tally: &Tally) {
         (self.shots, self.failures) = (tally.shots, tally.failures);
-        self.logical_error_per_shot = tally.failures as f64 / tally.shots.max(1) as f64;
+        self.logical_error_per_shot = tally.per_shot();
         self.ci95 = wilson(tally.failures, tally.shots, 1.96);
         self.logical_error_per_round =
             experiment::any_per_round(self.logical_error_per_shot, self.rounds as f64, self.logical_qubits);
-        self.us_per_round = tally.decoding.as_secs_f64() * 1e6 / (tally.shots.max(1) as f64 * self.rounds as f64);
+        self.us_per_round = tally.us_per_round(self.rounds);
     }
 
     fn tally(&self) -> Tally {
@@ -333,10 +333,10 @@ fn measure(
         return Ok(done.clone());
     }
     let mut tally = before.map_or_else(Tally::default, Row::tally);
-    let circuit = point.circuit().map_err(usage)?;
+    let (code, circuit) = point.build().map_err(usage)?;
     let memory = Memory::new(&circuit).map_err(|e| Failure::new(1, "E-ARG", e))?;
     drop(circuit);
-    let decoder = experiment::decoder(&args.work.decoder, memory.model(), point.code().is_ok_and(|c| c.is_matchable()))
+    let decoder = experiment::decoder(&args.work.decoder, memory.model(), code.is_matchable())
         .map_err(|e| Failure::new(1, "E-ARG", e))?;
     row.decoder = decoder.name().into();
     row.logical_qubits = memory.model().observables;

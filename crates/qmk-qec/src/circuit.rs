@@ -166,20 +166,6 @@ impl Circuit {
         all
     }
 
-    /// The circuit without its errors.
-    pub fn without_noise(&self) -> Circuit {
-        let mut clean = Circuit { coordinates: self.coordinates.clone(), ..Circuit::default() };
-        for step in &self.steps {
-            match step {
-                Step::Pauli1(..) | Step::Pauli2(..) => {}
-                Step::Measure(p, q, _) => clean.push(Step::Measure(*p, *q, 0.0)),
-                Step::MeasurePair(p, q, _) => clean.push(Step::MeasurePair(*p, *q, 0.0)),
-                step => clean.push(step.clone()),
-            }
-        }
-        clean
-    }
-
     /// The circuit as a program of the simulated device, with its noise. Events are records.
     pub fn lower(&self) -> (Image, Vec<Noise>) {
         let mut image = Image { qubits: self.qubits, events: self.records, ..Image::default() };

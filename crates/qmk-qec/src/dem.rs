@@ -2,7 +2,7 @@
 
 use crate::circuit::Circuit;
 use qmk_hal::Channel;
-use qmk_sim::{Parities, ParityError};
+use qmk_sim::{Parities, ParityError, channel_errors};
 use std::collections::BTreeMap;
 
 /// An error mechanism: with probability `p` it flips its detectors and observables.
@@ -27,6 +27,29 @@ pub struct DetectorErrorModel {
     pub mechanisms: Vec<Mechanism>,
     /// Place of each detector in space and time.
     pub coordinates: Vec<[f64; 3]>,
+}
+
+/// Probability that one of two independent events happens without the other.
+pub(crate) fn either(a: f64, b: f64) -> f64 {
+    a + (b - 2.0 * a * b)
+}
+
+/// Mechanisms on the way into a model: those that do the same are one.
+#[derive(Default)]
+pub(crate) struct Merged(BTreeMap<(Vec<u32>, u64), f64>);
+
+impl Merged {
+    /// Adds a mechanism, given its detectors, ascending, its observables and its probability.
+    pub(crate) fn add(&mut self, detectors: Vec<u32>, observables: u64, p: f64) {
+        let merged = self.0.entry((detectors, observables)).or_insert(0.0);
+        *merged = either(*merged, p);
+    }
+
+    /// The mechanisms that can happen, in the order of a model.
+    pub(crate) fn mechanisms(self) -> Vec<Mechanism> {
+        let all = self.0.into_iter().filter(|(_, p)| *p > 0.0);
+        all.map(|((detectors, observables), p)| Mechanism { p, detectors, observables }).collect()
+    }
 }
 
 /// Prepares a circuit for sampling: its detectors are parities `0..detectors`, its observables follow.
@@ -56,7 +79,7 @@ impl DetectorErrorModel {
     /// The model of a circuit, by its [`parities`].
     pub(crate) fn new(circuit: &Circuit, parities: &Parities) -> Self {
         let detectors = circuit.detectors();
-        let mut found: BTreeMap<(Vec<u32>, u64), f64> = BTreeMap::new();
+        let mut found = Merged::default();
         for (index, channel) in parities.channels().iter().enumerate() {
             let (errors, product) = independent(channel);
             let mut of_channel: BTreeMap<&[u32], f64> = BTreeMap::new();
@@ -65,18 +88,16 @@ impl DetectorErrorModel {
                 if p > 0.0 && !flips.is_empty() {
                     let q = of_channel.entry(flips).or_insert(0.0);
                     // Errors of which at most one happens add up.
-                    *q += if product { p - 2.0 * *q * p } else { p };
+                    *q = if product { either(*q, p) } else { *q + p };
                 }
             }
             for (flips, p) in of_channel {
                 let (fired, hit) = flips.split_at(flips.partition_point(|&f| f < detectors));
                 let observables = hit.iter().fold(0, |m, o| m | 1 << (o - detectors));
-                let q = found.entry((fired.to_vec(), observables)).or_insert(0.0);
-                *q += p - 2.0 * *q * p;
+                found.add(fired.to_vec(), observables, p);
             }
         }
-        let mechanisms =
-            found.into_iter().map(|((detectors, observables), p)| Mechanism { p, detectors, observables }).collect();
+        let mechanisms = found.mechanisms();
         let coordinates = circuit.detector_coordinates();
         DetectorErrorModel { detectors, observables: circuit.observables(), mechanisms, coordinates }
     }
@@ -88,18 +109,12 @@ impl DetectorErrorModel {
 /// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of
 /// independent errors, they are taken as they are, wrong to second order in their probabilities.
 fn independent(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
-    // I, X, Y, Z as X and Z bits.
-    const LETTER: [usize; 4] = [0, 1, 3, 2];
-    let mut p = vec![0.0; 4];
-    match channel {
-        Channel::Flip { p, .. } => return (vec![(1, *p)], true),
-        Channel::Given { .. } => return (Vec::new(), true),
-        Channel::Pauli1 { p: each, .. } => each.iter().zip(&LETTER[1..]).for_each(|(&e, &k)| p[k] = e),
-        Channel::Pauli2 { p: each, .. } => {
-            p = vec![0.0; 16];
-            each.iter().zip(1..).for_each(|(&e, pair)| p[LETTER[pair / 4] | LETTER[pair % 4] << 2] = e);
-        }
+    if let Channel::Flip { p, .. } = channel {
+        return (vec![(1, *p)], true);
     }
+    let mut p = vec![0.0];
+    p.resize(1 + channel_errors(channel).count(), 0.0);
+    channel_errors(channel).for_each(|(error, q)| p[error as usize] = q);
     p[0] = 1.0 - p[1..].iter().sum::<f64>();
     let sign = |j: usize, k: usize| if (j & k).count_ones() % 2 == 1 { -1.0 } else { 1.0 };
     let n = p.len();

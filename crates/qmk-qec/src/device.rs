@@ -310,12 +310,12 @@ impl<D: Device> Device for Corrected<D> {
 
     /// Decoders that take longer for a round than the round itself fall behind.
     fn errors(&self, patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
-        let rates = rates(patch.code, patch.distance as u32, error_rate(noise));
+        let rates = || rates(patch.code, patch.distance as u32, error_rate(noise));
         let thousandths = |us: f64| (us / ROUND_US * 1000.0).ceil().clamp(1.0, u32::MAX as f64) as u32;
         match noise.level {
             Level::Ideal => self.inner.errors(patch, noise),
             Level::Logical => {
-                let rates = rates?;
+                let rates = rates()?;
                 let warning = rates.extrapolated.then(|| {
                     format!(
                         "the logical error rates at distance {} and physical error rate {} come from the fit, outside of what was measured",
@@ -327,7 +327,7 @@ impl<D: Device> Device for Corrected<D> {
             }
             Level::Physical => {
                 // Where codes do not help, decoders have no end of work.
-                let decoding = thousandths(rates?.us_per_round);
+                let decoding = thousandths(rates()?.us_per_round);
                 self.history(patch, noise)?;
                 Ok(Errors { decoding, ..Errors::default() })
             }
@@ -336,8 +336,10 @@ impl<D: Device> Device for Corrected<D> {
 
     /// By the measured rates.
     fn failure(&self, image: &Image, patch: Patch, noise: NoiseSpec) -> f64 {
-        let rates = rates(patch.code, patch.distance as u32, error_rate(noise));
-        let Some(Rates { x, z, .. }) = rates.ok().filter(|_| noise.level != Level::Ideal) else {
+        if noise.level == Level::Ideal {
+            return self.inner.failure(image, patch, noise);
+        }
+        let Ok(Rates { x, z, .. }) = rates(patch.code, patch.distance as u32, error_rate(noise)) else {
             return self.inner.failure(image, patch, noise);
         };
         // Logarithm of the probability that nothing happens.

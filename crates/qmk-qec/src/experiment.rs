@@ -35,20 +35,12 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The code.
-    ///
-    /// # Errors
-    /// An unknown name, or a distance out of range.
-    pub fn code(&self) -> Result<Box<dyn Code>, String> {
-        codes::by_name(&self.code, self.distance)
-    }
-
     /// Checks all parameters, without building the circuit.
     ///
     /// # Errors
     /// Which parameter is out of range, and the range.
     pub fn check(&self) -> Result<(Box<dyn Code>, NoiseModel), String> {
-        let code = self.code()?;
+        let code = codes::by_name(&self.code, self.distance)?;
         if !(1..=MAX_ROUNDS).contains(&self.rounds) {
             return Err(format!("{} rounds are not between 1 and {MAX_ROUNDS}", self.rounds));
         }
@@ -68,13 +60,14 @@ impl Experiment {
         Ok((code, noise))
     }
 
-    /// The noisy circuit.
+    /// The code and the noisy circuit.
     ///
     /// # Errors
     /// Which parameter is out of range, and the range.
-    pub fn circuit(&self) -> Result<Circuit, String> {
+    pub fn build(&self) -> Result<(Box<dyn Code>, Circuit), String> {
         let (code, noise) = self.check()?;
-        Ok(noise.apply(&code.memory(self.basis, self.rounds)))
+        let circuit = noise.apply(&code.memory(self.basis, self.rounds));
+        Ok((code, circuit))
     }
 }
 
@@ -217,7 +210,7 @@ mod tests {
             noise: "uniform".into(),
             set: vec![("gate2".into(), 0.02)],
         };
-        assert!(good.circuit().is_ok());
+        assert!(good.build().is_ok());
         let cases = [
             (Experiment { code: "toric".into(), ..good.clone() }, "known: surface_code"),
             (Experiment { distance: 1, ..good.clone() }, "between 2 and 51"),
@@ -231,7 +224,7 @@ mod tests {
             (Experiment { set: vec![("gate2".into(), 2.0)], ..good.clone() }, "between 0 and 0.9375"),
         ];
         for (experiment, says) in cases {
-            let error = experiment.circuit().unwrap_err();
+            let error = experiment.build().err().unwrap();
             assert!(error.contains(says), "{error}");
         }
     }

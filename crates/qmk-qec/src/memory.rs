@@ -28,6 +28,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Share of the shots that failed; 0 if there are none.
+    pub fn per_shot(&self) -> f64 {
+        self.failures as f64 / self.shots.max(1) as f64
+    }
+
+    /// Mean time of decoding one of `rounds` rounds, in microseconds; 0 if there are no shots.
+    pub fn us_per_round(&self, rounds: u32) -> f64 {
+        self.decoding.as_secs_f64() * 1e6 / (self.shots.max(1) as f64 * rounds as f64)
+    }
+
     /// Adds another tally.
     pub fn add(&mut self, other: Tally) {
         self.shots += other.shots;

@@ -1,6 +1,7 @@
 //! Noise models: which errors follow which steps of a circuit.
 
 use crate::circuit::{Circuit, Gate, Step};
+use crate::dem::either;
 use qmk_abi::image::{Pauli, Qubit};
 
 /// Relaxation and dephasing of waiting qubits.
@@ -337,11 +338,6 @@ impl NoiseModel {
         }
         noisy
     }
-}
-
-/// One of two independent flips.
-fn either(a: f64, b: f64) -> f64 {
-    a + b - 2.0 * a * b
 }
 
 /// A Pauli that turns an eigenstate of `basis` over.

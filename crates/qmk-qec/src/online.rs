@@ -13,15 +13,17 @@
 //! long ones.
 
 use crate::calibration;
-use crate::codes::{BaconShor, Code, RotatedSurface};
+use crate::codes::{Code, RotatedSurface, Subsystem};
 use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
-use crate::dem::{DetectorErrorModel, Mechanism, parities};
+use crate::dem::{DetectorErrorModel, Merged, parities};
 use crate::noise::NoiseModel;
 use crate::patch::History;
+use crate::sets::find;
 use qmk_abi::image::Pauli;
 use qmk_hal::Channel;
-use qmk_sim::rng::philox2x64;
+use qmk_sim::channel_errors;
+use qmk_sim::rng::{philox2x64, unit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -96,7 +98,7 @@ impl Online {
         }
         let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
         for (i, channel) in patterns[0].channels.iter().enumerate() {
-            let each = probabilities(channel);
+            let each: Vec<_> = channel_errors(channel).filter(|e| e.1 > 0.0).collect();
             let total: f64 = each.iter().map(|e| e.1).sum();
             let mut sum = 0.0;
             let errors = each.into_iter().map(|(error, p)| {
@@ -114,20 +116,6 @@ impl Online {
         let [z, x] = patterns.map(|p| p.half());
         Ok(Online { rounds, groups: groups.into_values().collect(), halves: [z?, x?] })
     }
-}
-
-/// Errors of a channel, numbered as in [`qmk_sim::Parities::flips`], with their probabilities.
-fn probabilities(channel: &Channel) -> Vec<(u8, f64)> {
-    const LETTER: [u8; 4] = [0, 1, 3, 2];
-    let all: Vec<(u8, f64)> = match channel {
-        Channel::Flip { p, .. } => vec![(1, *p)],
-        Channel::Given { .. } => Vec::new(),
-        Channel::Pauli1 { p, .. } => LETTER[1..].iter().copied().zip(p.iter().copied()).collect(),
-        Channel::Pauli2 { p, .. } => {
-            (1..).zip(p).map(|(i, &p): (usize, _)| (LETTER[i / 4] | LETTER[i % 4] << 2, p)).collect()
-        }
-    };
-    all.into_iter().filter(|e| e.1 > 0.0).collect()
 }
 
 /// A memory of a few cycles, and where the errors of one cycle are in it.
@@ -200,7 +188,7 @@ impl Pattern {
     /// The window: errors of the second cycle and the third, the past closed, the future open.
     fn half(self) -> Result<Half, String> {
         let rounds = self.rounds..(1 + WINDOW) * self.rounds;
-        let mut found: BTreeMap<(Vec<u32>, u64), f64> = BTreeMap::new();
+        let mut found = Merged::default();
         for m in &self.model.mechanisms {
             let places: Vec<(u32, u32)> = m.detectors.iter().filter_map(|&d| self.places[d as usize]).collect();
             if places.iter().any(|p| p.0 < rounds.start) || places.iter().all(|p| p.0 >= rounds.end) {
@@ -209,15 +197,13 @@ impl Pattern {
             let inside = places.iter().filter(|p| rounds.contains(&p.0));
             let mut detectors: Vec<u32> = inside.map(|p| (p.0 - rounds.start) * self.per_round + p.1).collect();
             detectors.sort_unstable();
-            let p = found.entry((detectors, m.observables)).or_insert(0.0);
-            *p += m.p - 2.0 * *p * m.p;
+            found.add(detectors, m.observables, m.p);
         }
-        let mechanism = |((detectors, observables), p)| Mechanism { p, detectors, observables };
         let detectors = WINDOW * self.rounds * self.per_round;
         let model = DetectorErrorModel {
             detectors,
             observables: 1,
-            mechanisms: found.into_iter().map(mechanism).collect(),
+            mechanisms: found.mechanisms(),
             coordinates: vec![[0.0; 3]; detectors as usize],
         };
         Ok(Half { detectors: self.per_round, window: Matching::new(&model)? })
@@ -227,13 +213,6 @@ impl Pattern {
 /// Which detectors have to do with the observable: those that errors of at most two detectors connect with one that flips it.
 fn relevant(model: &DetectorErrorModel) -> Vec<bool> {
     let mut group: Vec<u32> = (0..model.detectors).collect();
-    fn find(group: &mut [u32], mut a: u32) -> u32 {
-        while group[a as usize] != a {
-            group[a as usize] = group[group[a as usize] as usize];
-            a = group[a as usize];
-        }
-        a
-    }
     let mut marked = Vec::new();
     for m in &model.mechanisms {
         if let [a, ref rest @ ..] = m.detectors[..]
@@ -267,7 +246,7 @@ impl Draws {
             self.kept = Some(later);
             now
         });
-        (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+        unit(bits)
     }
 }
 
@@ -378,7 +357,7 @@ pub fn history(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Ar
         }
         Code::BaconShor => {
             check("bacon_shor patches that are decoded while they live")?;
-            Online::new(&BaconShor::new(distance)?, distance, &noise)
+            Online::new(&Subsystem::bacon_shor(distance)?, distance, &noise)
         }
         Code::Floquet | Code::Shyps => {
             Err("patches of this code are not decoded while they live; the codes that are: surface_code, bacon_shor"

@@ -2,7 +2,7 @@
 //! (<https://github.com/quantumlib/Stim/blob/main/doc/file_format_stim_circuit.md>), both ways.
 
 use crate::circuit::{Circuit, Gate, MAX_OBSERVABLES, Step};
-use crate::dem::{DetectorErrorModel, Mechanism};
+use crate::dem::{DetectorErrorModel, Merged};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use std::fmt::Write;
 
@@ -425,7 +425,7 @@ pub fn export_model(model: &DetectorErrorModel) -> String {
 /// The line, and what is wrong with it.
 pub fn import_model(text: &str) -> Result<DetectorErrorModel, String> {
     let mut model = DetectorErrorModel::default();
-    let mut errors: std::collections::BTreeMap<(Vec<u32>, u64), f64> = Default::default();
+    let mut errors = Merged::default();
     let (mut offset, mut shift) = (0u64, [0.0; 3]);
     let mut left = MAX_STEPS;
     unroll(&blocks(text)?, &mut left, &mut |l| {
@@ -460,8 +460,7 @@ pub fn import_model(text: &str) -> Result<DetectorErrorModel, String> {
                         }
                     }
                 }
-                let q = errors.entry((detectors.into_iter().collect(), observables)).or_insert(0.0);
-                *q += p - 2.0 * *q * p;
+                errors.add(detectors.into_iter().collect(), observables, p);
             }
             "detector" => {
                 for t in &l.targets {
@@ -494,7 +493,6 @@ pub fn import_model(text: &str) -> Result<DetectorErrorModel, String> {
         Ok(())
     })?;
     model.coordinates.resize(model.detectors as usize, [0.0; 3]);
-    let mechanism = |((detectors, observables), p)| Mechanism { p, detectors, observables };
-    model.mechanisms = errors.into_iter().map(mechanism).filter(|m| m.p > 0.0).collect();
+    model.mechanisms = errors.mechanisms();
     Ok(model)
 }

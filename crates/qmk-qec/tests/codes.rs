@@ -4,7 +4,7 @@ use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use qmk_hal::{Device, SpaceSpec};
 use qmk_qec::Circuit;
 use qmk_qec::circuit::{Gate, Step};
-use qmk_qec::codes::{BaconShor, Code, Honeycomb, PauliProduct, Shyps, by_name};
+use qmk_qec::codes::{Code, Honeycomb, PauliProduct, Subsystem, by_name};
 use qmk_qec::gf2::Matrix;
 use qmk_sim::{SimConfig, SimDevice};
 use std::collections::{HashSet, VecDeque};
@@ -74,7 +74,7 @@ fn weights(products: &[PauliProduct]) -> (usize, usize) {
 #[test]
 fn bacon_shor_codes() {
     for d in [3u32, 4, 5, 11] {
-        let code = BaconShor::new(d).expect("in range");
+        let code = Subsystem::bacon_shor(d).expect("in range");
         let n = d as usize;
         assert_eq!(parameters(&code, true), [n * n, 1, (n - 1) * (n - 1)]);
         assert_eq!((code.distance(), code.physical_qubits()), (d, d * d + 2 * d * (d - 1)));
@@ -88,7 +88,7 @@ fn bacon_shor_codes() {
 #[test]
 fn shyps_codes() {
     for (r, d) in [(3u32, 4), (4, 8), (5, 16)] {
-        let code = Shyps::new(r).expect("in range");
+        let code = Subsystem::shyps(r).expect("in range");
         let (n, k) = ((1 << r) - 1, r as usize);
         // H has rank n - r. X gauges alone: n (n - r), stabilizers r (n - r), so gauge qubits (n - r)^2.
         assert_eq!(parameters(&code, true), [n * n, k * k, (n - k) * (n - k)]);
@@ -162,9 +162,9 @@ fn dressed_distance(code: &dyn Code, letter: Pauli, most: usize) -> Option<usize
 #[test]
 fn no_lighter_logical_operator() {
     for letter in BASES {
-        assert_eq!(dressed_distance(&Shyps::new(3).expect("in range"), letter, 4), Some(4));
+        assert_eq!(dressed_distance(&Subsystem::shyps(3).expect("in range"), letter, 4), Some(4));
         for d in [3, 4] {
-            let code = BaconShor::new(d).expect("in range");
+            let code = Subsystem::bacon_shor(d).expect("in range");
             assert_eq!(dressed_distance(&code, letter, d as usize), Some(d as usize));
         }
     }
@@ -346,7 +346,7 @@ fn circuits_have_the_distance_of_their_code() {
 
 #[test]
 fn no_single_error_of_shyps_goes_unseen() {
-    let code = Shyps::new(3).expect("in range");
+    let code = Subsystem::shyps(3).expect("in range");
     for basis in BASES {
         let circuit = code.memory(basis, 3);
         let all: HashSet<Flips> = errors(&circuit).into_iter().flatten().collect();
@@ -406,5 +406,5 @@ fn names_and_distances() {
         assert_eq!(places.len() as u32, code.physical_qubits());
         assert!(circuit.coordinates.iter().zip(0..).all(|((q, _), i)| *q == i));
     }
-    assert!(Shyps::new(6).is_err());
+    assert!(Subsystem::shyps(6).is_err());
 }

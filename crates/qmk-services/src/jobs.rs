@@ -114,7 +114,7 @@ impl<D: Device> State<D> {
         if device.physical_qubits(patch).is_none() {
             return Err(program.unavailable());
         }
-        let noise = program.noise(noise_level(&policy.noise).unwrap_or_default());
+        let noise = program.noise(noise_level(&policy.noise)?);
         let errors = device
             .errors(patch, noise)
             .map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("noise level {:?}: {why}", policy.noise)))?;

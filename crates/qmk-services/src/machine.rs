@@ -498,12 +498,15 @@ fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
 }
 
 /// The level of errors that a policy names.
-pub(crate) fn noise_level(name: &str) -> Option<Level> {
+pub(crate) fn noise_level(name: &str) -> Result<Level, RpcError> {
     match name {
-        "ideal" => Some(Level::Ideal),
-        "logical" => Some(Level::Logical),
-        "physical" => Some(Level::Physical),
-        _ => None,
+        "ideal" => Ok(Level::Ideal),
+        "logical" => Ok(Level::Logical),
+        "physical" => Ok(Level::Physical),
+        other => {
+            let message = format!("unknown noise level {other:?}; known: ideal, logical, physical");
+            Err(RpcError::new(ErrorCode::InvalidParams, message))
+        }
     }
 }
 
@@ -601,9 +604,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             );
             return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
         }
-        if noise_level(&policy.noise).is_none() {
-            return bad(format!("unknown noise level {:?}; known: ideal, logical, physical", policy.noise));
-        }
+        noise_level(&policy.noise)?;
         // Parsing and checking take their time without holding up the machine.
         let program = self.build(&p, granted, &tenant)?;
         let (submitted, ticket) = self.shared.state.lock().submit(&p, program, false)?;

@@ -31,6 +31,7 @@ mod tableau;
 mod twins;
 
 pub use device::{SimConfig, SimDevice};
+pub use noise::channel_errors;
 pub use parity::{Parities, ParityError};
 pub use register::Register;
 pub use state::State;

@@ -3,6 +3,9 @@
 use crate::rng::{Random, Site};
 use qmk_hal::{Channel, Column};
 
+/// I, X, Y, Z as X and Z bits.
+const LETTER: [u8; 4] = [0, 1, 3, 2];
+
 /// Shots that share the draws of one channel.
 pub(crate) const BLOCK: u64 = 1024;
 
@@ -62,8 +65,6 @@ pub(crate) fn draw(random: Random, index: u32, channel: &Channel, block: u64, mu
 
 /// The error whose share of the channel's probability holds `at`.
 fn error(channel: &Channel, mut at: f64) -> u8 {
-    // I, X, Y, Z as X and Z bits.
-    const LETTER: [u8; 4] = [0, 1, 3, 2];
     let mut pick = |p: &[f64]| {
         let last = p.iter().rposition(|p| *p > 0.0).unwrap_or(0);
         let found = p.iter().position(|p| {
@@ -76,11 +77,35 @@ fn error(channel: &Channel, mut at: f64) -> u8 {
         Channel::Flip { .. } => 1,
         Channel::Given { .. } => 0,
         Channel::Pauli1 { p, .. } => LETTER[pick(p)],
-        Channel::Pauli2 { p, .. } => {
-            let pair = pick(p);
-            LETTER[pair / 4] | LETTER[pair % 4] << 2
-        }
+        Channel::Pauli2 { p, .. } => pair_error(pick(p)),
     }
+}
+
+/// The error of product number `4a + b` of a [`Channel::Pauli2`].
+fn pair_error(pair: usize) -> u8 {
+    LETTER[pair / 4] | LETTER[pair % 4] << 2
+}
+
+/// The errors of a channel and their probabilities, numbered from 1: by the bits of the X part (1) and Z part (2) on the first register
+/// and, times 4, on the second; a flip is 1. Given Paulis have none.
+pub fn channel_errors(channel: &Channel) -> impl Iterator<Item = (u8, f64)> + Clone + use<> {
+    let mut all = [(0, 0.0); 15];
+    let count = match channel {
+        Channel::Flip { p, .. } => {
+            all[0] = (1, *p);
+            1
+        }
+        Channel::Pauli1 { p, .. } => {
+            (1..).zip(p).for_each(|(i, &p)| all[i - 1] = (LETTER[i], p));
+            3
+        }
+        Channel::Pauli2 { p, .. } => {
+            (1..).zip(p).for_each(|(i, &p)| all[i - 1] = (pair_error(i), p));
+            15
+        }
+        Channel::Given { .. } => 0,
+    };
+    all.into_iter().take(count)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, a shot is the parity of
 //! its errors alone, so only errors cost anything.
 
-use crate::noise::{BLOCK, draw};
+use crate::noise::{BLOCK, channel_errors, draw};
 use crate::plan::{NoPlan, plan};
 use crate::program::{Program, check_noise};
 use crate::rng::Random;
@@ -37,28 +37,17 @@ pub struct Parities {
     reference: Vec<bool>,
 }
 
-/// Errors of a channel: `1..=errors`, the X and Z parts on the first register as bits 0 and 1, then on the second.
-fn errors(channel: &Channel) -> u8 {
-    match channel {
-        Channel::Pauli1 { .. } => 3,
-        Channel::Pauli2 { .. } => 15,
-        Channel::Flip { .. } => 1,
-        Channel::Given { .. } => 0,
-    }
-}
-
 /// Keeps what occurs an odd number of times, ascending.
 fn cancel(items: &mut Vec<u32>) {
     items.sort_unstable();
     let mut kept = 0;
-    let mut i = 0;
-    while i < items.len() {
-        let run = items[i..].iter().take_while(|x| **x == items[i]).count();
-        if run % 2 == 1 {
+    for i in 0..items.len() {
+        if kept > 0 && items[kept - 1] == items[i] {
+            kept -= 1;
+        } else {
             items[kept] = items[i];
             kept += 1;
         }
-        i += run;
     }
     items.truncate(kept);
 }
@@ -114,7 +103,7 @@ impl Parities {
                     hit
                 })
                 .collect();
-            for error in 1..=errors(&n.channel) {
+            for error in 1..=channel_errors(&n.channel).count() {
                 one.clear();
                 let hit = parts.iter().enumerate().filter(|(part, _)| error >> part & 1 == 1);
                 hit.for_each(|(_, p)| one.extend_from_slice(p));
@@ -147,8 +136,7 @@ impl Parities {
         &self.channels
     }
 
-    /// The parities that an error of a channel flips, ascending. Errors are numbered from 1: of one register by the bits of their X
-    /// part (1) and Z part (2), of two by those of the first and, times 4, of the second.
+    /// The parities that an error of a channel flips, ascending. Errors are numbered as by [`channel_errors`].
     pub fn flips(&self, channel: usize, error: u8) -> &[u32] {
         let at = self.starts[channel] + error as usize - 1;
         &self.flipped[self.effects[at] as usize..self.effects[at + 1] as usize]
@@ -164,7 +152,7 @@ impl Parities {
         let last = first + count as u64;
         for (index, channel) in self.channels.iter().enumerate() {
             let at = self.starts[index];
-            let ends = &self.effects[at..at + errors(channel) as usize + 1];
+            let ends = &self.effects[at..at + channel_errors(channel).count() + 1];
             if ends[0] == ends[ends.len() - 1] {
                 continue;
             }

@@ -41,7 +41,8 @@ pub struct Random {
     pub seed: u64,
 }
 
-fn unit(bits: u64) -> f64 {
+/// Uniform in [0, 1) from 64 bits, of which 53 count.
+pub fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 

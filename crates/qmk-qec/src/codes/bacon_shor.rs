@@ -1,37 +1,28 @@
 //! Bacon-Shor codes (Bacon, quant-ph/0506023; Aliferis and Cross, quant-ph/0610063).
 
 use super::subsystem::{Letter, Subsystem};
-use super::{Checks, Code};
-use crate::circuit::Circuit;
-use qmk_abi::image::{Pauli, Qubit};
+use qmk_abi::image::Qubit;
 use std::ops::RangeInclusive;
 
-/// The \[\[d², 1, d\]\] Bacon-Shor code on a d × d grid: gauges XX of vertical and ZZ of horizontal neighbours.
-///
-/// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z a column. Data qubit
-/// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs,
-/// two for XX, then two for ZZ; while ancillas of one letter meet the data, those of the other are measured and reset.
-///
-/// A detector is the product of the d gauges of a stabilizer in one round and the round before. Gauges XX right after a preparation in X
-/// and ZZ right before a measurement in Z are detectors one by one.
-#[derive(Debug)]
-pub struct BaconShor {
-    distance: u32,
-    code: Subsystem,
-}
+/// Distances that can be had. Larger ones are no use: the code has no threshold, and the best distance at an error rate of 10⁻⁴ is
+/// far smaller.
+const DISTANCES: RangeInclusive<u32> = 3..=51;
 
-impl BaconShor {
-    /// Distances that can be had. Larger ones are no use: the code has no threshold, and the best distance at an error rate of 10⁻⁴ is
-    /// far smaller.
-    pub const DISTANCES: RangeInclusive<u32> = 3..=51;
-
-    /// The code of a distance.
+impl Subsystem {
+    /// The \[\[d², 1, d\]\] Bacon-Shor code on a d × d grid: gauges XX of vertical and ZZ of horizontal neighbours.
+    ///
+    /// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z a column. Data qubit
+    /// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs,
+    /// two for XX, then two for ZZ; while ancillas of one letter meet the data, those of the other are measured and reset.
+    ///
+    /// A detector is the product of the d gauges of a stabilizer in one round and the round before. Gauges XX right after a preparation in X
+    /// and ZZ right before a measurement in Z are detectors one by one.
     ///
     /// # Errors
-    /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
-    pub fn new(distance: u32) -> Result<Self, String> {
-        if !Self::DISTANCES.contains(&distance) {
-            let (low, high) = (Self::DISTANCES.start(), Self::DISTANCES.end());
+    /// If the distance is not between 3 and 51.
+    pub fn bacon_shor(distance: u32) -> Result<Self, String> {
+        if !DISTANCES.contains(&distance) {
+            let (low, high) = (DISTANCES.start(), DISTANCES.end());
             return Err(format!("Bacon-Shor codes have distance {low} to {high}, not {distance}"));
         }
         let d = distance;
@@ -54,32 +45,7 @@ impl BaconShor {
             relations: Vec::new(),
         };
         let logicals = vec![[(0..d).map(|c| at(0, c)).collect(), (0..d).map(|r| at(r, 0)).collect()]];
-        Ok(Self { distance, code: Subsystem { places, data: d * d, letters: [x, z], logicals } })
-    }
-}
-
-impl Code for BaconShor {
-    fn name(&self) -> &'static str {
-        "bacon_shor"
-    }
-
-    fn distance(&self) -> u32 {
-        self.distance
-    }
-
-    fn physical_qubits(&self) -> u32 {
-        self.code.places.len() as u32
-    }
-
-    fn checks(&self) -> Checks {
-        self.code.checks()
-    }
-
-    fn is_matchable(&self) -> bool {
-        true
-    }
-
-    fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
-        self.code.memory(basis, rounds)
+        let name = "bacon_shor";
+        Ok(Subsystem { name, distance, matchable: true, places, data: d * d, letters: [x, z], logicals })
     }
 }

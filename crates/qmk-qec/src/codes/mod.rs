@@ -6,9 +6,8 @@ mod shyps;
 mod subsystem;
 pub mod surface;
 
-pub use bacon_shor::BaconShor;
 pub use honeycomb::Honeycomb;
-pub use shyps::Shyps;
+pub use subsystem::Subsystem;
 pub use surface::RotatedSurface;
 
 use crate::circuit::Circuit;
@@ -75,13 +74,13 @@ pub const NAMES: [&str; 5] = ["surface_code", "bacon_shor", "honeycomb", "honeyc
 pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, String> {
     match name {
         "surface_code" | "surface" => Ok(Box::new(RotatedSurface::new(distance)?)),
-        "bacon_shor" => Ok(Box::new(BaconShor::new(distance)?)),
+        "bacon_shor" => Ok(Box::new(Subsystem::bacon_shor(distance)?)),
         "honeycomb" => Ok(Box::new(Honeycomb::pairs(distance)?)),
         "honeycomb_ancillas" => Ok(Box::new(Honeycomb::ancillas(distance)?)),
         "shyps" => match distance {
-            4 => Ok(Box::new(Shyps::new(3)?)),
-            8 => Ok(Box::new(Shyps::new(4)?)),
-            16 => Ok(Box::new(Shyps::new(5)?)),
+            4 => Ok(Box::new(Subsystem::shyps(3)?)),
+            8 => Ok(Box::new(Subsystem::shyps(4)?)),
+            16 => Ok(Box::new(Subsystem::shyps(5)?)),
             _ => Err(format!("SHYPS codes have distance 4, 8 or 16, not {distance}")),
         },
         _ => Err(format!("unknown code {name:?}; known: {}", NAMES.join(", "))),

@@ -1,38 +1,29 @@
 //! Subsystem hypergraph product simplex codes (Malcolm et al., "Computing efficiently in QLDPC codes", arXiv:2502.07150).
 
 use super::subsystem::{Letter, Subsystem};
-use super::{Checks, Code};
-use crate::circuit::Circuit;
 use crate::gf2::Matrix;
-use qmk_abi::image::{Pauli, Qubit};
+use qmk_abi::image::Qubit;
 
-/// The subsystem hypergraph product of a simplex code with itself: \[\[(2^r - 1)², r², 2^(r - 1)\]\], r = 3, 4 or 5.
-///
-/// With n = 2^r - 1, row `i` of the n × n matrix H has ones at `i`, `i + a` and `i + b` modulo n, where `1 + x^a + x^b` is primitive of degree
-/// r. Its kernel is the simplex code, with generator matrix G in reduced row echelon form. On an n × n grid of data qubits the gauges
-/// are H ⊗ I of X and I ⊗ H of Z, 2n² of weight three; the stabilizers are H ⊗ G of X and G ⊗ H of Z. X of logical qubit `(p, q)`,
-/// numbered `r p + q`, is row `q` of G on the row of the grid where row `p` of G has its first one; Z the same with rows and columns of
-/// the grid exchanged, and p and q.
-///
-/// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a circulant, ancillas meet the
-/// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one letter meet the
-/// data, those of the other are measured and reset.
-///
-/// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a preparation in X and of Z
-/// right before a measurement in Z are detectors one by one. H has r rows more than its rank, so for each column
-/// (row) of the grid r products of gauges of X (Z) are the identity: these are detectors of errors of measurement.
-#[derive(Debug)]
-pub struct Shyps {
-    distance: u32,
-    code: Subsystem,
-}
-
-impl Shyps {
-    /// The code of r.
+impl Subsystem {
+    /// The subsystem hypergraph product of a simplex code with itself: \[\[(2^r - 1)², r², 2^(r - 1)\]\], r = 3, 4 or 5.
+    ///
+    /// With n = 2^r - 1, row `i` of the n × n matrix H has ones at `i`, `i + a` and `i + b` modulo n, where `1 + x^a + x^b` is primitive of degree
+    /// r. Its kernel is the simplex code, with generator matrix G in reduced row echelon form. On an n × n grid of data qubits the gauges
+    /// are H ⊗ I of X and I ⊗ H of Z, 2n² of weight three; the stabilizers are H ⊗ G of X and G ⊗ H of Z. X of logical qubit `(p, q)`,
+    /// numbered `r p + q`, is row `q` of G on the row of the grid where row `p` of G has its first one; Z the same with rows and columns of
+    /// the grid exchanged, and p and q.
+    ///
+    /// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a circulant, ancillas meet the
+    /// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one letter meet the
+    /// data, those of the other are measured and reset.
+    ///
+    /// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a preparation in X and of Z
+    /// right before a measurement in Z are detectors one by one. H has r rows more than its rank, so for each column
+    /// (row) of the grid r products of gauges of X (Z) are the identity: these are detectors of errors of measurement.
     ///
     /// # Errors
     /// If r is not 3, 4 or 5.
-    pub fn new(r: u32) -> Result<Self, String> {
+    pub fn shyps(r: u32) -> Result<Self, String> {
         let [a, b] = match r {
             3 => [1, 3],
             4 => [1, 4],
@@ -72,33 +63,7 @@ impl Shyps {
         let logicals = (0..k * k).map(|i| logical(i / k, i % k)).collect();
         let shift = |s: f64, t: f64| (0..n * n).map(move |q| [(q % n) as f64 + s, (q / n) as f64 + t]);
         let places = shift(0.0, 0.0).chain(shift(0.0, 0.5)).chain(shift(0.5, 0.0)).collect();
-        let code = Subsystem { places, data: (n * n) as u32, letters: [letter(0), letter(1)], logicals };
-        Ok(Self { distance: 1 << (r - 1), code })
-    }
-}
-
-impl Code for Shyps {
-    fn name(&self) -> &'static str {
-        "shyps"
-    }
-
-    fn distance(&self) -> u32 {
-        self.distance
-    }
-
-    fn physical_qubits(&self) -> u32 {
-        self.code.places.len() as u32
-    }
-
-    fn checks(&self) -> Checks {
-        self.code.checks()
-    }
-
-    fn is_matchable(&self) -> bool {
-        false
-    }
-
-    fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
-        self.code.memory(basis, rounds)
+        let (distance, data, letters) = (1 << (r - 1), (n * n) as u32, [letter(0), letter(1)]);
+        Ok(Subsystem { name: "shyps", distance, matchable: false, places, data, letters, logicals })
     }
 }

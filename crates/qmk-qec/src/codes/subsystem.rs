@@ -1,7 +1,8 @@
 //! Subsystem codes with gauges of X and of Z, each with an ancilla of its own.
 
-use super::{Checks, PauliProduct};
+use super::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Step};
+use crate::sets::drop_pairs;
 use qmk_abi::image::{Clifford2, Pauli, Qubit};
 
 /// The gauges of one letter and what is made of them. Gauges are numbered in order.
@@ -20,15 +21,18 @@ pub(super) struct Letter {
 
 /// A code whose data qubits come first, numbered from 0, then the ancillas.
 #[derive(Debug)]
-pub(super) struct Subsystem {
+pub struct Subsystem {
+    pub(super) name: &'static str,
+    pub(super) distance: u32,
+    pub(super) matchable: bool,
     /// Place of each qubit.
-    pub places: Vec<[f64; 2]>,
+    pub(super) places: Vec<[f64; 2]>,
     /// Number of data qubits.
-    pub data: u32,
+    pub(super) data: u32,
     /// X, then Z.
-    pub letters: [Letter; 2],
+    pub(super) letters: [Letter; 2],
     /// Data qubits of X and of Z of each logical qubit.
-    pub logicals: Vec<[Vec<Qubit>; 2]>,
+    pub(super) logicals: Vec<[Vec<Qubit>; 2]>,
 }
 
 const LETTERS: [Pauli; 2] = [Pauli::X, Pauli::Z];
@@ -37,12 +41,28 @@ const LETTERS: [Pauli; 2] = [Pauli::X, Pauli::Z];
 fn product(letter: Pauli, qubits: impl IntoIterator<Item = Qubit>) -> PauliProduct {
     let mut qubits: Vec<Qubit> = qubits.into_iter().collect();
     qubits.sort_unstable();
-    let odd = qubits.chunk_by(|a, b| a == b).filter(|same| same.len() % 2 == 1);
-    odd.map(|same| (letter, same[0])).collect()
+    drop_pairs(&mut qubits);
+    qubits.into_iter().map(|q| (letter, q)).collect()
 }
 
-impl Subsystem {
-    pub(super) fn checks(&self) -> Checks {
+impl Code for Subsystem {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn distance(&self) -> u32 {
+        self.distance
+    }
+
+    fn physical_qubits(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    fn is_matchable(&self) -> bool {
+        self.matchable
+    }
+
+    fn checks(&self) -> Checks {
         let mut checks = Checks { data: (0..self.data).collect(), ..Checks::default() };
         for (letter, name) in self.letters.iter().zip(LETTERS) {
             let stabilizer = |s: &Vec<usize>| product(name, s.iter().flat_map(|&g| letter.gauges[g].iter().copied()));
@@ -60,7 +80,7 @@ impl Subsystem {
     ///
     /// Detectors compare stabilizers with the round before. Next to a preparation of X or a measurement of Z of the data stand gauges
     /// of the same letter, and each of them is a detector. Relations are detectors of one round.
-    pub(super) fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
+    fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
         let rounds = rounds.max(1);
         let mut c = Circuit::new();
         c.coordinates = self.places.iter().enumerate().map(|(q, at)| (q as Qubit, at.to_vec())).collect();
@@ -122,7 +142,9 @@ impl Subsystem {
         }
         c
     }
+}
 
+impl Subsystem {
     /// Measures the ancillas of a letter, pushes the detectors of their round, and leaves the records in `before`.
     fn measure(&self, c: &mut Circuit, which: usize, basis: Pauli, round: u32, before: &mut Vec<u32>) {
         let letter = &self.letters[which];

@@ -68,7 +68,7 @@ impl RotatedSurface {
     }
 
     /// One round of syndrome extraction. Returns the record of each plaquette.
-    pub(crate) fn round(&self, circuit: &mut Circuit) -> Vec<u32> {
+    fn round(&self, circuit: &mut Circuit) -> Vec<u32> {
         let is_x = |p: &&Plaquette| p.kind == Pauli::X;
         let hadamards = |circuit: &mut Circuit| {
             let h = Gate::Clifford(Clifford1::H);

@@ -7,8 +7,8 @@
 use super::Decoder;
 use super::blossom::{ALONE, BOUNDARY, Blossom, NEVER};
 use super::graph::{Edge, Graph};
-use super::window::drop_pairs;
 use crate::dem::DetectorErrorModel;
+use crate::sets::{drop_pairs, find};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -209,13 +209,6 @@ impl Matching {
         work.near.clear();
         work.root.clear();
         work.root.extend(0..work.nodes.len() as u32);
-        fn find(root: &mut [u32], mut v: u32) -> u32 {
-            while root[v as usize] != v {
-                root[v as usize] = root[root[v as usize] as usize];
-                v = root[v as usize];
-            }
-            v
-        }
         for i in 0..work.nodes.len() {
             let u = work.nodes[i] as usize;
             let mut link = |j: usize, w: i32| {
@@ -321,21 +314,14 @@ impl Prepared {
     fn new(graph: Graph, search: &mut Search, limit: usize) -> Result<Self, String> {
         let n = graph.detectors as usize;
         // Components, and nodes in their order.
-        let mut root: Vec<usize> = (0..n).collect();
-        fn find(root: &mut [usize], mut v: usize) -> usize {
-            while root[v] != v {
-                root[v] = root[root[v]];
-                v = root[v];
-            }
-            v
-        }
+        let mut root: Vec<u32> = (0..graph.detectors).collect();
         for e in &graph.edges {
             if let Some(to) = e.to {
-                let (a, b) = (find(&mut root, e.from as usize), find(&mut root, to as usize));
-                root[a.max(b)] = a.min(b);
+                let (a, b) = (find(&mut root, e.from), find(&mut root, to));
+                root[a.max(b) as usize] = a.min(b);
             }
         }
-        let roots: Vec<usize> = (0..n).map(|d| find(&mut root, d)).collect();
+        let roots: Vec<u32> = (0..graph.detectors).map(|d| find(&mut root, d)).collect();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by_key(|d| (roots[*d], *d));
         let mut node = vec![0; n];

@@ -5,6 +5,7 @@ use super::Decoder;
 use super::graph::{Edge, Graph};
 use super::matching::Matching;
 use crate::dem::DetectorErrorModel;
+use crate::sets::drop_pairs;
 use std::sync::Arc;
 
 /// Matching, window by window: a window sees `commit + buffer` rounds, decides upon the errors of the first `commit` rounds and
@@ -175,20 +176,6 @@ fn looks_the_same(a: &Graph, b: &Graph) -> bool {
         (a.from, a.to, a.observables) == (b.from, b.to, b.observables) && (a.p - b.p).abs() <= 1e-9 * a.p
     };
     a.detectors == b.detectors && a.edges.len() == b.edges.len() && a.edges.iter().zip(&b.edges).all(same)
-}
-
-/// Removes equal neighbours from a sorted list two by two.
-pub(super) fn drop_pairs(list: &mut Vec<u32>) {
-    let mut kept = 0;
-    for k in 0..list.len() {
-        if kept > 0 && list[kept - 1] == list[k] {
-            kept -= 1;
-        } else {
-            list[kept] = list[k];
-            kept += 1;
-        }
-    }
-    list.truncate(kept);
 }
 
 impl Decoder for Window {
