@@ -17,6 +17,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Serve a quantum machine to many clients over a Unix socket.
@@ -193,6 +194,12 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     }
 
     let failed = |e: std::io::Error| (4, e.to_string());
+    // Whoever can reach the socket may tell the server to end.
+    let told = Arc::new(AtomicBool::new(false));
+    let listen_to_signals = |flag: &Arc<AtomicBool>| {
+        [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signal_hook::flag::register(signal, flag.clone()).map(drop))
+    };
+    listen_to_signals(&told).map_err(failed)?;
     let mut server = Server::bind(&path, limits).map_err(failed)?;
     let place = match args.data_dir.or(config.data_dir) {
         // The command line has the last word.
@@ -200,7 +207,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         Some(dir) => Place::Given(dir),
         None => store::default_dir(&path).map_or(Place::Nowhere, Place::Default),
     };
-    let machine = Arc::new(boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true))?);
+    let machine = Arc::new(boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true), &told)?);
     reload_on_hangup(machine.clone(), policy).map_err(failed)?;
     server.limits.keeps = machine.keeps();
     // Clients that the end of the server cuts off find their sessions again.
@@ -210,8 +217,9 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         let machine = machine.clone();
         Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()))
     };
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, server.stop.clone()).map_err(failed)?;
+    listen_to_signals(&server.stop).map_err(failed)?;
+    if told.load(Ordering::Relaxed) {
+        server.stop.store(true, Ordering::Relaxed);
     }
     let exporter = args.metrics.as_ref();
     let exporter = exporter.map(|a| Exporter::start(a, move || watched.stats(), server.stop.clone()));
@@ -239,6 +247,7 @@ fn boot(
     services: MachineConfig,
     place: &Place,
     asked: bool,
+    told: &AtomicBool,
 ) -> Result<Machine<Corrected<SimDevice>>, (u8, String)> {
     let (Place::Default(dir) | Place::Given(dir)) = place else {
         if !asked {
@@ -251,7 +260,9 @@ fn boot(
     loop {
         match Machine::open(Corrected::simulated(sim.clone()), services.clone(), dir) {
             Ok(machine) => return Ok(machine),
-            Err(StoreError::Journal(JournalError::Locked(_))) if Instant::now() < deadline => {
+            Err(StoreError::Journal(JournalError::Locked(_)))
+                if Instant::now() < deadline && !told.load(Ordering::Relaxed) =>
+            {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(e @ (StoreError::Io { .. } | StoreError::Journal(JournalError::Io { .. })))
