@@ -26,7 +26,7 @@ const SHORT: f64 = 20e6;
 pub(crate) struct Args {
     /// Suite to run; all if absent
     suite: Option<Suite>,
-    /// Only the rows whose workload contains this
+    /// Only the rows whose workload contains this, or that our side runs in this way (such as `kernel`)
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Pairs of runs per row; otherwise at least 5, fewer where a run takes longer than 5 s
@@ -151,6 +151,7 @@ fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
     let limit = Duration::from_secs(args.limit);
     let mut serve = Command::new(&program);
     serve.arg("serve");
+    keep_memory(&mut serve);
     let mut ours = Side::new(serve, limit);
     let script = root.join("tests/benches").join(bench).join("peers.py");
     let mut theirs = None;
@@ -159,6 +160,7 @@ fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
         if let Some(python) = python::find(root) {
             let mut command = Command::new(python);
             command.arg(script).arg(&text);
+            keep_memory(&mut command);
             let mut side = Side::new(command, limit);
             match side.greeting() {
                 Ok(line) => versions = line.split_whitespace().skip(1).map(String::from).collect(),
@@ -176,7 +178,7 @@ fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
     let mut records = Vec::new();
     if !args.json {
         println!(
-            "{:26} {:>7}  {:>6} {:>11}  {:>9} {:>11} {:>11} {:>8} {:>5}",
+            "{:26} {:>7}  {:>8} {:>11}  {:>9} {:>11} {:>11} {:>8} {:>5}",
             "workload", "shots", "ours", "time", "peer", "time", "compiles", "ratio", "pairs"
         );
     }
@@ -203,7 +205,18 @@ fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
 
 /// Peers that live in our own program.
 fn is_ours(peer: &str) -> bool {
-    matches!(peer, "device" | "reference")
+    matches!(peer, "device" | "perform" | "reference")
+}
+
+/// Whether a row tells what the kernel costs.
+fn is_through_kernel(ours: &str) -> bool {
+    matches!(ours, "kernel" | "admitted" | "apply")
+}
+
+/// Lets glibc keep the memory of a process. Else it depends on where the top of the heap happens to be whether every run pays
+/// for fresh pages.
+fn keep_memory(command: &mut Command) {
+    command.env("MALLOC_TRIM_THRESHOLD_", "1073741824").env("MALLOC_MMAP_THRESHOLD_", "1073741824");
 }
 
 /// Builds the bench program and says where it is.
@@ -241,7 +254,7 @@ fn rows(program: &Path, args: &Args) -> Result<Vec<Row>, String> {
         let mut row = parse(line).ok_or_else(|| format!("not understood: {line}"))?;
         row.shots = row.shots.min(args.max_shots.unwrap_or(u64::MAX));
         let twice = rows.iter().any(|r: &Row| (&r.name, r.shots, &r.ours) == (&row.name, row.shots, &row.ours));
-        if !twice && args.only.as_ref().is_none_or(|only| row.name.contains(only)) {
+        if !twice && args.only.as_ref().is_none_or(|only| row.name.contains(only) || row.ours == *only) {
             rows.push(row);
         }
     }
@@ -333,7 +346,7 @@ impl Pairs {
 fn print(row: &Row, peer: Option<&str>, pairs: &Pairs) {
     let time = |t: Option<f64>| t.map_or("-".into(), |t| format!("{:.3} ms", t / 1e6));
     print!(
-        "{:26} {:>7}  {:>6} {:>11}  {:>9} {:>11} {:>11} {:>8} {:>5}",
+        "{:26} {:>7}  {:>8} {:>11}  {:>9} {:>11} {:>11} {:>8} {:>5}",
         row.name,
         row.shots,
         row.ours,
@@ -344,7 +357,7 @@ fn print(row: &Row, peer: Option<&str>, pairs: &Pairs) {
         pairs.ratio().map_or("-".into(), |r| format!("{r:.3}")),
         pairs.ours.len().max(pairs.theirs.len()),
     );
-    match pairs.excess(row.shots).filter(|_| row.ours == "kernel") {
+    match pairs.excess(row.shots).filter(|_| is_through_kernel(&row.ours)) {
         Some(excess) => println!("  {excess:+.1} ns per instruction and shot"),
         None => println!(),
     }
@@ -362,7 +375,7 @@ fn record(row: &Row, peer: Option<&str>, version: Option<&str>, pairs: &Pairs) -
         "peer_ns": median(pairs.theirs.clone()),
         "peer_compile_ns": median(pairs.compile.clone()),
         "ratio": pairs.ratio(),
-        "excess_ns_per_instruction": pairs.excess(row.shots).filter(|_| row.ours == "kernel"),
+        "excess_ns_per_instruction": pairs.excess(row.shots).filter(|_| is_through_kernel(&row.ours)),
         "pairs": pairs.ours.len().max(pairs.theirs.len()),
     })
 }

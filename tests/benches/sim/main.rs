@@ -4,11 +4,11 @@
 mod export;
 mod workloads;
 
-use qmk_abi::image::Image;
+use qmk_abi::image::{Image, Instr, Op};
 use qmk_abi::syscall::{Quota, Run};
-use qmk_abi::{Reply, Syscall};
+use qmk_abi::{Handle, Reply, Syscall};
 use qmk_hal::{Device, SpaceSpec};
-use qmk_kernel::Kernel;
+use qmk_kernel::{DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice};
 use qmk_tests::dense::Dense;
 use std::hint::black_box;
@@ -77,15 +77,29 @@ fn serve() -> Result<(), Failure> {
         let Some((_, workload)) = &loaded else { continue };
         let mut run = || {
             seed += 1;
-            // A caller of the kernel gives its image away, and needs no copy to do so.
-            let image = if how == "kernel" { (*workload.image).clone() } else { Image::default() };
-            let start = Instant::now();
-            let outcomes = match how {
-                "device" => device(workload, shots, seed)?,
-                "kernel" => kernel(image, shots, seed)?,
-                _ => reference(workload),
+            let time = |run: &mut dyn FnMut() -> Result<Vec<u8>, Failure>| {
+                let start = Instant::now();
+                let outcomes = run()?;
+                Ok::<_, Failure>((start.elapsed().as_nanos(), black_box(outcomes)))
             };
-            Ok::<_, Failure>((start.elapsed().as_nanos(), black_box(outcomes)))
+            // A caller of the kernel gives its image away, and needs no copy to do so.
+            let image = || (*workload.image).clone();
+            match how {
+                "device" => time(&mut || device(workload, shots, seed)),
+                "kernel" => {
+                    let mut image = image();
+                    time(&mut || Tenant::new()?.admit(std::mem::take(&mut image))?.run(shots, seed))
+                }
+                "admitted" => {
+                    let mut program = Tenant::new()?.admit(image())?;
+                    // What a program takes is worked out when it is first run.
+                    program.run(1, 0)?;
+                    time(&mut || program.run(shots, seed))
+                }
+                "perform" => time(&mut || perform(workload)),
+                "apply" => time(&mut || Tenant::new()?.apply(workload)),
+                _ => time(&mut || Ok(reference(workload))),
+            }
         };
         let done: Result<Vec<_>, _> = (0..repeats).map(|_| run()).collect();
         let mut out = std::io::stdout().lock();
@@ -119,9 +133,7 @@ fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
     let mut device = machine();
     let (image, noise) = (w.image.clone(), w.noise.clone());
     let space = device.open(SpaceSpec { image, noise, shots, seed, max_active: 30, ..SpaceSpec::default() })?;
-    for i in 0..w.image.code.len() as u32 {
-        device.issue(space, i)?;
-    }
+    device.issue_range(space, 0..w.image.code.len() as u32)?;
     while device.work(space, u64::MAX)?.shots_done < shots {}
     let mut outcomes = Vec::new();
     device.outcomes(space, 0, shots as u32, &mut outcomes);
@@ -129,27 +141,89 @@ fn device(w: &Workload, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
     Ok(outcomes)
 }
 
-fn kernel(image: Image, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
-    let quota = Quota { active: 30, ..Quota::UNLIMITED };
-    let (mut kernel, root, machine) = Kernel::boot(machine(), 0, quota);
-    let call = |kernel: &mut Kernel<SimDevice>, call| kernel.syscall(root, call).map_err(|e| format!("{e:?}"));
-    let stride = image.events.div_ceil(8) as u64;
-    let Reply::Handle(image) = call(&mut kernel, Syscall::Admit { machine, image })? else {
-        return Err("no image".into());
-    };
-    let spawn = Syscall::Spawn { machine, image, run: Run { shots, seed, ..Run::default() } };
-    let Reply::Handle(strand) = call(&mut kernel, spawn)? else { return Err("no strand".into()) };
-    while kernel.advance().busy {}
+/// The program's operations one by one, on qubits that are held.
+fn perform(w: &Workload) -> Result<Vec<u8>, Failure> {
+    let mut device = machine();
+    let space = device.open(SpaceSpec { shots: 1, max_active: 16, ..SpaceSpec::default() })?;
     let mut outcomes = Vec::new();
-    // The kernel bounds a reply, so it may hold fewer shots than were asked for.
-    while (outcomes.len() as u64) < shots * stride {
-        let first = outcomes.len() as u64 / stride;
-        match call(&mut kernel, Syscall::Outcomes { strand, first, count: (shots - first) as u32 })? {
-            Reply::Outcomes(bytes) if !bytes.is_empty() => outcomes.extend(bytes),
-            other => return Err(format!("{other:?}").into()),
-        }
+    for &instr in w.image.code.iter().filter(|i| !matches!(i.op, Op::Alloc(_) | Op::Free(_))) {
+        device.perform(space, instr)?;
+        outcomes.extend(instr.op.writes().map(|e| device.outcome(space, 0, e) as u8));
     }
     Ok(outcomes)
+}
+
+/// The root of a kernel of its own.
+struct Tenant {
+    kernel: Kernel<SimDevice>,
+    id: DomainId,
+    machine: Handle,
+}
+
+impl Tenant {
+    fn new() -> Result<Self, Failure> {
+        let (kernel, id, machine) = Kernel::boot(machine(), 0, Quota { active: 30, ..Quota::UNLIMITED });
+        Ok(Tenant { kernel, id, machine })
+    }
+
+    fn call(&mut self, call: Syscall) -> Result<Reply, Failure> {
+        self.kernel.syscall(self.id, call).map_err(|e| format!("{e:?}").into())
+    }
+
+    fn handle(&mut self, call: Syscall) -> Result<Handle, Failure> {
+        match self.call(call)? {
+            Reply::Handle(handle) => Ok(handle),
+            other => Err(format!("{other:?}").into()),
+        }
+    }
+
+    fn admit(mut self, image: Image) -> Result<Admitted, Failure> {
+        let stride = image.events.div_ceil(8) as u64;
+        let image = self.handle(Syscall::Admit { machine: self.machine, image })?;
+        Ok(Admitted { tenant: self, image, stride })
+    }
+
+    fn apply(&mut self, w: &Workload) -> Result<Vec<u8>, Failure> {
+        let machine = self.machine;
+        let take = |_| self.handle(Syscall::TakeQubit { machine });
+        let held = (0..w.image.qubits).map(take).collect::<Result<Vec<_>, _>>()?;
+        let mut outcomes = Vec::new();
+        for &Instr { op, .. } in w.image.code.iter().filter(|i| !matches!(i.op, Op::Alloc(_) | Op::Free(_))) {
+            let ([a, b, _], count) = op.operands();
+            let op = op.map_qubits(|q| (q != a) as u32);
+            let qubits = [a, b].into_iter().take(count).map(|q| held[q as usize]).collect();
+            match self.call(Syscall::Apply { machine, op, qubits })? {
+                Reply::Applied { outcomes: bits, .. } => outcomes.extend(bits.into_iter().map(|b| b as u8)),
+                other => return Err(format!("{other:?}").into()),
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+struct Admitted {
+    tenant: Tenant,
+    image: Handle,
+    stride: u64,
+}
+
+impl Admitted {
+    fn run(&mut self, shots: u64, seed: u64) -> Result<Vec<u8>, Failure> {
+        let Admitted { tenant, image, stride } = self;
+        let run = Run { shots, seed, ..Run::default() };
+        let strand = tenant.handle(Syscall::Spawn { machine: tenant.machine, image: *image, run })?;
+        while tenant.kernel.advance_by(u64::MAX).busy {}
+        let mut outcomes = Vec::new();
+        // The kernel bounds a reply, so it may hold fewer shots than were asked for.
+        while (outcomes.len() as u64) < shots * *stride {
+            let first = outcomes.len() as u64 / *stride;
+            match tenant.call(Syscall::Outcomes { strand, first, count: (shots - first) as u32 })? {
+                Reply::Outcomes(bytes) if !bytes.is_empty() => outcomes.extend(bytes),
+                other => return Err(format!("{other:?}").into()),
+            }
+        }
+        Ok(outcomes)
+    }
 }
 
 /// The dense reference of the tests: final state only.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) shots: u64,
-    /// How our side runs it: `device` or `kernel`.
+    /// How our side runs it: `device`; through the kernel, `kernel` with the admission of the program, `admitted` without,
+    /// `apply` one operation at a time.
     pub(crate) ours: &'static str,
     pub(crate) peers: &'static [&'static str],
     pub(crate) build: Box<dyn Fn() -> Workload>,
@@ -35,9 +36,11 @@ pub(crate) enum Native {
     Block(Qubit, Qubit, Range<usize>),
 }
 
+type Build = Arc<dyn Fn() -> Workload>;
+
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut add = |name: String, shots: &[u64], ours, peers, build: Arc<dyn Fn() -> Workload>| {
+    let mut add = |name: String, shots: &[u64], ours, peers, build: Build| {
         rows.extend(shots.iter().map(|&shots| {
             let build = build.clone();
             Row { name: name.clone(), shots, ours, peers, build: Box::new(move || build()) }
@@ -72,13 +75,19 @@ pub(crate) fn rows() -> Vec<Row> {
     add("volume-16".into(), &[1000], "device", DENSE, Arc::new(|| volume(16)));
     add("qft-20".into(), &[1], "device", DENSE, Arc::new(|| qft(20)));
     add("layers-12".into(), &[1], "device", &["reference"], Arc::new(|| layers(12, 10)));
-    // What the kernel costs on top of the device it drives.
-    add("ghz-100".into(), &[1000], "kernel", &["device"], Arc::new(|| ghz(100)));
-    add("ghz-1000".into(), &[1, 100], "kernel", &["device"], Arc::new(|| ghz(1000)));
-    add("clifford-100-measure-0%".into(), &[1, 100_000], "kernel", &["device"], Arc::new(|| clifford(100, 100, 0.0)));
-    add("clifford-1000-measure-0%".into(), &[1], "kernel", &["device"], Arc::new(|| clifford(1000, 100, 0.0)));
-    add("teleport-1000".into(), &[1, 10_000], "kernel", &["device"], Arc::new(|| teleport(1000)));
-    add("volume-16".into(), &[1], "kernel", &["device"], Arc::new(|| volume(16)));
+    // What the kernel costs on top of the device it drives: with the admission of the program, of a program that was admitted
+    // before, and one operation at a time.
+    let programs: [(&str, &[u64], Build); 5] = [
+        ("ghz-1000", &[1, 100], Arc::new(|| ghz(1000))),
+        ("clifford-100-measure-0%", &[1, 100_000], Arc::new(|| clifford(100, 100, 0.0))),
+        ("clifford-1000-measure-0%", &[1], Arc::new(|| clifford(1000, 100, 0.0))),
+        ("teleport-1000", &[1, 10_000], Arc::new(|| teleport(1000))),
+        ("volume-16", &[1], Arc::new(|| volume(16))),
+    ];
+    for ours in ["kernel", "admitted"] {
+        programs.iter().for_each(|(name, shots, build)| add((*name).into(), shots, ours, &["device"], build.clone()));
+    }
+    add("clifford-100-measure-0%".into(), &[1], "apply", &["perform"], Arc::new(|| clifford(100, 100, 0.0)));
     rows
 }
 
