@@ -92,10 +92,18 @@ pub enum Op {
 
 impl Op {
     /// Registers the operation names, in operand order.
+    #[inline]
     pub fn qubits(&self) -> impl Iterator<Item = Qubit> + Clone + use<> {
+        let (q, n) = self.operands();
+        q.into_iter().take(n)
+    }
+
+    /// Registers the operation names, in operand order, and how many they are; the others are 0.
+    #[inline]
+    pub fn operands(&self) -> ([Qubit; 3], usize) {
         use Op::*;
-        let (n, q) = match *self {
-            Fence => (0, [0; 3]),
+        match *self {
+            Fence => ([0; 3], 0),
             Alloc(q)
             | Free(q)
             | Pauli(_, q)
@@ -106,11 +114,10 @@ impl Op {
             | Reset(q)
             | Measure(_, q, _)
             | MeasureAngle(_, q, _)
-            | InjectT(q) => (1, [q, 0, 0]),
-            Clifford2(_, a, b) | TeleportCnot(a, b) | MeasureBell(a, b, _, _) => (2, [a, b, 0]),
-            Ccz(a, b, c) | Toffoli(a, b, c) => (3, [a, b, c]),
-        };
-        q.into_iter().take(n)
+            | InjectT(q) => ([q, 0, 0], 1),
+            Clifford2(_, a, b) | TeleportCnot(a, b) | MeasureBell(a, b, _, _) => ([a, b, 0], 2),
+            Ccz(a, b, c) | Toffoli(a, b, c) => ([a, b, c], 3),
+        }
     }
 
     /// The same operation with every register renamed.
@@ -138,17 +145,25 @@ impl Op {
     }
 
     /// Events the operation writes, in order.
+    #[inline]
     pub fn writes(&self) -> impl Iterator<Item = Event> + Clone + use<> {
-        let (n, e) = match *self {
-            Op::Measure(_, _, e) | Op::MeasureAngle(_, _, e) => (1, [e, 0]),
-            Op::MeasureBell(_, _, a, b) => (2, [a, b]),
-            _ => (0, [0; 2]),
-        };
+        let (e, n) = self.results();
         e.into_iter().take(n)
+    }
+
+    /// Events the operation writes, and how many they are; the others are 0.
+    #[inline]
+    pub fn results(&self) -> ([Event; 2], usize) {
+        match *self {
+            Op::Measure(_, _, e) | Op::MeasureAngle(_, _, e) => ([e, 0], 1),
+            Op::MeasureBell(_, _, a, b) => ([a, b], 2),
+            _ => ([0; 2], 0),
+        }
     }
 
     /// The instruction class needed to admit the operation, as machine-capability rights. Lowering
     /// turns rotations by Clifford angles into Clifford gates, so every `Rotate` needs `MAGIC`.
+    #[inline]
     pub fn class(&self) -> Rights {
         use Op::*;
         match self {
@@ -164,6 +179,7 @@ impl Op {
     }
 
     /// The angle argument, if the operation has one.
+    #[inline]
     pub fn angle(&self) -> Option<f64> {
         match *self {
             Op::Rotate(_, _, a) | Op::MeasureAngle(a, _, _) => Some(a),
@@ -220,6 +236,7 @@ pub struct Image {
 
 impl Image {
     /// Terms of a condition; empty if the range is out of bounds.
+    #[inline]
     pub fn cond_terms(&self, cond: Cond) -> &[CondTerm] {
         self.terms.get(cond.start as usize..cond.end as usize).unwrap_or(&[])
     }

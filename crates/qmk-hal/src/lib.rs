@@ -12,6 +12,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use alloc::{string::String, sync::Arc};
+use core::ops::Range;
 use qmk_abi::image::{Event, Image, Instr, Op, Qubit};
 use qmk_abi::syscall::{Level, NoiseSpec, Patch};
 
@@ -262,6 +263,14 @@ pub trait Device {
     /// Allows the device to perform instruction `index` of the space's image. Each index is issued exactly once,
     /// after every instruction it depends on.
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError>;
+
+    /// [`Device::issue`] for each of these instructions, in this order.
+    ///
+    /// # Errors
+    /// The first refusal; what comes after it is not issued.
+    fn issue_range(&mut self, space: SpaceId, indices: Range<u32>) -> Result<(), DeviceError> {
+        indices.into_iter().try_for_each(|index| self.issue(space, index))
+    }
 
     /// Takes back an issued unitary instruction by performing its inverse, in a space whose work has not begun or is
     /// thrown away by it. All that depends on the instruction has been taken back before. It may be issued again.

@@ -1,7 +1,7 @@
 //! Deadlines: a strand that has one is scheduled to its end before it is accepted, and what the schedule takes is promised
 //! to it. So an accepted deadline is met by construction, whatever else arrives.
 
-use crate::admit::Admitted;
+use crate::flow::Flow;
 use crate::frontier::{Class, Frontier, InFlight};
 use crate::region::{MAX_ISSUES, Promise, Region};
 use alloc::collections::VecDeque;
@@ -43,14 +43,14 @@ impl Plan {
     /// List scheduling by longest remaining path into what the region has not promised yet, from its next epoch on; `None` if
     /// that takes more than `within` epochs. Best-effort operations under way keep their routes until they end.
     pub(crate) fn make(
-        image: &Admitted,
+        flow: &Flow,
         heights: Arc<Vec<u32>>,
         cost: impl Fn(&Op) -> Cost,
         region: &Region,
         within: u64,
     ) -> Option<Plan> {
-        let mut frontier = Frontier::new(image, Some(heights), 0, false);
-        let mut plan = Plan { starts: Vec::with_capacity(image.image.code.len()), at: 0, length: 0, needs: Vec::new() };
+        let mut frontier = Frontier::new(flow, Some(heights), 0, false);
+        let mut plan = Plan { starts: Vec::with_capacity(flow.image.code.len()), at: 0, length: 0, needs: Vec::new() };
         let mut in_flight = InFlight::default();
         let (mut stock, mut taken) = (region.stock, region.taken);
         // Routes that each epoch has left, made as far as needed.
@@ -65,7 +65,7 @@ impl Plan {
             }
         };
         for epoch in 0..=within.min(HORIZON) as u32 {
-            in_flight.land(&mut frontier, image);
+            in_flight.land(&mut frontier, flow);
             let promise = region.promises.get(epoch as usize).copied().unwrap_or_default();
             stock = stock.saturating_add(region.rate).min(region.buffer).saturating_sub(promise.magic);
             let mut magic = stock.saturating_sub(promise.keep);
@@ -80,7 +80,7 @@ impl Plan {
                 else {
                     break;
                 };
-                let Some(instr) = image.image.code.get(index as usize) else { break };
+                let Some(instr) = flow.image.code.get(index as usize) else { break };
                 let cost = cost(&instr.op);
                 let span = if cost.routes > 0 { cost.cycles.max(1) as usize } else { 0 };
                 ahead(&mut routes, span);
@@ -104,9 +104,9 @@ impl Plan {
                 }
                 plan.starts.push((epoch, index));
                 plan.length = plan.length.max(epoch + cost.cycles);
-                in_flight.launch(&mut frontier, image, index, cost.cycles as usize);
+                in_flight.launch(&mut frontier, flow, index, cost.cycles as usize);
             }
-            if plan.starts.len() == image.image.code.len() {
+            if plan.starts.len() == flow.image.code.len() {
                 return (plan.length as u64 <= within).then_some(plan);
             }
             ahead(&mut routes, 1);

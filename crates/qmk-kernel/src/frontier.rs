@@ -1,6 +1,6 @@
 //! Which instructions of a program may be issued: a dataflow frontier.
 
-use crate::admit::Admitted;
+use crate::flow::Flow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
@@ -56,8 +56,8 @@ pub(crate) struct InFlight(VecDeque<Vec<u32>>);
 impl InFlight {
     /// An instruction that completes after so many epochs, at once if they are none.
     #[inline]
-    pub(crate) fn launch(&mut self, frontier: &mut Frontier, image: &Admitted, index: u32, cycles: usize) {
-        let Some(last) = cycles.checked_sub(1) else { return frontier.complete(image, index) };
+    pub(crate) fn launch(&mut self, frontier: &mut Frontier, flow: &Flow, index: u32, cycles: usize) {
+        let Some(last) = cycles.checked_sub(1) else { return frontier.complete(flow, index) };
         if self.0.len() < cycles {
             self.0.resize_with(cycles, Vec::new);
         }
@@ -68,9 +68,9 @@ impl InFlight {
 
     /// Begins an epoch: completes what is due in it.
     #[inline]
-    pub(crate) fn land(&mut self, frontier: &mut Frontier, image: &Admitted) {
+    pub(crate) fn land(&mut self, frontier: &mut Frontier, flow: &Flow) {
         if let Some(mut due) = self.0.pop_front() {
-            due.drain(..).for_each(|index| frontier.complete(image, index));
+            due.drain(..).for_each(|index| frontier.complete(flow, index));
             // Its memory is used again.
             self.0.push_back(due);
         }
@@ -105,31 +105,31 @@ pub(crate) struct Frontier {
 
 impl Frontier {
     /// The frontier once all before a fence segment is complete, held there if asked. With `heights`, instructions are ranked.
-    pub(crate) fn new(image: &Admitted, heights: Option<Arc<Vec<u32>>>, segment: usize, hold: bool) -> Self {
+    pub(crate) fn new(flow: &Flow, heights: Option<Arc<Vec<u32>>>, segment: usize, hold: bool) -> Self {
         let ranking = heights.map(|heights| Ranking { heights, queues: Box::default() });
         let (start, segment) = match segment.checked_sub(1) {
-            Some(before) => (image.segment_end(before).unwrap_or(0), before),
+            Some(before) => (flow.segment_end(before).unwrap_or(0), before),
             None => (0, 0),
         };
         let mut frontier = Frontier {
-            waiting_for: image.predecessors.clone(),
+            waiting_for: flow.predecessors.clone(),
             fifo: Vec::new(),
             ranking,
             parked: BTreeMap::new(),
             segment,
-            segment_end: image.segment_end(segment).unwrap_or(0),
+            segment_end: flow.segment_end(segment).unwrap_or(0),
             completed: start,
             hold,
         };
         for i in 0..start {
-            image.for_each_successor(i, |next| frontier.satisfy(next));
+            flow.for_each_successor(i, |next| frontier.satisfy(next));
         }
-        for i in start..image.image.code.len() as u32 {
+        for i in start..flow.image.code.len() as u32 {
             if frontier.waiting_for.get(i as usize) == Some(&0) {
-                frontier.make_ready(image, i);
+                frontier.make_ready(flow, i);
             }
         }
-        frontier.pass_fences(image);
+        frontier.pass_fences(flow);
         frontier
     }
 
@@ -141,16 +141,16 @@ impl Frontier {
     }
 
     #[inline]
-    fn make_ready(&mut self, image: &Admitted, index: u32) {
+    fn make_ready(&mut self, flow: &Flow, index: u32) {
         // Nothing before the current segment is left.
         if index >= self.segment_end {
-            self.parked.entry(image.segment(index)).or_default().push(index);
+            self.parked.entry(flow.segment(index)).or_default().push(index);
             return;
         }
         match &mut self.ranking {
             None => self.fifo.push(index),
             Some(Ranking { heights, queues }) => {
-                let class = image.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
+                let class = flow.image.code.get(index as usize).map_or(Class::Plain, |i| Class::of(&i.op));
                 let height = heights.get(index as usize).copied().unwrap_or(0);
                 queue_mut(queues, class).push((height, Reverse(index)));
             }
@@ -158,55 +158,55 @@ impl Frontier {
     }
 
     #[inline]
-    fn pass_fences(&mut self, image: &Admitted) {
+    fn pass_fences(&mut self, flow: &Flow) {
         if self.completed == self.segment_end {
-            self.pass(image);
+            self.pass(flow);
         }
     }
 
     #[cold]
-    fn pass(&mut self, image: &Admitted) {
+    fn pass(&mut self, flow: &Flow) {
         while self.completed == self.segment_end {
-            let Some(end) = image.segment_end(self.segment + 1) else { return };
+            let Some(end) = flow.segment_end(self.segment + 1) else { return };
             if self.hold {
                 return;
             }
             self.segment += 1;
             self.segment_end = end;
             for index in self.parked.remove(&self.segment).into_iter().flatten() {
-                self.make_ready(image, index);
+                self.make_ready(flow, index);
             }
         }
     }
 
     #[inline]
-    pub(crate) fn complete(&mut self, image: &Admitted, index: u32) {
-        image.for_each_successor(index, |next| {
+    pub(crate) fn complete(&mut self, flow: &Flow, index: u32) {
+        flow.for_each_successor(index, |next| {
             if let Some(left) = self.waiting_for.get_mut(next as usize) {
                 *left -= 1;
                 if *left == 0 {
-                    self.make_ready(image, next);
+                    self.make_ready(flow, next);
                 }
             }
         });
         self.completed += 1;
-        self.pass_fences(image);
+        self.pass_fences(flow);
     }
 
     /// Stops at the next fence, or goes on.
-    pub(crate) fn set_hold(&mut self, image: &Admitted, hold: bool) {
+    pub(crate) fn set_hold(&mut self, flow: &Flow, hold: bool) {
         self.hold = hold;
-        self.pass_fences(image);
+        self.pass_fences(flow);
     }
 
     /// The segment behind the fence that it is held at.
-    pub(crate) fn held_at(&self, image: &Admitted) -> Option<usize> {
+    pub(crate) fn held_at(&self, flow: &Flow) -> Option<usize> {
         let next = self.segment + 1;
-        (self.hold && self.completed == self.segment_end && image.segment_end(next).is_some()).then_some(next)
+        (self.hold && self.completed == self.segment_end && flow.segment_end(next).is_some()).then_some(next)
     }
 
-    pub(crate) fn is_done(&self, image: &Admitted) -> bool {
-        self.completed as usize == image.image.code.len()
+    pub(crate) fn is_done(&self, flow: &Flow) -> bool {
+        self.completed as usize == flow.image.code.len()
     }
 
     pub(crate) fn is_ranked(&self) -> bool {
@@ -245,10 +245,10 @@ impl Frontier {
     }
 
     /// Takes issued instructions back, the last one first. `flying` tells which of them were not complete.
-    pub(crate) fn take_back(&mut self, image: &Admitted, issued: &[u32], flying: &[u32]) {
+    pub(crate) fn take_back(&mut self, flow: &Flow, issued: &[u32], flying: &[u32]) {
         for &index in issued {
             if flying.binary_search(&index).is_err() {
-                image.for_each_successor(index, |next| {
+                flow.for_each_successor(index, |next| {
                     if let Some(left) = self.waiting_for.get_mut(next as usize) {
                         *left += 1;
                     }
@@ -256,11 +256,11 @@ impl Frontier {
                 self.completed -= 1;
             }
         }
-        let start = |segment: usize| segment.checked_sub(1).and_then(|s| image.segment_end(s)).unwrap_or(0);
+        let start = |segment: usize| segment.checked_sub(1).and_then(|s| flow.segment_end(s)).unwrap_or(0);
         while self.completed < start(self.segment) {
             self.segment -= 1;
         }
-        self.segment_end = image.segment_end(self.segment).unwrap_or(0);
+        self.segment_end = flow.segment_end(self.segment).unwrap_or(0);
         // What was ready may wait again, and what was issued is ready if nothing before it was taken back.
         let mut ready: Vec<u32> = issued.to_vec();
         ready.extend(core::mem::take(&mut self.parked).into_values().flatten());
@@ -270,22 +270,21 @@ impl Frontier {
         ready.sort_unstable();
         for index in ready {
             if self.waiting_for.get(index as usize) == Some(&0) {
-                self.make_ready(image, index);
+                self.make_ready(flow, index);
             }
         }
-        self.pass_fences(image);
+        self.pass_fences(flow);
     }
 }
 
 /// Longest path in cycles from the start of each instruction to the end of the program, fences included.
-pub(crate) fn heights(image: &Admitted, cycles: impl Fn(&Op) -> u32) -> Vec<u32> {
-    let mut heights = vec![0u32; image.image.code.len()];
+pub(crate) fn heights(flow: &Flow, cycles: impl Fn(&Op) -> u32) -> Vec<u32> {
+    let mut heights = vec![0u32; flow.image.code.len()];
     // All behind the next fence waits for all before it.
     let (mut behind, mut highest) = (0, 0);
-    for (i, instr) in image.image.code.iter().enumerate().rev() {
+    for (i, instr) in flow.image.code.iter().enumerate().rev() {
         let mut height = if instr.op == Op::Fence { highest } else { behind };
-        image
-            .for_each_successor(i as u32, |next| height = height.max(heights.get(next as usize).copied().unwrap_or(0)));
+        flow.for_each_successor(i as u32, |next| height = height.max(heights.get(next as usize).copied().unwrap_or(0)));
         height = height.saturating_add(cycles(&instr.op));
         highest = highest.max(height);
         if instr.op == Op::Fence {

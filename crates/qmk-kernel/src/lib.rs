@@ -1,8 +1,9 @@
 //! The QMK kernel: a deterministic state machine over a logical-qubit machine.
 //!
-//! Two entries: [`Kernel::syscall`] and [`Kernel::advance`], which runs one epoch (one logical cycle). The kernel
-//! holds capability spaces, admits program images and schedules strands. It has no clock, threads, I/O or randomness
-//! of its own, so the same calls with the same seeds give the same replies.
+//! Two entries: [`Kernel::syscall`] and [`Kernel::advance`], which runs one epoch (one logical cycle);
+//! [`Kernel::advance_by`] runs several at once where that comes to the same. The kernel holds capability spaces, admits
+//! program images and schedules strands. It has no clock, threads, I/O or randomness of its own, so the same calls with
+//! the same seeds give the same replies.
 //!
 //! `docs/KERNEL.md` says what it promises and which test carries each promise.
 //!
@@ -55,6 +56,7 @@ mod channel;
 mod checkpoint;
 mod deadline;
 mod epoch;
+mod flow;
 mod frontier;
 mod kernel;
 mod purify;
@@ -67,6 +69,8 @@ mod stats;
 mod strand;
 mod strands;
 mod tree;
+#[cfg(test)]
+mod twins;
 
 pub use admit::{Admitted, Limits, admit};
 pub use capability::DomainId;

@@ -175,7 +175,7 @@ impl Known {
 }
 
 /// What is known of the operands after an operation, in operand order. Surplus entries stay.
-#[inline]
+#[inline(always)]
 pub(crate) fn after(op: &Op, before: &[Known; 3]) -> [Known; 3] {
     use Known::{Basis, Measured, Unknown};
     let [a, b, c] = *before;

@@ -127,7 +127,9 @@ impl Context {
             return;
         }
         let Some(used) = self.used.get_mut(resource as usize) else { return };
-        *used = used.saturating_add(amount.saturating_mul(WHOLE) / whole.max(1) as u64);
+        // The price of one is rounded, so that it does not matter how much is charged at once.
+        let price = (WHOLE / whole.max(1) as u64).max(1);
+        *used = used.saturating_add(amount.saturating_mul(price));
     }
 
     /// Forgets what it lags behind others that are busy, beyond its credit.
@@ -148,6 +150,11 @@ impl Context {
             (self.window_number, self.used_epochs) = (number, 0);
         }
         self.used_epochs
+    }
+
+    /// Whether it may issue in all epochs, which need not be told apart.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        (self.quota, self.window) == (u64::MAX, 0)
     }
 
     /// Whether its window has epochs left.

@@ -2,7 +2,9 @@
 
 use crate::admit::Admitted;
 use crate::deadline::Plan;
+use crate::flow::Flow;
 use crate::frontier::{Class, Frontier, InFlight};
+use crate::kernel::Solo;
 use crate::region::{Open, Promise, Running};
 use crate::reverse::is_reversible;
 use alloc::string::{String, ToString};
@@ -60,6 +62,8 @@ pub(crate) struct Strand {
     shots_done: u64,
     peak_active: u32,
     fault: Option<(u32, String)>,
+    /// From when it begins to issue one by one.
+    flow: Arc<Flow>,
     frontier: Option<Frontier>,
     in_flight: InFlight,
     /// Unitary instructions issued since the last irreversible one, and when the first of them was.
@@ -146,6 +150,7 @@ impl Strand {
             shots_done: 0,
             peak_active: 0,
             fault: None,
+            flow: Arc::default(),
             frontier: None,
             in_flight: InFlight::default(),
             reversible: Vec::new(),
@@ -170,16 +175,40 @@ impl Strand {
         self.image.peak_qubits as u64 * self.decoding as u64
     }
 
-    /// With `heights`, instructions are issued by rank.
-    pub(crate) fn start(&mut self, space: SpaceId, now: u64, heights: Option<Arc<Vec<u32>>>) {
+    pub(crate) fn start(&mut self, space: SpaceId, now: u64) {
         self.state = StrandState::Running;
         self.space = Some(space);
         self.started = now;
         self.last_issue = now;
-        if self.plan.is_none() {
-            self.frontier = Some(Frontier::new(&self.image, heights, 0, self.holds()));
-            self.update_hold();
+    }
+
+    /// Whether it has started and has no schedule yet, neither a plan nor a frontier.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.state == StrandState::Running && self.plan.is_none() && self.frontier.is_none()
+    }
+
+    /// Begins to issue one by one; with `heights`, by rank.
+    pub(crate) fn begin(&mut self, flow: Arc<Flow>, heights: Option<Arc<Vec<u32>>>) {
+        self.frontier = Some(Frontier::new(&flow, heights, 0, self.holds()));
+        self.flow = flow;
+        self.update_hold();
+    }
+
+    /// Issues all at once, if nothing ever has to wait for anything but what it depends on, and passes the epochs in which
+    /// that is over.
+    pub(crate) fn issue_through<D: Device>(&mut self, device: &mut D, solo: &Solo) -> bool {
+        let Some(space) = self.space else { return false };
+        let count = self.image.image.code.len() as u32;
+        if let Err(e) = device.issue_range(space, 0..count) {
+            self.fail(e);
+            return false;
         }
+        self.issued = count;
+        self.epochs = self.path as u64;
+        self.last_issue = self.started + solo.last as u64;
+        self.charged_in = self.last_issue;
+        self.state = StrandState::Draining;
+        true
     }
 
     /// The device has no space for it.
@@ -213,7 +242,7 @@ impl Strand {
     }
 
     /// Whether something wants it to stop at the next fence.
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty()
     }
 
@@ -222,9 +251,9 @@ impl Strand {
         let hold = self.holds();
         let issues = self.issues();
         if let Some(frontier) = &mut self.frontier {
-            frontier.set_hold(&self.image, hold);
+            frontier.set_hold(&self.flow, hold);
             if issues {
-                self.state = match frontier.held_at(&self.image) {
+                self.state = match frontier.held_at(&self.flow) {
                     Some(_) => StrandState::Held,
                     None => StrandState::Running,
                 };
@@ -234,7 +263,7 @@ impl Strand {
 
     /// The fence it is held at, with nothing under way.
     pub(crate) fn mark(&self) -> Option<Mark> {
-        let segment = self.frontier.as_ref()?.held_at(&self.image)?;
+        let segment = self.frontier.as_ref()?.held_at(&self.flow)?;
         let &Strand { issued, magic, undone_magic, epochs, .. } = self;
         Some(Mark { segment, issued, magic, undone_magic, epochs })
     }
@@ -248,7 +277,7 @@ impl Strand {
 
     /// Takes up what it did at `mark`.
     pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
-        self.frontier = Some(Frontier::new(&self.image, heights, mark.segment, self.holds()));
+        self.frontier = Some(Frontier::new(&self.flow, heights, mark.segment, self.holds()));
         self.in_flight = InFlight::default();
         self.reversible.clear();
         (self.debt, self.magic_debt) = (0, 0);
@@ -267,8 +296,8 @@ impl Strand {
         if self.debt > 0 {
             self.debt -= 1;
         } else if let Some(frontier) = &mut self.frontier {
-            self.in_flight.land(frontier, &self.image);
-            if frontier.held_at(&self.image).is_some() {
+            self.in_flight.land(frontier, &self.flow);
+            if frontier.held_at(&self.flow).is_some() {
                 self.state = StrandState::Held;
             }
         }
@@ -279,7 +308,7 @@ impl Strand {
     pub(crate) fn end_epoch(&mut self) {
         let done = match (&self.plan, &self.frontier) {
             (Some(plan), _) => plan.is_done(self.epochs),
-            (None, Some(frontier)) => frontier.is_done(&self.image) && (self.debt, self.magic_debt) == (0, 0),
+            (None, Some(frontier)) => frontier.is_done(&self.flow) && (self.debt, self.magic_debt) == (0, 0),
             (None, None) => true,
         };
         if done {
@@ -287,7 +316,7 @@ impl Strand {
             // What told the order of issue takes memory that a strand no longer needs.
             (self.frontier, self.in_flight, self.reversible) = Default::default();
         } else {
-            if self.frontier.as_ref().is_some_and(|f| f.held_at(&self.image).is_some()) {
+            if self.frontier.as_ref().is_some_and(|f| f.held_at(&self.flow).is_some()) {
                 self.state = StrandState::Held;
             }
             self.epochs += 1;
@@ -445,7 +474,7 @@ impl Strand {
             self.reversible.clear();
         }
         let cycles = open.cycles(cost, || op.writes().next().is_some());
-        self.in_flight.launch(frontier, &self.image, index, cycles);
+        self.in_flight.launch(frontier, &self.flow, index, cycles);
         true
     }
 
@@ -477,7 +506,7 @@ impl Strand {
         let mut taken = undone.clone();
         taken.sort_unstable();
         self.in_flight.retain(|index| taken.binary_search(&index).is_err());
-        frontier.take_back(&self.image, &undone, &flying);
+        frontier.take_back(&self.flow, &undone, &flying);
         if !undone.is_empty() {
             // To wait at a fence is nothing to undo.
             let end = now.min(self.last_issue + longest.saturating_sub(1) as u64);

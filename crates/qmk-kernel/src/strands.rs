@@ -1,6 +1,7 @@
 //! System calls about strands and regions.
 
 use crate::deadline::{HORIZON, Plan};
+use crate::flow::Flow;
 use crate::frontier::heights;
 use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
 use crate::qubits::check_classes;
@@ -10,9 +11,8 @@ use crate::strand::{Held, Origin, Strand};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
-use qmk_abi::image::{CondTerm, ImageError, ImageErrorKind, Op};
+use qmk_abi::image::{ImageError, ImageErrorKind, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch, Run, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, SpaceSpec};
@@ -29,30 +29,7 @@ impl<D: Device> Kernel<D> {
         if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
             return Ok(needs.clone());
         }
-        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), path: 0, heights: None };
-        let program = &admitted.image;
-        // When registers are free, events known and all before the last fence done.
-        let (mut free, mut known, mut fence) =
-            (vec![0u32; program.qubits as usize], vec![0u32; program.events as usize], 0);
-        for (at, instr) in program.code.iter().enumerate() {
-            let cost = self.device.cost(&instr.op, patch);
-            let reads = instr.cond.map_or(&[][..], |c| program.cond_terms(c)).iter().filter_map(|t| match t {
-                CondTerm::Event(e) => known.get(*e as usize),
-                _ => None,
-            });
-            let start =
-                instr.op.qubits().filter_map(|q| free.get(q as usize)).chain(reads).fold(fence, |m, &t| m.max(t));
-            let end = start.saturating_add(cost.cycles);
-            instr.op.qubits().for_each(|q| free.get_mut(q as usize).into_iter().for_each(|t| *t = end));
-            instr.op.writes().for_each(|e| known.get_mut(e as usize).into_iter().for_each(|t| *t = end));
-            found.path = found.path.max(end);
-            if instr.op == Op::Fence {
-                fence = found.path;
-            }
-            found.magic += cost.magic as u64;
-            found.most_magic = found.most_magic.max((cost.magic, at as u32));
-            found.most_routes = found.most_routes.max((cost.routes, at as u32));
-        }
+        let found = Needs::of(&admitted.image, |op| self.device.cost(op, patch));
         if let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) {
             *needs = Some((patch, found.clone()));
         }
@@ -68,12 +45,23 @@ impl<D: Device> Kernel<D> {
         if needs.magic == 0 && routes >= admitted.peak_qubits { None } else { Some(self.rank(image, patch)) }
     }
 
+    /// Dataflow of an image.
+    fn flow(&mut self, image: u32) -> Arc<Flow> {
+        match self.objects.get_mut(image) {
+            Some(Entry { object: Object::Image { image, flow, .. }, .. }) => {
+                flow.get_or_insert_with(|| Arc::new(Flow::new(image.image.clone()))).clone()
+            }
+            _ => Arc::default(),
+        }
+    }
+
     fn rank(&mut self, image: u32, patch: Patch) -> Arc<Vec<u32>> {
+        let flow = self.flow(image);
         let device = &self.device;
-        let Some(Entry { object: Object::Image { image, needs, .. }, .. }) = self.objects.get_mut(image) else {
+        let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) else {
             return Arc::default();
         };
-        let make = || Arc::new(heights(image, |op| device.cost(op, patch).cycles));
+        let make = || Arc::new(heights(&flow, |op| device.cost(op, patch).cycles));
         match needs {
             Some((_, needs)) => needs.heights.get_or_insert_with(make).clone(),
             None => make(),
@@ -195,7 +183,7 @@ impl<D: Device> Kernel<D> {
         if path as u64 > deadline / run.shots {
             return late(deadline, "the longest path of all shots takes longer");
         }
-        let heights = self.rank(image, run.patch);
+        let (flow, heights) = (self.flow(image), self.rank(image, run.patch));
         let (Some(domain), Some(place)) = (self.domain(d), self.regions.get(region)) else {
             return not_now("the region is gone");
         };
@@ -223,7 +211,7 @@ impl<D: Device> Kernel<D> {
         }
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
-        match Plan::make(image, heights, cost, place, within) {
+        match Plan::make(&flow, heights, cost, place, within) {
             Some(plan) if place.may_promise(plan.rest(0)) => Ok(plan),
             Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
             None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
@@ -235,18 +223,17 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn start(&mut self, id: u32, now: u64) {
         let Some(strand) = self.strand_mut(id) else { return };
         let (owner, region, context, physical) = (strand.owner, strand.region, strand.context, strand.physical);
-        let (peak, image_object, run) = (strand.image.peak_qubits, strand.image_object, strand.run);
+        let (peak, run) = (strand.image.peak_qubits, strand.run);
         let running = strand.running(id);
         let image = strand.image.image.clone();
         let active = self.domain(owner).map_or(0, |d| d.quota.active);
         let (shots, seed, patch, errors) = (run.shots, run.seed, run.patch, run.noise);
         let spec = SpaceSpec { image, noise: Arc::default(), patch, errors, shots, seed, max_active: active };
         self.occupy(owner, region, context, peak, physical);
-        let heights = self.heights(image_object, run.patch, region);
         let space = self.device.open(spec);
         let Some(strand) = self.strand_mut(id) else { return };
         match space {
-            Ok(space) => strand.start(space, now, heights),
+            Ok(space) => strand.start(space, now),
             // It gives back what it holds as any strand that runs.
             Err(e) => strand.fail_to_start(e, now),
         }
@@ -255,6 +242,16 @@ impl<D: Device> Kernel<D> {
             region.enter(running);
             region.count_promises(&promises);
             region.promise(promises.into_iter(), true);
+        }
+    }
+
+    /// Lets a strand that has just started issue, if nothing else does it.
+    pub(crate) fn begin(&mut self, id: u32) {
+        let Some(strand) = self.strand_mut(id).filter(|s| s.is_fresh()) else { return };
+        let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
+        let (flow, heights) = (self.flow(image), self.heights(image, patch, region));
+        if let Some(strand) = self.strand_mut(id) {
+            strand.begin(flow, heights);
         }
     }
 

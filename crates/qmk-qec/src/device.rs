@@ -20,6 +20,7 @@ use qmk_sim::rng::philox2x64;
 use qmk_sim::{SimConfig, SimDevice};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Physical error rate where none is asked for: that of good superconducting qubits (Google Quantum AI, arXiv:2408.13687).
@@ -386,6 +387,10 @@ impl<D: Device> Device for Corrected<D> {
 
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
         self.inner.issue(space, index)
+    }
+
+    fn issue_range(&mut self, space: SpaceId, indices: Range<u32>) -> Result<(), DeviceError> {
+        self.inner.issue_range(space, indices)
     }
 
     fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {

@@ -94,6 +94,7 @@ enum Input {
     Lockstep,
     FreeRunning(u64),
     Advance,
+    AdvanceBy(u64),
 }
 
 /// What it gives back.
@@ -207,7 +208,19 @@ impl<D: Device, W: Write> Recorder<D, W> {
     /// # Errors
     /// As [`Recorder::syscall`].
     pub fn advance(&mut self) -> io::Result<EpochReport> {
-        match self.put(Input::Advance)? {
+        self.report(Input::Advance)
+    }
+
+    /// [`Kernel::advance_by`].
+    ///
+    /// # Errors
+    /// As [`Recorder::syscall`].
+    pub fn advance_by(&mut self, most: u64) -> io::Result<EpochReport> {
+        self.report(Input::AdvanceBy(most))
+    }
+
+    fn report(&mut self, input: Input) -> io::Result<EpochReport> {
+        match self.put(input)? {
             Output::Report(epoch, issued, ended, turns, busy) => Ok(EpochReport { epoch, issued, ended, turns, busy }),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -252,6 +265,7 @@ fn perform<D: Device>(kernel: &mut Kernel<D>, input: Input) -> Output {
             Output::Nothing
         }
         Input::Advance => kernel.advance().into(),
+        Input::AdvanceBy(most) => kernel.advance_by(most).into(),
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn physical_qubits(patch: Patch) -> Option<u32> {
 }
 
 /// Cost of one operation. Paulis and conditions are tracked in software and take no time.
+#[inline]
 pub(crate) fn cost(op: &Op) -> Cost {
     let c = |cycles, magic, routes| Cost { cycles, magic, routes };
     match op {

@@ -18,6 +18,7 @@ use qmk_hal::{
 };
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Outcomes of one space may take this many bytes.
@@ -280,6 +281,7 @@ impl Device for SimDevice {
         &self.spec
     }
 
+    #[inline]
     fn cost(&self, op: &Op, _patch: Patch) -> Cost {
         cost(op)
     }
@@ -332,6 +334,11 @@ impl Device for SimDevice {
 
     fn issue(&mut self, space: SpaceId, _index: u32) -> Result<(), DeviceError> {
         self.space(space)?.issued += 1;
+        Ok(())
+    }
+
+    fn issue_range(&mut self, space: SpaceId, indices: Range<u32>) -> Result<(), DeviceError> {
+        self.space(space)?.issued += indices.len();
         Ok(())
     }
 
