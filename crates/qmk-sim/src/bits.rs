@@ -244,7 +244,17 @@ impl<const R: usize> Kernel for Folding<'_, R> {
         let Folding { rows, folds, strings } = self;
         match rows[0].bits.len() / (2 * LANES) {
             1 => fold_in_registers::<_, 1, R>(Wide(s), rows, folds, strings),
-            2 => fold_in_registers::<_, 2, R>(Wide(s), rows, folds, strings),
+            2 if S::MANY => fold_in_registers::<_, 2, R>(Wide(s), rows, folds, strings),
+            // Four of these would not fit.
+            2 => {
+                let mut rows = rows.into_iter();
+                while let Some(row) = rows.next() {
+                    match rows.next() {
+                        Some(other) => fold_in_registers::<_, 2, 2>(Wide(s), [row, other], folds, strings),
+                        None => fold_in_registers::<_, 2, 1>(Wide(s), [row], folds, strings),
+                    }
+                }
+            }
             _ => {
                 for row in rows {
                     fold_in_memory(Wide(s), row, folds, strings);

@@ -51,6 +51,8 @@ pub(crate) trait Simd: Copy {
     /// Runs a kernel as a function of its own: the compiler does better on small ones.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// Whether there are 32 registers of words, and not half as much.
+    const MANY: bool;
     /// Eight words in registers.
     type W: Copy;
     fn load_words(self, from: &[u64; LANES]) -> Self::W;
@@ -75,7 +77,9 @@ fn count_words(a: [u64; LANES], b: [u64; LANES]) -> u8 {
     (low.count_ones() + 2 * high.count_ones()) as u8 & 3
 }
 
-/// Work that is compiled once per instruction set. `run` must be `#[inline(always)]`.
+/// Work that is compiled once per instruction set. `run` must be `#[inline(always)]`, and so must all that it calls with `s`.
+/// Closures must not use `s`: one that the compiler chooses not to inline is compiled for no instruction set, each operation
+/// in it becomes a call, and everything takes ten times as long.
 pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;
@@ -121,6 +125,7 @@ impl Simd for Portable {
         Chunk::from_fn(|i| v.0[(i ^ x) % LANES])
     }
 
+    const MANY: bool = false;
     type W = [u64; LANES];
     #[inline(always)]
     fn load_words(self, from: &[u64; LANES]) -> Self::W {
@@ -225,7 +230,7 @@ pub(crate) fn run<K: Kernel>(kernel: K) -> K::Output {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Chunk, Kernel, LANES, Simd, count_words};
+    use super::{Chunk, Kernel, LANES, Simd};
     use std::arch::x86_64::*;
 
     #[inline(never)]
@@ -286,10 +291,15 @@ mod x86 {
         }
         #[inline(always)]
         fn permute(self, v: Self::V, (swap, within): Self::Permutation) -> Self::V {
-            let v = if swap { [v[1], v[0]] } else { v };
-            unsafe { v.map(|v| _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(v), within))) }
+            let [a, b] = if swap { [v[1], v[0]] } else { v };
+            unsafe {
+                let a = _mm256_permutevar8x32_epi32(_mm256_castpd_si256(a), within);
+                let b = _mm256_permutevar8x32_epi32(_mm256_castpd_si256(b), within);
+                [_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)]
+            }
         }
 
+        const MANY: bool = false;
         type W = [__m256i; 2];
         #[inline(always)]
         fn load_words(self, from: &[u64; LANES]) -> Self::W {
@@ -318,16 +328,20 @@ mod x86 {
         }
         #[inline(always)]
         fn count(self, a: Self::W, b: Self::W) -> u8 {
-            // The first halving with whole registers.
-            let (low, high) = unsafe {
-                let carry = _mm256_and_si256(a[0], a[1]);
-                (_mm256_xor_si256(a[0], a[1]), _mm256_xor_si256(_mm256_xor_si256(b[0], b[1]), carry))
-            };
-            let (mut a, mut b) = ([0; LANES], [0; LANES]);
-            let none = unsafe { _mm256_setzero_si256() };
-            self.store_words([low, none], &mut a);
-            self.store_words([high, none], &mut b);
-            count_words(a, b)
+            // Halved until one word is left.
+            unsafe {
+                let low = _mm256_xor_si256(a[0], a[1]);
+                let high = _mm256_xor_si256(_mm256_xor_si256(b[0], b[1]), _mm256_and_si256(a[0], a[1]));
+                let low = [_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)];
+                let high = [_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)];
+                let carry = _mm_and_si128(low[0], low[1]);
+                let (low, high) =
+                    (_mm_xor_si128(low[0], low[1]), _mm_xor_si128(_mm_xor_si128(high[0], high[1]), carry));
+                let low = [_mm_cvtsi128_si64(low), _mm_extract_epi64(low, 1)];
+                let high = [_mm_cvtsi128_si64(high), _mm_extract_epi64(high, 1)];
+                let (low, high) = (low[0] ^ low[1], high[0] ^ high[1] ^ (low[0] & low[1]));
+                (low.count_ones() + 2 * high.count_ones()) as u8 & 3
+            }
         }
         #[inline(always)]
         fn any(self, a: Self::W) -> bool {
@@ -384,6 +398,7 @@ mod x86 {
             unsafe { _mm512_permutexvar_pd(p, v) }
         }
 
+        const MANY: bool = true;
         type W = __m512i;
         #[inline(always)]
         fn load_words(self, from: &[u64; LANES]) -> Self::W {

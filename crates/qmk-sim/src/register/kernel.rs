@@ -86,19 +86,10 @@ impl Combine {
         let weights = self.weights(s);
         let lanes = s.permutation((self.x & LANE_MASK) as usize);
         let (xh, zh) = (self.x >> LANE_BITS, self.z >> LANE_BITS);
-        let permute = |v| if PERMUTED { s.permute(v, lanes) } else { v };
-        let update = |(re, im), w, (re_other, im_other)| {
-            let (re_other, im_other) = (permute(re_other), permute(im_other));
-            if IMAGINARY {
-                (s.neg_mul_add(w, im_other, s.mul(c, re)), s.mul_add(w, re_other, s.mul(c, im)))
-            } else {
-                (s.mul_add(w, re_other, s.mul(c, re)), s.mul_add(w, im_other, s.mul(c, im)))
-            }
-        };
         if xh == 0 {
             for (h, (re, im)) in re.iter_mut().zip(im).enumerate() {
                 let a = (s.load(re), s.load(im));
-                let a = update(a, weights[parity(h as u64 & zh)], a);
+                let a = update::<S, IMAGINARY, PERMUTED>(s, c, lanes, a, weights[parity(h as u64 & zh)], a);
                 s.store(a.0, re);
                 s.store(a.1, im);
             }
@@ -115,13 +106,33 @@ impl Combine {
             let odd = parity(h as u64 & zh);
             let a = (s.load(&re[h]), s.load(&im[h]));
             let b = (s.load(&re[j]), s.load(&im[j]));
-            let a_new = update(a, weights[odd], b);
-            let b_new = update(b, weights[odd ^ flip], a);
+            let a_new = update::<S, IMAGINARY, PERMUTED>(s, c, lanes, a, weights[odd], b);
+            let b_new = update::<S, IMAGINARY, PERMUTED>(s, c, lanes, b, weights[odd ^ flip], a);
             s.store(a_new.0, &mut re[h]);
             s.store(a_new.1, &mut im[h]);
             s.store(b_new.0, &mut re[j]);
             s.store(b_new.1, &mut im[j]);
         }
+    }
+}
+
+/// `c·a + w·b`, with the lanes of b permuted and, if `IMAGINARY`, times i.
+#[inline(always)]
+fn update<S: Simd, const IMAGINARY: bool, const PERMUTED: bool>(
+    s: S,
+    c: S::V,
+    lanes: S::Permutation,
+    (re, im): (S::V, S::V),
+    w: S::V,
+    (mut re_other, mut im_other): (S::V, S::V),
+) -> (S::V, S::V) {
+    if PERMUTED {
+        (re_other, im_other) = (s.permute(re_other, lanes), s.permute(im_other, lanes));
+    }
+    if IMAGINARY {
+        (s.neg_mul_add(w, im_other, s.mul(c, re)), s.mul_add(w, re_other, s.mul(c, im)))
+    } else {
+        (s.mul_add(w, re_other, s.mul(c, re)), s.mul_add(w, im_other, s.mul(c, im)))
     }
 }
 
@@ -252,10 +263,9 @@ pub(super) fn expectation<S: Simd>(s: S, re: &[Chunk], im: &[Chunk], p: Mask) ->
     let lanes = s.permutation((p.x & LANE_MASK) as usize);
     let (xh, zh) = (p.x >> LANE_BITS, p.z >> LANE_BITS);
     let mut sum = s.splat(0.0);
-    let load = |h: usize| (s.load(&re[h]), s.load(&im[h]));
     let factor = if xh == 0 {
         for h in 0..re.len() {
-            let a = load(h);
+            let a = (s.load(&re[h]), s.load(&im[h]));
             let b = (s.permute(a.0, lanes), s.permute(a.1, lanes));
             sum = s.mul_add(weights[parity(h as u64 & zh)], terms(s, imaginary, a, b), sum);
         }
@@ -265,7 +275,8 @@ pub(super) fn expectation<S: Simd>(s: S, re: &[Chunk], im: &[Chunk], p: Mask) ->
         let top = xh.ilog2();
         for i in 0..re.len() / 2 {
             let h = insert_zero(i, top);
-            let (a, b) = (load(h), load(h ^ xh as usize));
+            let j = h ^ xh as usize;
+            let (a, b) = ((s.load(&re[h]), s.load(&im[h])), (s.load(&re[j]), s.load(&im[j])));
             let b = (s.permute(b.0, lanes), s.permute(b.1, lanes));
             sum = s.mul_add(weights[parity(h as u64 & zh)], terms(s, imaginary, a, b), sum);
         }

@@ -242,7 +242,10 @@ impl<const V: usize, const H: usize, const PERMUTED: bool> Kernel for Sum<'_, V,
         let low: &[u8; 1 << LOW_BITS] = fused.classes[0][..].try_into().expect("low classes are padded");
         let high = &fused.classes[1][..];
         let table = fused.table.as_chunks::<V>().0;
-        let lanes = fused.lanes.map(|x| s.permutation(x));
+        let mut lanes = [s.permutation(0); 1 << DIMENSIONS];
+        for (lanes, &x) in lanes.iter_mut().zip(&fused.lanes) {
+            *lanes = s.permutation(x);
+        }
         let [a, b] = fused.chunks;
         let (mut lower, mut upper) = (0, 0);
         if H == 1 {
