@@ -202,6 +202,8 @@ pub struct StrandStatus {
     pub shots_done: u64,
     /// Shots in all.
     pub shots: u64,
+    /// How much is done of what the machine must do for all shots before it runs the first, in millionths.
+    pub prepared: u32,
     /// Magic states consumed by one shot.
     pub magic_states: u64,
     /// Largest number of active qubits so far.

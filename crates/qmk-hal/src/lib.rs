@@ -182,6 +182,8 @@ pub struct SpaceStatus {
     pub shots_done: u64,
     /// Largest number of active qubits so far.
     pub peak_active: u32,
+    /// How much is done of what must be done for all shots before the first is run, in millionths. 0 if there is no such thing.
+    pub prepared: u32,
     /// Elementary steps that the call took: more than its budget where the last of them was a long one.
     pub steps: u64,
 }

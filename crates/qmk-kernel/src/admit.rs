@@ -123,12 +123,8 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         let then = after(&op, &before);
         let mut learn = |q: u32, before: Known, then: Known| {
             if let Some(register) = registers.get_mut(q as usize) {
-                *register = match op {
-                    Op::Free(_) => None,
-                    // A conditional one may happen or not.
-                    _ if cond.is_some() => Some(then.min(before)),
-                    _ => Some(then),
-                };
+                // A conditional one may happen or not.
+                *register = Some(if cond.is_some() { then.min(before) } else { then });
             }
         };
         if count > 0 {
@@ -140,18 +136,8 @@ pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, Ima
         if count > 2 {
             learn(c, before[2], then[2]);
         }
-        match op {
-            Op::Alloc(_) => {
-                allocated += 1;
-                peak = peak.max(allocated);
-            }
-            Op::Free(_) => {
-                allocated -= 1;
-                dirty_frees += !before[0].clean() as u32;
-            }
-            _ => {}
-        }
         if let Some(cond) = cond {
+            // The first two come here only if they are.
             if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
                 return fail(Kind::CannotBeConditional);
             }

@@ -61,6 +61,7 @@ pub(crate) struct Strand {
     undone_magic: u64,
     shots_done: u64,
     peak_active: u32,
+    prepared: u32,
     fault: Option<(u32, String)>,
     /// From when it begins to issue one by one.
     flow: Arc<Flow>,
@@ -149,6 +150,7 @@ impl Strand {
             undone_magic: 0,
             shots_done: 0,
             peak_active: 0,
+            prepared: 0,
             fault: None,
             flow: Arc::default(),
             frontier: None,
@@ -533,6 +535,7 @@ impl Strand {
             Ok(status) => {
                 self.shots_done = status.shots_done;
                 self.peak_active = status.peak_active;
+                self.prepared = self.prepared.max(status.prepared);
                 if status.shots_done >= self.run.shots {
                     self.state = StrandState::Done;
                 }
@@ -566,6 +569,7 @@ impl Strand {
             shots_done: self.shots_done,
             shots: self.run.shots,
             magic_states: self.magic,
+            prepared: self.prepared,
             peak_active: self.peak_active,
             dirty_frees: self.image.dirty_frees,
             fault: self.fault.clone(),

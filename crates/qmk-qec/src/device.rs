@@ -35,6 +35,8 @@ const MAX_TOTAL: u64 = 1 << 30;
 const MOST_KEPT: usize = 8;
 /// Cycles that are sampled at a time. A longer life is sampled in pieces, each cut out of a longer one as a life is.
 const PIECE: u32 = 64;
+/// All of [`SpaceStatus::prepared`].
+const PREPARED: u32 = 1_000_000;
 /// Steps of a history for which it pays to start a thread.
 const WORTH_A_THREAD: u64 = 1 << 14;
 
@@ -86,6 +88,8 @@ struct Sampled {
     columns: Vec<Column>,
     /// Life and shot to go on with.
     next: (usize, u64),
+    /// Cycles of all shots that are sampled.
+    done: u64,
 }
 
 /// What the errors of a patch do.
@@ -227,7 +231,13 @@ impl Sampled {
         // About one for each qubit and round.
         let steps = (spec.patch.distance as u64).pow(3).max(1);
         let columns = vec![column; columns as usize];
-        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0) })
+        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0), done: 0 })
+    }
+
+    /// How much is sampled, in millionths.
+    fn prepared(&self) -> u32 {
+        let cycles = self.lives.iter().map(|l| l.cycles as u128).sum::<u128>() * self.shots as u128;
+        (self.done as u128 * PREPARED as u128 / cycles.max(1)) as u32
     }
 
     /// Samples more, for about `budget` steps; returns the steps that it took.
@@ -288,6 +298,7 @@ impl Sampled {
             }
             took += share.saturating_mul(each);
             self.next.1 += shots;
+            self.done += shots * life.cycles as u64;
             if self.next.1 == self.shots {
                 self.next = (self.next.0 + 1, 0);
             }
@@ -408,13 +419,13 @@ impl<D: Device> Device for Corrected<D> {
         let Some(sampled) = self.sampled.get_mut(&space) else { return self.inner.work(space, budget) };
         let steps = sampled.advance(budget.max(1), self.threads);
         if sampled.next.0 < sampled.lives.len() {
-            return Ok(SpaceStatus { steps, ..SpaceStatus::default() });
+            return Ok(SpaceStatus { steps, prepared: sampled.prepared(), ..SpaceStatus::default() });
         }
         let columns = std::mem::take(&mut sampled.columns);
         self.sampled.remove(&space);
         self.inner.give(space, columns.into())?;
         let status = self.inner.work(space, budget.saturating_sub(steps).max(1))?;
-        Ok(SpaceStatus { steps: steps + status.steps, ..status })
+        Ok(SpaceStatus { steps: steps + status.steps, prepared: PREPARED, ..status })
     }
 
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {

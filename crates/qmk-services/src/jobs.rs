@@ -159,6 +159,7 @@ impl<D: Device> State<D> {
             magic_states: 0,
             peak_active: 0,
             dirty_frees: 0,
+            prepared: 0,
             fault: None,
         };
         let kept = self.config.kept_jobs;
@@ -577,10 +578,15 @@ fn progress(s: &StrandStatus, total_epochs: u64) -> Progress {
     Progress {
         current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
         total_epochs,
-        // The first pass issues; the shots that follow repeat its schedule.
-        nodes_executed: match s.shots_done {
-            0 => s.issued as u64,
-            n => n.saturating_mul(s.instructions as u64),
+        nodes_executed: match (s.prepared, s.shots_done) {
+            // What is prepared for all shots takes nearly all of the time.
+            (1.., _) => {
+                let parts = 99 * s.prepared as u128 * s.shots as u128 + 1_000_000 * s.shots_done as u128;
+                (parts * s.instructions as u128 / 100_000_000) as u64
+            }
+            // The first pass issues; the shots that follow repeat its schedule.
+            (0, 0) => s.issued as u64,
+            (0, n) => n.saturating_mul(s.instructions as u64),
         },
         nodes_total: s.shots.saturating_mul(s.instructions as u64),
     }

@@ -194,6 +194,29 @@ impl History for At {
 }
 
 #[test]
+fn sampling_tells_how_far_it_is() {
+    let s = Op::Clifford1(Clifford1::S, 0);
+    let code = [&[Op::Alloc(0)][..], &[s; 90], &[measure(0, 0)]].concat();
+    let image = Arc::new(image(1, 1, &code));
+    let (mut device, shots) = (machine(1), 1000);
+    let spec = SpaceSpec { image, patch: PATCH, errors: PHYSICAL, shots, ..SpaceSpec::default() };
+    let space = device.open(spec).unwrap();
+    device.issue_range(space, 0..code.len() as u32).unwrap();
+    let mut told = Vec::new();
+    loop {
+        let status = device.work(space, 200_000).unwrap();
+        told.push(status.prepared);
+        if status.shots_done == shots {
+            break;
+        }
+        assert!(status.shots_done == 0 || status.prepared == PREPARED);
+    }
+    // In even steps, each a tenth of all or less, to the end.
+    assert!(told.is_sorted() && told.last() == Some(&PREPARED), "{told:?}");
+    assert!(told[0] > 0 && told.windows(2).all(|w| w[1] - w[0] < PREPARED / 10), "{told:?}");
+}
+
+#[test]
 fn flips_act_at_the_end_of_their_cycle() {
     // S takes cycles 0 and 1, the first CNOT 2 and 3, the second one 4 and 5.
     let cnot = Op::Clifford2(Clifford2::Cnot, 0, 1);
