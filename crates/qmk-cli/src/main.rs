@@ -130,7 +130,7 @@ enum Command {
         after_help = "Examples:\n  qmk estimate examples/cuccaro_adder.qvm\n  qmk estimate examples/qft.qvm --param n=20 --json\n  \
                       echo '{\"numQubits\": 100, \"tCount\": 1000000}' > counts.json; qmk estimate counts.json\n  \
                       echo '{\"qubitParams\": {\"name\": \"qubit_maj_ns_e4\"}, \"qecScheme\": {\"name\": \"floquet_code\"},\n    \
-                      \"errorBudget\": 0.01, \"constraints\": {\"maxDuration\": \"1 s\"}}' > params.json\n  \
+                      \"errorBudget\": 0.01, \"constraints\": {\"maxDuration\": \"10 s\"}}' > params.json\n  \
                       qmk estimate counts.json --params params.json\n\n\
                       Counts and parameters have the names of the Azure Quantum Resource Estimator, and so has --json."
     )]

@@ -213,8 +213,13 @@ fn ready(setup: &Setup) -> Result<Ready, Failure> {
     };
     let (code, circuit) = experiment.build().map_err(usage)?;
     let title = format!(
-        "{} d={distance}, {} rounds in basis {:?}, {} noise at p={}",
-        experiment.code, experiment.rounds, experiment.basis, experiment.noise, experiment.p
+        "{} d={distance}, {} rounds in basis {:?}, {} noise at p={}{}",
+        experiment.code,
+        experiment.rounds,
+        experiment.basis,
+        experiment.noise,
+        experiment.p,
+        experiment.set.iter().map(|(name, value)| format!(", {name}={value}")).collect::<String>()
     );
     let (rounds, qubits, matchable) = (experiment.rounds, code.physical_qubits(), code.is_matchable());
     Ok(Ready { circuit, rounds, qubits, matchable, title })
@@ -256,6 +261,7 @@ fn memory(setup: &Setup, shots: u64, seed: u64, work: &Work, as_json: bool) -> R
     let us = tally.us_per_round(rounds);
     if as_json {
         let document = json!({
+            "what": title,
             "shots": tally.shots,
             "failures": tally.failures,
             "logical_error_per_shot": per_shot,

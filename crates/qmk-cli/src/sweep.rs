@@ -402,16 +402,23 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
     let has_threshold = args.code != "bacon_shor";
     let only: Vec<Point> = points.iter().map(|p| p.0).collect();
     let found = if has_threshold { threshold(&only) } else { Err("Bacon-Shor codes have no threshold".into()) };
-    // Of each physical error rate, the distance that loses least in a round, and whether a larger one lost too little to tell.
+    // Of each physical error rate, the distance that loses least in a round, and why a larger one may lose less.
     let known = |q: &Point| q.failure > 0.0 && q.error < 0.35 * q.failure;
-    let optimal: Vec<(f64, u32, f64, bool)> = args
+    let optimal: Vec<(f64, u32, f64, &str)> = args
         .p
         .0
         .iter()
         .filter_map(|&p| {
             let here = || points.iter().filter(|q| q.0.p == p);
             let best = here().filter(|q| known(&q.0)).min_by(|a, b| a.2.total_cmp(&b.2))?;
-            let more = here().any(|q| q.0.distance > best.0.distance && !known(&q.0));
+            let larger = || here().filter(|q| q.0.distance > best.0.distance);
+            let more = if larger().next().is_none() {
+                " or larger, it is the largest asked for"
+            } else if larger().any(|q| !known(&q.0)) {
+                " or larger, where too few failures were seen to tell"
+            } else {
+                ""
+            };
             Some((p, best.0.distance, best.2, more))
         })
         .collect();
@@ -452,7 +459,7 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
         );
         let mut document = json!({"points": rows, "threshold": threshold, "file": file, "plot": picture});
         if !has_threshold {
-            let size = |&(p, d, e, more): &(f64, u32, f64, bool)| json!({"p": p, "distance": d, "or_larger": more, "logical_error_per_round": e});
+            let size = |&(p, d, e, more): &(f64, u32, f64, &str)| json!({"p": p, "distance": d, "or_larger": !more.is_empty(), "logical_error_per_round": e});
             document["optimal_size"] = optimal.iter().map(size).collect();
         }
         return print(&(document.to_string() + "\n"));
@@ -489,8 +496,7 @@ fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result
     }
     if !has_threshold {
         for (p, d, e, more) in &optimal {
-            let more = if *more { " or larger" } else { "" };
-            _ = writeln!(text, "optimal size at p = {p:.3e}: d = {d}{more}, {e:.3e} a round");
+            _ = writeln!(text, "optimal size at p = {p:.3e}: d = {d} ({e:.3e} a round){more}");
         }
     }
     _ = writeln!(text, "{} and {}", file.display(), picture.display());

@@ -44,8 +44,10 @@ impl<D: Device> Kernel<D> {
         self.advance_by(1)
     }
 
-    /// Runs one epoch, or several at once, at most `most`: all those in which a strand that has the machine to itself issues
-    /// its instructions, each as soon as what it depends on is over. What they come to is the same as one by one, in less time.
+    /// Runs one epoch, or all epochs of a program at once if they are at most `most`: where a strand starts that has the machine
+    /// to itself, takes no magic states and is short of nothing, each of its instructions is issued as soon as what it depends on
+    /// is over. What that comes to is the same as epoch by epoch, in less time. All else takes one epoch a call, as with
+    /// [`Kernel::advance`].
     pub fn advance_by(&mut self, most: u64) -> EpochReport {
         self.epoch += 1;
         let mut step = STEP;

@@ -258,14 +258,14 @@ pub enum Clock {
     },
 }
 
-/// What one epoch did.
+/// What one epoch did, or all those of one [`Kernel::advance_by`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EpochReport {
-    /// Number of the epoch.
+    /// Number of the epoch, the last if there were several.
     pub epoch: u64,
     /// Instructions issued.
     pub issued: u32,
-    /// Strands that ended in it.
+    /// Strands that ended.
     pub ended: u32,
     /// Turns that strands had at the device.
     pub turns: u32,

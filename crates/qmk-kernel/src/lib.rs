@@ -8,7 +8,7 @@
 //! `docs/KERNEL.md` says what it promises and which test carries each promise.
 //!
 //! ```
-//! # use qmk_sim::SimDevice;
+//! use qmk_sim::SimDevice;
 //! use qmk_kernel::abi::image::{Image, Instr, Op, Pauli};
 //! use qmk_kernel::abi::syscall::{Quota, Run};
 //! use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};

@@ -73,9 +73,9 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
     };
     if crossings.is_empty() {
         return Err(match (better, worse) {
-            (true, false) => format!("no threshold between {}: all points lie below it", range()),
-            (false, true) => format!("no threshold between {}: all points lie above it", range()),
-            _ => format!("no threshold between {}: curves do not cross", range()),
+            (true, false) => format!("no threshold from {}: all points lie below it", range()),
+            (false, true) => format!("no threshold from {}: all points lie above it", range()),
+            _ => format!("no threshold from {}: curves do not cross", range()),
         });
     }
     crossings.sort_by(f64::total_cmp);

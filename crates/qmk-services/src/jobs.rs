@@ -526,12 +526,12 @@ impl Finished {
 
 /// What to say of qubits that are freed while something may still depend on them.
 fn dirty(frees: u32) -> Option<String> {
-    let what = match frees {
+    let (what, whose) = match frees {
         0 => return None,
-        1 => "1 qubit is".into(),
-        n => format!("{n} qubits are"),
+        1 => ("1 qubit is".into(), "its"),
+        n => (format!("{n} qubits are"), "their"),
     };
-    Some(format!("{what} freed without being measured; their state is reset first"))
+    Some(format!("{what} freed without being measured; {whose} state is reset first"))
 }
 
 impl Job {

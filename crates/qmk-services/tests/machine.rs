@@ -273,9 +273,9 @@ fn qubits_freed_without_being_measured_are_told_of() {
         result(&at, &job).unwrap().report.warnings
     };
     let pair = "ALLOC_LQ -> a, b\nAPPLY_H a\nAPPLY_CNOT a, b\n";
-    let told = |n| format!("{n} freed without being measured; their state is reset first");
-    assert_eq!(warnings(&format!("{pair}FREE_LQ a, b\n")), [told("2 qubits are")]);
-    assert_eq!(warnings(&format!("{pair}MEASURE_Z a -> m\nFREE_LQ a, b\n")), [told("1 qubit is")]);
+    let told = |n, whose| format!("{n} freed without being measured; {whose} state is reset first");
+    assert_eq!(warnings(&format!("{pair}FREE_LQ a, b\n")), [told("2 qubits are", "their")]);
+    assert_eq!(warnings(&format!("{pair}MEASURE_Z a -> m\nFREE_LQ a, b\n")), [told("1 qubit is", "its")]);
     assert!(warnings(&format!("{pair}MEASURE_Z a -> m\nMEASURE_X b -> n\nFREE_LQ a, b\n")).is_empty());
     assert!(warnings(&format!("{pair}RESET a\nRESET b\nFREE_LQ a, b\n")).is_empty());
     assert!(warnings("ALLOC_LQ -> a\nAPPLY_X a\nFREE_LQ a\n").is_empty());
