@@ -6,6 +6,7 @@
 //! written reads 0.
 
 use crate::caps::Rights;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -235,10 +236,56 @@ pub struct Image {
 }
 
 impl Image {
+    /// Most registers that are allocated at once, in program order: the patches that a program holds.
+    pub fn peak_qubits(&self) -> u32 {
+        let (mut now, mut most) = (0u32, 0);
+        for instr in &self.code {
+            match instr.op {
+                Op::Alloc(_) => now = now.saturating_add(1),
+                Op::Free(_) => now = now.saturating_sub(1),
+                _ => {}
+            }
+            most = most.max(now);
+        }
+        most
+    }
+
     /// Terms of a condition; empty if the range is out of bounds.
     #[inline]
     pub fn cond_terms(&self, cond: Cond) -> &[CondTerm] {
         self.terms.get(cond.start as usize..cond.end as usize).unwrap_or(&[])
+    }
+}
+
+/// The patches that a program holds, while one goes through its instructions in their order. An allocation takes a patch that
+/// was never used, while there are such, and then the one that was freed first, for which it waits. So no more are in use at
+/// once than the program holds.
+#[derive(Clone, Debug)]
+pub struct Patches<T> {
+    unused: u32,
+    freed: VecDeque<T>,
+}
+
+impl<T> Patches<T> {
+    /// So many, none in use.
+    pub fn new(patches: u32) -> Self {
+        Patches { unused: patches, freed: VecDeque::new() }
+    }
+
+    /// A patch is freed; `by` tells by what, or when.
+    pub fn give(&mut self, by: T) {
+        self.freed.push_back(by);
+    }
+
+    /// Takes a patch. Returns what was told when it was freed, if it was in use before.
+    pub fn take(&mut self) -> Option<T> {
+        match self.unused.checked_sub(1) {
+            Some(left) => {
+                self.unused = left;
+                None
+            }
+            None => self.freed.pop_front(),
+        }
     }
 }
 

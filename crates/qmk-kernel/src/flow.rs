@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use qmk_abi::image::{CondTerm, Event, Image, Op};
+use qmk_abi::image::{CondTerm, Event, Image, Op, Patches};
 
 const NONE: u32 = u32::MAX;
 
@@ -13,7 +13,8 @@ pub(crate) struct Flow {
     pub(crate) image: Arc<Image>,
     /// How often each instruction is the successor of another.
     pub(crate) predecessors: Vec<u32>,
-    /// For each operand of an instruction, the next instruction on that register, or [`NONE`].
+    /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. For a free, in second place, the
+    /// allocation that takes its patch.
     next: Vec<[u32; 3]>,
     /// Conditions of `readers[offsets[e]..offsets[e + 1]]` read event e; one that reads it twice is there twice.
     readers: Vec<u32>,
@@ -23,13 +24,15 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(image: Arc<Image>) -> Self {
+    /// Of an admitted image, which holds so many patches.
+    pub(crate) fn new(image: Arc<Image>, patches: u32) -> Self {
         // The instruction that named a register last, and as which operand. A register's users wait in line.
         let mut last = vec![(NONE, 0); image.qubits as usize];
         let mut predecessors = Vec::with_capacity(image.code.len());
         let mut next = vec![[NONE; 3]; image.code.len()];
         let mut reads: Vec<(Event, u32)> = Vec::new();
         let mut fences = Vec::new();
+        let mut free = Patches::new(patches);
         for (at, instr) in image.code.iter().enumerate() {
             let at = at as u32;
             let mut waits_for = 0u32;
@@ -40,6 +43,16 @@ impl Flow {
                     *next = at;
                     waits_for += 1;
                 }
+            }
+            match instr.op {
+                Op::Free(_) => free.give(at),
+                Op::Alloc(_) => {
+                    if let Some(next) = free.take().and_then(|free| next.get_mut(free as usize)) {
+                        next[1] = at;
+                        waits_for += 1;
+                    }
+                }
+                _ => {}
             }
             for term in instr.cond.map_or(&[][..], |c| image.cond_terms(c)) {
                 if let CondTerm::Event(e) = *term {

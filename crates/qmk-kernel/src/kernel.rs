@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use qmk_abi::image::{CondTerm, Image, Op};
+use qmk_abi::image::{CondTerm, Image, Op, Patches};
 use qmk_abi::syscall::{Budget, DomainUsage, Limit, ObjectKind, Patch, Quota};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_hal::{Cost, Device, DeviceError};
@@ -96,7 +96,10 @@ pub(crate) struct Solo {
 
 impl Needs {
     /// One pass over an admitted image.
-    pub(crate) fn of(program: &Image, cost: impl Fn(&Op) -> Cost) -> Self {
+    pub(crate) fn of(admitted: &Admitted, cost: impl Fn(&Op) -> Cost) -> Self {
+        let program = &*admitted.image;
+        // When patches come free.
+        let mut patches = Patches::new(admitted.peak_qubits);
         let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), path: 0, solo: None, heights: None };
         // When registers are free, events known and all before the last fence done.
         let (mut free, mut known, mut fence) =
@@ -108,12 +111,23 @@ impl Needs {
             let (start, end, took);
             // Most of most programs comes first, in short.
             match (&instr.op, instr.cond) {
-                (op @ &(Op::Clifford1(_, q) | Op::Alloc(q) | Op::Free(q)), None) => {
+                (op @ &Op::Clifford1(_, q), None) => {
                     let Some(free) = free.get_mut(q as usize) else { continue };
                     took = cost(op);
                     start = fence.max(*free);
                     end = start.saturating_add(took.cycles);
                     *free = end;
+                }
+                (op @ &(Op::Alloc(q) | Op::Free(q)), None) => {
+                    let Some(free) = free.get_mut(q as usize) else { continue };
+                    took = cost(op);
+                    let taken = if matches!(op, Op::Alloc(_)) { patches.take() } else { None };
+                    start = fence.max(*free).max(taken.unwrap_or(0));
+                    end = start.saturating_add(took.cycles);
+                    *free = end;
+                    if matches!(op, Op::Free(_)) {
+                        patches.give(end);
+                    }
                 }
                 (op @ &Op::Clifford2(_, a, b), None) => {
                     let when = |q: u32| free.get(q as usize).copied().unwrap_or(0);
@@ -165,7 +179,8 @@ impl Needs {
             if took.routes > 0 {
                 route_epochs += took.routes as u64 * took.cycles as u64;
                 found.most_routes = found.most_routes.max((took.routes, at as u32));
-                simple &= took.cycles > 0;
+                // Each operand is on a patch of its own.
+                simple &= took.cycles > 0 && (took.routes == 1 || took.routes as usize <= instr.op.operands().1);
             }
             if starting.len() <= start as usize {
                 simple &= start as usize <= MAX_CYCLES_PER_INSTRUCTION * program.code.len();

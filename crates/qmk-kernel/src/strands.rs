@@ -29,7 +29,7 @@ impl<D: Device> Kernel<D> {
         if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
             return Ok(needs.clone());
         }
-        let found = Needs::of(&admitted.image, |op| self.device.cost(op, patch));
+        let found = Needs::of(admitted, |op| self.device.cost(op, patch));
         if let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) {
             *needs = Some((patch, found.clone()));
         }
@@ -49,7 +49,7 @@ impl<D: Device> Kernel<D> {
     fn flow(&mut self, image: u32) -> Arc<Flow> {
         match self.objects.get_mut(image) {
             Some(Entry { object: Object::Image { image, flow, .. }, .. }) => {
-                flow.get_or_insert_with(|| Arc::new(Flow::new(image.image.clone()))).clone()
+                flow.get_or_insert_with(|| Arc::new(Flow::new(image.image.clone(), image.peak_qubits))).clone()
             }
             _ => Arc::default(),
         }

@@ -46,10 +46,20 @@ fn program(dice: &mut Dice) -> Image {
     let qubits = 1 + (dice.next() % 6) as u32;
     let (mut code, mut terms, mut events) = (Vec::new(), Vec::new(), 0);
     let magic = one_in(8, dice);
-    code.extend((0..qubits).map(|q| Instr { op: Op::Alloc(q), cond: None }));
+    // Half of the programs use registers one after the other.
+    let changing = one_in(2, dice);
+    let mut live = vec![!changing; qubits as usize];
+    code.extend((0..qubits).filter(|_| !changing).map(|q| Instr { op: Op::Alloc(q), cond: None }));
     for _ in 0..dice.next() % 40 {
         let q = (dice.next() % qubits as u64) as u32;
-        let other = (q + 1) % qubits;
+        let change = !live[q as usize] || changing && one_in(6, dice);
+        if change {
+            let op = if live[q as usize] { Op::Free(q) } else { Op::Alloc(q) };
+            live[q as usize] ^= true;
+            code.push(Instr { op, cond: None });
+            continue;
+        }
+        let other = Some((q + 1) % qubits).filter(|&other| live[other as usize]).unwrap_or(q);
         let measure = |basis| Op::Measure(basis, q, events);
         let mut cond = None;
         let op = match dice.next() % 14 {
@@ -238,4 +248,24 @@ fn epochs_at_once_come_to_the_same_as_one_by_one() {
         linking += twins.linking;
     }
     assert!(at_once > 500 && linking > 20, "{at_once} {linking}");
+}
+
+#[test]
+fn two_patches_that_are_used_again_and_again_take_the_time_of_one_after_the_other() {
+    let blocks = 5;
+    let code = (0..blocks).flat_map(|i| {
+        let (a, b) = (2 * i, 2 * i + 1);
+        let cnot = Op::Clifford2(Clifford2::Cnot, a, b);
+        [Op::Alloc(a), Op::Alloc(b), cnot, Op::Free(a), Op::Free(b)].map(|op| Instr { op, cond: None })
+    });
+    let image = Image { qubits: 2 * blocks, events: 0, code: code.collect(), terms: Vec::new() };
+    let config = SimConfig { logical_qubits: 12, routes_per_epoch: 2, threads: 1, ..SimConfig::default() };
+    let boot = || Kernel::boot(SimDevice::new(config.clone()), 0, Quota::UNLIMITED);
+    let ((a, root, machine), (b, ..)) = (boot(), boot());
+    let mut twins = Twins { kernels: [a, b], at_once: 0, linking: 0 };
+    let image = twins.handle(root, Syscall::Admit { machine, image }).unwrap();
+    let strand = twins.handle(root, Syscall::Spawn { machine, image, run: Run::default() }).unwrap();
+    while twins.advance(u64::MAX) {}
+    let Some(Reply::Status(status)) = twins.call(root, Syscall::Status { strand }) else { panic!("no status") };
+    assert_eq!((status.epochs, twins.at_once), (2 * blocks as u64, 1));
 }

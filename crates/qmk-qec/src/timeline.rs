@@ -1,7 +1,8 @@
 //! When the operations of a program take place, and how long each patch lives.
 //!
-//! Operations begin as soon as their registers are free, the events that they read are known, and all before the last fence is done.
-//! A machine that lacks routes or magic states runs them later; what a patch waits for these is not charged.
+//! Operations begin as soon as their registers are free, the events that they read are known, and all before the last fence is done;
+//! an allocation waits for a patch. A machine that lacks routes or magic states runs them later; what a patch waits for these is not
+//! charged.
 //!
 //! A patch lives from its first operation on, for a compiler makes it no earlier, and until it is measured, reset or freed for the
 //! last time. Operations on several patches are done by lattice surgery over one more, the *ancilla patch*, which lives as
@@ -21,7 +22,7 @@
 //! For magic states the ancilla is the patch that holds them; errors made in the factory are not counted. An X there flips the
 //! outcome that a Clifford gate corrects, so it does a rotation by twice the angle: to call that the Pauli is the worst case.
 
-use qmk_abi::image::{Clifford2, CondTerm, Image, Op, Pauli, Qubit};
+use qmk_abi::image::{Clifford2, CondTerm, Image, Op, Patches, Pauli, Qubit};
 
 /// A Pauli on a register.
 pub type Strike = (Pauli, Qubit);
@@ -64,6 +65,8 @@ impl Timeline {
         let mut known = vec![0u32; image.events as usize];
         let mut patches = vec![Patch::default(); image.qubits as usize];
         let (mut fence, mut end) = (0, 0);
+        // When patches come free.
+        let mut held = Patches::new(image.peak_qubits());
         for (at, instr) in (0u32..).zip(&image.code) {
             let op = instr.op;
             let took = cycles(&op);
@@ -75,10 +78,17 @@ impl Timeline {
                 CondTerm::Event(e) => Some(known[*e as usize]),
                 _ => None,
             });
-            let start = op.qubits().map(|q| free[q as usize]).chain(reads).fold(fence, u32::max);
+            let mut from = fence;
+            if let Op::Alloc(_) = op {
+                from = from.max(held.take().unwrap_or(0));
+            }
+            let start = op.qubits().map(|q| free[q as usize]).chain(reads).fold(from, u32::max);
             let done = start.saturating_add(took);
             op.qubits().for_each(|q| free[q as usize] = done);
             op.writes().for_each(|e| known[e as usize] = done);
+            if let Op::Free(_) = op {
+                held.give(done);
+            }
             end = end.max(done);
             timeline.spans.push([start, done]);
             let measures = op.writes().next().is_some();

@@ -141,6 +141,12 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 fn run(args: Args) -> Result<(), (u8, String)> {
+    // From the start, for whoever starts the server may tell it to end at once.
+    let told = Arc::new(AtomicBool::new(false));
+    let listen_to_signals = |flag: &Arc<AtomicBool>| {
+        [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signal_hook::flag::register(signal, flag.clone()).map(drop))
+    };
+    listen_to_signals(&told).map_err(|e| (4, e.to_string()))?;
     log::start(&args.log, args.log_format).map_err(|e| (2, e))?;
     let config: Config = match &args.config {
         None => Config::default(),
@@ -194,12 +200,6 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     }
 
     let failed = |e: std::io::Error| (4, e.to_string());
-    // Whoever can reach the socket may tell the server to end.
-    let told = Arc::new(AtomicBool::new(false));
-    let listen_to_signals = |flag: &Arc<AtomicBool>| {
-        [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signal_hook::flag::register(signal, flag.clone()).map(drop))
-    };
-    listen_to_signals(&told).map_err(failed)?;
     let mut server = Server::bind(&path, limits).map_err(failed)?;
     let place = match args.data_dir.or(config.data_dir) {
         // The command line has the last word.
@@ -207,7 +207,11 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         Some(dir) => Place::Given(dir),
         None => store::default_dir(&path).map_or(Place::Nowhere, Place::Default),
     };
-    let machine = Arc::new(boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true), &told)?);
+    let machine = match boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true), &told) {
+        // It waited for another server's directory, and need not any more.
+        Err(_) if told.load(Ordering::Relaxed) => return Ok(()),
+        machine => Arc::new(machine?),
+    };
     reload_on_hangup(machine.clone(), policy).map_err(failed)?;
     server.limits.keeps = machine.keeps();
     // Clients that the end of the server cuts off find their sessions again.

@@ -1,6 +1,6 @@
 //! From program text to an image, and from outcomes to counts.
 
-use qmk_abi::image::{CondTerm, Op};
+use qmk_abi::image::{CondTerm, Op, Patches};
 use qmk_abi::rpc::{ErrorCode, Format, RpcError, RunReport};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_abi::{Image, Rights};
@@ -93,15 +93,7 @@ impl Program {
         let names = |n: &&qmk_qvm::Node| n.args.get("profile").is_some_and(|p| p.is_string());
         let profiled = graph.nodes.iter().find(names).filter(|_| named.is_some()).map(|n| (n.id.clone(), n.line));
         let profile = named.unwrap_or(default);
-        let (mut live, mut peak_qubits) = (0u32, 0);
-        for i in &image.code {
-            match i.op {
-                Op::Alloc(_) => live += 1,
-                Op::Free(_) => live = live.saturating_sub(1),
-                _ => {}
-            }
-            peak_qubits = peak_qubits.max(live);
-        }
+        let peak_qubits = image.peak_qubits();
         let stride = (image.events as usize).div_ceil(8);
         let width = events.iter().map(|e| e.bits.len()).sum();
         let nodes = graph.nodes.into_iter().map(|n| (n.id, n.line)).collect();
@@ -179,11 +171,16 @@ impl Program {
         let mut qubit = vec![0u64; self.image.qubits as usize];
         let mut event = vec![0u64; self.image.events as usize];
         let (mut fence, mut end) = (0, 0);
+        // When patches come free.
+        let mut patches = Patches::new(self.peak_qubits);
         for i in &self.image.code {
             if i.op == Op::Fence {
                 fence = end;
             }
             let mut start = i.op.qubits().map(|q| qubit[q as usize]).fold(fence, u64::max);
+            if let Op::Alloc(_) = i.op {
+                start = start.max(patches.take().unwrap_or(0));
+            }
             for term in i.cond.map_or(&[][..], |c| self.image.cond_terms(c)) {
                 if let CondTerm::Event(e) = term {
                     start = start.max(event[*e as usize]);
@@ -192,6 +189,9 @@ impl Program {
             let done = start + cost(&i.op, patch).cycles as u64;
             i.op.qubits().for_each(|q| qubit[q as usize] = done);
             i.op.writes().for_each(|e| event[e as usize] = done);
+            if let Op::Free(_) = i.op {
+                patches.give(done);
+            }
             end = end.max(done);
         }
         end
