@@ -136,7 +136,13 @@ fn exported_circuits_run_as_the_codes_they_come_from() {
     assert_eq!(text(&[&["qec", "model"], &made[..]].concat()), text(&["qec", "model", "--circuit", &file]));
     let code = document(&[&D3[..], &["--json"]].concat());
     let circuit = document(&["qec", "memory", "--circuit", &file, "--rounds", "3", "--json"]);
-    assert_eq!(timeless(code), timeless(circuit));
+    assert_eq!(code["what"], "surface_code d=3, 3 rounds in basis Z, uniform noise at p=0.01");
+    assert_eq!(circuit["what"], file);
+    let nameless = |mut v: Value| {
+        v["what"].take();
+        timeless(v)
+    };
+    assert_eq!(nameless(code), nameless(circuit));
     let random = dir.path().join("random.stim").to_string_lossy().into_owned();
     std::fs::write(&random, "RX 0\nM 0\nDETECTOR rec[-1]\nOBSERVABLE_INCLUDE(0) rec[-1]\n").unwrap();
     let out = qmk(&["qec", "memory", "--circuit", &random]);
