@@ -208,10 +208,16 @@ impl Region {
         self.stock.saturating_sub(keep).saturating_sub(self.saved)
     }
 
+    /// What comes in with these epochs: magic states, and what may be promised.
+    fn refill(&mut self, epochs: u64) {
+        let grown = |from: u64, by: u64, most: u64| from.saturating_add(epochs.saturating_mul(by)).min(most);
+        self.stock = grown(self.stock as u64, self.rate as u64, self.buffer as u64) as u32;
+        self.promisable = grown(self.promisable, UNIT, PROMISES * UNIT);
+    }
+
     pub(crate) fn begin_epoch(&mut self, now: u64) -> Open {
-        self.stock = self.stock.saturating_add(self.rate).min(self.buffer);
+        self.refill(1);
         self.taken -= self.releases.pop_front().unwrap_or(0);
-        self.promisable = (self.promisable + UNIT).min(PROMISES * UNIT);
         // Beyond the longest delay there is, nothing more is remembered.
         let most = self.throughput() * Cost::MAX_CYCLES as u64;
         self.backlog = (self.backlog + self.load()).saturating_sub(self.throughput()).min(most);
@@ -251,9 +257,7 @@ impl Region {
 
     /// Passes epochs in which it is calm at the beginning and at the end, and gives no magic states.
     pub(crate) fn pass(&mut self, epochs: u64) {
-        let grown = |from: u64, by: u64, most: u64| from.saturating_add(epochs.saturating_mul(by)).min(most);
-        self.stock = grown(self.stock as u64, self.rate as u64, self.buffer as u64) as u32;
-        self.promisable = grown(self.promisable, UNIT, PROMISES * UNIT);
+        self.refill(epochs);
         self.releases.clear();
         self.saved = 0;
     }

@@ -88,8 +88,6 @@ struct Sampled {
     columns: Vec<Column>,
     /// Life and shot to go on with.
     next: (usize, u64),
-    /// Cycles of all shots that are sampled.
-    done: u64,
 }
 
 /// What the errors of a patch do.
@@ -231,13 +229,17 @@ impl Sampled {
         // About one for each qubit and round.
         let steps = (spec.patch.distance as u64).pow(3).max(1);
         let columns = vec![column; columns as usize];
-        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0), done: 0 })
+        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0) })
     }
 
     /// How much is sampled, in millionths.
     fn prepared(&self) -> u32 {
-        let cycles = self.lives.iter().map(|l| l.cycles as u128).sum::<u128>() * self.shots as u128;
-        (self.done as u128 * PREPARED as u128 / cycles.max(1)) as u32
+        let cycles = |lives: &[Life]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();
+        let (life, shot) = self.next;
+        let (before, rest) = self.lives.split_at(life);
+        let all = cycles(&self.lives) * self.shots as u128;
+        let done = cycles(before) * self.shots as u128 + cycles(&rest[..rest.len().min(1)]) * shot as u128;
+        (done * PREPARED as u128 / all.max(1)) as u32
     }
 
     /// Samples more, for about `budget` steps; returns the steps that it took.
@@ -298,7 +300,6 @@ impl Sampled {
             }
             took += share.saturating_mul(each);
             self.next.1 += shots;
-            self.done += shots * life.cycles as u64;
             if self.next.1 == self.shots {
                 self.next = (self.next.0 + 1, 0);
             }

@@ -19,7 +19,6 @@ pub mod memory;
 pub mod noise;
 pub mod online;
 pub mod patch;
-mod sets;
 pub mod stim;
 pub mod threshold;
 pub mod timeline;

@@ -19,11 +19,11 @@ use crate::decoder::matching::Matching;
 use crate::dem::{DetectorErrorModel, Merged, parities};
 use crate::noise::NoiseModel;
 use crate::patch::History;
-use crate::sets::find;
 use qmk_abi::image::Pauli;
 use qmk_hal::Channel;
 use qmk_sim::channel_errors;
 use qmk_sim::rng::{philox2x64, unit};
+use qmk_sim::sets::find;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ mod program;
 mod register;
 pub mod rng;
 mod rotations;
+pub mod sets;
 mod simd;
 mod state;
 mod structure;

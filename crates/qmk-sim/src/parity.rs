@@ -8,6 +8,7 @@ use crate::noise::{BLOCK, channel_errors, draw};
 use crate::plan::{NoPlan, plan};
 use crate::program::{Program, check_noise};
 use crate::rng::Random;
+use crate::sets::drop_pairs;
 use qmk_abi::image::{Event, Image};
 use qmk_hal::{Channel, Noise};
 
@@ -40,16 +41,7 @@ pub struct Parities {
 /// Keeps what occurs an odd number of times, ascending.
 fn cancel(items: &mut Vec<u32>) {
     items.sort_unstable();
-    let mut kept = 0;
-    for i in 0..items.len() {
-        if kept > 0 && items[kept - 1] == items[i] {
-            kept -= 1;
-        } else {
-            items[kept] = items[i];
-            kept += 1;
-        }
-    }
-    items.truncate(kept);
+    drop_pairs(items);
 }
 
 impl Parities {

@@ -2,6 +2,7 @@
 //! slots of each, and the last use of each slot marked.
 
 use crate::noise::is_valid;
+use crate::sets::find;
 use crate::structure::{Frame, Structure};
 use qmk_abi::image::{Cond, Image, Op, Pauli};
 use qmk_hal::{Channel, Column, Noise};
@@ -53,14 +54,6 @@ pub(crate) struct Program {
 }
 
 const NONE: u32 = u32::MAX;
-
-fn find(parent: &mut [u32], mut a: u32) -> u32 {
-    while parent[a as usize] != a {
-        parent[a as usize] = parent[parent[a as usize] as usize];
-        a = parent[a as usize];
-    }
-    a
-}
 
 fn unite(parent: &mut [u32], mut wires: impl Iterator<Item = u32>) {
     if let Some(first) = wires.next() {

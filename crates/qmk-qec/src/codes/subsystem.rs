@@ -2,8 +2,8 @@
 
 use super::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Step};
-use crate::sets::drop_pairs;
 use qmk_abi::image::{Clifford2, Pauli, Qubit};
+use qmk_sim::sets::drop_pairs;
 
 /// The gauges of one letter and what is made of them. Gauges are numbered in order.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::Decoder;
 use super::blossom::{ALONE, BOUNDARY, Blossom, NEVER};
 use super::graph::{Edge, Graph};
 use crate::dem::DetectorErrorModel;
-use crate::sets::{drop_pairs, find};
+use qmk_sim::sets::{drop_pairs, find};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;

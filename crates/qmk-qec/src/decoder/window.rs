@@ -5,7 +5,7 @@ use super::Decoder;
 use super::graph::{Edge, Graph};
 use super::matching::Matching;
 use crate::dem::DetectorErrorModel;
-use crate::sets::drop_pairs;
+use qmk_sim::sets::drop_pairs;
 use std::sync::Arc;
 
 /// Matching, window by window: a window sees `commit + buffer` rounds, decides upon the errors of the first `commit` rounds and

@@ -361,14 +361,13 @@ impl<S: Simd> Half<S> {
         let h = insert_zero(i, self.x.ilog2());
         let j = h ^ self.x;
         let w = self.weights[parity(h as u64 & self.z)];
-        let (re_other, im_other) = (s.permute(s.load(&re[j]), self.lanes), s.permute(s.load(&im[j]), self.lanes));
-        let (re, im) = (s.load(&re[h]), s.load(&im[h]));
+        let (a, b) = ((s.load(&re[h]), s.load(&im[h])), (s.load(&re[j]), s.load(&im[j])));
         // As `Combine` does, to the bit.
         let c = s.splat(1.0);
         if self.imaginary {
-            (s.neg_mul_add(w, im_other, s.mul(c, re)), s.mul_add(w, re_other, s.mul(c, im)))
+            update::<S, true, true>(s, c, self.lanes, a, w, b)
         } else {
-            (s.mul_add(w, re_other, s.mul(c, re)), s.mul_add(w, im_other, s.mul(c, im)))
+            update::<S, false, true>(s, c, self.lanes, a, w, b)
         }
     }
 }
