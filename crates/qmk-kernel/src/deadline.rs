@@ -1,9 +1,9 @@
 //! Deadlines: a strand that has one is scheduled to its end before it is accepted, and what the schedule takes is promised
 //! to it. So an accepted deadline is met by construction, whatever else arrives.
 
-use crate::flow::Flow;
-use crate::frontier::{Class, Frontier, InFlight};
+use crate::image::dataflow::Flow;
 use crate::region::{MAX_ISSUES, Promise, Region};
+use crate::sched::frontier::{Class, Frontier, InFlight};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,11 +1,11 @@
 //! The kernel's state, and the dispatch of system calls.
 
-use crate::admit::{Admitted, Limits, admit};
 use crate::capability::{Capability, DomainId, SlotRef, Space};
 use crate::channel::Channel;
 use crate::checkpoint::Checkpoint;
 use crate::epoch::{Seen, Turn};
-use crate::flow::Flow;
+use crate::image::admit::{Admitted, Limits, admit};
+use crate::image::dataflow::Flow;
 use crate::qubits::{Interactive, Qubit};
 use crate::region::{MAX_ISSUES, Region};
 use crate::share::Context;

@@ -50,19 +50,17 @@
 
 extern crate alloc;
 
-mod admit;
 mod capability;
 mod channel;
 mod checkpoint;
 mod deadline;
 mod epoch;
-mod flow;
-mod frontier;
+mod image;
 mod kernel;
 mod purify;
 mod qubits;
 mod region;
-mod reverse;
+mod sched;
 mod share;
 mod slab;
 mod stats;
@@ -72,8 +70,8 @@ mod tree;
 #[cfg(test)]
 mod twins;
 
-pub use admit::{Admitted, Limits, admit};
 pub use capability::DomainId;
+pub use image::admit::{Admitted, Limits, admit};
 pub use kernel::{Clock, EpochReport, Kernel};
 pub use qmk_abi as abi;
 pub use qmk_hal as hal;

@@ -100,7 +100,7 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::reverse::tests::{Dense, Dice};
+    use crate::image::uncompute::tests::{Dense, Dice};
     use qmk_abi::Op;
     use qmk_abi::image::{Clifford2::Cnot, Pauli};
     use std::f64::consts::FRAC_PI_2;

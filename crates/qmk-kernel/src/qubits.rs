@@ -1,9 +1,9 @@
 //! Qubits that domains hold one by one.
 
 use crate::epoch::PATIENCE;
+use crate::image::uncompute::{Known, Segment, after, inverse};
 use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
 use crate::region::PATCH;
-use crate::reverse::{Known, Segment, after, inverse};
 use crate::share::Resource;
 use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};

@@ -1,12 +1,12 @@
 //! A running image.
 
-use crate::admit::Admitted;
 use crate::deadline::Plan;
-use crate::flow::Flow;
-use crate::frontier::{Class, Frontier, InFlight};
+use crate::image::admit::Admitted;
+use crate::image::dataflow::Flow;
+use crate::image::uncompute::is_reversible;
 use crate::kernel::Solo;
 use crate::region::{Open, Promise, Running};
-use crate::reverse::is_reversible;
+use crate::sched::frontier::{Class, Frontier, InFlight};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,11 +1,11 @@
 //! System calls about strands and regions.
 
 use crate::deadline::{HORIZON, Plan};
-use crate::flow::Flow;
-use crate::frontier::heights;
+use crate::image::dataflow::Flow;
 use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
 use crate::qubits::check_classes;
 use crate::region::Region;
+use crate::sched::frontier::heights;
 use crate::share::Times;
 use crate::strand::{Held, Origin, Strand};
 use alloc::boxed::Box;

@@ -2,8 +2,8 @@
 
 extern crate std;
 
+use crate::image::uncompute::tests::Dice;
 use crate::kernel::{Clock, Kernel, Object};
-use crate::reverse::tests::Dice;
 use crate::{DomainId, EpochReport};
 use alloc::format;
 use alloc::string::String;

@@ -1,6 +1,6 @@
 //! Which instructions of a program may be issued: a dataflow frontier.
 
-use crate::flow::Flow;
+use crate::image::dataflow::Flow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
