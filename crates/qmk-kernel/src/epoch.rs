@@ -13,7 +13,8 @@
 //! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
 //! magic states that it needs at once of the r that come in an epoch.
 
-use crate::kernel::{Clock, EpochReport, Kernel, Needs, Object};
+use crate::image::profile::Needs;
+use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
 use crate::share::{Context, Resource, Times, behind};
 use crate::strand::Stop;

@@ -3,8 +3,8 @@
 use crate::deadline::Plan;
 use crate::image::admit::Admitted;
 use crate::image::dataflow::Flow;
+use crate::image::profile::Solo;
 use crate::image::uncompute::is_reversible;
-use crate::kernel::Solo;
 use crate::region::{Open, Promise, Running};
 use crate::sched::frontier::{Class, Frontier, InFlight};
 use alloc::string::{String, ToString};

@@ -2,7 +2,8 @@
 
 use crate::deadline::{HORIZON, Plan};
 use crate::image::dataflow::Flow;
-use crate::kernel::{Entry, Kernel, Needs, Object, Result, argument, device_error, late, not_now, not_ready};
+use crate::image::profile::Needs;
+use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, late, not_now, not_ready};
 use crate::qubits::check_classes;
 use crate::region::Region;
 use crate::sched::frontier::heights;
