@@ -13,7 +13,7 @@
 //! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
 //! magic states that it needs at once of the r that come in an epoch.
 
-use crate::image::profile::Needs;
+use crate::image::profile::ImageProfile;
 use crate::kernel::{Clock, EpochReport, Kernel, Object};
 use crate::region::{Open, Running};
 use crate::share::{Context, Resource, Times, behind};
@@ -91,7 +91,9 @@ impl<D: Device> Kernel<D> {
             (strand.image_object, strand.region, strand.context, strand.image.peak_qubits);
         // Epochs after this one.
         let path = strand.path as u64;
-        let Object::Image { needs: Some((patch, Needs { solo: Some(solo), .. })), .. } = self.object(image) else {
+        let Object::Image { profile: Some((patch, ImageProfile { free_schedule: Some(free_schedule), .. })), .. } =
+            self.object(image)
+        else {
             return None;
         };
         let (place, share) = (self.regions.get(region)?, self.contexts.get(context)?);
@@ -101,10 +103,10 @@ impl<D: Device> Kernel<D> {
         if !(strand.is_fresh() && !strand.holds() && strand.run.patch == *patch && alone && calm && enough) {
             return None;
         }
-        let (solo, qubits, routes) = (*solo, place.qubits, place.routes);
+        let (free_schedule, qubits, routes) = (*free_schedule, place.qubits, place.routes);
         let strand = self.objects.strand_mut(id)?;
         let issued = strand.image.image.code.len() as u32;
-        if !strand.issue_through(&mut self.device, &solo) {
+        if !strand.issue_through(&mut self.device, &free_schedule) {
             return Some(0);
         }
         self.epoch += path;
@@ -115,8 +117,8 @@ impl<D: Device> Kernel<D> {
         self.regions.get_mut(region)?.pass(1);
         let share = self.contexts.get_mut(context)?;
         share.charge(Resource::Patches, share.qubits as u64 * (path + 1), qubits);
-        share.charge(Resource::Routes, solo.route_epochs, routes);
-        share.charge_epochs(solo.cycles as u64);
+        share.charge(Resource::Routes, free_schedule.route_epochs, routes);
+        share.charge_epochs(free_schedule.cycles as u64);
         Some(issued)
     }
 

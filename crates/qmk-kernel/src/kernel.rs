@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::epoch::{Seen, Turn};
 use crate::image::admit::{Admitted, Limits, admit};
 use crate::image::dataflow::Flow;
-use crate::image::profile::Needs;
+use crate::image::profile::ImageProfile;
 use crate::qubits::{Interactive, Qubit};
 use crate::region::Region;
 use crate::share::Context;
@@ -37,7 +37,7 @@ pub(crate) enum Object {
         owner: u32,
         image: Arc<Admitted>,
         size: u32,
-        needs: Option<(Patch, Needs)>,
+        profile: Option<(Patch, ImageProfile)>,
         /// Made when first asked for.
         flow: Option<Arc<Flow>>,
     },
@@ -553,7 +553,7 @@ impl<D: Device> Kernel<D> {
         if let Some(domain) = self.domain_mut(d) {
             domain.used.instructions += size as u32;
         }
-        let object = Object::Image { owner: d, image, size: size as u32, needs: None, flow: None };
+        let object = Object::Image { owner: d, image, size: size as u32, profile: None, flow: None };
         Ok(Reply::Handle(self.give(d, object, ObjectKind::Image, machine)?.1))
     }
 }

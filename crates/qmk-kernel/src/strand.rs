@@ -3,7 +3,7 @@
 use crate::deadline::Plan;
 use crate::image::admit::Admitted;
 use crate::image::dataflow::Flow;
-use crate::image::profile::Solo;
+use crate::image::profile::FreeSchedule;
 use crate::image::uncompute::is_reversible;
 use crate::region::{Open, Promise, Running};
 use crate::sched::frontier::{Class, Frontier, InFlight};
@@ -198,7 +198,7 @@ impl Strand {
 
     /// Issues all at once, if nothing ever has to wait for anything but what it depends on, and passes the epochs in which
     /// that is over.
-    pub(crate) fn issue_through<D: Device>(&mut self, device: &mut D, solo: &Solo) -> bool {
+    pub(crate) fn issue_through<D: Device>(&mut self, device: &mut D, free_schedule: &FreeSchedule) -> bool {
         let Some(space) = self.space else { return false };
         let count = self.image.image.code.len() as u32;
         if let Err(e) = device.issue_range(space, 0..count) {
@@ -207,7 +207,7 @@ impl Strand {
         }
         self.issued = count;
         self.epochs = self.path as u64;
-        self.last_issue = self.started + solo.last as u64;
+        self.last_issue = self.started + free_schedule.last as u64;
         self.charged_in = self.last_issue;
         self.state = StrandState::Draining;
         true

@@ -2,7 +2,7 @@
 
 use crate::deadline::{HORIZON, Plan};
 use crate::image::dataflow::Flow;
-use crate::image::profile::Needs;
+use crate::image::profile::ImageProfile;
 use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, late, not_now, not_ready};
 use crate::qubits::check_classes;
 use crate::region::Region;
@@ -23,27 +23,27 @@ const OUTCOME_BYTES: u64 = 1 << 20;
 
 impl<D: Device> Kernel<D> {
     /// What an image takes on these patches; the last answer is kept with the image.
-    fn needs(&mut self, image: u32, patch: Patch) -> Result<Needs> {
-        let Object::Image { image: admitted, needs, .. } = self.object(image) else {
+    fn profile(&mut self, image: u32, patch: Patch) -> Result<ImageProfile> {
+        let Object::Image { image: admitted, profile, .. } = self.object(image) else {
             return not_now("the image is gone");
         };
-        if let Some((_, needs)) = needs.as_ref().filter(|(p, _)| *p == patch) {
-            return Ok(needs.clone());
+        if let Some((_, profile)) = profile.as_ref().filter(|(p, _)| *p == patch) {
+            return Ok(profile.clone());
         }
-        let found = Needs::of(admitted, |op| self.device.cost(op, patch));
-        if let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) {
-            *needs = Some((patch, found.clone()));
+        let found = ImageProfile::new(admitted, |op| self.device.cost(op, patch));
+        if let Some(Entry { object: Object::Image { profile, .. }, .. }) = self.objects.get_mut(image) {
+            *profile = Some((patch, found.clone()));
         }
         Ok(found)
     }
 
     /// Ranks of a strand's instructions, if it runs where order matters.
     pub(crate) fn heights(&mut self, image: u32, patch: Patch, region: u32) -> Option<Arc<Vec<u32>>> {
-        let needs = self.needs(image, patch).ok()?;
+        let profile = self.profile(image, patch).ok()?;
         let routes = self.regions.get(region)?.routes;
         let Object::Image { image: admitted, .. } = self.object(image) else { return None };
         // No more routes are in use at once than qubits.
-        if needs.magic == 0 && routes >= admitted.peak_qubits { None } else { Some(self.rank(image, patch)) }
+        if profile.magic == 0 && routes >= admitted.peak_qubits { None } else { Some(self.rank(image, patch)) }
     }
 
     /// Dataflow of an image.
@@ -59,12 +59,12 @@ impl<D: Device> Kernel<D> {
     fn rank(&mut self, image: u32, patch: Patch) -> Arc<Vec<u32>> {
         let flow = self.flow(image);
         let device = &self.device;
-        let Some(Entry { object: Object::Image { needs, .. }, .. }) = self.objects.get_mut(image) else {
+        let Some(Entry { object: Object::Image { profile, .. }, .. }) = self.objects.get_mut(image) else {
             return Arc::default();
         };
         let make = || Arc::new(heights(&flow, |op| device.cost(op, patch).cycles));
-        match needs {
-            Some((_, needs)) => needs.heights.get_or_insert_with(make).clone(),
+        match profile {
+            Some((_, profile)) => profile.heights.get_or_insert_with(make).clone(),
             None => make(),
         }
     }
@@ -124,18 +124,18 @@ impl<D: Device> Kernel<D> {
         if used.strands >= quota.strands {
             return Err(KernelError::Quota(Limit::Strands));
         }
-        let needs = self.needs(image_object, run.patch)?;
-        if let Some(at) = needs.unaffordable(routes, buffer) {
+        let profile = self.profile(image_object, run.patch)?;
+        if let Some(at) = profile.unaffordable(routes, buffer) {
             return Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
         }
-        if needs.most_magic.0 as u64 > quota.magic {
+        if profile.most_magic.0 as u64 > quota.magic {
             return Err(KernelError::Quota(Limit::Magic));
         }
         let plan = match run.deadline {
             Some(deadline) => Some(self.plan(d, image_object, &run, region, deadline, (physical, decoding))?),
             None => None,
         };
-        let magic = needs.magic.saturating_mul(run.shots);
+        let magic = profile.magic.saturating_mul(run.shots);
         self.check_budget(machine_object, 1, peak, magic)?;
         self.charge_budget(machine_object, 1, peak, magic);
         self.arrivals += 1;
@@ -147,7 +147,7 @@ impl<D: Device> Kernel<D> {
             context,
             region,
             arrival: self.arrivals,
-            path: needs.path,
+            path: profile.path,
             physical,
             decoding,
         };
@@ -180,7 +180,7 @@ impl<D: Device> Kernel<D> {
         deadline: u64,
         (physical, decoding): (u64, u32),
     ) -> Result<Plan> {
-        let path = self.needs(image, run.patch)?.path;
+        let path = self.profile(image, run.patch)?.path;
         if path as u64 > deadline / run.shots {
             return late(deadline, "the longest path of all shots takes longer");
         }
@@ -383,8 +383,8 @@ impl<D: Device> Kernel<D> {
         if peak > available {
             return Err(KernelError::Capacity { requested: peak, available });
         }
-        let needs = self.needs(image, patch)?;
-        if needs.unaffordable(routes, buffer).is_some() {
+        let profile = self.profile(image, patch)?;
+        if profile.unaffordable(routes, buffer).is_some() {
             return not_now("the region never has what the strand's instructions need at once");
         }
         if let Some(strand) = self.strand_mut(id) {
@@ -400,9 +400,9 @@ impl<D: Device> Kernel<D> {
         let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
         let running = strand.running(id);
         let (image, patch) = (strand.image_object, strand.run.patch);
-        let Ok(needs) = self.needs(image, patch) else { return };
+        let Ok(profile) = self.profile(image, patch) else { return };
         let Some(place) = self.regions.get(to) else { return };
-        if peak > place.qubits || needs.unaffordable(place.routes, place.buffer).is_some() {
+        if peak > place.qubits || profile.unaffordable(place.routes, place.buffer).is_some() {
             if let Some(strand) = self.strand_mut(id) {
                 strand.migrate_to = None;
             }
@@ -518,8 +518,8 @@ impl<D: Device> Kernel<D> {
         place.strands().into_iter().any(|id| {
             let Object::Strand(strand) = self.object(id) else { return false };
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
-            let needs = self.needs(image, patch);
-            peak > qubits || needs.is_ok_and(|n| n.unaffordable(routes, buffer).is_some())
+            let profile = self.profile(image, patch);
+            peak > qubits || profile.is_ok_and(|n| n.unaffordable(routes, buffer).is_some())
         })
     }
 

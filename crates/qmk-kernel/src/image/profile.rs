@@ -13,7 +13,7 @@ const MAX_CYCLES_PER_INSTRUCTION: usize = 4;
 
 /// What an image takes on patches of some kind.
 #[derive(Clone, Debug)]
-pub(crate) struct Needs {
+pub(crate) struct ImageProfile {
     /// Magic states of one shot.
     pub(crate) magic: u64,
     /// Most that one instruction takes at once, and that instruction.
@@ -22,14 +22,14 @@ pub(crate) struct Needs {
     /// Cycles of its longest path.
     pub(crate) path: u32,
     /// What it does where nothing is short, if that is known.
-    pub(crate) solo: Option<Solo>,
+    pub(crate) free_schedule: Option<FreeSchedule>,
     /// Made when first asked for.
     pub(crate) heights: Option<Arc<Vec<u32>>>,
 }
 
 /// A run in which each instruction is issued as soon as those that it depends on are over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Solo {
+pub(crate) struct FreeSchedule {
     /// Cycles in which something is issued, and the last of these.
     pub(crate) cycles: u32,
     pub(crate) last: u32,
@@ -37,13 +37,20 @@ pub(crate) struct Solo {
     pub(crate) route_epochs: u64,
 }
 
-impl Needs {
+impl ImageProfile {
     /// One pass over an admitted image.
-    pub(crate) fn of(admitted: &Admitted, cost: impl Fn(&Op) -> Cost) -> Self {
+    pub(crate) fn new(admitted: &Admitted, cost: impl Fn(&Op) -> Cost) -> Self {
         let program = &*admitted.image;
         // When patches come free.
         let mut patches = Patches::new(admitted.peak_qubits);
-        let mut found = Needs { magic: 0, most_magic: (0, 0), most_routes: (0, 0), path: 0, solo: None, heights: None };
+        let mut found = ImageProfile {
+            magic: 0,
+            most_magic: (0, 0),
+            most_routes: (0, 0),
+            path: 0,
+            free_schedule: None,
+            heights: None,
+        };
         // When registers are free, events known and all before the last fence done.
         let (mut free, mut known, mut fence) =
             (vec![0u32; program.qubits as usize], vec![0u32; program.events as usize], 0);
@@ -133,7 +140,8 @@ impl Needs {
         }
         if simple && found.magic == 0 && starting.iter().all(|&n| n <= MAX_ISSUES) {
             let cycles = starting.iter().filter(|&&n| n > 0).count() as u32;
-            found.solo = Some(Solo { cycles, last: (starting.len() as u32).saturating_sub(1), route_epochs });
+            found.free_schedule =
+                Some(FreeSchedule { cycles, last: (starting.len() as u32).saturating_sub(1), route_epochs });
         }
         found
     }
