@@ -1,6 +1,6 @@
 //! Checkpoints: states to come back to, where the device can copy states.
 
-use crate::image::uncompute::Known;
+use crate::image::known::Known;
 use crate::kernel::{Entry, Kernel, Object, Result, device_error, not_now, not_ready};
 use crate::strand::Mark;
 use alloc::boxed::Box;

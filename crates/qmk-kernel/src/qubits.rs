@@ -1,7 +1,8 @@
 //! Qubits that domains hold one by one.
 
 use crate::epoch::PATIENCE;
-use crate::image::uncompute::{Known, Segment, after, inverse};
+use crate::image::known::{Known, after};
+use crate::image::uncompute::{Segment, inverse};
 use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
 use crate::region::PATCH;
 use crate::share::Resource;

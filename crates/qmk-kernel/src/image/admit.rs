@@ -1,6 +1,6 @@
 //! Admission: one O(n) pass over an untrusted image.
 
-use crate::image::uncompute::{Known, after};
+use crate::image::known::{Known, after};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
