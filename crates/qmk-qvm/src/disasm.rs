@@ -1,8 +1,7 @@
 //! The disassembler: a graph to assembly that assembles to the same graph.
 
-use crate::asm::natural_resources;
-use crate::graph::{Graph, Guard, Node};
-use crate::is_id;
+use crate::graph::{Graph, Guard, Node, natural_resources};
+use crate::lex::is_id;
 use crate::opcode::Kind;
 use serde_json::{Map, Value};
 use std::fmt::Write;

@@ -152,3 +152,16 @@ pub(crate) fn clip(s: &str) -> String {
         None => s.into(),
     }
 }
+
+/// A text without its byte order mark.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Whether an id matches `[A-Za-z_][A-Za-z0-9_]*` and is not too long.
+pub(crate) fn is_id(s: &str) -> bool {
+    let mut bytes = s.bytes();
+    s.len() <= limits::ID
+        && bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+        && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}

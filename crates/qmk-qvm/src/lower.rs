@@ -1,12 +1,14 @@
 //! Lowering of a verified graph to a program image.
 
+use crate::facts::{angle, bell_events, endpoints, mask};
 use crate::graph::{Graph, Guard, Node};
 use crate::opcode::{Kind, quarter_turns};
-use crate::verify::{angle, bell_events, check, endpoints, mask};
-use crate::{Finding, Profile, Severity};
+use crate::profile::Profile;
+use crate::verify::check;
 use foldhash::{HashMap, HashMapExt};
 use qmk_abi::Image;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Instr, Op, Pauli};
+use qmk_abi::rpc::{Finding, Severity};
 
 /// One event of a graph and the event registers that hold it: two for a Bell index, high bit first.
 #[derive(Clone, Debug, PartialEq, Eq)]

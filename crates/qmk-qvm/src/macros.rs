@@ -1,8 +1,11 @@
 //! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines.
 
 use crate::expr::{Evaluator, Scope, Value, Wrong, unpack};
-use crate::lex::{Token, clip, lex, string_end};
-use crate::{Finding, ParseOptions, TooLarge, finding, is_id, limits, unknown_params, without_mark};
+use crate::findings::{TooLarge, finding, unknown_params};
+use crate::lex::{Token, clip, is_id, lex, string_end, without_mark};
+use crate::limits;
+use crate::options::ParseOptions;
+use qmk_abi::rpc::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -190,6 +190,36 @@ impl Opcode {
             _ => Rights::COMPUTE,
         }
     }
+
+    /// How a diagram draws the operation: a letter or two, and what stands on its qubits after the first.
+    pub fn symbol(self) -> &'static str {
+        match self.kind() {
+            Kind::Alloc => "|0>",
+            Kind::Free => "free",
+            Kind::Fence => "fence",
+            Kind::BarRegion => "barrier",
+            Kind::SetPolicy => "policy",
+            Kind::Measure(_) | Kind::MeasureAngle => match self.name() {
+                "MEASURE_X" => "Mx",
+                "MEASURE_Y" => "My",
+                "MEASURE_Z" => "M",
+                _ => "Ma",
+            },
+            Kind::MeasureBell => "Mbell",
+            Kind::CondPauli => "P",
+            Kind::Reset => "reset",
+            Kind::InjectT => "|T>",
+            Kind::OpenChan => "link",
+            Kind::UseChan => "use",
+            Kind::CloseChan => "unlink",
+            _ => match self.name().strip_prefix("APPLY_").unwrap_or(self.name()) {
+                "SDG" => "S+",
+                "TDG" => "T+",
+                "SXDG" => "SX+",
+                name => name,
+            },
+        }
+    }
 }
 
 /// Letters to insert, drop or replace to get from one word to another.

@@ -1,7 +1,6 @@
 //! Reversible segments: what of a graph can be run backwards as a whole.
 
 use crate::graph::Graph;
-use crate::opcode::Kind;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 /// Steps of the search for ways around, in all. A graph that takes more gets smaller segments than it could have.
@@ -171,38 +170,6 @@ impl Search {
         self.members[into].extend(moved);
         let (a, b) = (self.ends[into], self.ends[from]);
         self.ends[into] = (a.0.min(b.0), a.1.max(b.1));
-    }
-}
-
-impl crate::Opcode {
-    /// How a diagram draws the operation: a letter or two, and what stands on its qubits after the first.
-    pub fn symbol(self) -> &'static str {
-        match self.kind() {
-            Kind::Alloc => "|0>",
-            Kind::Free => "free",
-            Kind::Fence => "fence",
-            Kind::BarRegion => "barrier",
-            Kind::SetPolicy => "policy",
-            Kind::Measure(_) | Kind::MeasureAngle => match self.name() {
-                "MEASURE_X" => "Mx",
-                "MEASURE_Y" => "My",
-                "MEASURE_Z" => "M",
-                _ => "Ma",
-            },
-            Kind::MeasureBell => "Mbell",
-            Kind::CondPauli => "P",
-            Kind::Reset => "reset",
-            Kind::InjectT => "|T>",
-            Kind::OpenChan => "link",
-            Kind::UseChan => "use",
-            Kind::CloseChan => "unlink",
-            _ => match self.name().strip_prefix("APPLY_").unwrap_or(self.name()) {
-                "SDG" => "S+",
-                "TDG" => "T+",
-                "SXDG" => "SX+",
-                name => name,
-            },
-        }
     }
 }
 

@@ -1,0 +1,18 @@
+//! The expression language of `{...}`, `.set`, `.for` and `.if`.
+
+mod error;
+mod evaluate;
+mod functions;
+mod interpolate;
+mod number;
+mod operators;
+mod parse;
+mod scope;
+mod tree;
+mod value;
+
+pub(crate) use error::Wrong;
+pub(crate) use evaluate::Evaluator;
+pub(crate) use number::number;
+pub(crate) use scope::Scope;
+pub(crate) use value::{Value, unpack};

@@ -1,0 +1,54 @@
+//! The verifier: every finding of a graph, not only the first.
+
+mod caps;
+mod channels;
+mod declarations;
+mod dependencies;
+mod events;
+mod linear;
+mod report;
+mod shape;
+mod size;
+
+pub use caps::required_caps;
+
+use crate::findings::note_cut;
+use crate::graph::Graph;
+use crate::limits;
+use qmk_abi::Rights;
+use qmk_abi::rpc::Finding;
+use report::{MAX_FINDINGS, Verifier};
+
+/// All findings of a graph. Errors have codes `E-*`, warnings `W-*`.
+pub fn verify(graph: &Graph) -> Vec<Finding> {
+    verify_with(graph, None)
+}
+
+/// As [`verify`]; with `held`, also `E-CAP` for each node that needs a capability not held.
+pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
+    check(graph, held).0
+}
+
+/// The findings, and without errors among them the node indices in an order that respects all dependencies.
+pub(crate) fn check(graph: &Graph, held: Option<Rights>) -> (Vec<Finding>, Vec<usize>) {
+    let mut v = Verifier { graph, found: Vec::new() };
+    if graph.nodes.len() > limits::NODES {
+        v.report("E-LIMIT", None, format!("more than {} nodes", limits::NODES));
+        return (v.found, Vec::new());
+    }
+    if graph.nodes.is_empty() {
+        v.report("W-EMPTY", None, "the program has no operations");
+    }
+    v.declarations();
+    for node in &graph.nodes {
+        v.shape(node);
+        v.capabilities(node, held);
+    }
+    v.linearity();
+    v.channels();
+    let order = v.order();
+    v.size();
+    v.found.sort_by_key(|f| f.line.unwrap_or(u32::MAX));
+    note_cut(&mut v.found, MAX_FINDINGS);
+    (v.found, order)
+}
