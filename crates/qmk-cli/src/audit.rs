@@ -1,8 +1,9 @@
 //! `qmk audit`: the log of all that a server was asked and decided.
 
+use crate::args::ServerArgs;
+use crate::connect::connect;
 use crate::failure::Failure;
-use crate::remote::{connect, show};
-use crate::{ServerArgs, print};
+use crate::output::{print, show};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::{AuditHead, AuditProve, AuditQuery, Reply, Request};

@@ -1,7 +1,9 @@
 //! `qmk estimate`: what a program would take on a fault-tolerant machine.
 
+use crate::args::Input;
 use crate::failure::Failure;
-use crate::{Input, input, print};
+use crate::input;
+use crate::output::print;
 use qmk_estimate::{ErrorKind, EstimateError, JobParams};
 use std::path::PathBuf;
 

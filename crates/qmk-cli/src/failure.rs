@@ -2,7 +2,6 @@
 
 use qmk_client::{ClientError, ErrorCode};
 use qmk_qvm::{Finding, Severity};
-use serde_json::json;
 use std::path::Path;
 
 /// Why a command failed.
@@ -10,9 +9,9 @@ use std::path::Path;
 pub(crate) struct Failure {
     /// Exit code.
     pub(crate) exit: u8,
-    code: String,
-    message: String,
-    findings: Vec<Finding>,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Failure {
@@ -40,21 +39,6 @@ impl Failure {
             f.line = f.node.as_deref().and_then(&line_of);
         }
         self
-    }
-
-    pub(crate) fn print(&self, json: bool) {
-        if self.message.is_empty() {
-            return;
-        }
-        eprintln!("qmk: {}", self.message);
-        if json {
-            let mut error = json!({"code": self.code, "message": self.message});
-            if !self.findings.is_empty() {
-                error["findings"] = json!(self.findings);
-            }
-            // Standard output may be gone; the exit code still tells.
-            let _ = crate::print(&(json!({"error": error}).to_string() + "\n"));
-        }
     }
 }
 

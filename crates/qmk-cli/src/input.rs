@@ -1,9 +1,9 @@
 //! Reading programs.
 
-use crate::Input;
+use crate::args::Input;
 use crate::failure::Failure;
 use qmk_client::Program;
-use qmk_qvm::{Finding, Format, Graph, ParseOptions};
+use qmk_qvm::{Finding, Format, Graph, ParseOptions, Severity};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -41,6 +41,15 @@ impl Source {
 /// Reads and parses a program; a text with findings is an error.
 pub(crate) fn graph(input: &Input, format: Format) -> Result<Graph, Failure> {
     read(input, Some(format))?.parse().map_err(|findings| Failure::invalid(&input.file, findings))
+}
+
+pub(crate) fn checked(file: &Input) -> Result<Graph, Failure> {
+    let graph = read(file, None)?.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
+    let findings = qmk_qvm::verify(&graph);
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        return Err(Failure::invalid(&file.file, findings));
+    }
+    Ok(graph)
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -1,67 +1,16 @@
 //! Commands that speak to a server.
 
+use crate::args::{Input, JobArgs, PolicyArgs, ServerArgs, name};
+use crate::connect::{attach, connect, observe};
 use crate::failure::Failure;
-use crate::run::{Checked, histogram, watch};
-use crate::{Input, JobArgs, PolicyArgs, ServerArgs, print, svg};
-use qmk_abi::rpc::{JobRef, Reply, Request, SessionCreate};
-use qmk_client::{Client, Job, Session, default_socket, wire};
-use serde_json::Value;
+use crate::histogram::histogram;
+use crate::job::{Checked, watch};
+use crate::output::{print, show, write};
+use crate::svg;
+use qmk_abi::rpc::{Reply, Request, SessionCreate};
+use qmk_client::wire;
 use std::path::Path;
 use std::time::Duration;
-
-/// How long to go on asking a server that was asked too often.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
-    let path = server.connect.clone().unwrap_or_else(|| default_socket().to_string_lossy().into_owned());
-    client(&path, server.token.as_deref())
-}
-
-/// A connection under the token that is given, if any.
-pub(crate) fn client(socket: &str, token: Option<&Path>) -> Result<Client, Failure> {
-    let token = crate::token::given(token)?;
-    let client = Client::connect(socket)?.patient(PATIENCE);
-    if let Some(token) = token {
-        client.authenticate(&token)?;
-    }
-    Ok(client)
-}
-
-/// A session to look around with.
-pub(crate) fn observe(server: &ServerArgs) -> Result<Session, Failure> {
-    Ok(connect(server)?.observe(server.tenant.as_deref())?)
-}
-
-fn attach(job: &JobArgs) -> Result<Job, Failure> {
-    Ok(Job::attach(&connect(&job.server)?, job.job.clone()))
-}
-
-/// The name that `submit` prints.
-pub(crate) fn name(job: &JobRef) -> String {
-    format!("{}/{}", job.session_id, job.job_id)
-}
-
-/// One JSON document, or each of its members on a line.
-pub(crate) fn show(v: &Value, json: bool) -> Result<(), Failure> {
-    if json {
-        return print(&(v.to_string() + "\n"));
-    }
-    let mut text = String::new();
-    lines("", v, &mut text);
-    print(&text)
-}
-
-fn lines(path: &str, v: &Value, out: &mut String) {
-    match v {
-        Value::Object(m) => {
-            for (k, v) in m {
-                lines(&if path.is_empty() { k.clone() } else { format!("{path}.{k}") }, v, out);
-            }
-        }
-        Value::String(s) => *out += &format!("{path}: {s}\n"),
-        _ => *out += &format!("{path}: {v}\n"),
-    }
-}
 
 fn call(server: &ServerArgs, request: Request) -> Result<(), Failure> {
     let reply = connect(server)?.call(request)?;
@@ -116,7 +65,7 @@ pub(crate) fn wait(job: &JobArgs, timeout_ms: Option<u64>) -> Result<(), Failure
 pub(crate) fn result(job: &JobArgs, svg: Option<&Path>) -> Result<(), Failure> {
     let result = attach(job)?.result()?;
     if let Some(path) = svg {
-        crate::write(Some(path), &svg::histogram(&job.job.job_id, &result.report))?;
+        write(Some(path), &svg::histogram(&job.job.job_id, &result.report))?;
     }
     if job.server.json {
         return show(&serde_json::to_value(&result.report).unwrap_or_default(), true);

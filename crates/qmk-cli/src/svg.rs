@@ -1,6 +1,6 @@
 //! Pictures as SVG text.
 
-use crate::show::Diagram;
+use crate::diagram::Diagram;
 use qmk_abi::rpc::RunReport;
 use std::fmt::Write;
 

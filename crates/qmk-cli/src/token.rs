@@ -1,7 +1,7 @@
 //! `qmk token`: tokens are made, narrowed and read here; no server is asked.
 
 use crate::failure::Failure;
-use crate::print;
+use crate::output::{print, show};
 use clap::{Args, Subcommand};
 use qmk_abi::Rights;
 use qmk_services::token::{Attenuation, Grant, Key, MAX_TEXT, Token, TokenError};
@@ -143,14 +143,6 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     Ok(text.trim().into())
 }
 
-/// The token of a command that speaks to a server: the option's, or that of the environment.
-pub(crate) fn given(option: Option<&Path>) -> Result<Option<String>, Failure> {
-    match option {
-        Some(path) => read(path).map(Some),
-        None => Ok(std::env::var("QMK_TOKEN").ok().filter(|t| !t.is_empty())),
-    }
-}
-
 fn refused(e: &TokenError) -> Failure {
     explain(e, e.to_string())
 }
@@ -216,7 +208,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
             v["attenuations"] = token.attenuations().into();
             v["expired"] = (now() >= token.claims().expires).into();
             v["verified"] = key.is_some().into();
-            crate::remote::show(&v, json)
+            show(&v, json)
         }
     }
 }

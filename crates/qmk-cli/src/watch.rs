@@ -1,8 +1,9 @@
 //! `qmk ps` and `qmk top`: what a server does now.
 
+use crate::args::{ServerArgs, name};
+use crate::connect::observe;
 use crate::failure::Failure;
-use crate::remote::{name, observe};
-use crate::{ServerArgs, print};
+use crate::output::print;
 use qmk_abi::rpc::{JobEntry, JobList, JobRef, MachineStats};
 use qmk_client::Session;
 use ratatui::Frame;

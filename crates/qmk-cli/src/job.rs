@@ -1,0 +1,88 @@
+//! Programs that are sent to a machine, and the wait for their jobs.
+
+use crate::args::{Input, PolicyArgs};
+use crate::failure::{Failure, describe};
+use crate::input;
+use crate::progress::bar;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use qmk_client::{Client, ErrorCode, Job, JobResult, Policy, Program, Session, SessionCreate};
+use qmk_qvm::Severity;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// A program that passed the verifier here, where its includes and its lines are known.
+pub(crate) struct Checked {
+    program: Program,
+    params: BTreeMap<String, String>,
+    lines: HashMap<String, u32>,
+    /// What was warned of here.
+    pub(crate) warned: Vec<String>,
+}
+
+impl Checked {
+    pub(crate) fn read(file: &Input) -> Result<Self, Failure> {
+        let source = input::read(file, None)?;
+        let graph = source.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
+        let findings = qmk_qvm::verify(&graph);
+        if findings.iter().any(|f| f.severity == Severity::Error) {
+            return Err(Failure::invalid(&file.file, findings));
+        }
+        for f in &findings {
+            eprintln!("{}", describe(&file.file, f));
+        }
+        let lines = graph.nodes.iter().filter_map(|n| Some((n.id.clone(), n.line?))).collect();
+        // The text goes to the machine as it is: written out as a graph, it may be a thousand times as long.
+        let (program, params) = source.program();
+        let warned = findings.into_iter().map(|f| f.message).collect();
+        Ok(Checked { program, params, lines, warned })
+    }
+
+    pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
+        let PolicyArgs { shots, seed, noise, deadline: deadline_epochs, profile } = policy;
+        let params = self.params.clone();
+        let policy = Policy { shots, seed, noise, deadline_epochs, profile, params, ..Policy::default() };
+        let submitted = session.submit(&self.program, policy);
+        submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
+    }
+
+    pub(crate) fn run(
+        &self,
+        client: &Client,
+        tenant_id: Option<String>,
+        policy: PolicyArgs,
+        bar: bool,
+    ) -> Result<JobResult, Failure> {
+        let session = client.session_with(SessionCreate { tenant_id, ..SessionCreate::default() })?;
+        let job = self.submit(&session, policy)?;
+        watch(&job, None, bar)
+    }
+}
+
+/// Waits for a job behind a progress bar, if wanted, which shows on a terminal once the wait is long enough to notice.
+pub(crate) fn watch(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+    let mut shown: Option<ProgressBar> = None;
+    let mut tick = Duration::from_millis(300);
+    let ended = loop {
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        match (job.wait(Some(left.map_or(tick, |l| l.min(tick)))), timeout) {
+            (Err(e), Some(t)) if e.code() == Some(ErrorCode::Timeout) && left.is_some_and(|l| l <= tick) => {
+                break Err(job.timed_out(t));
+            }
+            (Err(e), _) if e.code() == Some(ErrorCode::Timeout) => {}
+            (done, _) => break done,
+        }
+        let p = job.status()?.progress;
+        let shown = shown.get_or_insert_with(|| {
+            let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+            bar(0, "{bar:40} {percent}% of {len} operations, {eta} left", target)
+        });
+        shown.set_length(p.nodes_total);
+        shown.set_position(p.nodes_executed);
+        tick = Duration::from_millis(200);
+    };
+    if let Some(shown) = shown {
+        shown.finish_and_clear();
+    }
+    Ok(ended?)
+}

@@ -1,0 +1,63 @@
+//! Standard output, files, and errors.
+
+use crate::failure::Failure;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// Prints to standard output. A reader that left early, such as `head`, is not an error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(1, "IO", format!("standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn write(out: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match out {
+        None => print(text),
+        Some(path) => std::fs::write(path, text).map_err(|e| Failure::new(1, "IO", format!("{}: {e}", path.display()))),
+    }
+}
+
+/// One JSON document, or each of its members on a line.
+pub(crate) fn show(v: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print(&(v.to_string() + "\n"));
+    }
+    let mut text = String::new();
+    lines("", v, &mut text);
+    print(&text)
+}
+
+fn lines(path: &str, v: &Value, out: &mut String) {
+    match v {
+        Value::Object(m) => {
+            for (k, v) in m {
+                lines(&if path.is_empty() { k.clone() } else { format!("{path}.{k}") }, v, out);
+            }
+        }
+        Value::String(s) => *out += &format!("{path}: {s}\n"),
+        _ => *out += &format!("{path}: {v}\n"),
+    }
+}
+
+impl Failure {
+    pub(crate) fn print(&self, json: bool) {
+        if self.message.is_empty() {
+            return;
+        }
+        eprintln!("qmk: {}", self.message);
+        if json {
+            let mut error = json!({"code": self.code, "message": self.message});
+            if !self.findings.is_empty() {
+                error["findings"] = json!(self.findings);
+            }
+            // Standard output may be gone; the exit code still tells.
+            let _ = print(&(json!({"error": error}).to_string() + "\n"));
+        }
+    }
+}
