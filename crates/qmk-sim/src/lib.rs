@@ -9,31 +9,24 @@
 //! contract of `qmk-hal`.
 #![deny(unsafe_code)]
 
-mod bits;
-mod cost;
+mod batch;
 mod device;
-mod direct;
-mod expr;
-mod joint;
-mod lanes;
+#[cfg(test)]
+mod dice;
+mod engine;
 mod noise;
-mod parity;
-mod plan;
+#[cfg(test)]
+mod planned_vs_direct;
 mod program;
 mod register;
 pub mod rng;
-mod rotations;
 pub mod sets;
 mod simd;
-mod state;
-mod structure;
-mod tableau;
-#[cfg(test)]
-mod twins;
+mod single_shot;
 
+pub use batch::detectors::{Parities, ParityError};
 pub use device::{SimConfig, SimDevice};
+pub use engine::refusal::Refusal;
+pub use engine::state::State;
 pub use noise::channel_errors;
-pub use parity::{Parities, ParityError};
 pub use register::Register;
-pub use state::State;
-pub use structure::Refusal;

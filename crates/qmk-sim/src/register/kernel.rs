@@ -4,7 +4,7 @@
 //! with `y = |x & z|`: the partner chunk is `chunk ^ x_high`, the lanes permute by `x_low`, the sign is a parity of
 //! the chunk times a sign per lane, and what is left of the factor is real or imaginary for the whole pass.
 
-use super::Mask;
+use super::mask::Mask;
 use crate::simd::{Chunk, Kernel, LANES, Simd};
 
 pub(super) const LANE_BITS: u32 = LANES.trailing_zeros();
@@ -133,6 +133,19 @@ fn update<S: Simd, const IMAGINARY: bool, const PERMUTED: bool>(
         (s.neg_mul_add(w, im_other, s.mul(c, re)), s.mul_add(w, re_other, s.mul(c, im)))
     } else {
         (s.mul_add(w, re_other, s.mul(c, re)), s.mul_add(w, im_other, s.mul(c, im)))
+    }
+}
+
+/// Sine and cosine of half an angle, exactly odd and even; remembers the last angle.
+pub(super) fn half_angles() -> impl FnMut(f64) -> (f64, f64) {
+    let mut last = (0.0, (0.0, 1.0));
+    move |theta| {
+        let t = theta.abs();
+        if t != last.0 {
+            last = (t, libm::sincos(t / 2.0));
+        }
+        let (s, c) = last.1;
+        (if theta < 0.0 { -s } else { s }, c)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The slow twin: one group, one amplitude at a time, straight from the definitions.
 
-use super::Mask;
+use super::mask::Mask;
 use num_complex::Complex64;
 
 /// `b` with a zero bit inserted at position `bit`.

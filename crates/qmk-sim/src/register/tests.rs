@@ -1,5 +1,8 @@
-use super::{Complex64, Mask, Register, plan, scalar};
+use super::dense::Register;
+use super::mask::Mask;
+use super::{passes, scalar};
 use crate::simd::at_each_level;
+use num_complex::Complex64;
 
 /// SplitMix64.
 struct Draw(u64);
@@ -247,8 +250,8 @@ fn many_rotations_are_one_after_another() {
                 let (mut many, mut single) = (start.clone(), start.clone());
                 match kind {
                     0..5 => many.rotate_many(&ops),
-                    5..10 => many.apply(&plan::passes(k, &ops, 1)),
-                    _ => many.apply(&plan::passes(k, &ops, usize::MAX)),
+                    5..10 => many.apply(&passes::passes(k, &ops, 1)),
+                    _ => many.apply(&passes::passes(k, &ops, usize::MAX)),
                 }
                 ops.iter().for_each(|&(p, theta)| single.rotate(p, theta));
                 for g in 0..groups {

@@ -6,9 +6,9 @@
 //! grouped into passes: while their X parts span little, each coset of the span is copied to a block that fits in
 //! cache, where the strings are strings again, and all operators are applied before it is copied back.
 
-use super::Mask;
-use super::kernel::{Combine, LANE_BITS, LANE_MASK, insert_zero, parity};
-use crate::rotations::{commute, merge};
+use super::kernel::{Combine, LANE_BITS, LANE_MASK, half_angles, insert_zero, parity};
+use super::mask::Mask;
+use super::merge::{commute, merge};
 use crate::simd::{Chunk, Kernel, LANES, Simd};
 use num_complex::Complex64;
 use std::ops::BitXor;
@@ -167,7 +167,7 @@ impl Fused {
         let mut diagonals = vec![Complex64::default(); 1 << (d + e)];
         diagonals[..1 << e].fill(Complex64::new(1.0, 0.0));
         for &(p, theta) in &run.ops {
-            let op = Combine::rotation(p, super::half_angles()(theta));
+            let op = Combine::rotation(p, half_angles()(theta));
             let w = if op.imaginary { Complex64::new(0.0, op.w) } else { Complex64::new(op.w, 0.0) };
             let (shift, z) = (x.coordinates(space.x(p.x)), run.z.coordinates(p.z));
             // Moving by x changes the class by its parities, and v by the shift.
@@ -345,7 +345,7 @@ impl Pass {
             .iter()
             .map(|run| match run.ops[..] {
                 [(p, theta)] => {
-                    let op = Combine::rotation(p, super::half_angles()(theta));
+                    let op = Combine::rotation(p, half_angles()(theta));
                     let op = Combine { x: space.x(p.x), z: space.z(p.z), ..op };
                     Local::Single { op, outer: p.z >> LANE_BITS }
                 }

@@ -6,7 +6,7 @@
 //! a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked at, many
 //! at a time; a row that is not looked at again never pays for them.
 
-use crate::bits::{Fold, Row, Turn, anticommute, chunk_words, fold, multiply};
+use super::bits::{Fold, Row, Turn, anticommute, chunk_words, fold, multiply};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
 /// A signed Hermitian Pauli string in the layout of a tableau's rows.

@@ -1,7 +1,7 @@
 //! Parities of symbols: what a bit of the frame is when many shots are planned at once.
 
-use crate::structure::Frame;
-use crate::tableau::PauliString;
+use crate::engine::backend::Frame;
+use crate::engine::tableau::PauliString;
 
 /// A parity of numbered symbols and a constant, as a bit set from its first word on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

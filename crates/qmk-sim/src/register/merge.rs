@@ -1,6 +1,6 @@
 //! Lists of Pauli rotations.
 
-use crate::register::Mask;
+use super::mask::Mask;
 
 /// Bound on how many rotations one is moved across that it commutes with.
 const REACH: usize = 64;

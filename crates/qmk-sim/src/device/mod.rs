@@ -1,21 +1,27 @@
 //! The simulated machine behind the hardware contract.
 
-use crate::cost::{cost, physical_qubits};
-use crate::direct::Direct;
-use crate::joint::{Draw, Joint, MAX_QUBITS};
-use crate::lanes::{Chunk, Sampler};
-use crate::noise::BLOCK;
-use crate::plan::{NoPlan, plan};
-use crate::program::{Program, check_noise};
+mod cost;
+mod interactive;
+mod program;
+mod refusal;
+mod shared_state;
+mod snapshot;
+
+use crate::program::check::check_noise;
 use crate::rng::Site;
-use crate::structure::Refusal;
+use cost::{cost, physical_qubits};
+use interactive::{Interactive, Memory, check};
 use num_complex::Complex64;
+use program::{Run, Space};
 use qmk_abi::image::{Instr, Op, Qubit};
 use qmk_abi::syscall::{Level, Patch};
 use qmk_hal::{
     Channel, Column, Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec,
     SpaceStatus,
 };
+use refusal::{no_space, not_interactive, too_many_qubits};
+use shared_state::{Draw, Joint};
+use snapshot::{Saved, Snapshot};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -23,8 +29,6 @@ use std::sync::Arc;
 
 /// Outcomes of one space may take this many bytes.
 const MAX_OUTCOME_BYTES: u64 = 256 << 20;
-/// Events of one interactive space.
-const MAX_EVENTS: u32 = 1 << 14;
 
 /// Size of the simulated machine.
 #[derive(Clone, Debug)]
@@ -75,64 +79,6 @@ pub struct SimDevice {
     next_joint: u32,
     snapshots: BTreeMap<u32, Snapshot>,
     next_snapshot: u32,
-}
-
-#[derive(Debug)]
-struct Space {
-    spec: SpaceSpec,
-    /// Number of given columns that the noise names, and these.
-    named: usize,
-    columns: Arc<[Column]>,
-    threads: usize,
-    issued: usize,
-    run: Run,
-    outcomes: Vec<u8>,
-    status: SpaceStatus,
-    fault: Option<DeviceError>,
-}
-
-/// How a space is simulated.
-#[derive(Debug)]
-enum Run {
-    /// One instruction at a time, as they come.
-    Interactive(Interactive),
-    /// A program that waits for its last instruction.
-    Waiting,
-    /// All shots from one plan, those under way in chunks.
-    Planned(Arc<Sampler>, Vec<Chunk>),
-    /// One shot after the other; the one under way, if any.
-    Direct(Box<Program>, Option<Box<Direct>>),
-}
-
-/// An interactive space.
-#[derive(Debug)]
-struct Interactive {
-    /// The state that its qubits are part of.
-    joint: u32,
-    memory: Memory,
-    /// Number of the next instruction.
-    at: u32,
-}
-
-/// What an interactive space names.
-#[derive(Clone, Debug, Default)]
-struct Memory {
-    /// Qubits of the state, by register.
-    registers: BTreeMap<Qubit, usize>,
-    events: Vec<bool>,
-}
-
-/// A saved state of a space.
-#[derive(Debug)]
-struct Snapshot {
-    space: u32,
-    saved: Saved,
-}
-
-#[derive(Debug)]
-enum Saved {
-    Program { issued: usize, shots: u64, outcomes: Vec<u8> },
-    Interactive(Box<Joint>, Memory),
 }
 
 impl SimDevice {
@@ -221,13 +167,6 @@ impl SimDevice {
     }
 }
 
-impl Interactive {
-    /// Number of the instruction after the next.
-    fn following(&self) -> Result<u32, DeviceError> {
-        self.at.checked_add(1).ok_or_else(|| DeviceError::Refused("the space has had 2^32 instructions".into()))
-    }
-}
-
 /// A number that nothing in use has.
 fn unused<T>(map: &BTreeMap<u32, T>, next: &mut u32) -> u32 {
     while map.contains_key(next) {
@@ -236,38 +175,6 @@ fn unused<T>(map: &BTreeMap<u32, T>, next: &mut u32) -> u32 {
     let id = *next;
     *next = next.wrapping_add(1);
     id
-}
-
-/// Refuses what would not be admitted as part of a program.
-fn check(instr: &Instr) -> Result<(), DeviceError> {
-    let refuse = |why: &str| Err(DeviceError::Refused(why.into()));
-    if instr.cond.is_some() {
-        return refuse("a condition is for programs; let the caller decide");
-    }
-    if instr.op.angle().is_some_and(|a| !a.is_finite()) {
-        return refuse("the angle is not finite");
-    }
-    let qubits = instr.op.qubits().enumerate();
-    if qubits.clone().any(|(i, q)| instr.op.qubits().take(i).any(|other| other == q)) {
-        return refuse("an operation acts on different registers");
-    }
-    if instr.op.writes().any(|e| e >= MAX_EVENTS) {
-        return Err(DeviceError::Refused(format!("an interactive space holds {MAX_EVENTS} events")));
-    }
-    Ok(())
-}
-
-fn no_space() -> DeviceError {
-    DeviceError::Refused("no such space".into())
-}
-
-fn not_interactive() -> DeviceError {
-    DeviceError::Refused("not an interactive space".into())
-}
-
-/// Why qubits that share a state cannot become more.
-pub(crate) fn too_many_qubits() -> DeviceError {
-    DeviceError::Refused(format!("a state holds {MAX_QUBITS} interactive qubits"))
 }
 
 impl Default for SimDevice {
@@ -540,131 +447,5 @@ impl Device for SimDevice {
             }
             _ => _ = self.joints.remove(&this.joint),
         }
-    }
-}
-
-impl Space {
-    /// Bytes of one shot's outcomes.
-    fn stride(&self) -> usize {
-        self.spec.image.events.div_ceil(8) as usize
-    }
-
-    /// Forgets all but the first `shots` shots, and what went wrong: the others are run again.
-    fn rewind(&mut self, shots: u64) {
-        self.status.shots_done = self.status.shots_done.min(shots);
-        self.outcomes.truncate(self.status.shots_done as usize * self.stride());
-        self.fault = None;
-        match &mut self.run {
-            Run::Planned(_, chunks) => chunks.clear(),
-            Run::Direct(_, current) => *current = None,
-            Run::Interactive(_) | Run::Waiting => {}
-        }
-    }
-
-    fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
-        if let Run::Waiting = self.run {
-            self.start()?;
-        }
-        let (image, stride, shots) = (&self.spec.image, self.stride(), self.spec.shots);
-        let budget = i64::try_from(budget).unwrap_or(i64::MAX);
-        // Below 0 where the last step took more than there was.
-        let mut left = budget;
-        match &mut self.run {
-            Run::Planned(sampler, chunks) => {
-                self.status.peak_active = sampler.peak_active();
-                while left > 0 && self.status.shots_done < shots {
-                    if chunks.is_empty() {
-                        // Each thread takes as much as one may.
-                        let share = (shots - self.status.shots_done).div_ceil(self.threads as u64);
-                        let share = share.checked_next_power_of_two().unwrap_or(share);
-                        let lanes = sampler.lanes_for(left as u64).min(share.max(BLOCK));
-                        let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
-                        chunks.extend(
-                            starts.map(|first| Chunk::new(sampler, image, first, lanes.min(shots - first) as usize)),
-                        );
-                    }
-                    let budgets: Vec<i64> = std::thread::scope(|scope| {
-                        let advance = |chunk: &mut Chunk| {
-                            let mut left = left;
-                            // What is not done has spent it all.
-                            if chunk.advance(&mut left) { left } else { left.min(0) }
-                        };
-                        let (mine, others) = chunks.split_first_mut().expect("shots are left");
-                        let others: Vec<_> =
-                            others.iter_mut().map(|chunk| scope.spawn(move || advance(chunk))).collect();
-                        let mut left = vec![advance(mine)];
-                        left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
-                        left
-                    });
-                    left = budgets.into_iter().min().unwrap_or(0);
-                    if !chunks.iter().all(Chunk::is_done) {
-                        break;
-                    }
-                    for chunk in chunks.drain(..) {
-                        let from = self.outcomes.len();
-                        self.outcomes.resize(from + chunk.shots() * stride, 0);
-                        chunk.write(stride, &mut self.outcomes[from..]);
-                        self.status.shots_done += chunk.shots() as u64;
-                    }
-                }
-            }
-            Run::Direct(program, current) => {
-                while self.status.shots_done < shots {
-                    let shot = self.status.shots_done;
-                    let limit = self.spec.max_active;
-                    let direct = current
-                        .get_or_insert_with(|| Box::new(Direct::new(program, image, self.spec.seed, shot, limit)));
-                    let done = direct.run(program, image, &mut left);
-                    self.status.peak_active = self.status.peak_active.max(direct.peak_active());
-                    if !done.map_err(|(at, why)| refused(at, why, limit))? {
-                        break;
-                    }
-                    for byte in direct.events.chunks(8) {
-                        self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
-                    }
-                    // Making and packing a shot takes its time even where nothing happens in it.
-                    left = left.saturating_sub(1 + (image.events / 8) as i64);
-                    *current = None;
-                    self.status.shots_done += 1;
-                    if left <= 0 {
-                        break;
-                    }
-                }
-            }
-            Run::Interactive(_) | Run::Waiting => {}
-        }
-        self.status.steps = budget.saturating_sub(left) as u64;
-        Ok(())
-    }
-
-    /// Decides how to run the program, now that all of it is issued.
-    fn start(&mut self) -> Result<(), DeviceError> {
-        if self.columns.len() < self.named {
-            return Err(DeviceError::Refused("the Paulis of the space were not given".into()));
-        }
-        let mut program = Program::new(&self.spec.image, &self.spec.noise);
-        program.columns = self.columns.clone();
-        let limit = self.spec.max_active;
-        self.run = if self.spec.shots == 1 {
-            Run::Direct(Box::new(program), None)
-        } else {
-            match plan(&program, &self.spec.image, limit) {
-                Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new()),
-                // A plan follows both sides of every condition; a shot follows one.
-                Err(NoPlan::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
-                    return Err(refused(at, why, limit));
-                }
-                Err(_) => Run::Direct(Box::new(program), None),
-            }
-        };
-        Ok(())
-    }
-}
-
-pub(crate) fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
-    match why {
-        Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
-        Refusal::OutOfMemory { active, at } => DeviceError::OutOfMemory { at, active },
-        Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
     }
 }

@@ -4,13 +4,16 @@
 //! Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906), so
 //! Clifford operations, coins that no one reads, and Pauli feed-forward cost nothing per shot.
 
-use crate::expr::{Expr, Exprs};
-use crate::program::{Fate, Program};
-use crate::register::Mask;
+use super::symbolic::{Expr, Exprs};
+use crate::engine::backend::Backend;
+use crate::engine::frame_state::Structure;
+use crate::engine::refusal::Refusal;
+use crate::program::perform::step_once;
+use crate::program::steps::Program;
+use crate::register::mask::Mask;
+use crate::register::merge::merge;
 use crate::rng::Site;
-use crate::rotations::merge;
-use crate::structure::{Backend, Refusal, Structure};
-use qmk_abi::image::{Cond, CondTerm, Event, Image, Op, Pauli};
+use qmk_abi::image::{Cond, CondTerm, Event, Image, Pauli};
 use qmk_hal::{Channel, Column};
 use std::sync::Arc;
 
@@ -48,6 +51,19 @@ pub(crate) enum Action {
     Push { register: u32, theta: f64, cond: Option<RowId> },
     /// A measurement of `(-1)^sign mask`, after which `bit` leaves the register.
     Collapse { register: u32, mask: Mask, bit: u32, sign: Sign, site: Site, symbol: u32 },
+}
+
+impl Action {
+    /// The register it acts on, and whether it does the same in all shots.
+    pub(super) fn register(&self) -> Option<(u32, bool)> {
+        match self {
+            Action::Row(_) | Action::Condition { .. } => None,
+            Action::Rotate { register, .. } | Action::Push { register, cond: None, .. } => Some((*register, true)),
+            Action::RotateEach { register, .. } | Action::Push { register, .. } | Action::Collapse { register, .. } => {
+                Some((*register, false))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -292,42 +308,6 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
     }
     planner.plan.peak_active = structures.iter().map(Structure::peak_active).max().unwrap_or(0);
     Ok(number(planner))
-}
-
-/// Performs one step and lets its qubits go where it is their last.
-pub(crate) fn step_once<B: Backend>(
-    structure: &mut Structure<B::Frame>,
-    op: &Op,
-    at: u32,
-    fate: [Fate; 3],
-    cond: Option<&crate::structure::Bit<B>>,
-    backend: &mut B,
-    mut record: impl FnMut(crate::structure::Bit<B>),
-) -> Result<(), Refusal>
-where
-    B::Frame: Default,
-{
-    match *op {
-        Op::Measure(Pauli::Z, q, _) if cond.is_none() && fate[0] != Fate::Used => {
-            let keep = fate[0] == Fate::MeasuredZ;
-            record(structure.measure_last(q as usize, keep, Site { at, draw: 0 }, backend)?);
-        }
-        // Measured, so that what it was entangled with is as if someone had looked.
-        Op::Free(q) => {
-            if structure.is_random(q as usize) {
-                structure.measure_last(q as usize, fate[0] == Fate::MeasuredZ, Site { at, draw: 0 }, backend)?;
-            }
-        }
-        _ => {
-            structure.perform(op, at, cond, backend, record)?;
-            for (q, fate) in op.qubits().zip(fate) {
-                if fate != Fate::Used {
-                    structure.retire(q as usize, fate == Fate::MeasuredZ);
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Lets the errors of a channel act on the frame, each under a symbol of its own.

@@ -1,16 +1,13 @@
 //! States of interactive spaces. Spaces that were linked share one.
 
-use crate::device::{refused, too_many_qubits};
+use super::refusal::{MAX_QUBITS, refused, too_many_qubits};
+use crate::engine::refusal::Refusal;
+use crate::engine::state::State;
 use crate::rng::{Random, Site};
-use crate::state::State;
-use crate::structure::Refusal;
 use num_complex::Complex64;
 use qmk_abi::image::{Op, Pauli};
 use qmk_hal::DeviceError;
 use std::collections::BTreeSet;
-
-/// Most qubits of one state.
-pub(crate) const MAX_QUBITS: usize = 1 << 14;
 
 /// A state, the spaces that share it, and what becomes of qubits that none of them names.
 #[derive(Clone, Debug)]
@@ -210,7 +207,7 @@ fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::twins::Dice;
+    use crate::dice::Dice;
     use qmk_abi::image::{Clifford1, Clifford2};
 
     #[test]

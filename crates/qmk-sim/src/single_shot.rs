@@ -1,10 +1,11 @@
 //! Runs a program one shot after the other: for single shots, and where conditions change the structure itself.
 
+use crate::engine::frame_state::Structure;
+use crate::engine::refusal::Refusal;
+use crate::engine::shot::{Bits, Shot};
 use crate::noise::{BLOCK, draw, given};
-use crate::plan::step_once;
-use crate::program::{Fate, NoiseStep, Program};
-use crate::state::{Bits, Shot};
-use crate::structure::{Refusal, Structure};
+use crate::program::perform::step_once;
+use crate::program::steps::{Fate, NoiseStep, Program};
 use qmk_abi::image::{CondTerm, Image, Op, Pauli};
 use qmk_hal::Channel;
 

@@ -4,9 +4,10 @@
 //! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, a shot is the parity of
 //! its errors alone, so only errors cost anything.
 
+use super::plan::{NoPlan, plan};
 use crate::noise::{BLOCK, channel_errors, draw};
-use crate::plan::{NoPlan, plan};
-use crate::program::{Program, check_noise};
+use crate::program::check::check_noise;
+use crate::program::steps::Program;
 use crate::rng::Random;
 use crate::sets::drop_pairs;
 use qmk_abi::image::{Event, Image};

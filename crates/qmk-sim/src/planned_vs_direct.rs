@@ -1,31 +1,16 @@
 //! The planned engine against the engine for one shot: the same outcomes, bit by bit, for the same seed.
 
-use crate::direct::Direct;
-use crate::lanes::{Chunk, Sampler};
-use crate::plan::{NoPlan, Plan, plan};
-use crate::program::{Program, check_noise};
-use crate::rng::philox2x64;
+use crate::batch::plan::{NoPlan, Plan, plan};
+use crate::batch::sampler::Sampler;
+use crate::batch::shots::Chunk;
+use crate::dice::Dice;
+use crate::program::check::check_noise;
+use crate::program::steps::Program;
+use crate::single_shot::Direct;
 use crate::{SimConfig, SimDevice};
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
 use qmk_hal::{Channel, Column, Device, Noise, SpaceSpec};
 use std::sync::Arc;
-
-pub(crate) struct Dice(pub(crate) u64, pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.1 += 1;
-        philox2x64([self.1, 77], self.0)[0] % n
-    }
-
-    fn unit(&mut self) -> f64 {
-        self.below(1 << 40) as f64 / (1u64 << 40) as f64
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// What random programs hold.
 #[derive(Clone, Copy)]
@@ -366,7 +351,7 @@ fn rotations_wait_for_the_measurements_that_they_matter_to() {
     let ends = (0..20).map(Op::T).chain((0..20).map(|q| Op::Measure(Pauli::Z, q, q)));
     image.code.extend(ends.map(|op| Instr { op, cond: None }));
     let program = Program::new(&image, &[]);
-    assert_eq!(crate::plan::plan(&program, &image, 0).expect("nothing is active").peak_active, 0);
+    assert_eq!(crate::batch::plan::plan(&program, &image, 0).expect("nothing is active").peak_active, 0);
 }
 
 #[test]

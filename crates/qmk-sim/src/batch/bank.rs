@@ -1,0 +1,99 @@
+//! Registers of lanes, one copy for those that are equal.
+
+use crate::register::Register;
+use std::sync::Arc;
+
+/// A register and the lanes of its groups.
+#[derive(Debug)]
+pub(super) struct Bank {
+    pub(super) register: Arc<Register>,
+    pub(super) groups: Groups,
+    pub(super) lanes: usize,
+}
+
+/// Which lanes are of which group.
+#[derive(Debug)]
+pub(super) enum Groups {
+    /// A bit per lane for each group: while they are few.
+    Masks(Vec<Vec<u64>>),
+    /// The group of each lane.
+    Lanes(Vec<u32>),
+}
+
+/// Most groups that are kept as masks.
+const MAX_MASKS: usize = 64;
+
+/// Calls `f` with the number of each bit set.
+#[inline]
+pub(super) fn each(mut bits: u64, mut f: impl FnMut(usize)) {
+    while bits != 0 {
+        f(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
+
+impl Bank {
+    /// One group of all lanes.
+    pub(super) fn new(register: Arc<Register>, lanes: usize) -> Self {
+        let mut all = vec![u64::MAX; lanes.div_ceil(64)];
+        if let (Some(last), rest @ 1..) = (all.last_mut(), lanes % 64) {
+            *last >>= 64 - rest;
+        }
+        Bank { register, groups: Groups::Masks(vec![all]), lanes }
+    }
+
+    /// Renumbers the groups so that each holds lanes of one class, a class being the bits of a lane in each of `classes`, at most
+    /// two. Returns `(old group, class)` of each, in ascending order.
+    pub(super) fn part(&mut self, classes: &[&[u64]]) -> Vec<(u32, u8)> {
+        let mut parts = Vec::new();
+        match &mut self.groups {
+            Groups::Masks(masks) => {
+                let mut parted: Vec<Vec<u64>> = Vec::new();
+                for (g, mask) in masks.iter().enumerate() {
+                    for class in 0..1u8 << classes.len() {
+                        let mut part = mask.clone();
+                        for (i, bits) in classes.iter().enumerate() {
+                            let flip = if class >> i & 1 == 1 { 0 } else { u64::MAX };
+                            part.iter_mut().zip(*bits).for_each(|(p, b)| *p &= b ^ flip);
+                        }
+                        if part.iter().any(|&w| w != 0) {
+                            parts.push((g as u32, class));
+                            parted.push(part);
+                        }
+                    }
+                }
+                if parted.len() > MAX_MASKS {
+                    let mut group = vec![0; self.lanes];
+                    for (g, mask) in parted.iter().enumerate() {
+                        for (w, &bits) in mask.iter().enumerate() {
+                            each(bits, |i| group[64 * w + i] = g as u32);
+                        }
+                    }
+                    self.groups = Groups::Lanes(group);
+                } else {
+                    *masks = parted;
+                }
+            }
+            Groups::Lanes(group) => {
+                const ABSENT: u32 = u32::MAX;
+                let width = 1 << classes.len();
+                let class = |lane: usize| {
+                    let bit = |(i, bits): (usize, &&[u64])| (bits[lane / 64] >> (lane % 64) & 1) << i;
+                    classes.iter().enumerate().map(bit).sum::<u64>() as usize
+                };
+                let mut number = vec![ABSENT; self.register.groups() * width];
+                for (lane, g) in group.iter().enumerate() {
+                    number[*g as usize * width + class(lane)] = 0;
+                }
+                for (i, n) in number.iter_mut().enumerate().filter(|(_, n)| **n != ABSENT) {
+                    *n = parts.len() as u32;
+                    parts.push(((i / width) as u32, (i % width) as u8));
+                }
+                for (lane, g) in group.iter_mut().enumerate() {
+                    *g = number[*g as usize * width + class(lane)];
+                }
+            }
+        }
+        parts
+    }
+}

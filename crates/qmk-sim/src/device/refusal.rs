@@ -1,0 +1,28 @@
+//! What refusals mean to the caller.
+
+use crate::engine::refusal::Refusal;
+use qmk_hal::DeviceError;
+
+/// Most qubits of one state.
+pub(crate) const MAX_QUBITS: usize = 1 << 14;
+
+pub(super) fn no_space() -> DeviceError {
+    DeviceError::Refused("no such space".into())
+}
+
+pub(super) fn not_interactive() -> DeviceError {
+    DeviceError::Refused("not an interactive space".into())
+}
+
+/// Why qubits that share a state cannot become more.
+pub(crate) fn too_many_qubits() -> DeviceError {
+    DeviceError::Refused(format!("a state holds {MAX_QUBITS} interactive qubits"))
+}
+
+pub(crate) fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
+    match why {
+        Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
+        Refusal::OutOfMemory { active, at } => DeviceError::OutOfMemory { at, active },
+        Refusal::Conditional => DeviceError::Refused(format!("instruction {at} cannot be conditional here")),
+    }
+}

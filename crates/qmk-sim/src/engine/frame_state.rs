@@ -1,0 +1,203 @@
+//! What an operation does to a state `U F R (|φ> ⊗ |0…0>)`: U a Clifford, F a Pauli on virtual qubits, R rotations that wait, φ
+//! a dense register over the *active* virtual qubits, the others *dormant*.
+//!
+//! Rotations wait until a measurement that does not commute with them, or with others that must come after them. So a qubit goes
+//! active no sooner than it must, and what no measurement can tell is never done.
+//!
+//! F on a dormant qubit is an X or nothing: it says which basis state the qubit is in. The rules do not care what F's bits
+//! are. With plain bits they run one shot; with expressions over coins and outcomes they plan all
+//! shots at once. [`Backend`] is that choice.
+
+use super::backend::Frame;
+use super::tableau::{PauliString, Tableau};
+use crate::register::mask::Mask;
+use qmk_abi::image::{Clifford1, Clifford2, Pauli};
+use std::collections::VecDeque;
+
+/// A rotation that waits: `exp(-i θ/2 (-1)^sign Q)` where `cond` holds.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting<B> {
+    /// Guest of the tableau that is Q.
+    pub(super) guest: u32,
+    pub(super) theta: f64,
+    pub(super) sign: B,
+    pub(super) cond: Option<B>,
+    pub(super) at: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Structure<F: Frame> {
+    pub(super) tableau: Tableau,
+    pub(super) frame: F,
+    /// Virtual qubit of each register bit.
+    pub(super) active: Vec<u32>,
+    /// Bit set of active virtual qubits.
+    pub(super) active_mask: Vec<u64>,
+    pub(super) patient: bool,
+    /// R, in the order in which it acts.
+    pub(super) waiting: VecDeque<Waiting<F::Bit>>,
+    pub(super) max_active: u32,
+    pub(super) peak_active: u32,
+    /// Steps that went into finding rotations.
+    pub(super) effort: u64,
+    /// Instruction under way.
+    pub(super) at: u32,
+    /// Scratch for pulled-back strings.
+    pub(super) q: PauliString,
+}
+
+impl<F: Frame + Default> Structure<F> {
+    /// n qubits in |0>. Rotations wait only if `patient`.
+    pub(crate) fn new(n: usize, max_active: u32, patient: bool) -> Self {
+        let tableau = Tableau::new(n);
+        let words = tableau.words();
+        let mut frame = F::default();
+        frame.resize(words);
+        Structure {
+            tableau,
+            frame,
+            active: Vec::new(),
+            active_mask: vec![0; words],
+            patient,
+            waiting: VecDeque::new(),
+            max_active: max_active.min(40),
+            peak_active: 0,
+            effort: 0,
+            at: 0,
+            q: PauliString::default(),
+        }
+    }
+
+    /// Adds qubits in |0> up to n.
+    pub(crate) fn grow(&mut self, n: usize) {
+        if n > self.tableau.qubits() {
+            self.tableau.grow(n);
+            self.active_mask.resize(self.tableau.words(), 0);
+            self.frame.resize(self.tableau.words());
+        }
+    }
+
+    pub(crate) fn qubits(&self) -> usize {
+        self.tableau.qubits()
+    }
+
+    pub(crate) fn active(&self) -> &[u32] {
+        &self.active
+    }
+
+    pub(crate) fn peak_active(&self) -> u32 {
+        self.peak_active
+    }
+
+    pub(crate) fn effort(&self) -> u64 {
+        self.effort
+    }
+
+    pub(crate) fn frame(&self) -> &F {
+        &self.frame
+    }
+
+    /// See [`Tableau::retire`].
+    pub(crate) fn retire(&mut self, q: usize, keep_z: bool) {
+        self.tableau.retire(q, keep_z);
+    }
+
+    pub(crate) fn pull_back(&mut self, p: &[(Pauli, usize)]) -> PauliString {
+        let mut q = PauliString::default();
+        self.tableau.pull_back(p, &mut q);
+        q
+    }
+
+    pub(crate) fn clifford1(&mut self, g: Clifford1, q: usize) {
+        self.tableau.clifford1(g, q);
+    }
+
+    pub(crate) fn clifford2(&mut self, g: Clifford2, a: usize, b: usize) {
+        self.tableau.clifford2(g, a, b);
+    }
+
+    /// A Pauli that depends on the shot goes to the frame, so that the structure stays shared between shots.
+    pub(crate) fn apply_pauli(&mut self, p: &[(Pauli, usize)], bit: &F::Bit) {
+        self.tableau.pull_back(p, &mut self.q);
+        self.absorb(bit);
+    }
+
+    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits go past the rotations that wait to where they do
+    /// nothing.
+    pub(super) fn absorb(&mut self, bit: &F::Bit) {
+        if *bit == F::Bit::default() {
+            return;
+        }
+        self.frame.absorb(&self.q, bit, &self.active_mask);
+        for w in &mut self.waiting {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            if self.q.dormant_z_anticommutes(bits, &self.active_mask) {
+                F::xor(&mut w.sign, bit);
+            }
+        }
+    }
+
+    /// The same for one letter on v that goes past the rotations: X, or Z.
+    pub(super) fn pass(&mut self, v: usize, p: Pauli, bit: &F::Bit) {
+        if *bit == F::Bit::default() {
+            return;
+        }
+        for w in &mut self.waiting {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            let (x, z) = self.q.letter(bits, v);
+            if if p == Pauli::X { z } else { x } {
+                F::xor(&mut w.sign, bit);
+            }
+        }
+    }
+
+    /// Whether the scratch string has X or Y on a dormant virtual qubit: one that F leaves in |0> rather than another.
+    pub(super) fn dormant_x(&self) -> Option<usize> {
+        let dormant = || self.q.words().map(|(w, x, _)| (w, x & !self.active_mask[w])).filter(|(_, x)| *x != 0);
+        let (w, x) = dormant().next()?;
+        self.frame.idle(dormant()).or(Some(w * 64 + x.trailing_zeros() as usize))
+    }
+
+    /// The scratch string restricted to register bits.
+    pub(super) fn mask(&self) -> Mask {
+        let mut m = Mask { x: 0, z: 0, negative: self.q.negative };
+        for (bit, &v) in self.active.iter().enumerate() {
+            m.x |= (self.q.x(v as usize) as u64) << bit;
+            m.z |= (self.q.z(v as usize) as u64) << bit;
+        }
+        m
+    }
+
+    /// Takes over the qubits of another structure: qubit q becomes `qubits[q]`, virtual qubit v `virtuals[v]`, which are
+    /// detached here, as those of the other are that are `None`. The register's bits of the other come above those here.
+    pub(crate) fn adopt(&mut self, mut other: Self, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
+        self.tableau.adopt(&mut other.tableau, qubits, virtuals);
+        for (v, to) in virtuals.iter().enumerate() {
+            if let Some(to) = *to {
+                self.frame.set(to, other.frame.x(v));
+            }
+        }
+        for v in other.active {
+            let Some(to) = virtuals[v as usize] else { unreachable!("it is in no basis state") };
+            self.frame.set_z(to, other.frame.z(v as usize));
+            self.active.push(to as u32);
+            self.active_mask[to / 64] |= 1 << (to % 64);
+        }
+        for w in other.waiting {
+            other.tableau.guest(w.guest, &mut self.q);
+            let guest = self.tableau.admit(&self.tableau.renamed(&self.q, virtuals));
+            self.waiting.push_back(Waiting { guest, ..w });
+        }
+        self.max_active = self.max_active.max(other.max_active);
+        self.peak_active = self.peak_active.max(other.peak_active).max(self.active.len() as u32);
+    }
+
+    pub(crate) fn max_active(&self) -> u32 {
+        self.max_active
+    }
+
+    /// Lets more qubits be active.
+    pub(crate) fn allow_active(&mut self, max_active: u32) {
+        self.max_active = self.max_active.max(max_active);
+    }
+}

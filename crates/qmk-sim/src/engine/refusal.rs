@@ -1,0 +1,33 @@
+//! Why an operation was not performed.
+
+/// Why an operation was not performed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It would need this many active qubits, because of a rotation at this instruction.
+    TooManyActive {
+        /// Active qubits.
+        needed: u32,
+        /// Instruction.
+        at: u32,
+    },
+    /// There is no memory for the register that a rotation at this instruction needs.
+    OutOfMemory {
+        /// Active qubits.
+        active: u32,
+        /// Instruction.
+        at: u32,
+    },
+    /// It cannot depend on a condition that differs between shots of one plan.
+    Conditional,
+}
+
+impl Refusal {
+    /// The same on behalf of another instruction, which could not be performed without this one.
+    pub(crate) fn on_behalf_of(self, at: u32) -> Self {
+        match self {
+            Refusal::TooManyActive { needed, .. } => Refusal::TooManyActive { needed, at },
+            Refusal::OutOfMemory { active, .. } => Refusal::OutOfMemory { active, at },
+            Refusal::Conditional => Refusal::Conditional,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Rotations that wait.
+
+use super::backend::{Backend, Frame};
+use super::bits::Turn;
+use super::frame_state::{Structure, Waiting};
+use super::refusal::Refusal;
+use qmk_abi::image::Pauli;
+use std::collections::VecDeque;
+use std::f64::consts::FRAC_PI_4;
+
+/// Of these rotations, how many the last one is compared with.
+const REACH: usize = 4;
+/// Active qubits from which on the memory for a register is asked for before it is taken.
+const LARGE: u32 = 24;
+
+impl<F: Frame + Default> Structure<F> {
+    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds: it waits behind the others, or
+    /// joins one about the same string that it can be moved next to.
+    pub(super) fn rotate<B: Backend<Frame = F>>(
+        &mut self,
+        p: &[(Pauli, usize)],
+        theta: f64,
+        cond: Option<&F::Bit>,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        self.tableau.pull_back(p, &mut self.q);
+        let sign = self.frame.anticommutes(&self.q);
+        for (i, w) in self.waiting.iter_mut().enumerate().rev().take(REACH) {
+            let (bits, negative) = self.tableau.guest_bits(w.guest);
+            if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
+                w.theta += if negative == self.q.negative { theta } else { -theta };
+                // What was undone need not be done.
+                if w.theta == 0.0 {
+                    self.tableau.dismiss(w.guest);
+                    self.waiting.remove(i);
+                }
+                return Ok(());
+            }
+            if self.q.anticommutes(bits) {
+                break;
+            }
+        }
+        let guest = self.tableau.admit(&self.q);
+        self.waiting.push_back(Waiting { guest, theta, sign, cond: cond.cloned(), at: self.at });
+        if self.patient { Ok(()) } else { self.perform_waiting(backend) }
+    }
+
+    /// Performs all rotations that wait, or none.
+    pub(crate) fn perform_waiting<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+        self.perform_next(self.waiting.len(), backend)
+    }
+
+    /// Performs the rotations without which these products of Paulis, which commute, cannot be measured: measuring them then
+    /// is not refused. `at` is the instruction that measures.
+    pub(crate) fn prepare<B: Backend<Frame = F>>(
+        &mut self,
+        products: &[&[(Pauli, usize)]],
+        at: u32,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        self.at = at;
+        let mut strings = Vec::new();
+        for p in products {
+            self.tableau.pull_back(p, &mut self.q);
+            strings.extend_from_slice(&self.q.bits);
+        }
+        self.perform_needed(strings, backend)
+    }
+
+    /// Performs those rotations that the strings must not be measured before. They keep their order, and those that stay
+    /// commute with all of them that come later and with the strings.
+    pub(super) fn perform_needed<B: Backend<Frame = F>>(
+        &mut self,
+        mut strings: Vec<u64>,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // The needed ones' strings join them.
+        let stride = 2 * self.tableau.words();
+        self.effort += self.waiting.len() as u64 * (1 + stride as u64 / 8);
+        let mut needed = VecDeque::new();
+        let mut rest = VecDeque::new();
+        while let Some(w) = self.waiting.pop_back() {
+            let (bits, _) = self.tableau.guest_bits(w.guest);
+            // The next in order first: it is the likeliest not to commute.
+            if strings.chunks_exact(stride).rev().any(|later| self.q.anticommute(later, bits)) {
+                strings.extend_from_slice(bits);
+                needed.push_front(w);
+            } else {
+                rest.push_front(w);
+            }
+        }
+        let count = needed.len();
+        needed.append(&mut rest);
+        self.waiting = needed;
+        self.perform_next(count, backend)
+    }
+
+    /// Performs the `count` rotations that act first, or none.
+    pub(super) fn perform_next<B: Backend<Frame = F>>(&mut self, count: usize, backend: &mut B) -> Result<(), Refusal> {
+        self.can_perform(count)?;
+        (0..count).for_each(|_| self.perform_first(backend));
+        Ok(())
+    }
+
+    /// Whether the `count` rotations that act first can be performed. Each makes a qubit active, unless its X's on dormant
+    /// qubits are the product of some of others'.
+    pub(super) fn can_perform(&mut self, count: usize) -> Result<(), Refusal> {
+        let most = self.active.len() + count;
+        if most <= self.max_active as usize && most < LARGE as usize {
+            return Ok(());
+        }
+        // Independent strings of X's, each with a bit, by word and mask, that none after it has.
+        let mut basis: Vec<(usize, u64, Vec<u64>)> = Vec::new();
+        for i in 0..count {
+            let Waiting { guest, at, .. } = self.waiting[i];
+            self.tableau.guest(guest, &mut self.q);
+            let mut xs = vec![0; self.tableau.words()];
+            self.q.words().for_each(|(w, x, _)| xs[w] = x & !self.active_mask[w]);
+            for (w, bit, other) in &basis {
+                if xs[*w] & bit != 0 {
+                    xs.iter_mut().zip(other).for_each(|(x, other)| *x ^= other);
+                }
+            }
+            if let Some(w) = xs.iter().position(|&x| x != 0) {
+                basis.push((w, xs[w] & xs[w].wrapping_neg(), xs));
+                self.room((self.active.len() + basis.len()) as u32, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Performs the rotation that acts first.
+    pub(super) fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) {
+        let Some(Waiting { guest, theta, sign, cond, .. }) = self.waiting.pop_front() else { return };
+        self.tableau.guest(guest, &mut self.q);
+        self.tableau.dismiss(guest);
+        let Some(d) = self.dormant_x() else {
+            let m = self.mask();
+            // An identity is a global phase.
+            if m.x | m.z != 0 {
+                backend.rotate(m, theta, sign, cond.as_ref());
+            }
+            return;
+        };
+        // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
+        // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:
+        // `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, where Z moves past the rotations that wait, into F.
+        let before = self.tableau.fold_controlled(&mut self.q, d, false);
+        let mut z = self.frame.anticommutes(&self.q);
+        let b = self.frame.x(d);
+        self.absorb(&b);
+        if before == Turn::S {
+            F::xor(&mut z, &b);
+        }
+        F::xor(&mut z, &sign);
+        self.active.push(d as u32);
+        self.active_mask[d / 64] |= 1 << (d % 64);
+        self.peak_active = self.peak_active.max(self.active.len() as u32);
+        self.frame.set_z(d, z);
+        self.pass(d, Pauli::Z, &sign);
+        backend.push(theta, cond.as_ref());
+    }
+
+    /// Whether there may be so many active qubits, and a register of them.
+    pub(crate) fn room(&self, needed: u32, at: u32) -> Result<(), Refusal> {
+        if needed > self.max_active {
+            return Err(Refusal::TooManyActive { needed, at });
+        }
+        // For the register and half of it again, for what a measurement leaves.
+        if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
+            return Err(Refusal::OutOfMemory { active: needed, at });
+        }
+        Ok(())
+    }
+
+    /// CCZ as seven commuting rotations: `|111><111| = (1-Z_a)(1-Z_b)(1-Z_c)/8`.
+    pub(super) fn ccz<B: Backend<Frame = F>>(
+        &mut self,
+        [a, b, c]: [usize; 3],
+        cond: Option<&F::Bit>,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        let z = |q| (Pauli::Z, q);
+        for q in [a, b, c] {
+            self.rotate(&[z(q)], FRAC_PI_4, cond, backend)?;
+        }
+        for (p, q) in [(a, b), (a, c), (b, c)] {
+            self.rotate(&[z(p), z(q)], -FRAC_PI_4, cond, backend)?;
+        }
+        self.rotate(&[z(a), z(b), z(c)], FRAC_PI_4, cond, backend)
+    }
+}

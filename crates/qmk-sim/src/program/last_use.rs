@@ -1,0 +1,59 @@
+//! The last use of each slot.
+
+use super::steps::{Fate, Program, registers};
+use qmk_abi::image::{Op, Pauli};
+
+impl Program {
+    /// One pass from the end: what still happens to each slot, and which frees no one can notice.
+    pub(super) fn mark(&mut self) {
+        let mut base = Vec::with_capacity(self.components.len());
+        let mut total = 0;
+        for &n in &self.components {
+            base.push(total);
+            total += n as usize;
+        }
+        let mut fate = vec![Fate::Done; total];
+        let mut draws = vec![false; self.components.len()];
+        let mut noise = self.noise.iter().rev().peekable();
+        for step in self.steps.iter_mut().rev() {
+            let base_of = |c: u32| base[c as usize];
+            let first = base_of(step.component);
+            while let Some(n) = noise.next_if(|n| n.after >= step.at) {
+                let (q, count) = registers(&n.channel);
+                q[..count].iter().for_each(|&q| fate[base_of(n.component) + q as usize] = Fate::Used);
+            }
+            let slot = |q: u32| first + q as usize;
+            match step.op {
+                Op::Clifford1(_, q) => {
+                    step.fate[0] = std::mem::replace(&mut fate[slot(q)], Fate::Used);
+                    continue;
+                }
+                Op::Clifford2(_, a, b) => {
+                    step.fate[0] = std::mem::replace(&mut fate[slot(a)], Fate::Used);
+                    step.fate[1] = std::mem::replace(&mut fate[slot(b)], Fate::Used);
+                    continue;
+                }
+                _ => {}
+            }
+            for (q, f) in step.op.qubits().zip(&mut step.fate) {
+                *f = fate[slot(q)];
+            }
+            match step.op {
+                // Freeing ends a qubit by a measurement that no one reads; it matters for the draws that follow only.
+                Op::Free(_) if !draws[step.component as usize] => step.op = Op::Fence,
+                Op::Free(q) | Op::Measure(Pauli::Z, q, _) if step.cond.is_none() => {
+                    draws[step.component as usize] = true;
+                    let f = &mut fate[slot(q)];
+                    if *f == Fate::Done {
+                        *f = Fate::MeasuredZ;
+                    }
+                }
+                op => {
+                    draws[step.component as usize] |= op.writes().next().is_some();
+                    op.qubits().for_each(|q| fate[slot(q)] = Fate::Used);
+                }
+            }
+        }
+        self.steps.retain(|s| s.op != Op::Fence);
+    }
+}

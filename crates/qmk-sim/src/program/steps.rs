@@ -1,0 +1,72 @@
+//! The steps of a program over slots.
+
+use crate::engine::backend::Frame;
+use crate::engine::frame_state::Structure;
+use qmk_abi::image::{Cond, Op};
+use qmk_hal::{Channel, Column};
+use std::sync::Arc;
+
+/// An operation over the slots of one component.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) op: Op,
+    pub(crate) cond: Option<Cond>,
+    /// Index in the image.
+    pub(crate) at: u32,
+    pub(crate) component: u32,
+    /// What happens to each operand's slot afterwards.
+    pub(crate) fate: [Fate; 3],
+}
+
+/// What still happens to a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Anything.
+    #[default]
+    Used,
+    /// At most measurements in Z.
+    MeasuredZ,
+    /// Nothing.
+    Done,
+}
+
+/// A noise channel over slots, after the step with index `after` or one before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoiseStep {
+    /// Index in the image of the instruction before it.
+    pub(crate) after: u32,
+    pub(crate) channel: Channel,
+    pub(crate) component: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Program {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) noise: Vec<NoiseStep>,
+    /// What the given channels do.
+    pub(crate) columns: Arc<[Column]>,
+    /// Slots of each component.
+    pub(crate) components: Vec<u32>,
+    /// Slots of a component above which rotations wait: below, the register is cheaper than the waiting.
+    pub(crate) patient_from: u32,
+}
+
+impl Program {
+    /// The state at first, by component.
+    pub(crate) fn structures<F: Frame + Default>(&self, max_active: u32) -> Vec<Structure<F>> {
+        self.components.iter().map(|&n| Structure::new(n as usize, max_active, n >= self.patient_from)).collect()
+    }
+
+    /// Whether anything but a Pauli depends on an outcome.
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.steps.iter().any(|s| s.cond.is_some() && !matches!(s.op, Op::Pauli(..)))
+    }
+}
+
+pub(super) fn registers(channel: &Channel) -> ([u32; 2], usize) {
+    match *channel {
+        Channel::Pauli1 { qubit, .. } | Channel::Given { qubit, .. } => ([qubit, 0], 1),
+        Channel::Pauli2 { qubits, .. } => (qubits, 2),
+        Channel::Flip { .. } => ([0; 2], 0),
+    }
+}
