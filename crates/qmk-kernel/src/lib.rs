@@ -50,29 +50,20 @@
 
 extern crate alloc;
 
-mod capability;
-mod channel;
-mod checkpoint;
-mod deadline;
-mod epoch;
+mod calls;
+mod cap;
 mod image;
-mod kernel;
-mod purify;
-mod qubits;
-mod region;
+mod interactive;
 mod sched;
-mod share;
 mod slab;
-mod stats;
+mod state;
 mod strand;
-mod strands;
-mod tree;
 #[cfg(test)]
-mod twins;
+mod tests;
 
-pub use capability::DomainId;
+pub use calls::stats::{KernelStats, RegionStats};
+pub use cap::space::DomainId;
 pub use image::admit::{Admitted, Limits, admit};
-pub use kernel::{Clock, EpochReport, Kernel};
 pub use qmk_abi as abi;
 pub use qmk_hal as hal;
-pub use stats::{KernelStats, RegionStats};
+pub use state::{Clock, EpochReport, Kernel};

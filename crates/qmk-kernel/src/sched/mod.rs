@@ -1,3 +1,7 @@
 //! The order in which instructions are issued. Start at [`frontier`]: the ready instructions of one running image.
 
+pub(crate) mod deadline;
+pub(crate) mod epoch;
+pub(crate) mod fair_queue;
 pub(crate) mod frontier;
+pub(crate) mod region;

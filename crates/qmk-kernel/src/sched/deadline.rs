@@ -2,8 +2,8 @@
 //! to it. So an accepted deadline is met by construction, whatever else arrives.
 
 use crate::image::dataflow::Flow;
-use crate::region::{MAX_ISSUES, Promise, Region};
 use crate::sched::frontier::{Class, Frontier, InFlight};
+use crate::sched::region::{MAX_ISSUES, Promise, Region};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

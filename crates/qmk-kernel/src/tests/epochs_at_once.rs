@@ -3,7 +3,7 @@
 extern crate std;
 
 use crate::image::uncompute::tests::Dice;
-use crate::kernel::{Clock, Kernel, Object};
+use crate::state::{Clock, Kernel, Object};
 use crate::{DomainId, EpochReport};
 use alloc::format;
 use alloc::string::String;

@@ -1,11 +1,11 @@
 //! Qubits that domains hold one by one.
 
-use crate::epoch::PATIENCE;
 use crate::image::known::{Known, after};
 use crate::image::uncompute::{Segment, inverse};
-use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
-use crate::region::PATCH;
-use crate::share::Resource;
+use crate::sched::epoch::PATIENCE;
+use crate::sched::fair_queue::Resource;
+use crate::sched::region::PATCH;
+use crate::state::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
 use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch, StrandState};

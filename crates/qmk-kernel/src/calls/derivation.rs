@@ -1,7 +1,7 @@
 //! Derivation and deletion.
 
-use crate::capability::{Capability, Link, SlotRef};
-use crate::kernel::{Entry, Kernel, Object};
+use crate::cap::space::{Capability, Link, SlotRef};
+use crate::state::{Entry, Kernel, Object};
 use qmk_abi::syscall::ObjectKind;
 use qmk_abi::{Handle, Rights};
 use qmk_hal::Device;

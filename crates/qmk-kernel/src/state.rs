@@ -1,17 +1,17 @@
 //! The kernel's state, and the dispatch of system calls.
 
-use crate::capability::{Capability, DomainId, SlotRef, Space};
-use crate::channel::Channel;
-use crate::checkpoint::Checkpoint;
-use crate::epoch::{Seen, Turn};
+use crate::calls::channels::Channel;
+use crate::calls::checkpoints::Checkpoint;
+use crate::calls::qubits::{Interactive, Qubit};
+use crate::cap::space::{Capability, DomainId, SlotRef, Space};
 use crate::image::admit::{Admitted, Limits, admit};
 use crate::image::dataflow::Flow;
 use crate::image::profile::ImageProfile;
-use crate::qubits::{Interactive, Qubit};
-use crate::region::Region;
-use crate::share::Context;
+use crate::sched::epoch::{Seen, Turn};
+use crate::sched::fair_queue::Context;
+use crate::sched::region::Region;
 use crate::slab::Slab;
-use crate::strand::Strand;
+use crate::strand::state::Strand;
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;

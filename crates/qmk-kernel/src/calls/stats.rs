@@ -1,7 +1,7 @@
 //! What the kernel holds, for those who watch it.
 
-use crate::kernel::{Kernel, Object};
-use crate::region::PATCH;
+use crate::sched::region::PATCH;
+use crate::state::{Kernel, Object};
 use alloc::vec::Vec;
 use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;

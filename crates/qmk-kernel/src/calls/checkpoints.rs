@@ -1,8 +1,8 @@
 //! Checkpoints: states to come back to, where the device can copy states.
 
 use crate::image::known::Known;
-use crate::kernel::{Entry, Kernel, Object, Result, device_error, not_now, not_ready};
-use crate::strand::Mark;
+use crate::state::{Entry, Kernel, Object, Result, device_error, not_now, not_ready};
+use crate::strand::state::Mark;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use qmk_abi::syscall::{Limit, ObjectKind};

@@ -1,12 +1,12 @@
 //! A running image.
 
-use crate::deadline::Plan;
 use crate::image::admit::Admitted;
 use crate::image::dataflow::Flow;
 use crate::image::profile::FreeSchedule;
 use crate::image::uncompute::is_reversible;
-use crate::region::{Open, Promise, Running};
+use crate::sched::deadline::Plan;
 use crate::sched::frontier::{Class, Frontier, InFlight};
+use crate::sched::region::{Open, Promise, Running};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,14 +1,14 @@
 //! System calls about strands and regions.
 
-use crate::deadline::{HORIZON, Plan};
+use crate::calls::qubits::check_classes;
 use crate::image::dataflow::Flow;
 use crate::image::profile::ImageProfile;
-use crate::kernel::{Entry, Kernel, Object, Result, argument, device_error, late, not_now, not_ready};
-use crate::qubits::check_classes;
-use crate::region::Region;
+use crate::sched::deadline::{HORIZON, Plan};
+use crate::sched::fair_queue::Times;
 use crate::sched::frontier::heights;
-use crate::share::Times;
-use crate::strand::{Held, Origin, Strand};
+use crate::sched::region::Region;
+use crate::state::{Entry, Kernel, Object, Result, argument, device_error, late, not_now, not_ready};
+use crate::strand::state::{Held, Origin, Strand};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;

@@ -4,9 +4,9 @@
 //! happens until the other accepts. Accepting makes a raw pair and purifies it by a stated model (`purify`); what noise is left acts
 //! on the pair. The endpoint of the side that accepts derives from that of the side that offered: taking back the one takes the other.
 
-use crate::capability::SlotRef;
-use crate::kernel::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
-use crate::purify::{BellWeights, Purified, purify, swap};
+use crate::cap::space::SlotRef;
+use crate::interactive::purify::{BellWeights, Purified, purify, swap};
+use crate::state::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
 use qmk_abi::image::{Op, Pauli};
 use qmk_abi::syscall::{ChannelInfo, ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};

@@ -8,17 +8,17 @@
 //! for longer makes it wait for at most R.
 //!
 //! A strand that is ready is the first of its context after [`AGE`] epochs without an issue. The first of a context goes before
-//! those of another as soon as that has taken [`CREDIT`](crate::share::CREDIT) and [`LEAD`](crate::share::LEAD) epochs of the
+//! those of another as soon as that has taken [`CREDIT`](crate::sched::fair_queue::CREDIT) and [`LEAD`](crate::sched::fair_queue::LEAD) epochs of the
 //! whole region more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
 //! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
 //! magic states that it needs at once of the r that come in an epoch.
 
+use crate::calls::derivation::STEP;
 use crate::image::profile::ImageProfile;
-use crate::kernel::{Clock, EpochReport, Kernel, Object};
-use crate::region::{Open, Running};
-use crate::share::{Context, Resource, Times, behind};
-use crate::strand::Stop;
-use crate::tree::STEP;
+use crate::sched::fair_queue::{Context, Resource, Times, behind};
+use crate::sched::region::{Open, Running};
+use crate::state::{Clock, EpochReport, Kernel, Object};
+use crate::strand::state::Stop;
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;

@@ -1,0 +1,3 @@
+//! Capability spaces.
+
+pub(crate) mod space;

@@ -1,0 +1,3 @@
+//! Interactive qubits and the channels between them.
+
+pub(crate) mod purify;

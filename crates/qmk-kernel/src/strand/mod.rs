@@ -1,0 +1,3 @@
+//! Strands: running images.
+
+pub(crate) mod state;

@@ -1,0 +1,3 @@
+//! Tests that look into the kernel.
+
+mod epochs_at_once;
