@@ -52,8 +52,12 @@ extern crate alloc;
 
 mod calls;
 mod cap;
+mod domain;
+mod errors;
 mod image;
 mod interactive;
+mod limits;
+mod object;
 mod sched;
 mod slab;
 mod state;

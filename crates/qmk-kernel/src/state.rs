@@ -1,128 +1,22 @@
 //! The kernel's state, and the dispatch of system calls.
 
-use crate::calls::channels::Channel;
-use crate::calls::checkpoints::Checkpoint;
-use crate::calls::qubits::{Interactive, Qubit};
-use crate::cap::space::{Capability, DomainId, SlotRef, Space};
-use crate::image::admit::{Admitted, Limits, admit};
-use crate::image::dataflow::Flow;
-use crate::image::profile::ImageProfile;
-use crate::sched::epoch::{Seen, Turn};
+use crate::cap::space::{Capability, DomainId, SlotRef};
+use crate::domain::Domain;
+use crate::errors::Result;
+use crate::image::admit::Limits;
+use crate::interactive::channel::Channel;
+use crate::object::{Entry, Machine, Object};
 use crate::sched::fair_queue::Context;
 use crate::sched::region::Region;
+use crate::sched::turn::{Seen, Turn};
 use crate::slab::Slab;
 use crate::strand::state::Strand;
 use alloc::boxed::Box;
-use alloc::string::ToString;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use qmk_abi::image::Image;
-use qmk_abi::syscall::{Budget, DomainUsage, Limit, ObjectKind, Patch, Quota};
+use qmk_abi::syscall::{DomainUsage, Limit, ObjectKind, Quota};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
-use qmk_hal::{Device, DeviceError};
-
-/// Deletions under way that derivations help along.
-const MAX_DELETIONS: usize = 256;
-/// Budgets within budgets.
-const MAX_BUDGET_DEPTH: u32 = 16;
-
-pub(crate) type Result<T> = core::result::Result<T, KernelError>;
-
-#[derive(Debug)]
-pub(crate) enum Object {
-    Machine(Machine),
-    Domain(u32),
-    Image {
-        owner: u32,
-        image: Arc<Admitted>,
-        size: u32,
-        profile: Option<(Patch, ImageProfile)>,
-        /// Made when first asked for.
-        flow: Option<Arc<Flow>>,
-    },
-    Strand(Box<Strand>),
-    Qubit(Qubit),
-    Context(u32),
-    Region(u32),
-    Endpoint {
-        channel: u32,
-        side: u8,
-    },
-    Checkpoint(Box<Checkpoint>),
-    /// Destroyed while capabilities to it were left.
-    Gone,
-}
-
-/// The machine, or a budget of it.
-#[derive(Debug, Default)]
-pub(crate) struct Machine {
-    /// Object whose budget this one is part of.
-    pub(crate) parent: Option<u32>,
-    depth: u32,
-    budget: Option<Budget>,
-    strands: u32,
-    qubits: u32,
-    magic: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) object: Object,
-    /// Capabilities that name it.
-    pub(crate) references: u32,
-    /// Objects that need it.
-    pub(crate) holds: u32,
-}
-
-impl Slab<Entry> {
-    /// A strand, with other parts of the kernel free to be borrowed.
-    #[inline]
-    pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
-        match self.get_mut(id) {
-            Some(Entry { object: Object::Strand(s), .. }) => Some(s),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Domain {
-    pub(crate) capabilities: Space,
-    pub(crate) quota: Quota,
-    pub(crate) used: DomainUsage,
-    window_number: u64,
-    /// Its own scheduling context.
-    pub(crate) context: u32,
-    /// Its interactive qubits, if it has any.
-    pub(crate) interactive: Option<Interactive>,
-    /// Epoch in which the last of its pairs is ready.
-    pub(crate) link_until: u64,
-    /// Counts changes of which interactive qubits there are.
-    pub(crate) version: u64,
-    /// Turns at the device that its strands have had.
-    pub(crate) turns: usize,
-    /// Steps of the device that it has had for its weight, or that it stands at since it came back for some.
-    pub(crate) steps: u64,
-    /// Its space is being emptied.
-    pub(crate) dead: bool,
-}
-
-impl Domain {
-    /// Magic states left in the window.
-    pub(crate) fn magic_left(&mut self, now: u64) -> u64 {
-        let number = now.checked_div(self.quota.window).unwrap_or(0);
-        if number != self.window_number {
-            (self.window_number, self.used.magic) = (number, 0);
-        }
-        self.quota.magic.saturating_sub(self.used.magic)
-    }
-
-    pub(crate) fn charge_magic(&mut self, magic: u64) {
-        self.used.magic = self.used.magic.saturating_add(magic);
-        self.used.total_magic = self.used.total_magic.saturating_add(magic);
-    }
-}
+use qmk_hal::Device;
 
 /// How the kernel waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +50,7 @@ pub struct EpochReport {
 #[derive(Debug)]
 pub struct Kernel<D> {
     pub(crate) device: D,
-    limits: Limits,
+    pub(crate) limits: Limits,
     pub(crate) seed: u64,
     pub(crate) epoch: u64,
     pub(crate) clock: Clock,
@@ -331,7 +225,7 @@ impl<D: Device> Kernel<D> {
     }
 
     #[inline]
-    fn lookup(&self, d: u32, handle: Handle) -> Result<Capability> {
+    pub(crate) fn lookup(&self, d: u32, handle: Handle) -> Result<Capability> {
         self.domain(d).and_then(|d| d.capabilities.get(handle)).ok_or(KernelError::NoCapability)
     }
 
@@ -383,198 +277,4 @@ impl<D: Device> Kernel<D> {
         let handle = self.insert(d, id, kind, Rights::OBJECT, 0, Some(parent)).ok_or(KernelError::NoCapability)?;
         Ok((id, handle))
     }
-
-    fn add_domain(&mut self, quota: Quota) -> u32 {
-        let context = self.contexts.insert(Context::new(quota.weight, quota.epochs, quota.window));
-        self.domains.push(Some(Box::new(Domain {
-            capabilities: Space::default(),
-            quota,
-            used: DomainUsage::default(),
-            window_number: 0,
-            context,
-            interactive: None,
-            link_until: 0,
-            version: 0,
-            turns: 0,
-            steps: 0,
-            dead: false,
-        })));
-        self.domains.len() as u32 - 1
-    }
-
-    /// Whether the budgets that a machine object is part of have this left.
-    pub(crate) fn check_budget(&self, machine: u32, strands: u32, qubits: u32, magic: u64) -> Result<()> {
-        for id in self.budgets(machine) {
-            let Object::Machine(m) = self.object(id) else { continue };
-            let Some(b) = &m.budget else { continue };
-            let over = |limit| Err(KernelError::Budget(limit));
-            if m.strands.checked_add(strands).is_none_or(|s| s > b.strands) {
-                return over(Limit::Strands);
-            }
-            if m.qubits.checked_add(qubits).is_none_or(|q| q > b.qubits) {
-                return over(Limit::Qubits);
-            }
-            if m.magic.saturating_add(magic) > b.magic {
-                return over(Limit::Magic);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn charge_budget(&mut self, machine: u32, strands: u32, qubits: u32, magic: u64) {
-        for id in self.budgets(machine) {
-            if let Some(Entry { object: Object::Machine(m), .. }) = self.objects.get_mut(id) {
-                m.strands += strands;
-                m.qubits += qubits;
-                m.magic = m.magic.saturating_add(magic);
-            }
-        }
-    }
-
-    /// Gives back what counts only while it exists.
-    pub(crate) fn discharge(&mut self, machine: u32, strands: u32, qubits: u32) {
-        for id in self.budgets(machine) {
-            if let Some(Entry { object: Object::Machine(m), .. }) = self.objects.get_mut(id) {
-                m.strands -= strands;
-                m.qubits -= qubits;
-            }
-        }
-    }
-
-    /// Machine objects with a budget, from `machine` up.
-    fn budgets(&self, machine: u32) -> Vec<u32> {
-        let mut chain = Vec::new();
-        let mut next = Some(machine);
-        while let Some(id) = next {
-            let Object::Machine(m) = self.object(id) else { break };
-            if m.budget.is_some() {
-                chain.push(id);
-            }
-            next = m.parent;
-        }
-        chain
-    }
-
-    // System calls about domains, contexts, capabilities and images.
-
-    fn create_domain(&mut self, d: u32, machine: Handle, quota: Quota) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
-        self.check_slots(d)?;
-        if self.domains.len() >= u32::MAX as usize {
-            return argument("domain ids are used up");
-        }
-        let id = self.add_domain(quota);
-        Ok(Reply::Handle(self.give(d, Object::Domain(id), ObjectKind::Domain, machine)?.1))
-    }
-
-    fn create_context(&mut self, d: u32, machine: Handle, context: Context) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
-        self.check_slots(d)?;
-        let context = self.contexts.insert(context);
-        Ok(Reply::Handle(self.give(d, Object::Context(context), ObjectKind::Context, machine)?.1))
-    }
-
-    fn derive(
-        &mut self,
-        d: u32,
-        source: Handle,
-        rights: Rights,
-        badge: u64,
-        into: Option<Handle>,
-        budget: Option<Budget>,
-    ) -> Result<Reply> {
-        let c = self.lookup(d, source)?;
-        if !c.rights.contains(rights) {
-            return Err(KernelError::Rights(rights - c.rights));
-        }
-        let target = match into {
-            None => d,
-            Some(handle) => {
-                if !c.rights.contains(Rights::GRANT) {
-                    return Err(KernelError::Rights(Rights::GRANT));
-                }
-                let (object, _) = self.require(d, handle, ObjectKind::Domain, Rights::CONTROL)?;
-                match self.object(object) {
-                    Object::Domain(t) => *t,
-                    _ => return Err(KernelError::WrongKind),
-                }
-            }
-        };
-        self.check_slots(target)?;
-        let parent = SlotRef { domain: d, slot: source.slot };
-        let mut object = c.object;
-        if budget.is_some() {
-            let Object::Machine(Machine { depth, .. }) = self.object(object) else {
-                return Err(KernelError::WrongKind);
-            };
-            let depth = depth + 1;
-            if depth > MAX_BUDGET_DEPTH {
-                return argument("budgets are nested too deep");
-            }
-            self.hold(c.object);
-            let machine = Machine { parent: Some(c.object), depth, budget, ..Machine::default() };
-            object = self.add_object(Object::Machine(machine));
-        }
-        // A badge, once set, stays.
-        let badge = self.link(parent).map(|l| l.badge).filter(|&b| b != 0).unwrap_or(badge);
-        let handle = self.insert(target, object, c.kind, rights, badge, Some(parent));
-        self.help_delete();
-        handle.map(Reply::Handle).ok_or(KernelError::NoCapability)
-    }
-
-    fn delete_call(&mut self, d: u32, target: Handle, itself: bool) -> Result<Reply> {
-        self.lookup(d, target)?;
-        let (count, more) = self.delete(d, target, itself);
-        let known = self.deleting.iter().position(|&(domain, t, _)| (domain, t) == (d, target));
-        match known {
-            Some(at) if !more => _ = self.deleting.swap_remove(at),
-            None if more && self.deleting.len() < MAX_DELETIONS => self.deleting.push((d, target, itself)),
-            _ => {}
-        }
-        Ok(Reply::Deleted { count, more })
-    }
-
-    fn admit(&mut self, d: u32, machine: Handle, image: Image) -> Result<Reply> {
-        let (_, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE)?;
-        self.check_slots(d)?;
-        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
-        let left = domain.quota.instructions.saturating_sub(domain.used.instructions) as u64;
-        let rest = image.code.len() as u64 + image.qubits as u64 + image.events as u64;
-        let mut size = rest + image.terms.len() as u64;
-        if size > left {
-            return Err(KernelError::Quota(Limit::Instructions));
-        }
-        let image = Arc::new(admit(image, rights, self.limits).map_err(KernelError::Image)?);
-        // Instructions may share terms, which does not make them cheaper to keep.
-        size = size.max(rest + image.terms_read as u64);
-        if size > left {
-            return Err(KernelError::Quota(Limit::Instructions));
-        }
-        if let Some(domain) = self.domain_mut(d) {
-            domain.used.instructions += size as u32;
-        }
-        let object = Object::Image { owner: d, image, size: size as u32, profile: None, flow: None };
-        Ok(Reply::Handle(self.give(d, object, ObjectKind::Image, machine)?.1))
-    }
-}
-
-pub(crate) fn argument<T>(what: &str) -> Result<T> {
-    Err(KernelError::Argument(what.into()))
-}
-
-pub(crate) fn not_now<T>(what: &str) -> Result<T> {
-    Err(KernelError::State(what.into()))
-}
-
-pub(crate) fn not_ready<T>(what: &str) -> Result<T> {
-    Err(KernelError::NotReady(what.into()))
-}
-
-pub(crate) fn device_error(e: DeviceError) -> KernelError {
-    KernelError::Device(e.to_string())
-}
-
-/// Refuses a deadline.
-pub(crate) fn late<T>(asked: u64, why: &str) -> Result<T> {
-    Err(KernelError::Deadline { asked, why: why.into() })
 }

@@ -5,57 +5,17 @@
 //! on the pair. The endpoint of the side that accepts derives from that of the side that offered: taking back the one takes the other.
 
 use crate::cap::space::SlotRef;
-use crate::interactive::purify::{BellWeights, Purified, purify, swap};
-use crate::state::{Domain, Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
+use crate::domain::Domain;
+use crate::errors::{Result, argument, device_error, not_now, not_ready};
+use crate::interactive::channel::{Channel, End};
+use crate::interactive::purify::{Purified, purify, swap};
+use crate::limits::MAX_PAIRS;
+use crate::object::{Entry, Object};
+use crate::state::Kernel;
 use qmk_abi::image::{Op, Pauli};
-use qmk_abi::syscall::{ChannelInfo, ChannelState, Limit, ObjectKind, Patch};
+use qmk_abi::syscall::{ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
-
-/// Raw pairs that one channel may take.
-const MAX_PAIRS: u64 = 1 << 16;
-
-#[derive(Debug)]
-pub(crate) struct Channel {
-    ends: [End; 2],
-    state: ChannelState,
-    /// Asked for.
-    fidelity: f64,
-    weights: BellWeights,
-    rounds: u32,
-    pairs: u64,
-    ready_at: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct End {
-    domain: u32,
-    /// The near half, while the channel needs it.
-    register: Option<u32>,
-    /// The endpoint object, while it exists.
-    object: Option<u32>,
-}
-
-impl Channel {
-    fn info(&self) -> ChannelInfo {
-        let fidelity = if self.state == ChannelState::Offered { self.fidelity } else { self.weights[0] };
-        ChannelInfo { state: self.state, fidelity, rounds: self.rounds, pairs: self.pairs, ready_at: self.ready_at }
-    }
-
-    fn end(&self, side: u8) -> &End {
-        let [offering, accepting] = &self.ends;
-        if side == 0 { offering } else { accepting }
-    }
-
-    fn end_mut(&mut self, side: u8) -> &mut End {
-        let [offering, accepting] = &mut self.ends;
-        if side == 0 { offering } else { accepting }
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(self.state, ChannelState::Offered | ChannelState::Linked | ChannelState::Used)
-    }
-}
 
 impl<D: Device> Kernel<D> {
     fn endpoint(&self, d: u32, handle: Handle, need: Rights) -> Result<(u32, u8, &Channel)> {

@@ -1,31 +1,14 @@
 //! Checkpoints: states to come back to, where the device can copy states.
 
-use crate::image::known::Known;
-use crate::state::{Entry, Kernel, Object, Result, device_error, not_now, not_ready};
-use crate::strand::state::Mark;
+use crate::errors::{Result, device_error, not_now, not_ready};
+use crate::object::{Entry, Object};
+use crate::state::Kernel;
+use crate::strand::checkpoint::{Checkpoint, Of};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use qmk_abi::syscall::{Limit, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, SnapshotId};
-
-#[derive(Debug)]
-pub(crate) struct Checkpoint {
-    owner: u32,
-    /// Epoch in which it was taken.
-    taken: Option<(u64, SnapshotId)>,
-    /// The strand ended first.
-    failed: bool,
-    of: Of,
-}
-
-#[derive(Debug)]
-enum Of {
-    /// A strand, which its arrival identifies for ever, and where it was.
-    Strand { id: u32, arrival: u64, mark: Option<Mark> },
-    /// The interactive qubits of the owner, and what was known of them.
-    Qubits { version: u64, known: Vec<Known> },
-}
+use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
     pub(crate) fn checkpoint(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {

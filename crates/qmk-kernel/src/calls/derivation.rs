@@ -1,13 +1,13 @@
 //! Derivation and deletion.
 
 use crate::cap::space::{Capability, Link, SlotRef};
-use crate::state::{Entry, Kernel, Object};
-use qmk_abi::syscall::ObjectKind;
-use qmk_abi::{Handle, Rights};
+use crate::errors::{Result, argument};
+use crate::limits::{MAX_BUDGET_DEPTH, MAX_DELETIONS, STEP};
+use crate::object::{Machine, Object};
+use crate::state::Kernel;
+use qmk_abi::syscall::{Budget, ObjectKind};
+use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
-
-/// Capabilities that one call deletes at most.
-pub(crate) const STEP: u32 = 1024;
 
 impl<D: Device> Kernel<D> {
     pub(crate) fn link(&self, at: SlotRef) -> Option<&Link> {
@@ -16,6 +16,66 @@ impl<D: Device> Kernel<D> {
 
     fn link_mut(&mut self, at: SlotRef) -> Option<&mut Link> {
         self.domain_mut(at.domain)?.capabilities.link_mut(at.slot)
+    }
+
+    pub(crate) fn derive(
+        &mut self,
+        d: u32,
+        source: Handle,
+        rights: Rights,
+        badge: u64,
+        into: Option<Handle>,
+        budget: Option<Budget>,
+    ) -> Result<Reply> {
+        let c = self.lookup(d, source)?;
+        if !c.rights.contains(rights) {
+            return Err(KernelError::Rights(rights - c.rights));
+        }
+        let target = match into {
+            None => d,
+            Some(handle) => {
+                if !c.rights.contains(Rights::GRANT) {
+                    return Err(KernelError::Rights(Rights::GRANT));
+                }
+                let (object, _) = self.require(d, handle, ObjectKind::Domain, Rights::CONTROL)?;
+                match self.object(object) {
+                    Object::Domain(t) => *t,
+                    _ => return Err(KernelError::WrongKind),
+                }
+            }
+        };
+        self.check_slots(target)?;
+        let parent = SlotRef { domain: d, slot: source.slot };
+        let mut object = c.object;
+        if budget.is_some() {
+            let Object::Machine(Machine { depth, .. }) = self.object(object) else {
+                return Err(KernelError::WrongKind);
+            };
+            let depth = depth + 1;
+            if depth > MAX_BUDGET_DEPTH {
+                return argument("budgets are nested too deep");
+            }
+            self.hold(c.object);
+            let machine = Machine { parent: Some(c.object), depth, budget, ..Machine::default() };
+            object = self.add_object(Object::Machine(machine));
+        }
+        // A badge, once set, stays.
+        let badge = self.link(parent).map(|l| l.badge).filter(|&b| b != 0).unwrap_or(badge);
+        let handle = self.insert(target, object, c.kind, rights, badge, Some(parent));
+        self.help_delete();
+        handle.map(Reply::Handle).ok_or(KernelError::NoCapability)
+    }
+
+    pub(crate) fn delete_call(&mut self, d: u32, target: Handle, itself: bool) -> Result<Reply> {
+        self.lookup(d, target)?;
+        let (count, more) = self.delete(d, target, itself);
+        let known = self.deleting.iter().position(|&(domain, t, _)| (domain, t) == (d, target));
+        match known {
+            Some(at) if !more => _ = self.deleting.swap_remove(at),
+            None if more && self.deleting.len() < MAX_DELETIONS => self.deleting.push((d, target, itself)),
+            _ => {}
+        }
+        Ok(Reply::Deleted { count, more })
     }
 
     /// Puts a capability in a domain's space, behind the one that it derives from.
@@ -134,61 +194,5 @@ impl<D: Device> Kernel<D> {
             entry.references -= 1;
         }
         self.release(capability.object);
-    }
-
-    /// Destroys an object that nothing names and nothing holds any more.
-    pub(crate) fn release(&mut self, id: u32) {
-        if self.objects.get(id).is_none_or(|e| e.references > 0 || e.holds > 0) {
-            return;
-        }
-        if let Some(Entry { object, .. }) = self.objects.remove(id) {
-            self.destroy(id, object);
-        }
-    }
-
-    /// Keeps an object alive without a capability.
-    pub(crate) fn hold(&mut self, id: u32) {
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.holds += 1;
-        }
-    }
-
-    pub(crate) fn let_go(&mut self, id: u32) {
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.holds -= 1;
-        }
-        self.release(id);
-    }
-
-    fn destroy(&mut self, id: u32, object: Object) {
-        match object {
-            Object::Machine(machine) => {
-                if let Some(parent) = machine.parent {
-                    self.let_go(parent);
-                }
-            }
-            // All it created derives from what its space holds, so nothing of it survives this.
-            Object::Domain(d) => {
-                if let Some(domain) = self.domain_mut(d) {
-                    domain.dead = true;
-                    self.dying.push(d);
-                }
-            }
-            Object::Image { owner, size, .. } => {
-                if let Some(domain) = self.domain_mut(owner) {
-                    domain.used.instructions -= size;
-                }
-            }
-            Object::Strand(strand) => self.end_strand(id, *strand),
-            Object::Qubit(qubit) => {
-                self.leave_channel(qubit.owner, qubit.register);
-                self.return_qubit(&qubit);
-            }
-            Object::Context(context) => self.end_context(context),
-            Object::Region(region) => self.end_region(region),
-            Object::Endpoint { channel, side } => self.leave_endpoint(channel, side),
-            Object::Checkpoint(checkpoint) => self.end_checkpoint(id, *checkpoint),
-            Object::Gone => {}
-        }
     }
 }

@@ -1,50 +1,18 @@
 //! Qubits that domains hold one by one.
 
+use crate::errors::{Result, argument, device_error, not_now, not_ready};
 use crate::image::known::{Known, after};
 use crate::image::uncompute::{Segment, inverse};
-use crate::sched::epoch::PATIENCE;
+use crate::interactive::register::{Interactive, Qubit, Register};
+use crate::limits::PATCH;
+use crate::object::{Entry, Object};
 use crate::sched::fair_queue::Resource;
-use crate::sched::region::PATCH;
-use crate::state::{Entry, Kernel, Object, Result, argument, device_error, not_now, not_ready};
+use crate::state::Kernel;
 use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};
-use qmk_abi::syscall::{Limit, ObjectKind, Patch, StrandState};
+use qmk_abi::syscall::{Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, SpaceId, SpaceSpec};
-
-/// A domain's interactive space.
-#[derive(Debug)]
-pub(crate) struct Interactive {
-    pub(crate) space: SpaceId,
-    pub(crate) registers: Vec<Register>,
-    free: Vec<u32>,
-    live: u32,
-    /// What can be undone.
-    pub(crate) segment: Segment,
-}
-
-/// What the kernel knows of a qubit.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Register {
-    pub(crate) known: Known,
-    /// Epoch at which its last operation is over.
-    pub(crate) busy_until: u64,
-    /// Epoch before which the pair that it is half of is not ready.
-    pub(crate) ready_at: u64,
-    /// The channel and side that it is the near half of.
-    pub(crate) channel: Option<(u32, u8)>,
-}
-
-/// A qubit as an object.
-#[derive(Clone, Debug)]
-pub(crate) struct Qubit {
-    pub(crate) owner: u32,
-    pub(crate) register: u32,
-    /// Object whose budget it counts against.
-    machine: u32,
-    /// The capability that all others to it derive from, in the owner's space.
-    root: Option<Handle>,
-}
+use qmk_hal::{Device, SpaceSpec};
 
 impl<D: Device> Kernel<D> {
     /// The qubit behind a handle.
@@ -115,26 +83,6 @@ impl<D: Device> Kernel<D> {
             qubit.root = Some(handle);
         }
         Ok(Reply::Handle(handle))
-    }
-
-    /// Whether a waiting strand lets no one else take qubits.
-    pub(crate) fn holds_up(&self, id: u32) -> bool {
-        let Object::Strand(strand) = self.object(id) else { return false };
-        let Some(domain) = self.domain(strand.owner) else { return false };
-        let peak = strand.image.peak_qubits;
-        let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits);
-        fits_quota && self.epoch.saturating_sub(strand.arrived) >= PATIENCE && self.comes_free(strand.region, peak)
-    }
-
-    /// Whether a region has so many qubits that come free by themselves: those held one by one and those of paused
-    /// strands need not, and no one can be made to wait for them.
-    pub(crate) fn comes_free(&self, region: u32, qubits: u32) -> bool {
-        let Some(place) = self.regions.get(region) else { return false };
-        let paused = place.running.iter().filter_map(|r| match self.object(r.id) {
-            Object::Strand(s) if s.paused && s.state == StrandState::Held => Some(s.image.peak_qubits),
-            _ => None,
-        });
-        qubits <= place.qubits - place.lent - paused.sum::<u32>()
     }
 
     /// Puts a register in use, which is then the last free one.

@@ -1,7 +1,8 @@
 //! What the kernel holds, for those who watch it.
 
-use crate::sched::region::PATCH;
-use crate::state::{Kernel, Object};
+use crate::limits::PATCH;
+use crate::object::Object;
+use crate::state::Kernel;
 use alloc::vec::Vec;
 use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;

@@ -1,7 +1,7 @@
 //! What an admitted image takes of the machine, found once.
 
 use crate::image::admit::Admitted;
-use crate::sched::region::MAX_ISSUES;
+use crate::limits::MAX_ISSUES;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;

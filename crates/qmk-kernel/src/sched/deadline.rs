@@ -2,17 +2,15 @@
 //! to it. So an accepted deadline is met by construction, whatever else arrives.
 
 use crate::image::dataflow::Flow;
+use crate::limits::{HORIZON, MAX_ISSUES};
 use crate::sched::frontier::{Class, Frontier, InFlight};
-use crate::sched::region::{MAX_ISSUES, Promise, Region};
+use crate::sched::region::{Promise, Region};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use qmk_abi::image::Op;
 use qmk_hal::Cost;
-
-/// Epochs for which promises are made.
-pub(crate) const HORIZON: u64 = 1 << 16;
 
 /// When to issue each instruction, counted from the start.
 #[derive(Debug)]

@@ -4,39 +4,28 @@
 //!
 //! A strand that waits for patches, with `a` strands of its context that arrived before it, starts within
 //! `(a + 1) (PATIENCE + n R)` epochs, if its domain's quota lets it: when it is the oldest, it is the first of its context after
-//! at most [`PATIENCE`] epochs; a context that starts none for so long is overtaken no more, and each of those that have waited
+//! at most [`PATIENCE`](crate::limits::PATIENCE) epochs; a context that starts none for so long is overtaken no more, and each of those that have waited
 //! for longer makes it wait for at most R.
 //!
-//! A strand that is ready is the first of its context after [`AGE`] epochs without an issue. The first of a context goes before
+//! A strand that is ready is the first of its context after [`AGE`](crate::limits::AGE) epochs without an issue. The first of a context goes before
 //! those of another as soon as that has taken [`CREDIT`](crate::sched::fair_queue::CREDIT) and [`LEAD`](crate::sched::fair_queue::LEAD) epochs of the
 //! whole region more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
 //! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
 //! magic states that it needs at once of the r that come in an epoch.
 
-use crate::calls::derivation::STEP;
 use crate::image::profile::ImageProfile;
+use crate::limits::STEP;
+use crate::object::Object;
 use crate::sched::fair_queue::{Context, Resource, Times, behind};
 use crate::sched::region::{Open, Running};
-use crate::state::{Clock, EpochReport, Kernel, Object};
+use crate::sched::turn::{Seen, Turn, neglected, skip_unready};
+use crate::state::{EpochReport, Kernel};
 use crate::strand::state::Stop;
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::ops::Range;
 use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;
-
-/// Most turns of one epoch at the device, all strands together.
-const TURNS: u64 = 8;
-/// Device steps of a turn that are worth having more turns in an epoch.
-const STEPS: u64 = 1 << 11;
-/// Instructions of the strands that start in one epoch, after which no more do.
-const MAX_STARTED: usize = 1 << 20;
-/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context that
-/// has had none started goes before all others.
-pub(crate) const PATIENCE: u64 = 1024;
-/// Epochs after which a strand that is ready and issues nothing goes before all others of its context.
-pub(crate) const AGE: u64 = 64;
 
 impl<D: Device> Kernel<D> {
     /// Runs one epoch: starts strands that fit, issues ready instructions under the epoch's resources, and lets the
@@ -265,215 +254,5 @@ impl<D: Device> Kernel<D> {
             Some(r) if turn.range.start == turn.first => behind(self.to_go(r.id), longest).issue,
             _ => behind(0, longest).issue,
         }
-    }
-
-    /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, tenants that have issued
-    /// all of a program share the device by the steps it takes for them and their weights (start-time fair queueing: Goyal, Vin
-    /// & Cheng, SIGCOMM '96), and turns go around the strands of a tenant, so that an epoch takes the same time however many
-    /// there are.
-    fn drain(&mut self) -> (u32, bool) {
-        let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let (mut issuing, mut ended) = (false, false);
-        for (_, region) in self.regions.iter() {
-            for r in &region.running {
-                let Some(Object::Strand(s)) = self.objects.get(r.id).map(|e| &e.object) else { continue };
-                match s.state {
-                    StrandState::Draining => draining.entry(s.owner).or_default().push(r.id),
-                    StrandState::Running | StrandState::Held => issuing = true,
-                    _ => ended = true,
-                }
-            }
-        }
-        if draining.is_empty() {
-            return (0, !ended);
-        }
-        let pace = match self.clock {
-            Clock::FreeRunning { pace } => pace.max(1),
-            Clock::Lockstep => {
-                let mut turns = 0;
-                for id in draining.into_values().flatten() {
-                    while let Some(strand) = self.objects.strand_mut(id)
-                        && strand.state == StrandState::Draining
-                    {
-                        strand.drain(&mut self.device, Self::PACE);
-                        turns += 1;
-                    }
-                }
-                return (turns, false);
-            }
-        };
-        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
-        let turns = (pace / STEPS).clamp(1, TURNS);
-        let steps = (pace / turns).max(1);
-        let most = if issuing { 1 } else { turns as u32 };
-        for turn in 0..most {
-            // The tenant that has had the least goes first. One that comes back stands where the last that went first stood.
-            let steps_of = |owner: u32| match self.domains.get(owner as usize) {
-                Some(Some(domain)) => domain.steps.max(self.drained),
-                _ => u64::MAX,
-            };
-            let Some((had, owner)) = draining.keys().map(|&owner| (steps_of(owner), owner)).min() else {
-                return (turn, false);
-            };
-            self.drained = had;
-            let (Some(Some(domain)), Some(strands)) = (self.domains.get_mut(owner as usize), draining.get_mut(&owner))
-            else {
-                break;
-            };
-            domain.turns = domain.turns.wrapping_add(1);
-            let next = domain.turns % strands.len();
-            let Some(strand) = strands.get(next).and_then(|&id| self.objects.strand_mut(id)) else { break };
-            let took = strand.drain(&mut self.device, steps).max(1);
-            domain.steps = had.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
-            if strand.state != StrandState::Draining {
-                strands.remove(next);
-                if strands.is_empty() {
-                    draining.remove(&owner);
-                }
-            }
-        }
-        (most, false)
-    }
-
-    /// Takes out strands that have ended; returns their number.
-    fn end(&mut self) -> u32 {
-        let mut ended = Vec::new();
-        for (_, region) in self.regions.iter() {
-            ended.extend(region.running.iter().map(|r| r.id).filter(|&id| match self.object(id) {
-                Object::Strand(s) => matches!(s.state, StrandState::Done | StrandState::Faulted),
-                _ => true,
-            }));
-        }
-        let now = self.epoch;
-        for &id in &ended {
-            if let Some(held) = self.strand_mut(id).map(|s| s.held(now)) {
-                self.withdraw(id, held);
-            }
-        }
-        ended.len() as u32
-    }
-
-    /// Starts strands that fit: of the context that has had the fewest patches for its weight first, and within a context by
-    /// priority, then the longest path. A strand that waits for its domain's quota holds up its context; one that waits for the
-    /// region is overtaken by others that fit. Against starvation, once in [`PATIENCE`] epochs the oldest strand of a context
-    /// goes before others of it, and a context that has had none started for [`PATIENCE`] epochs goes before all others and is
-    /// not overtaken. See the module for what that promises. Returns those that it started.
-    fn start_waiting(&mut self, region: u32) -> Vec<u32> {
-        let now = self.epoch;
-        let Some(place) = self.regions.get_mut(region) else { return Vec::new() };
-        // An old strand may begin to hold up others at any time, which lets none start that could not before.
-        if place.waiting.is_empty() || !core::mem::take(&mut place.changed) {
-            return Vec::new();
-        }
-        let whole = place.qubits;
-        let mut queues: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for &id in &place.waiting {
-            let Some(Object::Strand(strand)) = self.objects.get(id).map(|e| &e.object) else { continue };
-            let queue = queues.entry(strand.context).or_default();
-            // They come in order of arrival.
-            let waited = now - self.contexts.get(strand.context).map_or(0, |c| c.favoured).max(strand.arrived);
-            let favoured = queue.is_empty() && waited >= PATIENCE;
-            queue.push((!favoured, strand.running(id)));
-        }
-        // The first comes last, to be popped.
-        queues.values_mut().for_each(|q| q.sort_unstable_by(|a, b| b.cmp(a)));
-        let longest = queues.values().flatten().map(|(_, r)| r.path.0).fold(0, u32::max);
-        let (mut started, mut instructions) = (Vec::new(), 0);
-        loop {
-            let arrived = |id| match self.object(id) {
-                Object::Strand(strand) => strand.arrived,
-                _ => now,
-            };
-            let first = queues.iter().filter_map(|(c, q)| {
-                let (_, first) = q.last()?;
-                let share = self.contexts.get(*c)?;
-                let since = share.last_start.max(arrived(first.id));
-                let starved = now - since >= PATIENCE;
-                let time = share.holding(whole).saturating_add(behind(first.path.0, longest).patches);
-                Some((!starved, if starved { since } else { time }, first.arrival, *c))
-            });
-            let Some((served, _, _, context)) = first.min() else { break };
-            let Some((ordinary, Running { id, .. })) = queues.get_mut(&context).and_then(Vec::pop) else { break };
-            let Object::Strand(strand) = self.object(id) else { continue };
-            let (owner, peak, physical, load) =
-                (strand.owner, strand.image.peak_qubits, strand.physical, strand.load());
-            let Some(domain) = self.domain(owner) else { continue };
-            let fits_quota = peak <= domain.quota.qubits.saturating_sub(domain.used.qubits)
-                && physical <= domain.quota.physical_qubits.saturating_sub(domain.used.physical_qubits);
-            let has_room = self.regions.get(region).is_some_and(|r| r.has_room(peak, load));
-            let Some(share) = self.contexts.get_mut(context) else { continue };
-            if fits_quota && has_room {
-                share.last_start = now;
-                if !ordinary {
-                    share.favoured = now;
-                }
-                let size = self.strand_mut(id).map_or(0, |s| s.image.image.code.len());
-                self.start(id, now);
-                started.push(id);
-                // To start takes time in proportion to the program.
-                instructions += size;
-                if instructions > MAX_STARTED {
-                    if let Some(place) = self.regions.get_mut(region) {
-                        place.changed = true;
-                    }
-                    break;
-                }
-            } else if fits_quota && !served && self.comes_free(region, peak) {
-                break;
-            } else {
-                queues.remove(&context);
-            }
-        }
-        if let Some(place) = self.regions.get_mut(region) {
-            place.waiting.retain(|id| !started.contains(id));
-        }
-        started
-    }
-}
-
-/// The strand, of some that run, that has been ready longest without issuing anything, if that is too long.
-fn neglected(seen: &[Seen], range: Range<usize>, now: u64) -> Option<usize> {
-    let since = range.filter_map(|at| Some((at, seen.get(at)?.ready_since?)));
-    let (at, last) = since.min_by_key(|&(_, last)| last)?;
-    (now - last > AGE).then_some(at)
-}
-
-/// Those of some strands from the first that is ready on; what is not does not become so within the epoch.
-fn skip_unready(seen: &[Seen], mut range: Range<usize>) -> Range<usize> {
-    while !range.is_empty() && seen.get(range.start).is_some_and(|s| s.ready_since.is_none()) {
-        range.start += 1;
-    }
-    range
-}
-
-/// A strand as an epoch finds it.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    /// When it last issued something, if it could now.
-    ready_since: Option<u64>,
-    /// Cycles that it still has to go.
-    to_go: u32,
-}
-
-/// A context's turn. The rest of its strands are those of `range`.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
-    time: u64,
-    context: u32,
-    oldest: Option<usize>,
-    /// Its first strand, ready or not.
-    first: usize,
-    range: Range<usize>,
-}
-
-impl Ord for Turn {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (self.time, self.context).cmp(&(other.time, other.context))
-    }
-}
-
-impl PartialOrd for Turn {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
     }
 }

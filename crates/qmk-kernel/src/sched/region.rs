@@ -1,5 +1,6 @@
 //! A part of the machine: its resources from epoch to epoch, and what of them is promised.
 
+use crate::limits::{MAX_ISSUES, PATCH};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -10,12 +11,6 @@ use qmk_hal::Cost;
 const PROMISES: u64 = 2 * MAX_PROMISED;
 const MAX_PROMISED: u64 = 4096;
 const UNIT: u64 = 1 << 16;
-
-/// Instructions that a region issues in an epoch, and one strand by its plan.
-pub(crate) const MAX_ISSUES: u32 = 1 << 16;
-
-/// Decoding that one patch without errors of its own gives the decoders in an epoch.
-pub(crate) const PATCH: u64 = 1000;
 
 /// A strand that runs or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

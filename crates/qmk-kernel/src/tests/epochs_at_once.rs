@@ -3,7 +3,8 @@
 extern crate std;
 
 use crate::image::uncompute::tests::Dice;
-use crate::state::{Clock, Kernel, Object};
+use crate::object::Object;
+use crate::state::{Clock, Kernel};
 use crate::{DomainId, EpochReport};
 use alloc::format;
 use alloc::string::String;
