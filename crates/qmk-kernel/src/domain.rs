@@ -17,11 +17,11 @@ pub(crate) struct Domain {
     /// Epoch in which the last of its pairs is ready.
     pub(crate) link_until: u64,
     /// Counts changes of which interactive qubits there are.
-    pub(crate) version: u64,
+    pub(crate) qubits_version: u64,
     /// Turns at the device that its strands have had.
-    pub(crate) turns: usize,
+    pub(crate) device_turns: usize,
     /// Steps of the device that it has had for its weight, or that it stands at since it came back for some.
-    pub(crate) steps: u64,
+    pub(crate) device_vtime: u64,
     /// Its space is being emptied.
     pub(crate) dead: bool,
 }

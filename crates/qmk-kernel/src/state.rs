@@ -6,9 +6,9 @@ use crate::errors::Result;
 use crate::image::admit::Limits;
 use crate::interactive::channel::Channel;
 use crate::object::{Entry, Machine, Object};
-use crate::sched::fair_queue::Context;
+use crate::sched::fair_queue::SchedContext;
 use crate::sched::region::Region;
-use crate::sched::turn::{Seen, Turn};
+use crate::sched::turn::{StrandView, Turn};
 use crate::slab::Slab;
 use crate::strand::state::Strand;
 use alloc::boxed::Box;
@@ -57,7 +57,7 @@ pub struct Kernel<D> {
     /// By id; those that are gone leave a hole.
     pub(crate) domains: Vec<Option<Box<Domain>>>,
     pub(crate) objects: Slab<Entry>,
-    pub(crate) contexts: Slab<Context>,
+    pub(crate) contexts: Slab<SchedContext>,
     /// The first is shared.
     pub(crate) regions: Slab<Region>,
     pub(crate) channels: Slab<Channel>,
@@ -65,14 +65,14 @@ pub struct Kernel<D> {
     pub(crate) pairs_due: u64,
     pub(crate) arrivals: u64,
     /// Steps of the device that the domain stood at that went first last.
-    pub(crate) drained: u64,
+    pub(crate) device_vtime: u64,
     /// Domains whose spaces are being emptied.
     pub(crate) dying: Vec<u32>,
     /// Deletions that were begun by a call and are not at their end.
-    pub(crate) deleting: Vec<(u32, Handle, bool)>,
+    pub(crate) deletions: Vec<(u32, Handle, bool)>,
     /// Memory of an epoch, kept for the next.
-    pub(crate) seen: Vec<Seen>,
-    pub(crate) queue: Vec<Reverse<Turn>>,
+    pub(crate) strand_views: Vec<StrandView>,
+    pub(crate) turn_heap: Vec<Reverse<Turn>>,
 }
 
 impl<D: Device> Kernel<D> {
@@ -103,11 +103,11 @@ impl<D: Device> Kernel<D> {
             channels: Slab::new(),
             pairs_due: 0,
             arrivals: 0,
-            drained: 0,
+            device_vtime: 0,
             dying: Vec::new(),
-            deleting: Vec::new(),
-            seen: Vec::new(),
-            queue: Vec::new(),
+            deletions: Vec::new(),
+            strand_views: Vec::new(),
+            turn_heap: Vec::new(),
         };
         kernel.regions.insert(shared);
         let root = kernel.add_domain(quota);
@@ -128,7 +128,7 @@ impl<D: Device> Kernel<D> {
 
     /// Logical qubits of the machine that no one holds, regions that were taken out of it included.
     pub fn free_qubits(&self) -> u32 {
-        self.regions.iter().map(|(_, r)| r.free).sum()
+        self.regions.iter().map(|(_, r)| r.free_qubits).sum()
     }
 
     /// The device, for inspection.
@@ -163,7 +163,7 @@ impl<D: Device> Kernel<D> {
         match call {
             Syscall::CreateDomain { machine, quota } => self.create_domain(d, machine, quota),
             Syscall::CreateContext { machine, weight, epochs, window } => {
-                self.create_context(d, machine, Context::new(weight, epochs, window))
+                self.create_context(d, machine, SchedContext::new(weight, epochs, window))
             }
             Syscall::CreateRegion { machine, qubits, routes, magic } => {
                 self.create_region(d, machine, qubits, routes, magic)
@@ -203,7 +203,7 @@ impl<D: Device> Kernel<D> {
             Syscall::Usage => {
                 let now = self.epoch;
                 let context = self.domain(d).map_or(0, |d| d.context);
-                let epochs = self.contexts.get_mut(context).map_or(0, |c| c.epochs(now));
+                let epochs = self.contexts.get_mut(context).map_or(0, |c| c.epochs_used(now));
                 let domain = self.domain_mut(d).ok_or(KernelError::NoCapability)?;
                 domain.magic_left(now);
                 let used = DomainUsage { slots: domain.capabilities.used, epochs, ..domain.used };
@@ -271,7 +271,13 @@ impl<D: Device> Kernel<D> {
     }
 
     /// A capability with all rights to a new object, derived from `parent`.
-    pub(crate) fn give(&mut self, d: u32, object: Object, kind: ObjectKind, parent: Handle) -> Result<(u32, Handle)> {
+    pub(crate) fn create_object(
+        &mut self,
+        d: u32,
+        object: Object,
+        kind: ObjectKind,
+        parent: Handle,
+    ) -> Result<(u32, Handle)> {
         let id = self.add_object(object);
         let parent = SlotRef { domain: d, slot: parent.slot };
         let handle = self.insert(d, id, kind, Rights::OBJECT, 0, Some(parent)).ok_or(KernelError::NoCapability)?;

@@ -695,7 +695,8 @@ impl Fuzz<'_> {
         // What the kernel's own tables hold.
         let text = format!("{:?}", self.kernel);
         let count = |what: &str| text.matches(what).count();
-        let tables = ["Some(Entry {", "Some(Domain {", "Some(Context {", "Some(Region {", "Some(Channel {"].map(count);
+        let tables =
+            ["Some(Entry {", "Some(Domain {", "Some(SchedContext {", "Some(Region {", "Some(Channel {"].map(count);
         assert_eq!(tables, [1, 1, 1, 1, 0], "{text}");
         assert_eq!(count("dying: []"), 1, "{text}");
         // And it works.

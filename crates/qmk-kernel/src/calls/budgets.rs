@@ -39,7 +39,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Gives back what counts only while it exists.
-    pub(crate) fn discharge(&mut self, machine: u32, strands: u32, qubits: u32) {
+    pub(crate) fn refund_budget(&mut self, machine: u32, strands: u32, qubits: u32) {
         for id in self.budgets(machine) {
             if let Some(Entry { object: Object::Machine(m), .. }) = self.objects.get_mut(id) {
                 m.strands -= strands;

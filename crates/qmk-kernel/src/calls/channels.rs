@@ -7,7 +7,7 @@
 use crate::cap::space::SlotRef;
 use crate::domain::Domain;
 use crate::errors::{Result, argument, device_error, not_now, not_ready};
-use crate::interactive::channel::{Channel, End};
+use crate::interactive::channel::{Channel, ChannelEnd};
 use crate::interactive::purify::{Purified, purify, swap};
 use crate::limits::MAX_PAIRS;
 use crate::object::{Entry, Object};
@@ -30,7 +30,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// The near half of a linked channel that is ready, if it belongs to `d`.
-    fn half(&self, d: u32, handle: Handle) -> Result<(u32, u8, u32)> {
+    fn ready_half(&self, d: u32, handle: Handle) -> Result<(u32, u8, u32)> {
         let (id, side, channel) = self.endpoint(d, handle, Rights::USE)?;
         let near = channel.end(side);
         if near.domain != d {
@@ -46,7 +46,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// A qubit of the caller's own that is in no channel.
-    fn loose(&self, d: u32, handle: Handle) -> Result<u32> {
+    fn unlinked_qubit(&self, d: u32, handle: Handle) -> Result<u32> {
         let (_, qubit) = self.qubit(d, handle, Rights::USE)?;
         if qubit.owner != d {
             return argument("the qubit lies in another domain's space");
@@ -59,7 +59,7 @@ impl<D: Device> Kernel<D> {
 
     pub(crate) fn offer(&mut self, d: u32, machine: Handle, qubit: Handle, to: Handle, fidelity: f64) -> Result<Reply> {
         self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
-        let register = self.loose(d, qubit)?;
+        let register = self.unlinked_qubit(d, qubit)?;
         let (object, _) = self.require(d, to, ObjectKind::Domain, Rights::OFFER)?;
         let &Object::Domain(other) = self.object(object) else { return not_now("the domain is gone") };
         if other == d {
@@ -73,7 +73,7 @@ impl<D: Device> Kernel<D> {
                 return Err(KernelError::Quota(Limit::Channels));
             }
         }
-        let end = |domain, register| End { domain, register, object: None };
+        let end = |domain, register| ChannelEnd { domain, register, object: None };
         let channel = self.channels.insert(Channel {
             ends: [end(d, Some(register)), end(other, None)],
             state: ChannelState::Offered,
@@ -84,7 +84,7 @@ impl<D: Device> Kernel<D> {
             ready_at: 0,
         });
         let near = Object::Endpoint { channel, side: 0 };
-        let (near, endpoint) = self.give(d, near, ObjectKind::Endpoint, machine)?;
+        let (near, endpoint) = self.create_object(d, near, ObjectKind::Endpoint, machine)?;
         let far = self.add_object(Object::Endpoint { channel, side: 1 });
         let parent = SlotRef { domain: d, slot: endpoint.slot };
         let rights = Rights::OBJECT - Rights::GRANT;
@@ -138,7 +138,7 @@ impl<D: Device> Kernel<D> {
         }
         let (asked, offering) = (channel.fidelity, *channel.end(0));
         let Some(far) = offering.register else { return not_now("the channel is closed") };
-        let register = self.loose(d, qubit)?;
+        let register = self.unlinked_qubit(d, qubit)?;
         let purified = self.purified(asked)?;
         // No one orders so many that others wait for ever.
         let rate = self.device.spec().link.pairs_per_epoch.max(1) as u64;
@@ -154,7 +154,7 @@ impl<D: Device> Kernel<D> {
         self.pairs_due += purified.pairs;
         let ready_at = self.epoch + self.pairs_due.div_ceil(rate);
         for (domain, register) in [(offering.domain, far), (d, register)] {
-            self.disturb(domain);
+            self.forget_history(domain);
             if let Some(r) = self.register_mut(domain, register) {
                 r.known = Default::default();
                 r.ready_at = ready_at;
@@ -166,7 +166,7 @@ impl<D: Device> Kernel<D> {
         }
         self.count(&[offering.domain, d], |domain| {
             domain.used.total_pairs = domain.used.total_pairs.saturating_add(purified.pairs);
-            domain.version += 1;
+            domain.qubits_version += 1;
             domain.link_until = ready_at;
         });
         let Some(channel) = self.channels.get_mut(id) else { return not_now("the channel is gone") };
@@ -182,7 +182,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// What was done to a domain's qubits cannot be undone past this point.
-    fn disturb(&mut self, domain: u32) {
+    fn forget_history(&mut self, domain: u32) {
         if let Some(interactive) = self.domain_mut(domain).and_then(|d| d.interactive.as_mut()) {
             interactive.segment.clear();
         }
@@ -190,19 +190,25 @@ impl<D: Device> Kernel<D> {
 
     /// Measures two qubits of one domain in the Bell basis, leaving both in |0>, and corrects the far qubit. Only the
     /// measurement can be refused.
-    fn bell(&mut self, d: u32, state: u32, half: u32, far: Option<(u32, u32)>) -> Result<(alloc::vec::Vec<bool>, u64)> {
+    fn measure_bell(
+        &mut self,
+        d: u32,
+        state: u32,
+        half: u32,
+        far: Option<(u32, u32)>,
+    ) -> Result<(alloc::vec::Vec<bool>, u64)> {
         let outcomes = self.perform(d, Op::MeasureBell(state, half, 0, 1))?;
         self.perform(d, Op::Reset(state))?;
         self.perform(d, Op::Reset(half))?;
         let cycles = self.device.cost(&Op::MeasureBell(state, half, 0, 1), Patch::default()).cycles;
-        let until = self.occupy_until(d, &[state, half], cycles);
+        let until = self.mark_busy(d, &[state, half], cycles);
         if let (Some((domain, register)), [z, x]) = (far, &outcomes[..]) {
             for (flip, pauli) in [(*x, Pauli::X), (*z, Pauli::Z)] {
                 if flip {
                     self.perform(domain, Op::Pauli(pauli, register))?;
                 }
             }
-            self.disturb(domain);
+            self.forget_history(domain);
             if let Some(r) = self.register_mut(domain, register) {
                 r.busy_until = r.busy_until.max(until);
             }
@@ -213,12 +219,12 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn teleport(&mut self, d: u32, machine: Handle, endpoint: Handle, qubit: Handle) -> Result<Reply> {
         let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
         self.require(d, machine, ObjectKind::Machine, need)?;
-        let (id, side, near) = self.half(d, endpoint)?;
-        let state = self.loose(d, qubit)?;
+        let (id, side, near) = self.ready_half(d, endpoint)?;
+        let state = self.unlinked_qubit(d, qubit)?;
         let far = self.channels.get(id).map(|c| *c.end(1 - side));
         let far = far.and_then(|f| Some((f.domain, f.register?)));
-        let (outcomes, until) = self.bell(d, state, near, far)?;
-        self.detach(id);
+        let (outcomes, until) = self.measure_bell(d, state, near, far)?;
+        self.unlink_halves(id);
         if let Some(channel) = self.channels.get_mut(id) {
             channel.state = ChannelState::Used;
         }
@@ -226,7 +232,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// The halves of a channel's pair are qubits like any others from here on.
-    fn detach(&mut self, id: u32) {
+    fn unlink_halves(&mut self, id: u32) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let ends = channel.ends;
         channel.ends.iter_mut().for_each(|e| e.register = None);
@@ -240,8 +246,8 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn swap_entanglement(&mut self, d: u32, machine: Handle, endpoints: [Handle; 2]) -> Result<Reply> {
         let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
         self.require(d, machine, ObjectKind::Machine, need)?;
-        let (first, side, near) = self.half(d, endpoints[0])?;
-        let (second, other_side, other_near) = self.half(d, endpoints[1])?;
+        let (first, side, near) = self.ready_half(d, endpoints[0])?;
+        let (second, other_side, other_near) = self.ready_half(d, endpoints[1])?;
         if first == second {
             return argument("the endpoints are those of one channel");
         }
@@ -256,7 +262,7 @@ impl<D: Device> Kernel<D> {
         let pairs = a.pairs + b.pairs;
         let rounds = a.rounds.max(b.rounds);
         let target = other_far.register.map(|r| (other_far.domain, r));
-        let (outcomes, until) = self.bell(d, near, other_near, target)?;
+        let (outcomes, until) = self.measure_bell(d, near, other_near, target)?;
         for register in [near, other_near] {
             if let Some(r) = self.register_mut(d, register) {
                 r.channel = None;
@@ -271,20 +277,20 @@ impl<D: Device> Kernel<D> {
         }
         if let Some(b) = self.channels.get_mut(second) {
             mine[1] = b.end(other_side).object;
-            b.ends = mine.map(|object| End { domain: d, register: None, object });
+            b.ends = mine.map(|object| ChannelEnd { domain: d, register: None, object });
             b.state = ChannelState::Closed;
         }
         if let Some(register) = other_far.register.and_then(|r| self.register_mut(other_far.domain, r)) {
             register.channel = Some((first, side));
         }
-        self.rename(other_far.object, first, side);
-        self.rename(mine[0], second, 0);
-        self.rename(mine[1], second, 1);
+        self.retarget_endpoint(other_far.object, first, side);
+        self.retarget_endpoint(mine[0], second, 0);
+        self.retarget_endpoint(mine[1], second, 1);
         self.count(&[d, d], |domain| domain.used.channels -= 1);
         Ok(Reply::Applied { outcomes, until })
     }
 
-    fn rename(&mut self, object: Option<u32>, channel: u32, side: u8) {
+    fn retarget_endpoint(&mut self, object: Option<u32>, channel: u32, side: u8) {
         if let Some(Entry { object: Object::Endpoint { channel: c, side: s }, .. }) =
             object.and_then(|o| self.objects.get_mut(o))
         {
@@ -294,7 +300,7 @@ impl<D: Device> Kernel<D> {
 
     pub(crate) fn close_channel(&mut self, d: u32, endpoint: Handle) -> Result<Reply> {
         let (id, ..) = self.endpoint(d, endpoint, Rights::CONTROL)?;
-        self.close(id);
+        self.close_if_open(id);
         Ok(Reply::Done)
     }
 
@@ -304,12 +310,12 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Closes a channel. The halves of a pair that was not used are reset, which ends their entanglement.
-    fn close(&mut self, id: u32) {
+    fn close_if_open(&mut self, id: u32) {
         let Some(channel) = self.channels.get_mut(id).filter(|c| c.is_open()) else { return };
         let linked = channel.state == ChannelState::Linked;
         channel.state = ChannelState::Closed;
         let ends = channel.ends;
-        self.detach(id);
+        self.unlink_halves(id);
         for end in ends {
             if let (true, Some(register)) = (linked, end.register) {
                 // The only failure is a space that is gone, and its entanglement with it.
@@ -323,15 +329,15 @@ impl<D: Device> Kernel<D> {
     }
 
     /// A qubit is about to be freed: a channel that it is half of has no pair any more.
-    pub(crate) fn leave_channel(&mut self, owner: u32, register: u32) {
+    pub(crate) fn close_channel_of(&mut self, owner: u32, register: u32) {
         if let Some((channel, _)) = self.register(owner, register).and_then(|r| r.channel) {
-            self.close(channel);
+            self.close_if_open(channel);
         }
     }
 
     /// An endpoint is no longer named by anyone. That closes the channel, which is forgotten with its last endpoint.
-    pub(crate) fn leave_endpoint(&mut self, id: u32, side: u8) {
-        self.close(id);
+    pub(crate) fn drop_endpoint(&mut self, id: u32, side: u8) {
+        self.close_if_open(id);
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.end_mut(side).object = None;
         if channel.ends.iter().all(|e| e.object.is_none()) {

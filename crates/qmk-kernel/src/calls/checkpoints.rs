@@ -3,7 +3,7 @@
 use crate::errors::{Result, device_error, not_now, not_ready};
 use crate::object::{Entry, Object};
 use crate::state::Kernel;
-use crate::strand::checkpoint::{Checkpoint, Of};
+use crate::strand::checkpoint::{Checkpoint, CheckpointTarget};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use qmk_abi::syscall::{Limit, ObjectKind};
@@ -21,19 +21,19 @@ impl<D: Device> Kernel<D> {
         if domain.used.checkpoints >= domain.quota.checkpoints {
             return Err(KernelError::Quota(Limit::Checkpoints));
         }
-        let mut checkpoint = Checkpoint { owner: d, taken: None, failed: false, of: self.qubits_now(d) };
+        let mut checkpoint = Checkpoint { owner: d, snapshot: None, failed: false, target: self.current_qubits(d) };
         let strand = match strand {
             Some(handle) => {
-                let id = self.movable(d, handle)?;
+                let id = self.preemptible_strand(d, handle)?;
                 let Object::Strand(s) = self.object(id) else { return not_now("the strand is gone") };
-                checkpoint.of = Of::Strand { id, arrival: s.arrival, mark: None };
+                checkpoint.target = CheckpointTarget::Strand { id, arrival: s.arrival, mark: None };
                 Some(id)
             }
             None => {
                 let space = domain.interactive.as_ref().map(|i| i.space);
                 let Some(space) = space else { return not_now("the domain holds no qubits") };
                 let snapshot = self.device.snapshot(space).map_err(device_error)?;
-                checkpoint.taken = Some((self.epoch, snapshot));
+                checkpoint.snapshot = Some((self.epoch, snapshot));
                 None
             }
         };
@@ -41,7 +41,7 @@ impl<D: Device> Kernel<D> {
             domain.used.checkpoints += 1;
         }
         let object = Object::Checkpoint(Box::new(checkpoint));
-        let (id, handle) = self.give(d, object, ObjectKind::Checkpoint, machine)?;
+        let (id, handle) = self.create_object(d, object, ObjectKind::Checkpoint, machine)?;
         if let Some(strand) = strand.and_then(|s| self.strand_mut(s)) {
             strand.checkpoints.push(id);
             strand.update_hold();
@@ -49,10 +49,13 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Handle(handle))
     }
 
-    fn qubits_now(&self, d: u32) -> Of {
+    fn current_qubits(&self, d: u32) -> CheckpointTarget {
         let domain = self.domain(d);
         let registers = domain.and_then(|d| d.interactive.as_ref()).map_or(&[][..], |i| &i.registers);
-        Of::Qubits { version: domain.map_or(0, |d| d.version), known: registers.iter().map(|r| r.known).collect() }
+        CheckpointTarget::Qubits {
+            version: domain.map_or(0, |d| d.qubits_version),
+            known: registers.iter().map(|r| r.known).collect(),
+        }
     }
 
     /// Saves a strand that is held at a fence.
@@ -63,9 +66,9 @@ impl<D: Device> Kernel<D> {
         for checkpoint in core::mem::take(&mut strand.checkpoints) {
             let snapshot = self.device.snapshot(space);
             let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(checkpoint) else { continue };
-            if let (Of::Strand { mark: to, .. }, Ok(snapshot)) = (&mut c.of, snapshot) {
+            if let (CheckpointTarget::Strand { mark: to, .. }, Ok(snapshot)) = (&mut c.target, snapshot) {
                 *to = Some(mark);
-                c.taken = Some((now, snapshot));
+                c.snapshot = Some((now, snapshot));
             } else {
                 c.failed = true;
             }
@@ -92,15 +95,15 @@ impl<D: Device> Kernel<D> {
 
     pub(crate) fn checkpoint_status(&self, d: u32, handle: Handle) -> Result<Reply> {
         let checkpoint = self.find_checkpoint(d, handle, Rights::READ)?;
-        Ok(Reply::Checkpoint(checkpoint.taken.map(|(epoch, _)| epoch)))
+        Ok(Reply::Checkpoint(checkpoint.snapshot.map(|(epoch, _)| epoch)))
     }
 
     pub(crate) fn restore(&mut self, d: u32, handle: Handle) -> Result<Reply> {
         let checkpoint = self.find_checkpoint(d, handle, Rights::USE)?;
         let owner = checkpoint.owner;
-        let Some((_, snapshot)) = checkpoint.taken else { return not_ready("the strand has not come to a fence") };
-        match &checkpoint.of {
-            &Of::Strand { id, arrival, mark } => {
+        let Some((_, snapshot)) = checkpoint.snapshot else { return not_ready("the strand has not come to a fence") };
+        match &checkpoint.target {
+            &CheckpointTarget::Strand { id, arrival, mark } => {
                 let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
                 let (Some(mark), Some(space), true) = (mark, strand.space, strand.arrival == arrival) else {
                     return not_now("the strand is gone");
@@ -117,13 +120,13 @@ impl<D: Device> Kernel<D> {
                 let heights = self.heights(image, patch, region);
                 let now = self.epoch;
                 if let Some(strand) = self.strand_mut(id) {
-                    strand.go_back(mark, now, heights);
+                    strand.resume_at(mark, now, heights);
                 }
             }
-            Of::Qubits { version, known } => {
+            CheckpointTarget::Qubits { version, known } => {
                 let (version, known) = (*version, known.clone());
                 let Some(domain) = self.domain(owner) else { return not_now("the qubits' owner is gone") };
-                let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.version == version) else {
+                let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.qubits_version == version) else {
                     return not_now("qubits were taken, freed or linked since");
                 };
                 self.device.restore(interactive.space, snapshot).map_err(device_error)?;
@@ -139,10 +142,10 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn end_checkpoint(&mut self, id: u32, checkpoint: Checkpoint) {
-        if let Some((_, snapshot)) = checkpoint.taken {
+        if let Some((_, snapshot)) = checkpoint.snapshot {
             self.device.forget(snapshot);
         }
-        if let Of::Strand { id: strand, .. } = checkpoint.of
+        if let CheckpointTarget::Strand { id: strand, .. } = checkpoint.target
             && let Some(strand) = self.strand_mut(strand)
         {
             strand.checkpoints.retain(|&c| c != id);

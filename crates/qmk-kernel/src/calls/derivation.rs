@@ -69,10 +69,10 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn delete_call(&mut self, d: u32, target: Handle, itself: bool) -> Result<Reply> {
         self.lookup(d, target)?;
         let (count, more) = self.delete(d, target, itself);
-        let known = self.deleting.iter().position(|&(domain, t, _)| (domain, t) == (d, target));
+        let known = self.deletions.iter().position(|&(domain, t, _)| (domain, t) == (d, target));
         match known {
-            Some(at) if !more => _ = self.deleting.swap_remove(at),
-            None if more && self.deleting.len() < MAX_DELETIONS => self.deleting.push((d, target, itself)),
+            Some(at) if !more => _ = self.deletions.swap_remove(at),
+            None if more && self.deletions.len() < MAX_DELETIONS => self.deletions.push((d, target, itself)),
             _ => {}
         }
         Ok(Reply::Deleted { count, more })
@@ -114,10 +114,10 @@ impl<D: Device> Kernel<D> {
     /// A derivation takes a deletion that is under way on by more than it may have set it back, so that it ends even if those
     /// it is about keep deriving.
     pub(crate) fn help_delete(&mut self) {
-        if let Some(&(domain, target, itself)) = self.deleting.last()
+        if let Some(&(domain, target, itself)) = self.deletions.last()
             && !self.delete_some(domain, target, itself, 2).1
         {
-            self.deleting.pop();
+            self.deletions.pop();
         }
     }
 
@@ -127,7 +127,7 @@ impl<D: Device> Kernel<D> {
         // The target's own domain may die of it.
         let exists = |k: &Self| k.domain(domain).is_some_and(|d| d.capabilities.get(target).is_some());
         while exists(self) {
-            if !self.bury(&mut left) {
+            if !self.empty_dead_spaces(&mut left) {
                 return (most - left, true);
             }
             if exists(self) {
@@ -140,7 +140,7 @@ impl<D: Device> Kernel<D> {
                 }
             }
         }
-        let more = !self.bury(&mut left);
+        let more = !self.empty_dead_spaces(&mut left);
         (most - left, more)
     }
 
@@ -152,7 +152,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Empties the spaces of dead domains, with all that derives from what they held; false if it has to stop before.
-    pub(crate) fn bury(&mut self, left: &mut u32) -> bool {
+    pub(crate) fn empty_dead_spaces(&mut self, left: &mut u32) -> bool {
         while let Some(&domain) = self.dying.last() {
             let slot = self.domains.get_mut(domain as usize).and_then(|d| d.as_mut()?.capabilities.last());
             let Some(slot) = slot else {
@@ -193,6 +193,6 @@ impl<D: Device> Kernel<D> {
         if let Some(entry) = self.objects.get_mut(capability.object) {
             entry.references -= 1;
         }
-        self.release(capability.object);
+        self.destroy_if_unused(capability.object);
     }
 }

@@ -4,7 +4,7 @@ use crate::cap::space::Space;
 use crate::domain::Domain;
 use crate::errors::{Result, argument};
 use crate::object::{Entry, Object};
-use crate::sched::fair_queue::{Context, Times};
+use crate::sched::fair_queue::{SchedContext, VirtualTimes};
 use crate::state::Kernel;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
     pub(crate) fn add_domain(&mut self, quota: Quota) -> u32 {
-        let context = self.contexts.insert(Context::new(quota.weight, quota.epochs, quota.window));
+        let context = self.contexts.insert(SchedContext::new(quota.weight, quota.epochs, quota.window));
         self.domains.push(Some(Box::new(Domain {
             capabilities: Space::default(),
             quota,
@@ -23,9 +23,9 @@ impl<D: Device> Kernel<D> {
             context,
             interactive: None,
             link_until: 0,
-            version: 0,
-            turns: 0,
-            steps: 0,
+            qubits_version: 0,
+            device_turns: 0,
+            device_vtime: 0,
             dead: false,
         })));
         self.domains.len() as u32 - 1
@@ -38,14 +38,14 @@ impl<D: Device> Kernel<D> {
             return argument("domain ids are used up");
         }
         let id = self.add_domain(quota);
-        Ok(Reply::Handle(self.give(d, Object::Domain(id), ObjectKind::Domain, machine)?.1))
+        Ok(Reply::Handle(self.create_object(d, Object::Domain(id), ObjectKind::Domain, machine)?.1))
     }
 
-    pub(crate) fn create_context(&mut self, d: u32, machine: Handle, context: Context) -> Result<Reply> {
+    pub(crate) fn create_context(&mut self, d: u32, machine: Handle, context: SchedContext) -> Result<Reply> {
         self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
         self.check_slots(d)?;
         let context = self.contexts.insert(context);
-        Ok(Reply::Handle(self.give(d, Object::Context(context), ObjectKind::Context, machine)?.1))
+        Ok(Reply::Handle(self.create_object(d, Object::Context(context), ObjectKind::Context, machine)?.1))
     }
 
     /// The strands of a context that is taken back go on under their domains' own.
@@ -93,9 +93,9 @@ impl<D: Device> Kernel<D> {
                 _ => None,
             });
             let busy = place.running.iter().map(|r| r.context).chain(waiting).filter(|&c| c != context);
-            let foremost = busy.filter_map(|c| Some(self.contexts.get(c)?.times())).reduce(Times::max);
+            let foremost = busy.filter_map(|c| Some(self.contexts.get(c)?.times())).reduce(VirtualTimes::max);
             if let (Some(times), Some(context)) = (foremost, self.contexts.get_mut(context)) {
-                context.catch_up(times.less_lead());
+                context.catch_up(times.minus_lead());
             }
         }
         if let Some(context) = self.contexts.get_mut(context) {

@@ -35,7 +35,7 @@ impl<D: Device> Kernel<D> {
             domain.used.instructions += size as u32;
         }
         let object = Object::Image { owner: d, image, size: size as u32, profile: None, flow: None };
-        Ok(Reply::Handle(self.give(d, object, ObjectKind::Image, machine)?.1))
+        Ok(Reply::Handle(self.create_object(d, object, ObjectKind::Image, machine)?.1))
     }
 
     /// What an image takes on these patches; the last answer is kept with the image.

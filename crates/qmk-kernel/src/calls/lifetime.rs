@@ -6,7 +6,7 @@ use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
     /// Destroys an object that nothing names and nothing holds any more.
-    pub(crate) fn release(&mut self, id: u32) {
+    pub(crate) fn destroy_if_unused(&mut self, id: u32) {
         if self.objects.get(id).is_none_or(|e| e.references > 0 || e.holds > 0) {
             return;
         }
@@ -22,18 +22,18 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    pub(crate) fn let_go(&mut self, id: u32) {
+    pub(crate) fn unhold(&mut self, id: u32) {
         if let Some(entry) = self.objects.get_mut(id) {
             entry.holds -= 1;
         }
-        self.release(id);
+        self.destroy_if_unused(id);
     }
 
     fn destroy(&mut self, id: u32, object: Object) {
         match object {
             Object::Machine(machine) => {
                 if let Some(parent) = machine.parent {
-                    self.let_go(parent);
+                    self.unhold(parent);
                 }
             }
             // All it created derives from what its space holds, so nothing of it survives this.
@@ -50,12 +50,12 @@ impl<D: Device> Kernel<D> {
             }
             Object::Strand(strand) => self.end_strand(id, *strand),
             Object::Qubit(qubit) => {
-                self.leave_channel(qubit.owner, qubit.register);
+                self.close_channel_of(qubit.owner, qubit.register);
                 self.return_qubit(&qubit);
             }
             Object::Context(context) => self.end_context(context),
             Object::Region(region) => self.end_region(region),
-            Object::Endpoint { channel, side } => self.leave_endpoint(channel, side),
+            Object::Endpoint { channel, side } => self.drop_endpoint(channel, side),
             Object::Checkpoint(checkpoint) => self.end_checkpoint(id, *checkpoint),
             Object::Gone => {}
         }

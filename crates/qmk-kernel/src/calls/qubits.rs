@@ -46,17 +46,17 @@ impl<D: Device> Kernel<D> {
         if domain.used.physical_qubits.saturating_add(physical) > domain.quota.physical_qubits {
             return Err(KernelError::Quota(Limit::PhysicalQubits));
         }
-        if shared.free == 0 {
+        if shared.free_qubits == 0 {
             return Err(KernelError::Capacity { requested: 1, available });
         }
         if !shared.has_room(1, PATCH) {
             return not_ready("the decoders have deadlines to keep");
         }
-        if shared.waiting.iter().any(|&id| self.holds_up(id)) {
+        if shared.waiting.iter().any(|&id| self.blocks_others(id)) {
             return not_ready("a strand has waited too long for qubits");
         }
         // A domain may have one space after another.
-        let (quota, seed) = (domain.quota, self.seed ^ (d as u64) << 32 ^ domain.version);
+        let (quota, seed) = (domain.quota, self.seed ^ (d as u64) << 32 ^ domain.qubits_version);
         self.check_budget(machine_object, 0, 1, 0)?;
         self.allocate(d, seed, quota.held_active)?;
         self.charge_budget(machine_object, 0, 1, 0);
@@ -65,20 +65,20 @@ impl<D: Device> Kernel<D> {
         };
         self.hold(machine_object);
         if let Some(shared) = self.regions.get_mut(0) {
-            shared.free -= 1;
-            shared.lent += 1;
+            shared.free_qubits -= 1;
+            shared.interactive += 1;
         }
         if let Some(domain) = self.domain_mut(d) {
             domain.used.qubits += 1;
             domain.used.physical_qubits += physical;
-            domain.version += 1;
+            domain.qubits_version += 1;
             if let Some(interactive) = &mut domain.interactive {
                 interactive.free.pop();
                 interactive.live += 1;
             }
         }
         let qubit = Qubit { owner: d, register, machine: machine_object, root: None };
-        let (id, handle) = self.give(d, Object::Qubit(qubit), ObjectKind::Qubit, machine)?;
+        let (id, handle) = self.create_object(d, Object::Qubit(qubit), ObjectKind::Qubit, machine)?;
         if let Some(Entry { object: Object::Qubit(qubit), .. }) = self.objects.get_mut(id) {
             qubit.root = Some(handle);
         }
@@ -132,7 +132,7 @@ impl<D: Device> Kernel<D> {
         let space = interactive.space;
         self.device.perform(space, Instr { op, cond: None }).map_err(device_error)?;
         let outcomes = op.writes().map(|e| self.device.outcome(space, 0, e)).collect();
-        self.know(owner, &op);
+        self.update_known(owner, &op);
         if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
             interactive.segment.push(op);
         }
@@ -144,16 +144,16 @@ impl<D: Device> Kernel<D> {
         // The only failure is a space that already failed, whose states are lost anyway.
         let _ = self.perform(qubit.owner, Op::Free(qubit.register));
         if let Some(shared) = self.regions.get_mut(0) {
-            shared.free += 1;
-            shared.lent -= 1;
+            shared.free_qubits += 1;
+            shared.interactive -= 1;
         }
         let physical = self.device.physical_qubits(Patch::default()).unwrap_or(1) as u64;
-        self.look_again();
+        self.recheck_all_regions();
         let mut empty = None;
         if let Some(domain) = self.domain_mut(qubit.owner) {
             domain.used.qubits -= 1;
             domain.used.physical_qubits -= physical;
-            domain.version += 1;
+            domain.qubits_version += 1;
             if let Some(interactive) = &mut domain.interactive {
                 interactive.live -= 1;
                 interactive.free.push(qubit.register);
@@ -165,8 +165,8 @@ impl<D: Device> Kernel<D> {
         if let Some(space) = empty {
             self.device.close(space);
         }
-        self.discharge(qubit.machine, 0, 1);
-        self.let_go(qubit.machine);
+        self.refund_budget(qubit.machine, 0, 1);
+        self.unhold(qubit.machine);
     }
 
     pub(crate) fn free_qubit(&mut self, d: u32, handle: Handle, uncompute: Option<Handle>) -> Result<Reply> {
@@ -186,7 +186,7 @@ impl<D: Device> Kernel<D> {
             if let Some(ops) = ops {
                 check_classes(&ops, rights)?;
                 let magic = self.check_magic(d, machine, &ops)?;
-                self.undo(owner, &ops)?;
+                self.apply_inverses(owner, &ops)?;
                 if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
                     ops.iter().for_each(|op| interactive.segment.push(*op));
                 }
@@ -198,7 +198,7 @@ impl<D: Device> Kernel<D> {
         if dirty {
             self.perform(owner, Op::Reset(register))?;
         }
-        self.leave_channel(owner, register);
+        self.close_channel_of(owner, register);
         if let Some(entry) = self.objects.get_mut(id) {
             entry.object = Object::Gone;
         }
@@ -241,8 +241,8 @@ impl<D: Device> Kernel<D> {
         self.charge_budget(machine, 0, 0, magic);
         let mut rate = 1;
         if let Some(shared) = self.regions.get_mut(0) {
-            shared.stock = shared.stock.saturating_sub(magic as u32);
-            rate = shared.rate;
+            shared.magic_stock = shared.magic_stock.saturating_sub(magic as u32);
+            rate = shared.magic_rate;
         }
         let Some(domain) = self.domain_mut(d) else { return };
         domain.charge_magic(magic);
@@ -287,12 +287,12 @@ impl<D: Device> Kernel<D> {
         let outcomes = self.perform(owner, renamed)?;
         self.spend_magic(d, machine, magic);
         let cycles = self.device.cost(&renamed, Patch::default()).cycles;
-        let until = self.occupy_until(owner, &registers, cycles);
+        let until = self.mark_busy(owner, &registers, cycles);
         Ok(Reply::Applied { outcomes, until })
     }
 
     /// Notes that qubits are busy for some cycles from when all of them are free; returns the epoch of the end.
-    pub(crate) fn occupy_until(&mut self, owner: u32, registers: &[u32], cycles: u32) -> u64 {
+    pub(crate) fn mark_busy(&mut self, owner: u32, registers: &[u32], cycles: u32) -> u64 {
         let busy = registers.iter().filter_map(|&r| self.register(owner, r)).map(|r| r.busy_until);
         let until = busy.fold(self.epoch, u64::max) + cycles as u64;
         for &r in registers {
@@ -311,12 +311,12 @@ impl<D: Device> Kernel<D> {
         let ops: Vec<Op> = interactive.segment.inverses().collect();
         check_classes(&ops, rights)?;
         let magic = self.check_magic(d, machine, &ops)?;
-        self.undo(d, &ops)?;
+        self.apply_inverses(d, &ops)?;
         self.spend_magic(d, machine, magic);
         for op in &ops {
             let registers: Vec<u32> = op.qubits().collect();
             let cycles = self.device.cost(op, Patch::default()).cycles;
-            self.occupy_until(d, &registers, cycles);
+            self.mark_busy(d, &registers, cycles);
         }
         if let Some(interactive) = self.domain_mut(d).and_then(|d| d.interactive.as_mut()) {
             interactive.segment.undone();
@@ -325,7 +325,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Performs what undoes other operations: all of it or, if the device refuses, nothing.
-    fn undo(&mut self, owner: u32, ops: &[Op]) -> Result<()> {
+    fn apply_inverses(&mut self, owner: u32, ops: &[Op]) -> Result<()> {
         let Some(interactive) = self.domain(owner).and_then(|d| d.interactive.as_ref()) else {
             return not_now("the qubits' owner is gone");
         };
@@ -339,12 +339,12 @@ impl<D: Device> Kernel<D> {
                 return Err(device_error(e));
             }
         }
-        ops.iter().for_each(|op| self.know(owner, op));
+        ops.iter().for_each(|op| self.update_known(owner, op));
         Ok(())
     }
 
     /// Notes what an operation tells of its qubits.
-    fn know(&mut self, owner: u32, op: &Op) {
+    fn update_known(&mut self, owner: u32, op: &Op) {
         let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) else { return };
         let registers = &mut interactive.registers;
         let known = |q: Option<u32>| q.and_then(|q| registers.get(q as usize)).map_or(Known::Unknown, |r| r.known);

@@ -34,36 +34,36 @@ impl<D: Device> Kernel<D> {
         if qubits == 0 {
             return argument("a region needs at least one qubit");
         }
-        if qubits > shared.free {
-            return Err(KernelError::Capacity { requested: qubits, available: shared.free });
+        if qubits > shared.free_qubits {
+            return Err(KernelError::Capacity { requested: qubits, available: shared.free_qubits });
         }
-        if routes > shared.routes || magic > shared.rate {
+        if routes > shared.routes || magic > shared.magic_rate {
             return argument("the shared region has fewer routes or magic states than that");
         }
-        if routes > shared.routes - shared.taken {
+        if routes > shared.routes - shared.routes_in_use {
             return not_ready("operations under way use the routes");
         }
-        if !shared.promises.is_empty() {
+        if !shared.reservations.is_empty() {
             return not_ready("the shared region has deadlines to keep");
         }
         // Buffer and decoders go with the part of the machine that they serve.
         let part = |whole: u32, of: u32, all: u32| (whole as u64 * of as u64 / all.max(1) as u64) as u32;
-        let buffer = part(shared.buffer, magic, shared.rate);
-        let decoded = part(shared.decoded, qubits, shared.qubits);
-        let left = (shared.qubits - qubits, shared.routes - routes, shared.buffer - buffer);
+        let buffer = part(shared.magic_buffer, magic, shared.magic_rate);
+        let decoded = part(shared.decoder_rate, qubits, shared.qubits);
+        let left = (shared.qubits - qubits, shared.routes - routes, shared.magic_buffer - buffer);
         if self.is_needed(0, left.0, left.1, left.2) {
             return not_ready("a strand of the shared region needs what would be taken from it");
         }
         let Some(shared) = self.regions.get_mut(0) else { return not_now("there is no shared region") };
         shared.qubits -= qubits;
-        shared.free -= qubits;
+        shared.free_qubits -= qubits;
         shared.routes -= routes;
-        shared.rate -= magic;
-        shared.buffer -= buffer;
-        shared.stock = shared.stock.min(shared.buffer);
-        shared.decoded -= decoded;
+        shared.magic_rate -= magic;
+        shared.magic_buffer -= buffer;
+        shared.magic_stock = shared.magic_stock.min(shared.magic_buffer);
+        shared.decoder_rate -= decoded;
         let region = self.regions.insert(Region::new(qubits, routes, magic, buffer, decoded));
-        Ok(Reply::Handle(self.give(d, Object::Region(region), ObjectKind::Region, machine)?.1))
+        Ok(Reply::Handle(self.create_object(d, Object::Region(region), ObjectKind::Region, machine)?.1))
     }
 
     /// Whether a strand of a region needs more than this.
@@ -81,9 +81,9 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
         let now = self.epoch;
         let Some(strand) = self.strand_mut(id) else { return };
-        let held = strand.held(now);
+        let held = strand.holdings(now);
         strand.fault(0, why.to_string());
-        self.withdraw(id, held);
+        self.release_holdings(id, held);
     }
 
     pub(crate) fn end_region(&mut self, id: u32) {
@@ -102,19 +102,19 @@ impl<D: Device> Kernel<D> {
         let Some(region) = self.regions.remove(id) else { return };
         if let Some(shared) = self.regions.get_mut(0) {
             shared.qubits += region.qubits;
-            shared.free += region.qubits;
+            shared.free_qubits += region.qubits;
             shared.routes += region.routes;
-            shared.rate += region.rate;
-            shared.buffer += region.buffer;
-            shared.decoded += region.decoded;
-            shared.backlog += region.backlog;
+            shared.magic_rate += region.magic_rate;
+            shared.magic_buffer += region.magic_buffer;
+            shared.decoder_rate += region.decoder_rate;
+            shared.decoder_backlog += region.decoder_backlog;
             // Operations under way keep their routes to their end.
-            shared.taken += region.taken;
-            if shared.releases.len() < region.releases.len() {
-                shared.releases.resize(region.releases.len(), 0);
+            shared.routes_in_use += region.routes_in_use;
+            if shared.route_releases.len() < region.route_releases.len() {
+                shared.route_releases.resize(region.route_releases.len(), 0);
             }
-            shared.releases.iter_mut().zip(&region.releases).for_each(|(all, one)| *all += one);
-            shared.changed = true;
+            shared.route_releases.iter_mut().zip(&region.route_releases).for_each(|(all, one)| *all += one);
+            shared.recheck_waiting = true;
         }
     }
 }

@@ -53,12 +53,12 @@ impl<D: Device> Kernel<D> {
             let draining = r.running.iter().filter(|r| drains(r.id)).count() as u32;
             RegionStats {
                 qubits: r.qubits,
-                qubits_free: r.free,
+                qubits_free: r.free_qubits,
                 routes: r.routes,
-                routes_taken: r.taken,
-                magic_stock: r.stock,
-                magic_buffer: r.buffer,
-                decoder_backlog: r.backlog.div_ceil(PATCH),
+                routes_taken: r.routes_in_use,
+                magic_stock: r.magic_stock,
+                magic_buffer: r.magic_buffer,
+                decoder_backlog: r.decoder_backlog.div_ceil(PATCH),
                 strands_waiting: r.waiting.len() as u32,
                 strands_running: r.running.len() as u32 - draining,
                 strands_draining: draining,

@@ -46,7 +46,7 @@ impl<D: Device> Kernel<D> {
         let physical = physical as u64 * image.peak_qubits as u64;
         let (quota, used) = (domain.quota, domain.used);
         let Some(place) = self.regions.get(region) else { return not_now("the region is gone") };
-        let (available, buffer, routes) = (place.qubits, place.buffer, place.routes);
+        let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
         let peak = image.peak_qubits;
         if peak > available {
             return Err(KernelError::Capacity { requested: peak, available });
@@ -96,12 +96,12 @@ impl<D: Device> Kernel<D> {
             domain.used.strands += 1;
         }
         self.join(context, region);
-        let (id, handle) = self.give(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
+        let (id, handle) = self.create_object(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
         if planned {
             self.start(id, self.epoch + 1);
         } else if let Some(region) = self.regions.get_mut(region) {
             region.waiting.push(id);
-            region.changed = true;
+            region.recheck_waiting = true;
         }
         Ok(Reply::Handle(handle))
     }
@@ -137,19 +137,19 @@ impl<D: Device> Kernel<D> {
         {
             return late(deadline, "the domain's qubits are in use");
         }
-        if peak > place.free {
+        if peak > place.free_qubits {
             return late(deadline, "the region's qubits are in use");
         }
-        if place.waiting.iter().any(|&id| self.holds_up(id)) {
+        if place.waiting.iter().any(|&id| self.blocks_others(id)) {
             return late(deadline, "a strand has waited too long for the region's qubits");
         }
-        if place.backlog > 0 || !place.keeps_up_with(peak as u64 * decoding as u64) {
+        if place.decoder_backlog > 0 || !place.keeps_up_with(peak as u64 * decoding as u64) {
             return late(deadline, "the decoders are behind, or would be");
         }
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
         match Plan::make(&flow, heights, cost, place, within) {
-            Some(plan) if place.may_promise(plan.rest(0)) => Ok(plan),
+            Some(plan) if place.may_reserve(plan.rest(0)) => Ok(plan),
             Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
             None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
             None => late(deadline, "a shot takes longer with the magic states and routes there are"),
@@ -178,7 +178,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// A strand that may be held, moved and taken back.
-    pub(crate) fn movable(&self, d: u32, handle: Handle) -> Result<u32> {
+    pub(crate) fn preemptible_strand(&self, d: u32, handle: Handle) -> Result<u32> {
         let (id, strand) = self.strand(d, handle, Rights::CONTROL)?;
         match strand.state {
             StrandState::Faulted => not_now("the strand has faulted"),
@@ -189,7 +189,7 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn pause(&mut self, d: u32, handle: Handle, paused: bool) -> Result<Reply> {
-        let id = self.movable(d, handle)?;
+        let id = self.preemptible_strand(d, handle)?;
         if let Some(strand) = self.strand_mut(id) {
             strand.paused = paused;
             strand.update_hold();
@@ -198,12 +198,12 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn migrate(&mut self, d: u32, handle: Handle, region: Option<Handle>) -> Result<Reply> {
-        let id = self.movable(d, handle)?;
+        let id = self.preemptible_strand(d, handle)?;
         let to = self.region_of(d, region)?;
         let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
         let (peak, image, patch) = (strand.image.peak_qubits, strand.image_object, strand.run.patch);
         let Some(place) = self.regions.get(to) else { return not_now("the region is gone") };
-        let (available, buffer, routes) = (place.qubits, place.buffer, place.routes);
+        let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
         if peak > available {
             return Err(KernelError::Capacity { requested: peak, available });
         }
@@ -219,14 +219,14 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Moves a strand that is held at a fence, if its new region has room. One that has become too small for it is forgotten.
-    pub(crate) fn try_move(&mut self, id: u32) {
+    pub(crate) fn try_migrate(&mut self, id: u32) {
         let Some(strand) = self.strand_mut(id) else { return };
         let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
         let running = strand.running(id);
         let (image, patch) = (strand.image_object, strand.run.patch);
         let Ok(profile) = self.profile(image, patch) else { return };
         let Some(place) = self.regions.get(to) else { return };
-        if peak > place.qubits || profile.unaffordable(place.routes, place.buffer).is_some() {
+        if peak > place.qubits || profile.unaffordable(place.routes, place.magic_buffer).is_some() {
             if let Some(strand) = self.strand_mut(id) {
                 strand.migrate_to = None;
             }
@@ -237,11 +237,11 @@ impl<D: Device> Kernel<D> {
         }
         if let Some(from) = self.regions.get_mut(from) {
             from.running.retain(|r| r.id != id);
-            from.free += peak;
-            from.changed = true;
+            from.free_qubits += peak;
+            from.recheck_waiting = true;
         }
         if let Some(to) = self.regions.get_mut(to) {
-            to.free -= peak;
+            to.free_qubits -= peak;
             to.enter(running);
         }
         if let Some(strand) = self.strand_mut(id) {
@@ -253,7 +253,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn rollback(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
         let (machine, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
         let Some(handle) = strand else { return self.rollback_qubits(d, machine, rights) };
-        let id = self.movable(d, handle)?;
+        let id = self.preemptible_strand(d, handle)?;
         let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
         let (session, run) = (strand.machine, strand.run);
         let ops: Vec<Op> = strand.reversible().collect();
@@ -275,16 +275,16 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
         let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
         let (space, peak) = (strand.space, strand.image.peak_qubits);
-        let held = strand.held(self.epoch);
-        self.withdraw(id, held);
+        let held = strand.holdings(self.epoch);
+        self.release_holdings(id, held);
         if let Some(space) = space {
             self.device.close(space);
         }
         if let Some(domain) = self.domain_mut(owner) {
             domain.used.strands -= 1;
         }
-        self.discharge(machine, 1, peak);
-        self.let_go(image);
-        self.let_go(machine);
+        self.refund_budget(machine, 1, peak);
+        self.unhold(image);
+        self.unhold(machine);
     }
 }

@@ -5,7 +5,7 @@ use qmk_abi::syscall::{ChannelInfo, ChannelState};
 
 #[derive(Debug)]
 pub(crate) struct Channel {
-    pub(crate) ends: [End; 2],
+    pub(crate) ends: [ChannelEnd; 2],
     pub(crate) state: ChannelState,
     /// Asked for.
     pub(crate) fidelity: f64,
@@ -16,7 +16,7 @@ pub(crate) struct Channel {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct End {
+pub(crate) struct ChannelEnd {
     pub(crate) domain: u32,
     /// The near half, while the channel needs it.
     pub(crate) register: Option<u32>,
@@ -30,12 +30,12 @@ impl Channel {
         ChannelInfo { state: self.state, fidelity, rounds: self.rounds, pairs: self.pairs, ready_at: self.ready_at }
     }
 
-    pub(crate) fn end(&self, side: u8) -> &End {
+    pub(crate) fn end(&self, side: u8) -> &ChannelEnd {
         let [offering, accepting] = &self.ends;
         if side == 0 { offering } else { accepting }
     }
 
-    pub(crate) fn end_mut(&mut self, side: u8) -> &mut End {
+    pub(crate) fn end_mut(&mut self, side: u8) -> &mut ChannelEnd {
         let [offering, accepting] = &mut self.ends;
         if side == 0 { offering } else { accepting }
     }

@@ -4,7 +4,7 @@
 use crate::image::dataflow::Flow;
 use crate::limits::{HORIZON, MAX_ISSUES};
 use crate::sched::frontier::{Class, Frontier, InFlight};
-use crate::sched::region::{Promise, Region};
+use crate::sched::region::{Region, Reservation};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
     /// Epochs in all.
     pub(crate) length: u32,
     /// What it takes, epoch by epoch.
-    pub(crate) needs: Vec<Promise>,
+    pub(crate) needs: Vec<Reservation>,
 }
 
 impl Plan {
@@ -50,23 +50,23 @@ impl Plan {
         let mut frontier = Frontier::new(flow, Some(heights), 0, false);
         let mut plan = Plan { starts: Vec::with_capacity(flow.image.code.len()), at: 0, length: 0, needs: Vec::new() };
         let mut in_flight = InFlight::default();
-        let (mut stock, mut taken) = (region.stock, region.taken);
+        let (mut stock, mut taken) = (region.magic_stock, region.routes_in_use);
         // Routes that each epoch has left, made as far as needed.
         let mut routes: VecDeque<u32> = VecDeque::new();
         let mut made = 0;
         let mut ahead = |routes: &mut VecDeque<u32>, cycles: usize| {
             while routes.len() < cycles {
-                taken -= region.releases.get(made).copied().unwrap_or(0);
-                let promised = region.promises.get(made).map_or(0, |p| p.routes);
-                routes.push_back(region.routes.saturating_sub(taken).saturating_sub(promised));
+                taken -= region.route_releases.get(made).copied().unwrap_or(0);
+                let reserved = region.reservations.get(made).map_or(0, |p| p.routes);
+                routes.push_back(region.routes.saturating_sub(taken).saturating_sub(reserved));
                 made += 1;
             }
         };
         for epoch in 0..=within.min(HORIZON) as u32 {
             in_flight.land(&mut frontier, flow);
-            let promise = region.promises.get(epoch as usize).copied().unwrap_or_default();
-            stock = stock.saturating_add(region.rate).min(region.buffer).saturating_sub(promise.magic);
-            let mut magic = stock.saturating_sub(promise.keep);
+            let reservation = region.reservations.get(epoch as usize).copied().unwrap_or_default();
+            stock = stock.saturating_add(region.magic_rate).min(region.magic_buffer).saturating_sub(reservation.magic);
+            let mut magic = stock.saturating_sub(reservation.keep);
             let mut closed = 0u8;
             let before = plan.starts.len();
             while plan.starts.len() - before < MAX_ISSUES as usize {
@@ -92,7 +92,7 @@ impl Plan {
                 routes.iter_mut().take(span).for_each(|r| *r -= cost.routes);
                 let last = epoch as usize + span.max(1);
                 if (cost.magic > 0 || span > 0) && plan.needs.len() < last {
-                    plan.needs.resize(last, Promise::default());
+                    plan.needs.resize(last, Reservation::default());
                 }
                 for need in plan.needs.iter_mut().skip(epoch as usize).take(span) {
                     need.routes += cost.routes;
@@ -114,7 +114,7 @@ impl Plan {
     }
 
     /// What is left of it for the epochs to come, when `epochs` of it are over.
-    pub(crate) fn rest(&self, epochs: u64) -> &[Promise] {
+    pub(crate) fn rest(&self, epochs: u64) -> &[Reservation] {
         let from = (epochs as usize).min(self.needs.len());
         self.needs.get(from..).unwrap_or(&[])
     }

@@ -51,22 +51,22 @@ impl<D: Device> Kernel<D> {
         for turn in 0..most {
             // The tenant that has had the least goes first. One that comes back stands where the last that went first stood.
             let steps_of = |owner: u32| match self.domains.get(owner as usize) {
-                Some(Some(domain)) => domain.steps.max(self.drained),
+                Some(Some(domain)) => domain.device_vtime.max(self.device_vtime),
                 _ => u64::MAX,
             };
             let Some((had, owner)) = draining.keys().map(|&owner| (steps_of(owner), owner)).min() else {
                 return (turn, false);
             };
-            self.drained = had;
+            self.device_vtime = had;
             let (Some(Some(domain)), Some(strands)) = (self.domains.get_mut(owner as usize), draining.get_mut(&owner))
             else {
                 break;
             };
-            domain.turns = domain.turns.wrapping_add(1);
-            let next = domain.turns % strands.len();
+            domain.device_turns = domain.device_turns.wrapping_add(1);
+            let next = domain.device_turns % strands.len();
             let Some(strand) = strands.get(next).and_then(|&id| self.objects.strand_mut(id)) else { break };
             let took = strand.drain(&mut self.device, steps).max(1);
-            domain.steps = had.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
+            domain.device_vtime = had.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
             if strand.state != StrandState::Draining {
                 strands.remove(next);
                 if strands.is_empty() {

@@ -16,9 +16,9 @@
 use crate::image::profile::ImageProfile;
 use crate::limits::STEP;
 use crate::object::Object;
-use crate::sched::fair_queue::{Context, Resource, Times, behind};
-use crate::sched::region::{Open, Running};
-use crate::sched::turn::{Seen, Turn, neglected, skip_unready};
+use crate::sched::fair_queue::{Resource, SchedContext, VirtualTimes, behind};
+use crate::sched::region::{EpochBudget, Running};
+use crate::sched::turn::{StrandView, Turn, neglected, skip_unready};
 use crate::state::{EpochReport, Kernel};
 use crate::strand::state::Stop;
 use alloc::collections::BinaryHeap;
@@ -41,13 +41,13 @@ impl<D: Device> Kernel<D> {
     pub fn advance_by(&mut self, most: u64) -> EpochReport {
         self.epoch += 1;
         let mut step = STEP;
-        self.bury(&mut step);
+        self.empty_dead_spaces(&mut step);
         self.pass_pairs(1);
         let mut report = EpochReport::default();
         for region in self.regions.ids() {
             let started = self.start_waiting(region);
             if let [id] = *started
-                && let Some(issued) = self.issue_through(id, most)
+                && let Some(issued) = self.issue_whole_program(id, most)
             {
                 report.issued += issued;
             } else {
@@ -74,7 +74,7 @@ impl<D: Device> Kernel<D> {
 
     /// Passes the epochs of a strand that starts in this one, if nothing else is going on and nothing that it needs is ever
     /// short; returns the number of its instructions.
-    fn issue_through(&mut self, id: u32, most: u64) -> Option<u32> {
+    fn issue_whole_program(&mut self, id: u32, most: u64) -> Option<u32> {
         let Object::Strand(strand) = self.object(id) else { return None };
         let (image, region, context, peak) =
             (strand.image_object, strand.region, strand.context, strand.image.peak_qubits);
@@ -85,17 +85,17 @@ impl<D: Device> Kernel<D> {
         else {
             return None;
         };
-        let (place, share) = (self.regions.get(region)?, self.contexts.get(context)?);
+        let (place, sched) = (self.regions.get(region)?, self.contexts.get(context)?);
         let alone = self.regions.iter().all(|(_, r)| r.waiting.is_empty() && r.running.iter().all(|r| r.id == id));
         let calm = self.dying.is_empty() && self.regions.iter().all(|(_, r)| r.is_calm());
-        let enough = place.routes >= peak && share.is_unlimited() && path < most;
+        let enough = place.routes >= peak && sched.is_unlimited() && path < most;
         if !(strand.is_fresh() && !strand.holds() && strand.run.patch == *patch && alone && calm && enough) {
             return None;
         }
         let (free_schedule, qubits, routes) = (*free_schedule, place.qubits, place.routes);
         let strand = self.objects.strand_mut(id)?;
         let issued = strand.image.image.code.len() as u32;
-        if !strand.issue_through(&mut self.device, &free_schedule) {
+        if !strand.issue_whole_program(&mut self.device, &free_schedule) {
             return Some(0);
         }
         self.epoch += path;
@@ -104,10 +104,10 @@ impl<D: Device> Kernel<D> {
             place.pass(path);
         }
         self.regions.get_mut(region)?.pass(1);
-        let share = self.contexts.get_mut(context)?;
-        share.charge(Resource::Patches, share.qubits as u64 * (path + 1), qubits);
-        share.charge(Resource::Routes, free_schedule.route_epochs, routes);
-        share.charge_epochs(free_schedule.cycles as u64);
+        let sched = self.contexts.get_mut(context)?;
+        sched.charge(Resource::Patches, sched.qubits as u64 * (path + 1), qubits);
+        sched.charge(Resource::Routes, free_schedule.route_epochs, routes);
+        sched.charge_epochs(free_schedule.cycles as u64);
         Some(issued)
     }
 
@@ -115,21 +115,21 @@ impl<D: Device> Kernel<D> {
     fn run_region(&mut self, id: u32) -> u32 {
         let now = self.epoch;
         let Some(region) = self.regions.get_mut(id) else { return 0 };
-        let mut open = region.begin_epoch(now);
+        let mut budget = region.begin_epoch(now);
         let running = core::mem::take(&mut region.running);
         let mut planned = 0;
         let mut held = Vec::new();
-        let mut seen = core::mem::take(&mut self.seen);
-        seen.clear();
+        let mut views = core::mem::take(&mut self.strand_views);
+        views.clear();
         for r in &running {
-            seen.push(Seen { ready_since: None, to_go: 0 });
+            views.push(StrandView { ready_since: None, remaining_path: 0 });
             let Some(strand) = self.objects.strand_mut(r.id) else { continue };
             if !strand.issues() {
                 continue;
             }
             strand.begin_epoch(now);
-            if let (true, Some(seen)) = (strand.is_ready(), seen.last_mut()) {
-                *seen = Seen { ready_since: Some(strand.last_issue), to_go: strand.to_go() };
+            if let (true, Some(views)) = (strand.is_ready(), views.last_mut()) {
+                *views = StrandView { ready_since: Some(strand.last_issue), remaining_path: strand.remaining_path() };
             }
             if strand.plan.is_some() {
                 let before = strand.magic();
@@ -141,8 +141,8 @@ impl<D: Device> Kernel<D> {
                 held.push(r.id);
             }
         }
-        self.best_effort(id, &running, &seen, &mut open);
-        self.seen = seen;
+        self.issue_best_effort(id, &running, &views, &mut budget);
+        self.strand_views = views;
         for r in &running {
             if let Some(strand) = self.objects.strand_mut(r.id)
                 && strand.issues()
@@ -150,12 +150,12 @@ impl<D: Device> Kernel<D> {
                 strand.end_epoch();
             }
         }
-        let issued = planned + open.issued;
+        let issued = planned + budget.issued;
         if let Some(region) = self.regions.get_mut(id) {
             region.running = running;
-            region.end_epoch(open);
+            region.end_epoch(budget);
             // What is held no longer holds up others.
-            region.changed |= !held.is_empty();
+            region.recheck_waiting |= !held.is_empty();
         }
         for strand in held {
             self.at_fence(strand);
@@ -166,33 +166,33 @@ impl<D: Device> Kernel<D> {
     /// What waits for a strand to be at a fence.
     fn at_fence(&mut self, id: u32) {
         self.take_checkpoints(id);
-        self.try_move(id);
+        self.try_migrate(id);
         if let Some(strand) = self.strand_mut(id) {
             strand.update_hold();
         }
     }
 
     /// Lets strands without deadlines issue: the context of the least issue time first.
-    fn best_effort(&mut self, region: u32, running: &[Running], seen: &[Seen], open: &mut Open) {
+    fn issue_best_effort(&mut self, region: u32, running: &[Running], views: &[StrandView], budget: &mut EpochBudget) {
         let Some(place) = self.regions.get(region) else { return };
-        let (qubits, routes, rate) = (place.qubits, place.routes, place.rate);
-        let mut turns = core::mem::take(&mut self.queue);
+        let (qubits, routes, rate) = (place.qubits, place.routes, place.magic_rate);
+        let mut turns = core::mem::take(&mut self.turn_heap);
         let mut from = 0;
         for group in running.chunk_by(|a, b| a.context == b.context) {
             let range = from..from + group.len();
             from = range.end;
             let Some(context) = group.first().map(|r| r.context) else { continue };
-            let oldest = neglected(seen, range.clone(), open.now);
+            let oldest = neglected(views, range.clone(), budget.now);
             let first = range.start;
-            let range = skip_unready(seen, range);
-            let Some(share) = self.contexts.get_mut(context) else { continue };
-            share.charge(Resource::Patches, share.qubits as u64, qubits);
-            if share.may_issue(open.now) {
-                turns.push(Reverse(Turn { time: share.times().issue, context, oldest, first, range }));
+            let range = skip_unready(views, range);
+            let Some(sched) = self.contexts.get_mut(context) else { continue };
+            sched.charge(Resource::Patches, sched.qubits as u64, qubits);
+            if sched.may_issue(budget.now) {
+                turns.push(Reverse(Turn { time: sched.times().issue, context, oldest, first, range }));
             }
         }
         let alone = turns.len() == 1;
-        let longest = seen.iter().map(|s| s.to_go).fold(0, u32::max);
+        let longest = views.iter().map(|s| s.remaining_path).fold(0, u32::max);
         for Reverse(turn) in &mut turns {
             turn.time = turn.time.saturating_add(self.behind(running, turn, longest));
         }
@@ -202,26 +202,26 @@ impl<D: Device> Kernel<D> {
             let Some(id) = at.and_then(|at| running.get(at)).map(|r| r.id) else { continue };
             let Some(strand) = self.objects.strand_mut(id) else { continue };
             let Some(Some(domain)) = self.domains.get_mut(strand.owner as usize) else { continue };
-            let Some(share) = self.contexts.get_mut(turn.context) else { continue };
-            let (mut magic, spent, taken) = (domain.magic_left(open.now), open.spent, open.route_epochs);
-            let (first, issued) = (strand.charged_in != open.now, strand.issued());
-            let stop = if first && !share.may_issue(open.now) {
-                Stop::Dry
+            let Some(sched) = self.contexts.get_mut(turn.context) else { continue };
+            let (mut magic, spent, taken) = (domain.magic_left(budget.now), budget.magic_spent, budget.route_epochs);
+            let (first, issued) = (strand.last_charged_epoch != budget.now, strand.issued());
+            let stop = if first && !sched.may_issue(budget.now) {
+                Stop::NothingIssuable
             } else {
-                strand.issue(&mut self.device, open, if alone { u32::MAX } else { 1 }, &mut magic)
+                strand.issue(&mut self.device, budget, if alone { u32::MAX } else { 1 }, &mut magic)
             };
             if first && strand.issued() > issued {
-                strand.charged_in = open.now;
-                share.charge_epochs(1);
+                strand.last_charged_epoch = budget.now;
+                sched.charge_epochs(1);
             }
-            let (spent, taken) = ((open.spent - spent) as u64, open.route_epochs - taken);
+            let (spent, taken) = ((budget.magic_spent - spent) as u64, budget.route_epochs - taken);
             domain.charge_magic(spent);
-            if stop == Stop::Dry && at == Some(turn.range.start) {
-                turn.range = skip_unready(seen, turn.range.start + 1..turn.range.end);
+            if stop == Stop::NothingIssuable && at == Some(turn.range.start) {
+                turn.range = skip_unready(views, turn.range.start + 1..turn.range.end);
             }
-            share.charge(Resource::Magic, spent, rate);
-            share.charge(Resource::Routes, taken, routes);
-            turn.time = share.times().issue;
+            sched.charge(Resource::Magic, spent, rate);
+            sched.charge(Resource::Routes, taken, routes);
+            turn.time = sched.times().issue;
             if !turn.range.is_empty() && alone {
                 turns.push(Reverse(turn));
             } else if !turn.range.is_empty() {
@@ -229,21 +229,21 @@ impl<D: Device> Kernel<D> {
                 turns.push(Reverse(turn));
             }
         }
-        self.queue = turns.into_vec();
+        self.turn_heap = turns.into_vec();
         let groups = || running.chunk_by(|a, b| a.context == b.context);
         let contexts = groups().filter_map(|group| self.contexts.get(group.first()?.context));
-        let latest = contexts.map(Context::times).fold(Times::default(), Times::max);
+        let latest = contexts.map(SchedContext::times).fold(VirtualTimes::default(), VirtualTimes::max);
         for group in groups() {
-            if let Some(share) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
-                share.keep_up(latest);
+            if let Some(sched) = group.first().and_then(|r| self.contexts.get_mut(r.context)) {
+                sched.limit_credit(latest);
             }
         }
     }
 
     /// Cycles that a strand still has to go.
-    fn to_go(&self, id: u32) -> u32 {
+    fn remaining_path(&self, id: u32) -> u32 {
         match self.object(id) {
-            Object::Strand(strand) => strand.to_go(),
+            Object::Strand(strand) => strand.remaining_path(),
             _ => 0,
         }
     }
@@ -251,7 +251,7 @@ impl<D: Device> Kernel<D> {
     /// How far the strand whose turn it is stands behind its context: what others than the first take is filling up.
     fn behind(&self, running: &[Running], turn: &Turn, longest: u32) -> u64 {
         match running.get(turn.range.start) {
-            Some(r) if turn.range.start == turn.first => behind(self.to_go(r.id), longest).issue,
+            Some(r) if turn.range.start == turn.first => behind(self.remaining_path(r.id), longest).issue,
             _ => behind(0, longest).issue,
         }
     }

@@ -35,27 +35,27 @@ pub(crate) enum Resource {
 
 /// Virtual times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
+pub(crate) struct VirtualTimes {
     pub(crate) issue: u64,
     pub(crate) patches: u64,
 }
 
-impl Times {
-    pub(crate) fn max(self, other: Times) -> Times {
-        Times { issue: self.issue.max(other.issue), patches: self.patches.max(other.patches) }
+impl VirtualTimes {
+    pub(crate) fn max(self, other: VirtualTimes) -> VirtualTimes {
+        VirtualTimes { issue: self.issue.max(other.issue), patches: self.patches.max(other.patches) }
     }
 
     /// From where a context that was idle starts when this is the foremost: with those that others may run ahead of.
-    pub(crate) fn less_lead(self) -> Times {
-        Times {
+    pub(crate) fn minus_lead(self) -> VirtualTimes {
+        VirtualTimes {
             issue: self.issue.saturating_sub(LEAD * WHOLE),
             patches: self.patches.saturating_sub(PATCH_LEAD * WHOLE),
         }
     }
 
     /// What may be saved up taken off.
-    fn less_credit(self) -> Times {
-        Times {
+    fn minus_credit(self) -> VirtualTimes {
+        VirtualTimes {
             issue: self.issue.saturating_sub(CREDIT * WHOLE),
             patches: self.patches.saturating_sub(PATCH_CREDIT * WHOLE),
         }
@@ -64,14 +64,14 @@ impl Times {
 
 /// Virtual times by which a strand with `path` cycles to go stands behind the one with `longest`.
 #[inline]
-pub(crate) fn behind(path: u32, longest: u32) -> Times {
+pub(crate) fn behind(path: u32, longest: u32) -> VirtualTimes {
     let part = |lead: u64| lead * WHOLE * longest.saturating_sub(path) as u64 / longest.max(1) as u64;
-    Times { issue: part(LEAD), patches: part(PATCH_LEAD) }
+    VirtualTimes { issue: part(LEAD), patches: part(PATCH_LEAD) }
 }
 
 /// A share of the machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Context {
+pub(crate) struct SchedContext {
     weight: u32,
     /// Epochs of strands in a window.
     quota: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Context {
     window_number: u64,
     used_epochs: u64,
     /// Virtual times at which it last became busy, less what it had used by then.
-    base: Times,
+    base: VirtualTimes,
     used: [u64; 3],
     /// Logical qubits its strands hold.
     pub(crate) qubits: u32,
@@ -87,36 +87,36 @@ pub(crate) struct Context {
     pub(crate) strands: u32,
     /// Epoch in which it last had a strand started, and one that had waited too long before others of its own.
     pub(crate) last_start: u64,
-    pub(crate) favoured: u64,
+    pub(crate) last_aged_start: u64,
 }
 
-impl Context {
+impl SchedContext {
     pub(crate) fn new(weight: u32, quota: u64, window: u64) -> Self {
-        Context {
+        SchedContext {
             weight: weight.max(1),
             quota,
             window,
             window_number: 0,
             used_epochs: 0,
-            base: Times { issue: ORIGIN, patches: ORIGIN },
+            base: VirtualTimes { issue: ORIGIN, patches: ORIGIN },
             used: [0; 3],
             qubits: 0,
             strands: 0,
             last_start: 0,
-            favoured: 0,
+            last_aged_start: 0,
         }
     }
 
-    pub(crate) fn times(&self) -> Times {
+    pub(crate) fn times(&self) -> VirtualTimes {
         let [patches, routes, magic] = self.used.map(|u| u / self.weight as u64);
-        Times {
+        VirtualTimes {
             issue: self.base.issue.saturating_add(routes.max(magic)),
             patches: self.base.patches.saturating_add(patches),
         }
     }
 
     /// Its patch time once it has kept what it holds of `whole` patches for [`HOLD`] epochs.
-    pub(crate) fn holding(&self, whole: u32) -> u64 {
+    pub(crate) fn projected_patch_time(&self, whole: u32) -> u64 {
         let held = (self.qubits as u64).saturating_mul(HOLD * WHOLE) / whole.max(1) as u64;
         self.times().patches.saturating_add(held / self.weight as u64)
     }
@@ -133,18 +133,18 @@ impl Context {
     }
 
     /// Forgets what it lags behind others that are busy, beyond its credit.
-    pub(crate) fn keep_up(&mut self, others: Times) {
-        self.catch_up(others.less_credit());
+    pub(crate) fn limit_credit(&mut self, others: VirtualTimes) {
+        self.catch_up(others.minus_credit());
     }
 
     /// Forgets what it lags behind.
-    pub(crate) fn catch_up(&mut self, others: Times) {
+    pub(crate) fn catch_up(&mut self, others: VirtualTimes) {
         let times = self.times();
         self.base.issue += others.issue.saturating_sub(times.issue);
         self.base.patches += others.patches.saturating_sub(times.patches);
     }
 
-    pub(crate) fn epochs(&mut self, now: u64) -> u64 {
+    pub(crate) fn epochs_used(&mut self, now: u64) -> u64 {
         let number = now.checked_div(self.window).unwrap_or(0);
         if number != self.window_number {
             (self.window_number, self.used_epochs) = (number, 0);
@@ -159,7 +159,7 @@ impl Context {
 
     /// Whether its window has epochs left.
     pub(crate) fn may_issue(&mut self, now: u64) -> bool {
-        self.epochs(now) < self.quota
+        self.epochs_used(now) < self.quota
     }
 
     pub(crate) fn charge_epochs(&mut self, epochs: u64) {

@@ -1,7 +1,7 @@
 //! What a checkpoint saves.
 
 use crate::image::known::Known;
-use crate::strand::state::Mark;
+use crate::strand::state::ResumePoint;
 use alloc::vec::Vec;
 use qmk_hal::SnapshotId;
 
@@ -9,16 +9,16 @@ use qmk_hal::SnapshotId;
 pub(crate) struct Checkpoint {
     pub(crate) owner: u32,
     /// Epoch in which it was taken.
-    pub(crate) taken: Option<(u64, SnapshotId)>,
+    pub(crate) snapshot: Option<(u64, SnapshotId)>,
     /// The strand ended first.
     pub(crate) failed: bool,
-    pub(crate) of: Of,
+    pub(crate) target: CheckpointTarget,
 }
 
 #[derive(Debug)]
-pub(crate) enum Of {
+pub(crate) enum CheckpointTarget {
     /// A strand, which its arrival identifies for ever, and where it was.
-    Strand { id: u32, arrival: u64, mark: Option<Mark> },
+    Strand { id: u32, arrival: u64, mark: Option<ResumePoint> },
     /// The interactive qubits of the owner, and what was known of them.
     Qubits { version: u64, known: Vec<Known> },
 }

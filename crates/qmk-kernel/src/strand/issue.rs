@@ -4,7 +4,7 @@ use crate::image::profile::FreeSchedule;
 use crate::image::uncompute::is_reversible;
 use crate::limits::MAX_REVERSIBLE;
 use crate::sched::frontier::Class;
-use crate::sched::region::Open;
+use crate::sched::region::EpochBudget;
 use crate::strand::state::{Stop, Strand};
 use qmk_abi::Op;
 use qmk_abi::syscall::StrandState;
@@ -13,7 +13,7 @@ use qmk_hal::{Cost, Device};
 impl Strand {
     /// Issues all at once, if nothing ever has to wait for anything but what it depends on, and passes the epochs in which
     /// that is over.
-    pub(crate) fn issue_through<D: Device>(&mut self, device: &mut D, free_schedule: &FreeSchedule) -> bool {
+    pub(crate) fn issue_whole_program<D: Device>(&mut self, device: &mut D, free_schedule: &FreeSchedule) -> bool {
         let Some(space) = self.space else { return false };
         let count = self.image.image.code.len() as u32;
         if let Err(e) = device.issue_range(space, 0..count) {
@@ -23,15 +23,15 @@ impl Strand {
         self.issued = count;
         self.epochs = self.path as u64;
         self.last_issue = self.started + free_schedule.last as u64;
-        self.charged_in = self.last_issue;
+        self.last_charged_epoch = self.last_issue;
         self.state = StrandState::Draining;
         true
     }
 
     /// Ends the operations that are due in this epoch.
     pub(crate) fn begin_epoch(&mut self, now: u64) {
-        if self.debt > 0 {
-            self.debt -= 1;
+        if self.epoch_debt > 0 {
+            self.epoch_debt -= 1;
         } else if let Some(frontier) = &mut self.frontier {
             self.in_flight.land(frontier, &self.flow);
             if frontier.held_at(&self.flow).is_some() {
@@ -45,7 +45,7 @@ impl Strand {
     pub(crate) fn end_epoch(&mut self) {
         let done = match (&self.plan, &self.frontier) {
             (Some(plan), _) => plan.is_done(self.epochs),
-            (None, Some(frontier)) => frontier.is_done(&self.flow) && (self.debt, self.magic_debt) == (0, 0),
+            (None, Some(frontier)) => frontier.is_done(&self.flow) && (self.epoch_debt, self.magic_debt) == (0, 0),
             (None, None) => true,
         };
         if done {
@@ -81,34 +81,34 @@ impl Strand {
     pub(crate) fn issue<D: Device>(
         &mut self,
         device: &mut D,
-        open: &mut Open,
+        budget: &mut EpochBudget,
         turn: u32,
         owner_magic: &mut u64,
     ) -> Stop {
         if !self.is_ready() {
-            return Stop::Dry;
+            return Stop::NothingIssuable;
         }
         if self.magic_debt > 0 {
-            let paid = open.take_magic(self.magic_debt.min(*owner_magic));
+            let paid = budget.take_magic(self.magic_debt.min(*owner_magic));
             self.magic_debt -= paid;
             *owner_magic -= paid;
             if self.magic_debt > 0 {
-                return Stop::Dry;
+                return Stop::NothingIssuable;
             }
         }
         let before = self.issued;
         let stop = if self.is_ranked() {
-            self.issue_ranked(device, open, turn, owner_magic)
+            self.issue_ranked(device, budget, turn, owner_magic)
         } else {
-            self.issue_all(device, open, owner_magic)
+            self.issue_all(device, budget, owner_magic)
         };
         if self.issued > before {
-            self.last_issue = open.now;
+            self.last_issue = budget.now;
         }
         stop
     }
 
-    fn issue_all<D: Device>(&mut self, device: &mut D, open: &mut Open, owner_magic: &mut u64) -> Stop {
+    fn issue_all<D: Device>(&mut self, device: &mut D, budget: &mut EpochBudget, owner_magic: &mut u64) -> Stop {
         let (mut at, mut kept) = (0, 0);
         while let Some(frontier) = &mut self.frontier {
             let Some(&index) = frontier.fifo.get(at) else {
@@ -118,11 +118,11 @@ impl Strand {
             at += 1;
             let Some(instr) = self.image.image.code.get(index as usize) else { continue };
             let cost = device.cost(&instr.op, self.run.patch);
-            if open.is_over() {
+            if budget.is_over() {
                 frontier.fifo.drain(kept..at - 1);
                 break;
             }
-            if cost.magic as u64 > *owner_magic || !open.take(cost) {
+            if cost.magic as u64 > *owner_magic || !budget.take(cost) {
                 if let Some(place) = frontier.fifo.get_mut(kept) {
                     *place = index;
                 }
@@ -130,48 +130,57 @@ impl Strand {
                 continue;
             }
             *owner_magic -= cost.magic as u64;
-            if !self.put(device, index, cost, open) {
+            if !self.issue_one(device, index, cost, budget) {
                 break;
             }
         }
-        Stop::Dry
+        Stop::NothingIssuable
     }
 
-    fn issue_ranked<D: Device>(&mut self, device: &mut D, open: &mut Open, turn: u32, owner_magic: &mut u64) -> Stop {
+    fn issue_ranked<D: Device>(
+        &mut self,
+        device: &mut D,
+        budget: &mut EpochBudget,
+        turn: u32,
+        owner_magic: &mut u64,
+    ) -> Stop {
         let mut left = turn;
         // A class whose first instruction was refused is not asked for again in this turn.
         let (mut magic_refused, mut routed_refused) = (false, false);
         loop {
             while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
-                let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
+                let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::NothingIssuable };
                 let cost = device.cost(&instr.op, self.run.patch);
-                if cost.magic as u64 > *owner_magic || !open.take(cost) {
+                if cost.magic as u64 > *owner_magic || !budget.take(cost) {
                     break;
                 }
                 if let Some(frontier) = &mut self.frontier {
                     frontier.take(Class::Plain);
                 }
                 *owner_magic -= cost.magic as u64;
-                if !self.put(device, index, cost, open) {
-                    return Stop::Dry;
+                if !self.issue_one(device, index, cost, budget) {
+                    return Stop::NothingIssuable;
                 }
             }
             if left == 0 {
-                return Stop::Turn;
+                return Stop::TurnOver;
             }
-            let Some(frontier) = &self.frontier else { return Stop::Dry };
-            let magic = frontier.first(Class::Magic).filter(|_| !magic_refused && open.magic_open && *owner_magic > 0);
-            let routed = frontier.first(Class::Routed).filter(|_| !routed_refused && open.routes_open);
+            let Some(frontier) = &self.frontier else { return Stop::NothingIssuable };
+            let magic =
+                frontier.first(Class::Magic).filter(|_| !magic_refused && budget.magic_open && *owner_magic > 0);
+            let routed = frontier.first(Class::Routed).filter(|_| !routed_refused && budget.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
-            let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else { return Stop::Dry };
-            let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::Dry };
+            let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else {
+                return Stop::NothingIssuable;
+            };
+            let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::NothingIssuable };
             let cost = device.cost(&instr.op, self.run.patch);
             if cost.magic as u64 > *owner_magic {
                 // The owner's window is used up, which is no one else's matter.
                 *owner_magic = 0;
                 continue;
             }
-            if !open.take(cost) {
+            if !budget.take(cost) {
                 *(if class == Class::Magic { &mut magic_refused } else { &mut routed_refused }) = true;
                 continue;
             }
@@ -180,37 +189,37 @@ impl Strand {
             }
             *owner_magic -= cost.magic as u64;
             left -= 1;
-            if !self.put(device, index, cost, open) {
-                return Stop::Dry;
+            if !self.issue_one(device, index, cost, budget) {
+                return Stop::NothingIssuable;
             }
         }
     }
 
     /// Hands an instruction to the device; false if it refuses.
     #[inline]
-    fn put<D: Device>(&mut self, device: &mut D, index: u32, cost: Cost, open: &mut Open) -> bool {
+    fn issue_one<D: Device>(&mut self, device: &mut D, index: u32, cost: Cost, budget: &mut EpochBudget) -> bool {
         let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return false };
         if let Err(e) = device.issue(space, index) {
             self.fail(e);
             return false;
         }
         self.issued += 1;
-        open.issued += 1;
+        budget.issued += 1;
         self.magic += cost.magic as u64;
         let op = self.image.image.code.get(index as usize).map_or(Op::Fence, |i| i.op);
         if is_reversible(&op) {
             if self.reversible.is_empty() {
-                self.reversible_since = open.now;
+                self.reversible_since = budget.now;
             }
             if self.reversible.len() == MAX_REVERSIBLE {
                 self.reversible.drain(..MAX_REVERSIBLE / 2);
-                self.reversible_since = open.now;
+                self.reversible_since = budget.now;
             }
             self.reversible.push(index);
         } else {
             self.reversible.clear();
         }
-        let cycles = open.cycles(cost, || op.writes().next().is_some());
+        let cycles = budget.cycles(cost, || op.writes().next().is_some());
         self.in_flight.launch(frontier, &self.flow, index, cycles);
         true
     }

@@ -1,7 +1,7 @@
 //! How a strand is taken back.
 
 use crate::sched::frontier::{Frontier, InFlight};
-use crate::strand::state::{Mark, Strand};
+use crate::strand::state::{ResumePoint, Strand};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use qmk_abi::Op;
@@ -41,7 +41,7 @@ impl Strand {
         if !undone.is_empty() {
             // To wait at a fence is nothing to undo.
             let end = now.min(self.last_issue + longest.saturating_sub(1) as u64);
-            self.debt += end - self.reversible_since + 1;
+            self.epoch_debt += end - self.reversible_since + 1;
         }
         self.issued -= undone.len() as u32;
         self.magic += magic;
@@ -52,25 +52,25 @@ impl Strand {
     }
 
     /// The fence it is held at, with nothing under way.
-    pub(crate) fn mark(&self) -> Option<Mark> {
+    pub(crate) fn mark(&self) -> Option<ResumePoint> {
         let segment = self.frontier.as_ref()?.held_at(&self.flow)?;
         let &Strand { issued, magic, undone_magic, epochs, .. } = self;
-        Some(Mark { segment, issued, magic, undone_magic, epochs })
+        Some(ResumePoint { segment, issued, magic, undone_magic, epochs })
     }
 
     /// Magic states of what it has done since `mark`, all shots together.
-    pub(crate) fn magic_since(&self, mark: &Mark) -> u64 {
+    pub(crate) fn magic_since(&self, mark: &ResumePoint) -> u64 {
         let net = |magic: u64, undone: u64| magic.saturating_sub(2 * undone);
         let since = net(self.magic, self.undone_magic).saturating_sub(net(mark.magic, mark.undone_magic));
         since.saturating_mul(self.run.shots)
     }
 
     /// Takes up what it did at `mark`.
-    pub(crate) fn go_back(&mut self, mark: Mark, now: u64, heights: Option<Arc<Vec<u32>>>) {
+    pub(crate) fn resume_at(&mut self, mark: ResumePoint, now: u64, heights: Option<Arc<Vec<u32>>>) {
         self.frontier = Some(Frontier::new(&self.flow, heights, mark.segment, self.holds()));
         self.in_flight = InFlight::default();
         self.reversible.clear();
-        (self.debt, self.magic_debt) = (0, 0);
+        (self.epoch_debt, self.magic_debt) = (0, 0);
         self.shots_done = 0;
         (self.issued, self.epochs) = (mark.issued, mark.epochs);
         (self.magic, self.undone_magic) = (mark.magic, mark.undone_magic);

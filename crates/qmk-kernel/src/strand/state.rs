@@ -4,7 +4,7 @@ use crate::image::admit::Admitted;
 use crate::image::dataflow::Flow;
 use crate::sched::deadline::Plan;
 use crate::sched::frontier::{Frontier, InFlight};
-use crate::sched::region::{Promise, Running};
+use crate::sched::region::{Reservation, Running};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,7 +30,7 @@ pub(crate) struct Strand {
     /// Order of arrival.
     pub(crate) arrival: u64,
     /// Epoch of arrival.
-    pub(crate) arrived: u64,
+    pub(crate) arrival_epoch: u64,
     /// Cycles of its longest path.
     pub(crate) path: u32,
     /// Physical qubits that it holds while it runs.
@@ -44,9 +44,9 @@ pub(crate) struct Strand {
     /// Epoch in which it last issued something.
     pub(crate) last_issue: u64,
     /// Epoch that was last charged to its context.
-    pub(crate) charged_in: u64,
+    pub(crate) last_charged_epoch: u64,
     /// Epochs and magic states that it still owes for what it took back.
-    pub(super) debt: u64,
+    pub(super) epoch_debt: u64,
     pub(super) magic_debt: u64,
     pub(super) epochs: u64,
     pub(super) issued: u32,
@@ -70,14 +70,14 @@ pub(crate) struct Strand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// It has had its turn.
-    Turn,
+    TurnOver,
     /// Nothing of what is ready can be issued in this epoch.
-    Dry,
+    NothingIssuable,
 }
 
 /// Where a strand can be taken up again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct ResumePoint {
     pub(crate) segment: usize,
     pub(super) issued: u32,
     pub(super) magic: u64,
@@ -86,13 +86,13 @@ pub(crate) struct Mark {
 }
 
 /// What a strand holds of the machine.
-pub(crate) struct Held {
+pub(crate) struct Holdings {
     pub(crate) owner: u32,
     pub(crate) region: u32,
     pub(crate) context: u32,
     pub(crate) qubits: u32,
     pub(crate) physical: u64,
-    pub(crate) promises: Vec<Promise>,
+    pub(crate) reservations: Vec<Reservation>,
     /// Checkpoints that were to be taken at its next fence.
     pub(crate) checkpoints: Vec<u32>,
 }
@@ -126,7 +126,7 @@ impl Strand {
             paused: false,
             checkpoints: Vec::new(),
             arrival,
-            arrived: now,
+            arrival_epoch: now,
             path,
             physical,
             decoding,
@@ -135,8 +135,8 @@ impl Strand {
             plan: None,
             started: 0,
             last_issue: 0,
-            charged_in: 0,
-            debt: 0,
+            last_charged_epoch: 0,
+            epoch_debt: 0,
             magic_debt: 0,
             epochs: 0,
             issued: 0,
@@ -207,7 +207,7 @@ impl Strand {
     }
 
     /// Cycles that it still has to go, as far as is known.
-    pub(crate) fn to_go(&self) -> u32 {
+    pub(crate) fn remaining_path(&self) -> u32 {
         self.frontier.as_ref().map_or(0, |f| f.height().unwrap_or(self.path))
     }
 
@@ -217,7 +217,9 @@ impl Strand {
 
     /// Whether it could issue something, were there the resources.
     pub(crate) fn is_ready(&self) -> bool {
-        self.state == StrandState::Running && self.debt == 0 && self.frontier.as_ref().is_some_and(Frontier::is_ready)
+        self.state == StrandState::Running
+            && self.epoch_debt == 0
+            && self.frontier.as_ref().is_some_and(Frontier::is_ready)
     }
 
     /// Whether something wants it to stop at the next fence.
@@ -255,7 +257,7 @@ impl Strand {
         StrandStatus {
             state: self.state,
             epochs: self.epochs,
-            waited: until.saturating_sub(self.arrived),
+            waited: until.saturating_sub(self.arrival_epoch),
             issued: self.issued,
             instructions: self.image.image.code.len() as u32,
             shots_done: self.shots_done,
@@ -282,15 +284,15 @@ impl Strand {
     }
 
     /// What is to be given back when it ends after epoch `now`.
-    pub(crate) fn held(&mut self, now: u64) -> Held {
+    pub(crate) fn holdings(&mut self, now: u64) -> Holdings {
         let epochs = (now + 1).saturating_sub(self.started);
-        Held {
+        Holdings {
             owner: self.owner,
             region: self.region,
             context: self.context,
             qubits: self.image.peak_qubits,
             physical: self.physical,
-            promises: self.plan.take().map_or(Vec::new(), |p| p.rest(epochs).to_vec()),
+            reservations: self.plan.take().map_or(Vec::new(), |p| p.rest(epochs).to_vec()),
             checkpoints: core::mem::take(&mut self.checkpoints),
         }
     }

@@ -23,23 +23,33 @@ fn one_in(n: u64, dice: &mut Dice) -> bool {
 /// All that later epochs depend on, but for what is made when first asked for.
 fn state(kernel: &Kernel<SimDevice>) -> String {
     let regions = kernel.regions.iter().map(|(id, r)| {
-        let releases: Vec<u32> = r.releases.iter().copied().take(r.taken as usize).collect();
+        let releases: Vec<u32> = r.route_releases.iter().copied().take(r.routes_in_use as usize).collect();
         format!(
             "{id} {:?} {releases:?} {:?} {:?} {:?}",
-            (r.free, r.lent, r.stock, r.spare_magic(), r.backlog, r.taken, r.changed),
-            (r.qubits, r.routes, r.promises.len(), r.may_promise(&[])),
+            (
+                r.free_qubits,
+                r.interactive,
+                r.magic_stock,
+                r.spare_magic(),
+                r.decoder_backlog,
+                r.routes_in_use,
+                r.recheck_waiting
+            ),
+            (r.qubits, r.routes, r.reservations.len(), r.may_reserve(&[])),
             r.waiting,
             r.running
         )
     });
     let strands = kernel.objects.iter().filter_map(|(id, e)| match &e.object {
-        Object::Strand(s) => Some(format!("{id} {:?} {:?} {:?}", s.status(kernel.epoch), s.last_issue, s.charged_in)),
+        Object::Strand(s) => {
+            Some(format!("{id} {:?} {:?} {:?}", s.status(kernel.epoch), s.last_issue, s.last_charged_epoch))
+        }
         _ => None,
     });
     let contexts = kernel.contexts.iter().map(|(id, c)| format!("{id} {c:?}"));
     let domains = kernel.domains.iter().map(|d| format!("{d:?}"));
     let mut lines: Vec<String> = regions.chain(strands).chain(contexts).chain(domains).collect();
-    lines.push(format!("{} {} {} {:?}", kernel.epoch, kernel.pairs_due, kernel.drained, kernel.dying));
+    lines.push(format!("{} {} {} {:?}", kernel.epoch, kernel.pairs_due, kernel.device_vtime, kernel.dying));
     lines.join("\n")
 }
 
