@@ -1,5 +1,5 @@
 //! The part of the session protocol that handles qubits one by one, channels, checkpoints, and jobs under way.
-//! `docs/SERVER.md` has an example of each method.
+//! `docs/guide/server.md` has an example of each method.
 //!
 //! [`Call`] and [`Answer`] have one variant for each method, tagged with its name.
 

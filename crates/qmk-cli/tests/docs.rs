@@ -24,7 +24,7 @@ fn programs(text: &str) -> Vec<String> {
 
 #[test]
 fn the_programs_of_the_assembly_manual_run() {
-    let programs = programs(&read("docs/ASSEMBLY.md"));
+    let programs = programs(&read("docs/reference/assembly.md"));
     // The first is the form of a line.
     assert!(programs.len() >= 4 && programs[0].starts_with("label: OPCODE"), "{programs:?}");
     for program in &programs[1..] {
@@ -39,7 +39,7 @@ fn the_programs_of_the_assembly_manual_run() {
 #[test]
 fn the_embedded_machines_of_the_documents_are_those_of_the_services() {
     let services = read("crates/qmk-services/src/lib.rs");
-    for document in ["README.md", "docs/SERVER.md"] {
+    for document in ["README.md", "docs/guide/server.md"] {
         let text = read(document);
         let example = text.split("```").find(|block| block.contains("Machine::start")).unwrap();
         let written: String =

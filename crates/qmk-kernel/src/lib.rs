@@ -5,7 +5,7 @@
 //! program images and schedules strands. It has no clock, threads, I/O or randomness of its own, so the same calls with
 //! the same seeds give the same replies.
 //!
-//! `docs/KERNEL.md` says what it promises and which test carries each promise.
+//! `docs/internals/kernel.md` says what it promises and which test carries each promise.
 //!
 //! ```
 //! use qmk_sim::SimDevice;

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
                   max_user_connections, max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, \
                   max_active_qubits, max_active_held_qubits, seed, \
                   max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds,\npolicy \
-                  (a file that says who may do what, see docs/SERVER.md; read again on SIGHUP)"
+                  (a file that says who may do what, see docs/guide/server.md; read again on SIGHUP)"
 )]
 struct Args {
     /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]

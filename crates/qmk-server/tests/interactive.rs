@@ -55,7 +55,7 @@ fn the_examples_of_the_manual_are_true() {
         let reply = line.ask(&create);
         names.insert(name.to_string(), reply["result"]["session_id"].as_str().unwrap().to_string());
     }
-    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SERVER.md");
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/server.md");
     let text = std::fs::read_to_string(manual).unwrap();
     let (_, section) = text.split_once("## Qubits one by one, and channels").unwrap();
     let section = section.split("\n## ").next().unwrap();

@@ -1,6 +1,6 @@
 //! Who may do what on a machine: the policy file.
 //!
-//! Without one, the machine belongs to the user who runs it, and to no one else. `docs/SERVER.md` has an example.
+//! Without one, the machine belongs to the user who runs it, and to no one else. `docs/guide/server.md` has an example.
 
 use crate::token::{Key, MAX_DEPTH, MAX_NAME, TokenId};
 use qmk_abi::Rights;

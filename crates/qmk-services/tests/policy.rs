@@ -92,9 +92,9 @@ fn code<T>(result: Result<T, RpcError>) -> ErrorCode {
     result.err().expect("should have been refused").code
 }
 
-/// The one of `docs/SERVER.md`.
+/// The one of `docs/guide/server.md`.
 fn documented() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SERVER.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/server.md");
     let text = std::fs::read_to_string(path).unwrap();
     text.split("```").find_map(|block| block.strip_prefix("toml\n[tokens]")).map(|b| format!("[tokens]{b}")).unwrap()
 }
