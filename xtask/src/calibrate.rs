@@ -2,8 +2,8 @@
 
 use qmk_abi::image::Pauli;
 use qmk_qec::calibration::{Counts, Fit, NOISE, Row, Table};
+use qmk_qec::experiment::memory::{Memory, Tally};
 use qmk_qec::experiment::{self, Experiment, Stop};
-use qmk_qec::memory::{Memory, Tally};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -8,7 +8,7 @@ use crate::job::Checked;
 use crate::output::{print, write};
 use crate::svg;
 use qmk_client::Client;
-use qmk_qec::device::Corrected;
+use qmk_qec::machine::Corrected;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimConfig;
 use std::path::{Path, PathBuf};

@@ -4,9 +4,9 @@
 //! what the longer one adds, so that errors of preparation and of the last measurement cancel. Its fits are suppression laws through the rows
 //! below threshold.
 
+use crate::experiment::fit::linear;
+use crate::experiment::memory::wilson;
 use crate::experiment::per_observable;
-use crate::fit::linear;
-use crate::memory::wilson;
 use qmk_abi::syscall::Code;
 use std::fmt::{self, Display};
 use std::sync::LazyLock;

@@ -10,17 +10,11 @@ pub mod circuit;
 pub mod codes;
 pub mod decoder;
 pub mod dem;
-pub mod device;
 pub mod distance;
 pub mod experiment;
-mod fit;
 pub mod gf2;
-pub mod memory;
+pub mod machine;
 pub mod noise;
-pub mod online;
-pub mod patch;
 pub mod stim;
-pub mod threshold;
-pub mod timeline;
 
 pub use circuit::Circuit;

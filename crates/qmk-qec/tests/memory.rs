@@ -3,7 +3,7 @@
 use qmk_abi::image::Pauli;
 use qmk_qec::codes::{Code, RotatedSurface};
 use qmk_qec::decoder::matching::Matching;
-use qmk_qec::memory::{BLOCK, Memory, Samples, per_round, wilson};
+use qmk_qec::experiment::memory::{BLOCK, Memory, Samples, per_round, wilson};
 use qmk_qec::noise::NoiseModel;
 
 /// Failures and shots of Stim 1.16 and PyMatching 2.4 on Stim's generated rotated_memory circuits with all four parameters p, d rounds:

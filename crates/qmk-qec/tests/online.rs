@@ -3,10 +3,10 @@
 use qmk_abi::image::Pauli;
 use qmk_qec::codes::{Code, RotatedSurface, by_name};
 use qmk_qec::decoder::matching::Matching;
-use qmk_qec::memory::Memory;
+use qmk_qec::experiment::memory::Memory;
+use qmk_qec::machine::logical_error_sampler::History;
+use qmk_qec::machine::patch_sampler::Online;
 use qmk_qec::noise::NoiseModel;
-use qmk_qec::online::Online;
-use qmk_qec::patch::History;
 
 /// ln(1 - 2P) of a memory of so many rounds, and its standard deviation.
 fn decay(code: &dyn Code, noise: &NoiseModel, basis: Pauli, rounds: u32, shots: u64) -> (f64, f64) {
@@ -86,9 +86,9 @@ fn a_life_is_a_function_of_seed_shot_and_stream() {
 #[test]
 fn patches_out_of_range_are_refused() {
     use qmk_abi::syscall::Code;
-    let refused = |code, d, p| qmk_qec::online::history(code, d, p).err().unwrap();
+    let refused = |code, d, p| qmk_qec::machine::patch_sampler::history(code, d, p).err().unwrap();
     assert!(refused(Code::Surface, 17, 1e-3).contains("between 2 and 9"));
     assert!(refused(Code::Surface, 3, 0.6).contains("between 0 and 0.5"));
     assert!(refused(Code::Shyps, 4, 1e-3).contains("surface_code, bacon_shor"));
-    assert!(qmk_qec::online::history(Code::BaconShor, 3, 1e-3).is_ok());
+    assert!(qmk_qec::machine::patch_sampler::history(Code::BaconShor, 3, 1e-3).is_ok());
 }

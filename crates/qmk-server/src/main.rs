@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use qmk_qec::device::Corrected;
+use qmk_qec::machine::Corrected;
 use qmk_server::log::{self, LogFormat};
 use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};

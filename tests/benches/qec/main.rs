@@ -5,7 +5,7 @@ use qmk_qec::codes::Code;
 use qmk_qec::codes::surface::RotatedSurface;
 use qmk_qec::decoder::Decoder;
 use qmk_qec::decoder::matching::Matching;
-use qmk_qec::memory::{BLOCK, Memory, Samples};
+use qmk_qec::experiment::memory::{BLOCK, Memory, Samples};
 use qmk_qec::noise::NoiseModel;
 use qmk_qec::{Circuit, stim};
 use std::hint::black_box;

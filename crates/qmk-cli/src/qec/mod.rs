@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::output::write;
 use args::Work;
 use memory::{Setup, memory, ready, unfit};
-use qmk_qec::memory::Memory;
+use qmk_qec::experiment::memory::Memory;
 use qmk_qec::stim;
 use sweep::SweepArgs;
 

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use qmk_qec::experiment;
-use qmk_qec::memory::{Tally, wilson};
+use qmk_qec::experiment::memory::{Tally, wilson};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write as _;

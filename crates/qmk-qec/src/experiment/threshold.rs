@@ -1,6 +1,6 @@
 //! Thresholds from curves of logical over physical error rate at several distances.
 
-use crate::fit;
+use crate::experiment::fit;
 use qmk_sim::rng::philox2x64;
 use std::f64::consts::TAU;
 

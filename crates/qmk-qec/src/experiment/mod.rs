@@ -1,10 +1,14 @@
 //! Memory experiments by the names of their parts.
 
+pub(crate) mod fit;
+pub mod memory;
+pub mod threshold;
+
 use crate::circuit::Circuit;
 use crate::codes::{self, Code};
 use crate::decoder::{self, Decoder};
 use crate::dem::DetectorErrorModel;
-use crate::memory::{BLOCK, Memory, Tally, per_round};
+use crate::experiment::memory::{BLOCK, Memory, Tally, per_round};
 use crate::noise::NoiseModel;
 use qmk_abi::image::Pauli;
 

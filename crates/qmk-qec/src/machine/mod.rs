@@ -2,15 +2,19 @@
 //!
 //! [`Corrected`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are. At the
 //! *logical* level each patch suffers X and Z errors with the measured rates of its code, distance and physical error rate
-//! ([`crate::calibration`]) for as long as it lives ([`crate::timeline`]). At the *physical* level the history of each patch is sampled for
+//! ([`crate::calibration`]) for as long as it lives ([`crate::machine::timeline`]). At the *physical* level the history of each patch is sampled for
 //! each shot ([`History`]), and what the decoder gets wrong acts where it happened.
 //!
 //! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are transversal and take no
 //! time, so they add no error to what came before. Qubits that are held one by one have none.
 
+pub mod logical_error_sampler;
+pub mod patch_sampler;
+pub mod timeline;
+
 use crate::calibration::{Rates, rates};
-use crate::patch::History;
-use crate::timeline::{Stretch, Timeline};
+use crate::machine::logical_error_sampler::History;
+use crate::machine::timeline::{Stretch, Timeline};
 use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{
@@ -131,10 +135,10 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
 }
 
 impl Corrected<SimDevice> {
-    /// Over a simulated machine, with the histories of [`crate::online`].
+    /// Over a simulated machine, with the histories of [`crate::machine::patch_sampler`].
     pub fn simulated(config: SimConfig) -> Self {
         let threads = config.threads;
-        let corrected = Corrected::new(SimDevice::new(config), Box::new(crate::online::history));
+        let corrected = Corrected::new(SimDevice::new(config), Box::new(crate::machine::patch_sampler::history));
         if threads == 0 { corrected } else { corrected.with_threads(threads) }
     }
 }
