@@ -1,8 +1,9 @@
 //! Logical counts: of a program, or read.
 
-use crate::{EstimateError, LogicalCounts, Result};
+use crate::error::{EstimateError, Result};
 use qmk_abi::Image;
 use qmk_abi::image::{CondTerm, Op};
+use qmk_abi::rpc::LogicalCounts;
 use qmk_qvm::{Finding, Format, ParseOptions};
 use std::f64::consts::FRAC_PI_4;
 

@@ -1,7 +1,7 @@
 //! T factories: rounds of distillation units, and the search for the cheapest (appendix C of arXiv:2211.07629).
 
+use crate::error::{EstimateError, Result};
 use crate::params::{JobParams, Patch};
-use crate::{EstimateError, Result};
 
 /// Probability that a factory makes fewer T states than it should.
 const FAILURE: f64 = 0.01;

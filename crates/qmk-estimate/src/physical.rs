@@ -1,10 +1,11 @@
 //! From logical counts to physical resources.
 
 use crate::counts::check_counts;
+use crate::error::{EstimateError, Result};
 use crate::factory::{Factory, Search};
 use crate::params::{Budget, JobParams, Patch};
 use crate::report::{Breakdown, ErrorBudget, Estimate, LogicalQubit, PhysicalCounts, TFactory, formatted};
-use crate::{EstimateError, LogicalCounts, Result};
+use qmk_abi::rpc::LogicalCounts;
 
 /// Logical cycles beyond which nothing is estimated.
 const MAX_CYCLES: u64 = 1_000_000_000_000_000_000;

@@ -1,8 +1,8 @@
 //! The report, under the names of the Azure Quantum Resource Estimator.
 
-use crate::LogicalCounts;
 use crate::factory::Factory;
 use crate::params::{Budget, Echo, JobParams};
+use qmk_abi::rpc::LogicalCounts;
 use serde::Serialize;
 use std::fmt::Write;
 

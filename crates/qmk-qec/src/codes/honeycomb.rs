@@ -1,6 +1,6 @@
 //! The honeycomb code (Hastings and Haah, arXiv:2107.02194) as a memory (Gidney, Newman, Fowler and Broughton, arXiv:2108.10457).
 
-use super::{Checks, Code, PauliProduct};
+use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Gate, Step};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use std::ops::RangeInclusive;

@@ -1,6 +1,6 @@
 //! Subsystem codes with gauges of X and of Z, each with an ancilla of its own.
 
-use super::{Checks, Code, PauliProduct};
+use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Step};
 use qmk_abi::image::{Clifford2, Pauli, Qubit};
 use qmk_sim::sets::drop_pairs;

@@ -1,6 +1,6 @@
 //! The rotated surface code.
 
-use super::{Checks, Code, PauliProduct};
+use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Gate, Step};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 
@@ -31,7 +31,7 @@ impl RotatedSurface {
     /// # Errors
     /// If the distance is out of range.
     pub fn new(distance: u32) -> Result<Self, String> {
-        super::check_distance("surface_code", distance, Self::DISTANCES)?;
+        super::code::check_distance("surface_code", distance, Self::DISTANCES)?;
         let d = distance;
         let mut plaquettes: Vec<Plaquette> = Vec::new();
         for y in 0..=d {

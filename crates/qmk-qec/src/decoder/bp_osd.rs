@@ -4,7 +4,7 @@
 //! (Fossorier and Lin, IEEE Trans. Inf. Theory 41, 1379 (1995); for quantum codes Panteleev and Kalachev, Quantum 5, 585 (2021), Roffe et
 //! al., Phys. Rev. Res. 2, 043423 (2020), whose combination sweep is the one here).
 
-use super::Decoder;
+use super::decode::Decoder;
 use crate::dem::DetectorErrorModel;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -2,23 +2,14 @@
 
 mod blossom;
 pub mod bp_osd;
+mod decode;
 pub mod graph;
 pub mod matching;
 pub mod window;
 
+pub use decode::Decoder;
+
 use crate::dem::DetectorErrorModel;
-
-/// Predicts which observables were flipped. A decoder keeps its work space, so each thread has its own.
-pub trait Decoder: Send {
-    /// Observables that were flipped, one bit each, given the detectors that fired, ascending.
-    fn decode(&mut self, fired: &[u32]) -> u64;
-
-    /// A decoder of the same model with a work space of its own.
-    fn another(&self) -> Box<dyn Decoder>;
-
-    /// Name for reports.
-    fn name(&self) -> &'static str;
-}
 
 /// The decoder to use for a model: matching if its errors are `matchable` (see [`graph::Graph::new`]), else belief propagation with ordered
 /// statistics.

@@ -1,7 +1,7 @@
 //! Sliding-window matching of long memories (Dennis et al., J. Math. Phys. 43, 4452 (2002), section VI B; Skoric et al., Nat. Commun. 14,
 //! 7040 (2023)).
 
-use super::Decoder;
+use super::decode::Decoder;
 use super::graph::{Edge, Graph};
 use super::matching::Matching;
 use crate::dem::DetectorErrorModel;

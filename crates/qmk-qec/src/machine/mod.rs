@@ -8,41 +8,35 @@
 //! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are transversal and take no
 //! time, so they add no error to what came before. Qubits that are held one by one have none.
 
+mod error_columns;
 pub mod logical_error_sampler;
 pub mod patch_sampler;
 pub mod timeline;
 
 use crate::calibration::{Rates, rates};
-use crate::machine::logical_error_sampler::History;
-use crate::machine::timeline::{Stretch, Timeline};
+use error_columns::{PREPARED, Sampled, check_size, places};
+use logical_error_sampler::History;
 use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{
     Channel, Column, Cost, Device, DeviceError, Errors, MachineSpec, Noise, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
 };
-use qmk_sim::rng::philox2x64;
 use qmk_sim::{SimConfig, SimDevice};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use timeline::{Stretch, Timeline};
 
 /// Physical error rate where none is asked for: that of good superconducting qubits (Google Quantum AI, arXiv:2408.13687).
 pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
 /// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
 pub const ROUND_US: f64 = 1.0;
-/// Bytes that the errors of one space may take.
-const MAX_BYTES: u64 = 64 << 20;
+
 /// Bytes that those of all spaces may take whose errors are sampled.
 const MAX_TOTAL: u64 = 1 << 30;
 /// Histories of patches that are kept ready.
 const MOST_KEPT: usize = 8;
-/// Cycles that are sampled at a time. A longer life is sampled in pieces, each cut out of a longer one as a life is.
-const PIECE: u32 = 64;
-/// All of [`SpaceStatus::prepared`].
-const PREPARED: u32 = 1_000_000;
-/// Steps of a history for which it pays to start a thread.
-const WORTH_A_THREAD: u64 = 1 << 14;
 
 /// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
 pub type Factory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn History>, String> + Send>;
@@ -60,45 +54,6 @@ pub struct Corrected<D> {
     sampled: BTreeMap<SpaceId, Sampled>,
     /// Bytes of the sampled errors of each space.
     taken: BTreeMap<SpaceId, u64>,
-}
-
-/// Cuts a life, given by the end and the effects of each of its stretches, in pieces of at most [`PIECE`] cycles.
-fn pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Life> {
-    let mut pieces: Vec<Life> = Vec::new();
-    let mut from = 0;
-    for &(end, does) in stretches {
-        while from < end {
-            if pieces.last().is_none_or(|p| p.cycles == PIECE) {
-                pieces.push(Life { cycles: 0, stretches: Vec::new() });
-            }
-            let Some(piece) = pieces.last_mut() else { break };
-            let cycles = (PIECE - piece.cycles).min(end - from);
-            piece.cycles += cycles;
-            piece.stretches.push((piece.cycles, does));
-            from += cycles;
-        }
-    }
-    pieces
-}
-
-/// A space whose errors are being sampled.
-struct Sampled {
-    seed: u64,
-    shots: u64,
-    history: Arc<dyn History>,
-    /// Elementary steps of one cycle of a patch.
-    steps: u64,
-    lives: Vec<Life>,
-    columns: Vec<Column>,
-    /// Life and shot to go on with.
-    next: (usize, u64),
-}
-
-/// What the errors of a patch do.
-struct Life {
-    cycles: u32,
-    /// The stretches: the cycle with which each ends, and column and Pauli of its X and its Z errors.
-    stretches: Vec<(u32, [(u32, Pauli); 2])>,
 }
 
 /// Physical error rate that is asked for.
@@ -180,135 +135,6 @@ impl<D: Device> Corrected<D> {
 
     fn timeline(&self, image: &Image, patch: Patch) -> Timeline {
         Timeline::new(image, |op| self.inner.cost(op, patch).cycles)
-    }
-}
-
-/// Places of a program where errors act.
-fn places(timeline: &Timeline) -> u64 {
-    timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum()
-}
-
-/// Refuses errors that take too much memory, given what those of one place take beside their channel.
-fn check_size(shots: u64, places: u64, more: u64) -> Result<(), DeviceError> {
-    let bytes = places.saturating_mul(more.saturating_add(size_of::<Noise>() as u64));
-    if bytes > MAX_BYTES {
-        return Err(DeviceError::Refused(format!(
-            "the errors of {shots} shots at {places} places of the program take {bytes} bytes, the limit is {MAX_BYTES}; \
-             run fewer shots at a time, or a shorter program"
-        )));
-    }
-    Ok(())
-}
-
-impl Sampled {
-    /// Lays out the errors of a program as columns, and adds them to its noise.
-    fn new(
-        spec: &SpaceSpec,
-        timeline: Timeline,
-        history: Arc<dyn History>,
-        noise: &mut Vec<Noise>,
-    ) -> Result<Self, DeviceError> {
-        let (columns, words) = (places(&timeline), spec.shots.div_ceil(64));
-        check_size(spec.shots, columns, words.saturating_mul(16))?;
-        let mut next = 0;
-        let mut column = |after, qubit| {
-            noise.push(Noise { after, channel: Channel::Given { qubit, column: next } });
-            next += 1;
-            next - 1
-        };
-        let mut lives = Vec::with_capacity(timeline.lives.len());
-        for life in timeline.lives {
-            let mut cycles = 0u32;
-            let stretches = life.into_iter().map(|Stretch { after, cycles: more, does: [(a, first), (b, second)] }| {
-                cycles = cycles.saturating_add(more);
-                let x = column(after, first);
-                let z = if first == second { x } else { column(after, second) };
-                (cycles, [(x, a), (z, b)])
-            });
-            lives.extend(pieces(&stretches.collect::<Vec<_>>()));
-        }
-        let column = Column { x: vec![0; words as usize], z: vec![0; words as usize] };
-        // Streams of randomness that the program does not draw from.
-        let seed = philox2x64([0x6869_7374_6f72_7900, 0], spec.seed)[0];
-        // About one for each qubit and round.
-        let steps = (spec.patch.distance as u64).pow(3).max(1);
-        let columns = vec![column; columns as usize];
-        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0) })
-    }
-
-    /// How much is sampled, in millionths.
-    fn prepared(&self) -> u32 {
-        let cycles = |lives: &[Life]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();
-        let (life, shot) = self.next;
-        let (before, rest) = self.lives.split_at(life);
-        let all = cycles(&self.lives) * self.shots as u128;
-        let done = cycles(before) * self.shots as u128 + cycles(&rest[..rest.len().min(1)]) * shot as u128;
-        (done * PREPARED as u128 / all.max(1)) as u32
-    }
-
-    /// Samples more, for about `budget` steps; returns the steps that it took.
-    fn advance(&mut self, budget: u64, threads: usize) -> u64 {
-        let mut took = 0;
-        while let Some(life) = self.lives.get(self.next.0)
-            && took < budget
-        {
-            let (stream, first) = (self.next.0 as u32, self.next.1);
-            // With the cycles before and after it.
-            let each = self.steps.saturating_mul(life.cycles as u64 + 2);
-            let most = ((budget - took) / each).max(1);
-            let shots = (self.shots - first).min(most.saturating_mul(threads as u64));
-            let threads = (shots.saturating_mul(each) / WORTH_A_THREAD).clamp(1, threads as u64);
-            let share = shots.div_ceil(threads);
-            let (history, seed) = (&self.history, self.seed);
-            let sample = |from: u64, to: u64| {
-                let (mut hits, mut flips) = (Vec::new(), Vec::new());
-                for shot in from..to {
-                    flips.clear();
-                    history.run(seed, shot, stream, life.cycles, &mut flips);
-                    let mut cycle = 0;
-                    for (number, (end, _)) in life.stretches.iter().enumerate() {
-                        let within = flips.get(cycle..*end as usize).unwrap_or_default();
-                        let [x, z] = within.iter().fold([false; 2], |[x, z], flip| [x ^ flip[0], z ^ flip[1]]);
-                        if x || z {
-                            hits.push((shot, number, [x, z]));
-                        }
-                        cycle = *end as usize;
-                    }
-                }
-                hits
-            };
-            let hits = std::thread::scope(|scope| {
-                let ends = |i: u64| first + (i * share).min(shots);
-                let sample = &sample;
-                let others: Vec<_> = (1..threads).map(|i| scope.spawn(move || sample(ends(i), ends(i + 1)))).collect();
-                let mut hits = sample(first, ends(1));
-                for other in others {
-                    match other.join() {
-                        Ok(more) => hits.extend(more),
-                        Err(panic) => std::panic::resume_unwind(panic),
-                    }
-                }
-                hits
-            });
-            for (shot, number, struck) in hits {
-                for ((column, pauli), _) in life.stretches[number].1.iter().zip(struck).filter(|(_, struck)| *struck) {
-                    let Column { x, z } = &mut self.columns[*column as usize];
-                    let (word, bit) = ((shot / 64) as usize, 1 << (shot % 64));
-                    if *pauli != Pauli::Z {
-                        x[word] ^= bit;
-                    }
-                    if *pauli != Pauli::X {
-                        z[word] ^= bit;
-                    }
-                }
-            }
-            took += share.saturating_mul(each);
-            self.next.1 += shots;
-            if self.next.1 == self.shots {
-                self.next = (self.next.0 + 1, 0);
-            }
-        }
-        took
     }
 }
 

@@ -349,7 +349,7 @@ const DISTANCES: std::ops::RangeInclusive<u32> = 2..=9;
 pub fn history(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
     use qmk_abi::syscall::Code;
     let noise = NoiseModel::named(calibration::NOISE, p)?;
-    let check = |name| crate::codes::check_distance(name, distance, DISTANCES);
+    let check = |name| crate::codes::code::check_distance(name, distance, DISTANCES);
     let online = match code {
         Code::Surface => {
             check("surface_code patches that are decoded while they live")?;

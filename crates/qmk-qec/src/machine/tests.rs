@@ -1,5 +1,7 @@
+use super::error_columns::pieces;
 use super::*;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event};
+use qmk_sim::rng::philox2x64;
 use qmk_sim::{SimConfig, SimDevice};
 
 const P: NoiseSpec = NoiseSpec { level: Level::Logical, ppb: 6_000_000 };

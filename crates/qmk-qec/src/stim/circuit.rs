@@ -1,17 +1,12 @@
-//! Stim's text formats for circuits and detector error models
-//! (<https://github.com/quantumlib/Stim/blob/main/doc/file_format_stim_circuit.md>), both ways.
+//! Circuits as Stim's text, both ways.
 
+use super::lex::{Line, MAX_STEPS, blocks, list, probabilities, unroll};
 use crate::circuit::{Circuit, Gate, MAX_OBSERVABLES, Step};
-use crate::dem::{DetectorErrorModel, Merged};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use std::fmt::Write;
 
-/// Most instructions and targets of an imported circuit with its loops written out.
-const MAX_STEPS: usize = 1 << 22;
 /// Most qubits of an imported circuit.
 const MAX_QUBITS: u32 = 1 << 17;
-/// Most detectors of an imported model.
-const MAX_DETECTORS: u32 = 1 << 20;
 
 const LETTERS: [(Pauli, char); 3] = [(Pauli::X, 'X'), (Pauli::Y, 'Y'), (Pauli::Z, 'Z')];
 
@@ -21,10 +16,6 @@ fn letter(p: Pauli) -> char {
         Pauli::Y => 'Y',
         Pauli::Z => 'Z',
     }
-}
-
-fn list(values: &[f64]) -> String {
-    values.iter().map(f64::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Writes a circuit. Beginnings of rounds become comments.
@@ -119,102 +110,6 @@ fn factor(text: &str) -> Option<(Pauli, &str)> {
     Some((*p, text.get(1..)?))
 }
 
-/// A line taken apart: name, arguments, targets.
-struct Line<'a> {
-    name: &'a str,
-    arguments: Vec<f64>,
-    targets: Vec<&'a str>,
-}
-
-/// Takes a line apart; `None` if there is nothing in it.
-fn line(text: &str) -> Result<Option<Line<'_>>, String> {
-    let text = text.split('#').next().unwrap_or("").trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let end = text.find(|c: char| c.is_whitespace() || matches!(c, '(' | '[')).unwrap_or(text.len());
-    let (name, mut rest) = text.split_at(end);
-    if let Some(tagged) = rest.strip_prefix('[') {
-        rest = tagged.split_once(']').ok_or("a tag is not closed")?.1;
-    }
-    let mut arguments = Vec::new();
-    if let Some(inside) = rest.trim_start().strip_prefix('(') {
-        let (inside, after) = inside.split_once(')').ok_or("a parenthesis is not closed")?;
-        for a in inside.split(',').map(str::trim).filter(|a| !a.is_empty()) {
-            let value: f64 = a.parse().map_err(|_| format!("{a:?} is not a number"))?;
-            arguments.push(value);
-        }
-        rest = after;
-    }
-    Ok(Some(Line { name, arguments, targets: rest.split_whitespace().collect() }))
-}
-
-/// A block of lines with its number of repetitions, or one line.
-enum Item<'a> {
-    Line(usize, Line<'a>),
-    Repeat(u64, Vec<Item<'a>>),
-}
-
-/// Parses blocks. Stim's loops nest; a stack keeps deep nesting off the call stack.
-fn blocks(text: &str) -> Result<Vec<Item<'_>>, String> {
-    let mut stack: Vec<(u64, Vec<Item<'_>>)> = vec![(1, Vec::new())];
-    for (number, text) in text.lines().enumerate() {
-        let number = number + 1;
-        let at = |e: String| format!("line {number}: {e}");
-        let Some(mut parsed) = line(text).map_err(at)? else { continue };
-        if parsed.name == "}" {
-            let (times, body) =
-                stack.pop().filter(|_| !stack.is_empty()).ok_or_else(|| at("} closes no block".into()))?;
-            if let Some((_, outer)) = stack.last_mut() {
-                outer.push(Item::Repeat(times, body));
-            }
-        } else if parsed.name.eq_ignore_ascii_case("repeat") {
-            if parsed.targets.pop() != Some("{") || parsed.targets.len() != 1 {
-                return Err(at("expected REPEAT count {".into()));
-            }
-            let times = parsed.targets[0].parse().map_err(|_| at(format!("{:?} is not a count", parsed.targets[0])))?;
-            if stack.len() > 16 {
-                return Err(at("blocks nest deeper than 16".into()));
-            }
-            stack.push((times, Vec::new()));
-        } else {
-            let Some((_, block)) = stack.last_mut() else { continue };
-            block.push(Item::Line(number, parsed));
-        }
-    }
-    match stack.pop() {
-        Some((_, items)) if stack.is_empty() => Ok(items),
-        _ => Err("a block is not closed".into()),
-    }
-}
-
-/// Calls `each` for every line, loops written out.
-fn unroll<'a>(
-    items: &[Item<'a>],
-    left: &mut usize,
-    each: &mut impl FnMut(&Line<'a>) -> Result<(), String>,
-) -> Result<(), String> {
-    for item in items {
-        match item {
-            Item::Line(number, l) => {
-                let cost = 1 + l.targets.len();
-                *left = left.checked_sub(cost).ok_or_else(|| {
-                    format!("line {number}: with its loops written out the text has more than {MAX_STEPS} targets")
-                })?;
-                each(l).map_err(|e| format!("line {number}: {e}"))?;
-            }
-            Item::Repeat(times, body) => {
-                for _ in 0..*times {
-                    // A loop around nothing costs time, too.
-                    *left = left.checked_sub(1).ok_or_else(|| format!("loops run more than {MAX_STEPS} times"))?;
-                    unroll(body, left, each)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 fn qubit(text: &str) -> Result<Qubit, String> {
     match text.parse() {
         Ok(q) if q < MAX_QUBITS => Ok(q),
@@ -245,14 +140,6 @@ pub fn import(text: &str) -> Result<Circuit, String> {
     let mut left = MAX_STEPS;
     unroll(&blocks(text)?, &mut left, &mut |l| instruction(&mut circuit, &mut shift, l))?;
     Ok(circuit)
-}
-
-fn probabilities<const N: usize>(l: &Line<'_>) -> Result<[f64; N], String> {
-    let p: [f64; N] = l.arguments.as_slice().try_into().map_err(|_| format!("{} takes {N} probabilities", l.name))?;
-    if p.iter().any(|p| !(0.0..=1.0).contains(p)) || p.iter().sum::<f64>() > 1.0 + 1e-9 {
-        return Err(format!("probabilities of {} are not between 0 and 1 together", l.name));
-    }
-    Ok(p)
 }
 
 fn instruction(circuit: &mut Circuit, shift: &mut [f64; 3], l: &Line<'_>) -> Result<(), String> {
@@ -400,99 +287,4 @@ fn instruction(circuit: &mut Circuit, shift: &mut [f64; 3], l: &Line<'_>) -> Res
             Err(format!("instruction {:?} is not supported", l.name))
         }
     }
-}
-
-/// Writes a detector error model.
-pub fn export_model(model: &DetectorErrorModel) -> String {
-    let mut out = String::new();
-    for m in &model.mechanisms {
-        _ = write!(out, "error({})", m.p);
-        m.detectors.iter().for_each(|d| _ = write!(out, " D{d}"));
-        (0..64).filter(|o| m.observables >> o & 1 == 1).for_each(|o| _ = write!(out, " L{o}"));
-        out.push('\n');
-    }
-    for (d, at) in model.coordinates.iter().enumerate() {
-        _ = writeln!(out, "detector({}) D{d}", list(at));
-    }
-    // What nothing flips is there all the same.
-    (0..model.observables).for_each(|o| _ = writeln!(out, "logical_observable L{o}"));
-    out
-}
-
-/// Reads a detector error model. Suggested decompositions (`^`) are joined again.
-///
-/// # Errors
-/// The line, and what is wrong with it.
-pub fn import_model(text: &str) -> Result<DetectorErrorModel, String> {
-    let mut model = DetectorErrorModel::default();
-    let mut errors = Merged::default();
-    let (mut offset, mut shift) = (0u64, [0.0; 3]);
-    let mut left = MAX_STEPS;
-    unroll(&blocks(text)?, &mut left, &mut |l| {
-        let detector = |t: &str| {
-            let d = t
-                .strip_prefix('D')
-                .and_then(|t| t.parse::<u64>().ok())
-                .ok_or_else(|| format!("{t:?} is not D<number>"))?;
-            match d.checked_add(offset) {
-                Some(d) if d < MAX_DETECTORS as u64 => Ok(d as u32),
-                _ => Err(format!("detector {t} is not below {MAX_DETECTORS}")),
-            }
-        };
-        let observable = |t: &str| match t.strip_prefix('L').and_then(|t| t.parse::<u32>().ok()) {
-            Some(o) if o < MAX_OBSERVABLES => Ok(o),
-            _ => Err(format!("{t:?} is not one of L0 to L{}", MAX_OBSERVABLES - 1)),
-        };
-        match l.name {
-            "error" => {
-                let [p] = probabilities(l)?;
-                let (mut detectors, mut observables) = (std::collections::BTreeSet::new(), 0);
-                for t in l.targets.iter().filter(|t| **t != "^") {
-                    if t.starts_with('L') {
-                        let o = observable(t)?;
-                        observables ^= 1 << o;
-                        model.observables = model.observables.max(o + 1);
-                    } else {
-                        let d = detector(t)?;
-                        model.detectors = model.detectors.max(d + 1);
-                        if !detectors.remove(&d) {
-                            detectors.insert(d);
-                        }
-                    }
-                }
-                errors.add(detectors.into_iter().collect(), observables, p);
-            }
-            "detector" => {
-                for t in &l.targets {
-                    let d = detector(t)?;
-                    model.detectors = model.detectors.max(d + 1);
-                    let needed = d as usize + 1;
-                    if model.coordinates.len() < needed {
-                        model.coordinates.resize(needed, [0.0; 3]);
-                    }
-                    model.coordinates[d as usize] =
-                        std::array::from_fn(|i| shift[i] + l.arguments.get(i).copied().unwrap_or(0.0));
-                }
-            }
-            "shift_detectors" => {
-                let by: u64 = match l.targets[..] {
-                    [] => 0,
-                    [t] => t.parse().map_err(|_| format!("{t:?} is not a number of detectors"))?,
-                    _ => return Err("shift_detectors takes one number".into()),
-                };
-                offset = offset.saturating_add(by);
-                shift.iter_mut().zip(&l.arguments).for_each(|(s, a)| *s += a);
-            }
-            "logical_observable" => {
-                for t in &l.targets {
-                    model.observables = model.observables.max(observable(t)? + 1);
-                }
-            }
-            other => return Err(format!("instruction {other:?} is not supported")),
-        }
-        Ok(())
-    })?;
-    model.coordinates.resize(model.detectors as usize, [0.0; 3]);
-    model.mechanisms = errors.mechanisms();
-    Ok(model)
 }

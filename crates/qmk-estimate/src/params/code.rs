@@ -1,0 +1,165 @@
+//! Error correction codes: the predefined ones, and what an estimate needs to know of one.
+
+use super::checks::{TIMES, clip, out_of_range, rate};
+use super::qubit::Qubit;
+use super::spec::SchemeSpec;
+use crate::error::{EstimateError, Result};
+use crate::formula::Formula;
+
+/// Largest code distance that is looked at; each one more makes the search for factories longer.
+const MAX_DISTANCE: u64 = 99;
+/// Largest physical qubits per logical qubit, and nanoseconds of a logical cycle, of a formula.
+const MAX_PATCH: f64 = 1e9;
+const MAX_CYCLE: f64 = 1e15;
+
+/// A code with a threshold, as a function of its distance.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub(crate) threshold: f64,
+    prefactor: f64,
+    /// Power of the distance in the logical error rate.
+    power: u32,
+    pub(crate) max_distance: u64,
+    /// Of distances 1, 3, 5 and so on; `None` where a formula gives none.
+    patches: Vec<Option<Patch>>,
+    physical_error_rate: f64,
+}
+
+/// A logical qubit of some code distance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Patch {
+    pub(crate) distance: u64,
+    pub(crate) physical_qubits: u64,
+    /// Nanoseconds.
+    pub(crate) cycle_time: u64,
+    /// Probability that it fails in one logical cycle.
+    pub(crate) error_rate: f64,
+}
+
+impl SchemeSpec {
+    /// Fills in what a predefined code has (Table II of arXiv:2211.07629).
+    pub(super) fn complete(&mut self, qubit: &Qubit, times: [f64; 4]) -> Result<Code> {
+        let name = clip(self.name.get_or_insert_with(|| "surface_code".into()));
+        self.name = Some(name.clone());
+        let default = match (name.as_str(), qubit.majorana) {
+            ("surface_code" | "surfaceCode" | "surface-code", false) => Some((
+                0.01,
+                0.03,
+                "(4 * twoQubitGateTime + 2 * oneQubitMeasurementTime) * codeDistance",
+                "2 * codeDistance * codeDistance",
+            )),
+            ("surface_code" | "surfaceCode" | "surface-code", true) => {
+                Some((0.0015, 0.08, "20 * oneQubitMeasurementTime * codeDistance", "2 * codeDistance * codeDistance"))
+            }
+            ("floquet_code" | "floquetCode" | "floquet-code", true) => Some((
+                0.01,
+                0.07,
+                "3 * oneQubitMeasurementTime * codeDistance",
+                "4 * codeDistance * codeDistance + 8 * (codeDistance - 1)",
+            )),
+            ("floquet_code" | "floquetCode" | "floquet-code", false) => {
+                let message = "qecScheme: floquet_code measures pairs of qubits, which gate-based qubits do not; use \
+                               surface_code, or Majorana qubits";
+                return Err(EstimateError::params(message));
+            }
+            _ => None,
+        };
+        if let Some((threshold, prefactor, cycle, qubits)) = default {
+            self.error_correction_threshold.get_or_insert(threshold);
+            self.crossing_prefactor.get_or_insert(prefactor);
+            self.logical_cycle_time.get_or_insert_with(|| cycle.into());
+            self.physical_qubits_per_logical_qubit.get_or_insert_with(|| qubits.into());
+        }
+        let missing = |key: &str| {
+            let which = "which is neither surface_code nor floquet_code";
+            EstimateError::params(format!("qecScheme.{key} is missing for {name:?}, {which}"))
+        };
+        let threshold = self.error_correction_threshold.ok_or_else(|| missing("errorCorrectionThreshold"))?;
+        rate("qecScheme.errorCorrectionThreshold", threshold)?;
+        let prefactor = self.crossing_prefactor.ok_or_else(|| missing("crossingPrefactor"))?;
+        if !(prefactor > 0.0 && prefactor <= 0.5) {
+            return Err(out_of_range("qecScheme.crossingPrefactor", prefactor, "above 0 and at most 0.5"));
+        }
+        let power = *self.distance_coefficient_power.get_or_insert(0);
+        if power > 10 {
+            return Err(out_of_range("qecScheme.distanceCoefficientPower", power, "from 0 to 10"));
+        }
+        let max_distance = *self.max_code_distance.get_or_insert(50);
+        if !(1..=MAX_DISTANCE).contains(&max_distance) {
+            let range = format!("from 1 to {MAX_DISTANCE}");
+            return Err(out_of_range("qecScheme.maxCodeDistance", max_distance, &range));
+        }
+        let formula = |key: &str, text: &Option<String>, names: &[&str]| {
+            let text = text.as_ref().ok_or_else(|| missing(key))?;
+            Formula::parse(text, names).map_err(|e| EstimateError::params(format!("qecScheme.{key}: {e}")))
+        };
+        // A Majorana qubit has no gates, the others no joint measurements.
+        let has: Vec<usize> = (0..TIMES.len()).filter(|&i| i < 2 || (i == 4) == qubit.majorana).collect();
+        let names: Vec<&str> = has.iter().map(|&i| TIMES[i]).collect();
+        let cycle = formula("logicalCycleTime", &self.logical_cycle_time, &names)?;
+        let physical = formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, &TIMES[..1])?;
+        if qubit.physical_error_rate >= threshold {
+            let rate = qubit.physical_error_rate;
+            let message = format!(
+                "qubitParams: the worst error rate of the qubit, {rate}, must be below the threshold {threshold} of the code \
+                 (qecScheme.errorCorrectionThreshold)"
+            );
+            return Err(EstimateError::params(message));
+        }
+        let mut code = Code {
+            threshold,
+            prefactor,
+            power,
+            max_distance,
+            patches: Vec::new(),
+            physical_error_rate: qubit.physical_error_rate,
+        };
+        for distance in (1..=max_distance).step_by(2) {
+            let mut values = [distance as f64, times[0], times[1], times[2], times[3]];
+            let physical_qubits = physical.value(&values[..1]).trunc();
+            for (to, from) in has.iter().enumerate() {
+                values[to] = values[*from];
+            }
+            let cycle_time = cycle.value(&values).round();
+            let inside = |key: &str, value: f64, most: f64, formula: &Formula| {
+                let key = format!("qecScheme.{key} = {:?} at codeDistance {distance}", formula.text());
+                let range = format!("from 1 to {most:e}");
+                if value >= 1.0 && value <= most { Ok(value as u64) } else { Err(out_of_range(&key, value, &range)) }
+            };
+            let checked = inside("physicalQubitsPerLogicalQubit", physical_qubits, MAX_PATCH, &physical)
+                .and_then(|q| Ok((q, inside("logicalCycleTime", cycle_time, MAX_CYCLE, &cycle)?)));
+            let error_rate = code.error_rate(distance);
+            code.patches.push(match checked {
+                Ok((physical_qubits, cycle_time)) => Some(Patch { distance, physical_qubits, cycle_time, error_rate }),
+                // A formula need not hold for a single qubit.
+                Err(_) if distance == 1 => None,
+                Err(e) => return Err(e),
+            });
+        }
+        Ok(code)
+    }
+}
+
+impl Code {
+    /// Probability that a logical qubit fails in one cycle: a d^k (p / p*)^((d + 1) / 2) (arXiv:2211.07629, eq. (3); the
+    /// factor d^k is the estimator's, with k = 0 by default).
+    fn error_rate(&self, distance: u64) -> f64 {
+        let scale = (distance as f64).powi(self.power as i32);
+        self.prefactor * scale * (self.physical_error_rate / self.threshold).powi((distance as i32 + 1) / 2)
+    }
+
+    /// The smallest odd distance with at most this error rate; it may be larger than what is allowed, or `None`.
+    pub(crate) fn distance_for(&self, error_rate: f64) -> Option<u64> {
+        if self.power > 0 {
+            return (1..=self.max_distance).step_by(2).find(|&d| self.error_rate(d) <= error_rate);
+        }
+        // The same, solved for d (arXiv:2211.07629, eq. (E2)).
+        let d = 2.0 * (self.prefactor / error_rate).ln() / (self.threshold / self.physical_error_rate).ln() - 1.0;
+        d.is_finite().then(|| d.ceil() as u64 | 1)
+    }
+
+    /// The logical qubit of an odd distance.
+    pub(crate) fn patch(&self, distance: u64) -> Option<&Patch> {
+        self.patches.get(distance as usize / 2)?.as_ref()
+    }
+}

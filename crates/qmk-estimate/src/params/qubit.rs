@@ -1,0 +1,168 @@
+//! Physical qubits: the predefined ones, and what an estimate needs to know of one.
+
+use super::checks::{TIMES, clip, nanoseconds, out_of_range, rate};
+use super::spec::{MeasurementError, NumberOr, QubitSpec};
+use crate::error::{EstimateError, Result};
+
+/// Longest operation of a qubit, in nanoseconds: 1000 s.
+const MAX_TIME: f64 = 1e12;
+
+/// What an estimate needs to know of a physical qubit.
+#[derive(Clone, Debug)]
+pub(crate) struct Qubit {
+    pub(super) majorana: bool,
+    /// Nanoseconds of a T gate.
+    pub(crate) t_time: u64,
+    /// Worst error rate of what error correction is made of, without and with readout.
+    pub(crate) clifford_error_rate: f64,
+    pub(crate) physical_error_rate: f64,
+    pub(crate) t_error_rate: f64,
+}
+
+/// The six predefined qubits (Table I of arXiv:2211.07629): measurement and gate time in nanoseconds, and error rates of
+/// the Clifford operations and of the T gate.
+fn predefined(name: &str) -> Option<QubitSpec> {
+    let (measurement, gate, clifford, t) = match name {
+        "qubit_gate_ns_e3" => ("100 ns", Some("50 ns"), 1e-3, 1e-3),
+        "qubit_gate_ns_e4" => ("100 ns", Some("50 ns"), 1e-4, 1e-4),
+        "qubit_gate_us_e3" => ("100 us", Some("100 us"), 1e-3, 1e-6),
+        "qubit_gate_us_e4" => ("100 us", Some("100 us"), 1e-4, 1e-6),
+        "qubit_maj_ns_e4" => ("100 ns", None, 1e-4, 5e-2),
+        "qubit_maj_ns_e6" => ("100 ns", None, 1e-6, 1e-2),
+        _ => return None,
+    };
+    let mut q = QubitSpec {
+        one_qubit_measurement_time: Some(measurement.into()),
+        one_qubit_measurement_error_rate: Some(NumberOr::Number(clifford)),
+        t_gate_time: Some(gate.unwrap_or(measurement).into()),
+        t_gate_error_rate: Some(t),
+        idle_error_rate: Some(clifford),
+        ..QubitSpec::default()
+    };
+    match gate {
+        Some(gate) => {
+            q.instruction_set = Some("GateBased".into());
+            (q.one_qubit_gate_time, q.two_qubit_gate_time) = (Some(gate.into()), Some(gate.into()));
+            (q.one_qubit_gate_error_rate, q.two_qubit_gate_error_rate) = (Some(clifford), Some(clifford));
+        }
+        None => {
+            q.instruction_set = Some("Majorana".into());
+            q.two_qubit_joint_measurement_time = Some(measurement.into());
+            q.two_qubit_joint_measurement_error_rate = Some(NumberOr::Number(clifford));
+        }
+    }
+    Some(q)
+}
+
+/// Takes what is absent from a default.
+macro_rules! fill {
+    ($spec:expr, $from:expr, $($field:ident)*) => { $( $spec.$field = $spec.$field.take().or($from.$field.clone()); )* };
+}
+
+impl QubitSpec {
+    /// Fills in the defaults; returns the values of [`TIMES`] but for the code distance.
+    pub(super) fn complete(&mut self) -> Result<(Qubit, [f64; 4])> {
+        const GATE_BASED: [&str; 4] = ["GateBased", "gateBased", "gate_based", "gate-based"];
+        let known = self.name.as_deref().and_then(predefined);
+        let set = self.instruction_set.clone().or(known.as_ref().and_then(|q| q.instruction_set.clone()));
+        let set = set.ok_or_else(|| {
+            let named = self.name.as_deref().map_or(String::new(), |n| format!(" for {:?}", clip(n)));
+            EstimateError::params(format!(
+                "qubitParams: instructionSet (\"GateBased\" or \"Majorana\") is missing{named}; the predefined qubits are \
+                 qubit_gate_ns_e3, qubit_gate_ns_e4, qubit_gate_us_e3, qubit_gate_us_e4, qubit_maj_ns_e4, qubit_maj_ns_e6"
+            ))
+        })?;
+        let majorana = match set.as_str() {
+            "Majorana" | "majorana" => true,
+            s if GATE_BASED.contains(&s) => false,
+            s => {
+                return Err(out_of_range(
+                    "qubitParams.instructionSet",
+                    format_args!("{:?}", clip(s)),
+                    "GateBased or Majorana",
+                ));
+            }
+        };
+        if let Some(q) = known.filter(|q| (q.instruction_set.as_deref() == Some("Majorana")) == majorana) {
+            fill!(self, q, one_qubit_measurement_time one_qubit_gate_time two_qubit_gate_time
+                two_qubit_joint_measurement_time t_gate_time one_qubit_measurement_error_rate
+                two_qubit_joint_measurement_error_rate one_qubit_gate_error_rate two_qubit_gate_error_rate
+                t_gate_error_rate idle_error_rate);
+        }
+        let foreign = [
+            ("oneQubitGateTime", self.one_qubit_gate_time.is_some(), false),
+            ("twoQubitGateTime", self.two_qubit_gate_time.is_some(), false),
+            ("oneQubitGateErrorRate", self.one_qubit_gate_error_rate.is_some(), false),
+            ("twoQubitGateErrorRate", self.two_qubit_gate_error_rate.is_some(), false),
+            ("twoQubitJointMeasurementTime", self.two_qubit_joint_measurement_time.is_some(), true),
+            ("twoQubitJointMeasurementErrorRate", self.two_qubit_joint_measurement_error_rate.is_some(), true),
+        ];
+        if let Some((key, ..)) = foreign.iter().find(|(_, given, of_majorana)| *given && *of_majorana != majorana) {
+            let kind = if majorana { "Majorana" } else { "gate-based" };
+            return Err(EstimateError::params(format!("qubitParams.{key}: {kind} qubits have none; leave it out")));
+        }
+        let missing = |key: &str| EstimateError::params(format!("qubitParams.{key} is missing"));
+        let measurement_text =
+            self.one_qubit_measurement_time.clone().ok_or_else(|| missing("oneQubitMeasurementTime"))?;
+        let measured = self.one_qubit_measurement_error_rate.ok_or_else(|| missing("oneQubitMeasurementErrorRate"))?;
+        let t_error_rate = self.t_gate_error_rate.ok_or_else(|| missing("tGateErrorRate"))?;
+        let rates = |key: &str, m: MeasurementError| {
+            rate(&format!("qubitParams.{key}.process"), m.process)?;
+            rate(&format!("qubitParams.{key}.readout"), m.readout)
+        };
+        let one = measured.both();
+        rates("oneQubitMeasurementErrorRate", one)?;
+        self.idle_error_rate.get_or_insert(one.readout);
+        let (clifford_error_rate, readout);
+        if majorana {
+            self.two_qubit_joint_measurement_time.get_or_insert_with(|| measurement_text.clone());
+            self.t_gate_time.get_or_insert_with(|| measurement_text.clone());
+            let same = MeasurementError { process: one.readout, readout: one.readout };
+            let two = self.two_qubit_joint_measurement_error_rate.map_or(same, NumberOr::both);
+            rates("twoQubitJointMeasurementErrorRate", two)?;
+            self.one_qubit_measurement_error_rate = Some(NumberOr::Parts(one));
+            self.two_qubit_joint_measurement_error_rate = Some(NumberOr::Parts(two));
+            clifford_error_rate = one.process.max(two.process);
+            readout = one.readout.max(two.readout);
+        } else {
+            let NumberOr::Number(one) = measured else {
+                let key = "qubitParams.oneQubitMeasurementErrorRate";
+                return Err(EstimateError::params(format!("{key}: of a gate-based qubit it is one number")));
+            };
+            let gate = self.one_qubit_gate_time.clone().ok_or_else(|| missing("oneQubitGateTime"))?;
+            let gate_error = self.one_qubit_gate_error_rate.ok_or_else(|| missing("oneQubitGateErrorRate"))?;
+            self.two_qubit_gate_time.get_or_insert_with(|| gate.clone());
+            self.t_gate_time.get_or_insert(gate);
+            let two = *self.two_qubit_gate_error_rate.get_or_insert(gate_error);
+            clifford_error_rate = rate("qubitParams.oneQubitGateErrorRate", gate_error)?
+                .max(rate("qubitParams.twoQubitGateErrorRate", two)?);
+            readout = one;
+        }
+        let idle = rate("qubitParams.idleErrorRate", self.idle_error_rate.unwrap_or(f64::NAN))?;
+        let clifford_error_rate = clifford_error_rate.max(idle);
+        let time = |key: &str, text: &mut Option<String>| -> Result<u64> {
+            let Some(given) = text.as_deref() else { return Ok(0) };
+            let ns = nanoseconds(&format!("qubitParams.{key}"), given, MAX_TIME)?;
+            *text = Some(format!("{ns} ns"));
+            Ok(ns)
+        };
+        let t_time = time("tGateTime", &mut self.t_gate_time)?;
+        let times = [
+            time(TIMES[1], &mut self.one_qubit_measurement_time)? as f64,
+            time(TIMES[2], &mut self.one_qubit_gate_time)? as f64,
+            time(TIMES[3], &mut self.two_qubit_gate_time)? as f64,
+            time(TIMES[4], &mut self.two_qubit_joint_measurement_time)? as f64,
+        ];
+        self.instruction_set = Some(if majorana { "Majorana" } else { "GateBased" }.into());
+        let name = self.name.take().unwrap_or_default();
+        self.name = Some(clip(&name));
+        let qubit = Qubit {
+            majorana,
+            t_time,
+            clifford_error_rate,
+            physical_error_rate: clifford_error_rate.max(readout),
+            t_error_rate: rate("qubitParams.tGateErrorRate", t_error_rate)?,
+        };
+        Ok((qubit, times))
+    }
+}

@@ -1,0 +1,55 @@
+//! What every code answers for.
+
+use crate::circuit::Circuit;
+use qmk_abi::image::{Pauli, Qubit};
+
+/// A product of Paulis, ascending by qubit.
+pub type PauliProduct = Vec<(Pauli, Qubit)>;
+
+/// What a code is, over its data qubits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checks {
+    /// Data qubits.
+    pub data: Vec<Qubit>,
+    /// Generators of the stabilizer group; of a Floquet code, of its instantaneous group after the last round of its cycle.
+    pub stabilizers: Vec<PauliProduct>,
+    /// Generators of the gauge group, for subsystem and Floquet codes: what is measured.
+    pub gauges: Vec<PauliProduct>,
+    /// X and Z of each logical qubit.
+    pub logicals: Vec<[PauliProduct; 2]>,
+}
+
+/// A code and how its checks are measured.
+pub trait Code: Send + Sync {
+    /// Name, as in `--code`.
+    fn name(&self) -> &'static str;
+
+    /// Code distance.
+    fn distance(&self) -> u32;
+
+    /// Physical qubits with ancillas.
+    fn physical_qubits(&self) -> u32;
+
+    /// Checks and logical operators.
+    fn checks(&self) -> Checks;
+
+    /// Whether each error (X or Z part) flips at most two detectors, so that matching decodes it.
+    fn is_matchable(&self) -> bool;
+
+    /// A noiseless memory experiment: prepare all logical qubits in the +1 eigenstate of `basis` (X or Z), extract the syndrome
+    /// `rounds >= 1` times, measure all data qubits. Observable `i` is that of logical qubit `i`. [`Step::Round`](crate::circuit::Step::Round) begins each round,
+    /// [`Step::Tick`](crate::circuit::Step::Tick) ends each layer. Every deterministic parity of `basis` is a detector; parities of the other basis, too, from their
+    /// second measurement on.
+    fn memory(&self, basis: Pauli, rounds: u32) -> Circuit;
+}
+
+/// Whether a distance is one of those of a code.
+///
+/// # Errors
+/// The range.
+pub(crate) fn check_distance(code: &str, distance: u32, range: std::ops::RangeInclusive<u32>) -> Result<(), String> {
+    match range.contains(&distance) {
+        true => Ok(()),
+        false => Err(format!("distance {distance} of {code} is not between {} and {}", range.start(), range.end())),
+    }
+}

@@ -1,0 +1,9 @@
+//! Stim's text formats for circuits and detector error models
+//! (<https://github.com/quantumlib/Stim/blob/main/doc/file_format_stim_circuit.md>), both ways.
+
+mod circuit;
+mod lex;
+mod model;
+
+pub use circuit::{export, import};
+pub use model::{export_model, import_model};
