@@ -7,7 +7,7 @@ use qmk_abi::image::Op;
 use qmk_abi::syscall::{Code, Patch};
 use qmk_hal::Device;
 use qmk_qvm::Profile;
-use qmk_sim::rng::{Random, Site};
+use qmk_sim::rng::{DrawSite, Random};
 use qmk_sim::{SimDevice, State};
 use qmk_tests::dense::Dense;
 
@@ -22,7 +22,7 @@ fn two_thousand_random_programs_match_amplitude_by_amplitude() {
         let mut last = false;
         for at in 0..10 + dice.below(40) as u32 {
             let op = random_op(&mut dice, n);
-            let draws = |draw| (Random { seed: case }, Site { at, draw }, case % 100);
+            let draws = |draw| (Random { seed: case }, DrawSite { at, draw }, case % 100);
             // A third of the operations is guarded by the last outcome.
             if dice.below(3) == 0 {
                 let wanted = dice.below(2) == 1;

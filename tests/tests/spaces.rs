@@ -6,7 +6,7 @@ use common::{Calibration, Dice, apply, random_op};
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_hal::{Device, DeviceError, SpaceId, SpaceSpec};
-use qmk_sim::rng::{Random, Site};
+use qmk_sim::rng::{DrawSite, Random};
 use qmk_sim::{SimConfig, SimDevice};
 use qmk_tests::dense::{Dense, gates};
 use qmk_tests::stats::chi_square_p;
@@ -112,7 +112,7 @@ impl World {
             Ok(()) => {
                 self.members[i].at += 1;
                 let outcomes: Vec<bool> = op.writes().map(|e| self.device.outcome(m.id, 0, e)).collect();
-                let draws = |draw| (Random { seed: m.seed }, Site { at: m.at, draw }, 0);
+                let draws = |draw| (Random { seed: m.seed }, DrawSite { at: m.at, draw }, 0);
                 let mut dense = self.dense.clone();
                 let mut seen = std::mem::take(&mut self.seen);
                 apply(&mut dense, &op.map_qubits(|q| q + offset), &outcomes, &|| self.machine(), &mut seen, &draws);

@@ -2,7 +2,7 @@
 
 use crate::circuit::Circuit;
 use qmk_hal::Channel;
-use qmk_sim::{Parities, ParityError, channel_errors};
+use qmk_sim::{DetectorSampler, ParityError, channel_errors};
 use std::collections::BTreeMap;
 
 /// An error mechanism: with probability `p` it flips its detectors and observables.
@@ -56,11 +56,11 @@ impl Merged {
 ///
 /// # Errors
 /// If a detector or observable is random without noise.
-pub fn parities(circuit: &Circuit) -> Result<Parities, String> {
+pub fn parities(circuit: &Circuit) -> Result<DetectorSampler, String> {
     let (image, noise) = circuit.lower();
     let mut parities = circuit.detector_records();
     parities.extend(circuit.observable_records());
-    Parities::new(&image, &noise, &parities).map_err(|e| match e {
+    DetectorSampler::new(&image, &noise, &parities).map_err(|e| match e {
         ParityError::Random(i) if (i as u32) < circuit.detectors() => format!("detector {i} is random without noise"),
         ParityError::Random(i) => format!("observable {} is random without noise", i as u32 - circuit.detectors()),
         unfit => unfit.to_string(),
@@ -77,7 +77,7 @@ impl DetectorErrorModel {
     }
 
     /// The model of a circuit, by its [`parities`].
-    pub(crate) fn new(circuit: &Circuit, parities: &Parities) -> Self {
+    pub(crate) fn new(circuit: &Circuit, parities: &DetectorSampler) -> Self {
         let detectors = circuit.detectors();
         let mut found = Merged::default();
         for (index, channel) in parities.channels().iter().enumerate() {
@@ -103,7 +103,7 @@ impl DetectorErrorModel {
     }
 }
 
-/// Independent errors that together make up a channel, numbered as in [`Parities::flips`], and whether they do.
+/// Independent errors that together make up a channel, numbered as in [`DetectorSampler::flips`], and whether they do.
 ///
 /// The characters of the distribution over products of X and Z parts are `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their
 /// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of

@@ -24,7 +24,7 @@ pub mod sets;
 mod simd;
 mod single_shot;
 
-pub use batch::detectors::{Parities, ParityError};
+pub use batch::detectors::{DetectorSampler, ParityError};
 pub use device::{SimConfig, SimDevice};
 pub use engine::refusal::Refusal;
 pub use engine::state::State;

@@ -1,6 +1,6 @@
 //! Pauli noise, drawn sparsely: from each shot that is hit straight to the next.
 
-use crate::rng::{Random, Site};
+use crate::rng::{DrawSite, Random};
 use qmk_hal::{Channel, Column};
 
 /// I, X, Y, Z as X and Z bits.
@@ -48,7 +48,7 @@ pub(crate) fn draw(random: Random, index: u32, channel: &Channel, block: u64, mu
     let scale = libm::log1p(-p.min(1.0)).recip();
     let (mut shot, mut number) = (0u64, 0);
     loop {
-        let [gap, which] = random.noise(Site { at: index, draw: 0 }, block, number);
+        let [gap, which] = random.noise(DrawSite { at: index, draw: 0 }, block, number);
         number += 1;
         let gap = libm::log1p(-gap) * scale;
         if gap >= (BLOCK - shot) as f64 {

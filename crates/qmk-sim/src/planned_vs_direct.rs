@@ -1,12 +1,12 @@
 //! The planned engine against the engine for one shot: the same outcomes, bit by bit, for the same seed.
 
-use crate::batch::plan::{NoPlan, Plan, plan};
+use crate::batch::plan::{Plan, Unplannable, plan};
 use crate::batch::sampler::Sampler;
-use crate::batch::shots::Chunk;
+use crate::batch::shots::ShotBatch;
 use crate::dice::Dice;
 use crate::program::check::check_noise;
 use crate::program::steps::Program;
-use crate::single_shot::Direct;
+use crate::single_shot::SingleShot;
 use crate::{SimConfig, SimDevice};
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
 use qmk_hal::{Channel, Column, Device, Noise, SpaceSpec};
@@ -127,20 +127,20 @@ fn columns(dice: &mut Dice, noise: &[Noise], shots: u64) -> Arc<[Column]> {
 fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Range<u64>) -> Vec<Vec<bool>> {
     shots
         .map(|shot| {
-            let mut direct = Direct::new(program, image, seed, shot, 20);
-            assert_eq!(direct.run(program, image, &mut i64::MAX.clone()), Ok(true));
-            direct.events
+            let mut single = SingleShot::new(program, image, seed, shot, 20);
+            assert_eq!(single.run(program, image, &mut i64::MAX.clone()), Ok(true));
+            single.events
         })
         .collect()
 }
 
 /// A few steps at a time.
 fn lanes(plan: Plan, image: &Image, seed: u64, first: u64, shots: usize) -> Vec<u8> {
-    let mut chunk = Chunk::new(&Arc::new(Sampler::new(plan, seed, 1)), &Arc::new(image.clone()), first, shots);
-    while !chunk.advance(&mut 10) {}
+    let mut batch = ShotBatch::new(&Arc::new(Sampler::new(plan, seed, 1)), &Arc::new(image.clone()), first, shots);
+    while !batch.advance(&mut 10) {}
     let stride = image.events.div_ceil(8) as usize;
     let mut out = vec![0; shots * stride];
-    chunk.write(stride, &mut out);
+    batch.write(stride, &mut out);
     out
 }
 
@@ -153,7 +153,7 @@ fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
         let mut program = Program::new(&image, &noise);
         program.columns = columns(&mut dice, &noise, first + shots);
         // With rotations that wait, and without.
-        program.patient_from = (case % 2) as u32 * 100;
+        program.defers_from = (case % 2) as u32 * 100;
         let Ok(plan) = plan(&program, &image, 10) else { continue };
         planned += 1;
         let stride = image.events.div_ceil(8) as usize;
@@ -369,7 +369,7 @@ fn outcomes_that_are_parities_of_very_many_are_not_planned() {
     }
     image.events = 40_000;
     let program = Program::new(&image, &[]);
-    assert_eq!(plan(&program, &image, 26).err(), Some(NoPlan::TooLarge));
+    assert_eq!(plan(&program, &image, 26).err(), Some(Unplannable::TooLarge));
     let events = &one_by_one(&program, &image, 1, 0..1)[0];
     let parity = |n: usize| (0..=n).fold(false, |p, i| p ^ events[2 * i]);
     assert!((0..20_000).step_by(97).all(|n| events[2 * n + 1] == parity(n)));

@@ -22,7 +22,7 @@ pub fn philox2x64(counter: [u64; 2], key: u64) -> [u64; 2] {
 
 /// Where in a program a draw happens. `draw` numbers the draws of one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct DrawSite {
     /// Instruction index.
     pub at: u32,
     /// Draw within the instruction.
@@ -48,30 +48,30 @@ pub fn unit(bits: u64) -> f64 {
 
 impl Random {
     #[inline]
-    fn block(self, site: Site, kind: u64, index: u64) -> [u64; 2] {
+    fn block(self, site: DrawSite, kind: u64, index: u64) -> [u64; 2] {
         philox2x64([index, (site.at as u64) << 32 | (site.draw as u64) << 2 | kind], self.seed)
     }
 
     /// Fair coins of shots `128 * block .. 128 * block + 128`, lowest bit first: what a measurement reads when both outcomes
     /// are equally likely.
     #[inline]
-    pub fn coins(self, site: Site, block: u64) -> [u64; 2] {
+    pub fn coins(self, site: DrawSite, block: u64) -> [u64; 2] {
         self.block(site, COINS, block)
     }
 
     /// Fair coin of one shot.
-    pub fn coin(self, site: Site, shot: u64) -> bool {
+    pub fn coin(self, site: DrawSite, shot: u64) -> bool {
         self.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64) & 1 == 1
     }
 
     /// Uniform in [0, 1) with 53 bits, below 1/2 iff the coin is 1.
-    pub fn uniform(self, site: Site, shot: u64, coin: bool) -> f64 {
+    pub fn uniform(self, site: DrawSite, shot: u64, coin: bool) -> f64 {
         let rest = self.block(site, UNIFORM, shot / 2)[(shot % 2) as usize] >> 1;
         unit((!coin as u64) << 63 | rest)
     }
 
     /// Two uniforms for the noise channel at a site: number `index` of a block of shots.
-    pub(crate) fn noise(self, site: Site, block: u64, index: u32) -> [f64; 2] {
+    pub(crate) fn noise(self, site: DrawSite, block: u64, index: u32) -> [f64; 2] {
         self.block(site, NOISE, block << 20 | index as u64).map(unit)
     }
 }

@@ -1,18 +1,18 @@
 //! Runs a program one shot after the other: for single shots, and where conditions change the structure itself.
 
-use crate::engine::frame_state::Structure;
+use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
-use crate::engine::shot::{Bits, Shot};
+use crate::engine::shot::{BitFrame, Shot};
 use crate::noise::{BLOCK, draw, given};
-use crate::program::perform::step_once;
-use crate::program::steps::{Fate, NoiseStep, Program};
+use crate::program::perform::perform_step;
+use crate::program::steps::{LastUse, NoiseStep, Program};
 use qmk_abi::image::{CondTerm, Image, Op, Pauli};
 use qmk_hal::Channel;
 
 /// A shot under way.
 #[derive(Debug)]
-pub(crate) struct Direct {
-    structures: Vec<Structure<Bits>>,
+pub(crate) struct SingleShot {
+    frame_states: Vec<FrameState<BitFrame>>,
     shots: Vec<Shot>,
     pub(crate) events: Vec<bool>,
     next: usize,
@@ -20,10 +20,10 @@ pub(crate) struct Direct {
     stack: Vec<bool>,
 }
 
-impl Direct {
+impl SingleShot {
     pub(crate) fn new(program: &Program, image: &Image, seed: u64, shot: u64, max_active: u32) -> Self {
-        Direct {
-            structures: program.structures(max_active),
+        SingleShot {
+            frame_states: program.frame_states(max_active),
             shots: program.components.iter().map(|_| Shot::new(seed, shot)).collect(),
             events: vec![false; image.events as usize],
             next: 0,
@@ -33,7 +33,7 @@ impl Direct {
     }
 
     pub(crate) fn peak_active(&self) -> u32 {
-        self.structures.iter().map(Structure::peak_active).max().unwrap_or(0)
+        self.frame_states.iter().map(FrameState::peak_active).max().unwrap_or(0)
     }
 
     /// Performs steps until the shot is over or the budget spent; false in the latter case.
@@ -46,25 +46,25 @@ impl Direct {
                 return Ok(false);
             }
             // Most of most programs, without what they do not need.
-            if step.cond.is_none() && step.fate == [Fate::Used; 3] && self.next_noise == program.noise.len() {
-                let structure = &mut self.structures[step.component as usize];
+            if step.cond.is_none() && step.last_use == [LastUse::Live; 3] && self.next_noise == program.noise.len() {
+                let frame_state = &mut self.frame_states[step.component as usize];
                 match step.op {
-                    Op::Clifford1(g, q) => structure.clifford1(g, q as usize),
-                    Op::Clifford2(g, a, b) => structure.clifford2(g, a as usize, b as usize),
+                    Op::Clifford1(g, q) => frame_state.clifford1(g, q as usize),
+                    Op::Clifford2(g, a, b) => frame_state.clifford2(g, a as usize, b as usize),
                     _ => {}
                 }
                 if matches!(step.op, Op::Clifford1(..) | Op::Clifford2(..)) {
-                    *budget = budget.saturating_sub(1 + structure.qubits() as i64 / 64);
+                    *budget = budget.saturating_sub(1 + frame_state.qubits() as i64 / 64);
                     self.next += 1;
                     continue;
                 }
             }
             self.noise(program, true, |n| n.after < step.at);
             self.next += 1;
-            let structure = &mut self.structures[step.component as usize];
-            let effort = structure.effort();
+            let frame_state = &mut self.frame_states[step.component as usize];
+            let effort = frame_state.effort();
             // A Clifford step touches rows of n bits, a magic step 2^k amplitudes.
-            let cost = 1 + structure.qubits() as i64 / 64 + (1i64 << structure.active().len()) / 64;
+            let cost = 1 + frame_state.qubits() as i64 / 64 + (1i64 << frame_state.active().len()) / 64;
             *budget = budget.saturating_sub(cost);
             if let Some(cond) = step.cond
                 && !holds(image.cond_terms(cond), &self.events, &mut self.stack)
@@ -79,8 +79,9 @@ impl Direct {
                     self.events[e as usize] = bit;
                 }
             };
-            step_once(structure, &step.op, step.at, step.fate, None, shot, record).map_err(|e| (step.at, e))?;
-            *budget = budget.saturating_sub((self.structures[step.component as usize].effort() - effort) as i64);
+            perform_step(frame_state, &step.op, step.at, step.last_use, None, shot, record)
+                .map_err(|e| (step.at, e))?;
+            *budget = budget.saturating_sub((self.frame_states[step.component as usize].effort() - effort) as i64);
             self.noise(program, true, |n| n.after <= step.at);
         }
         Ok(true)
@@ -104,7 +105,7 @@ impl Direct {
                     2 => Pauli::Z,
                     _ => Pauli::Y,
                 };
-                self.structures[n.component as usize].apply_pauli(&[(p, q as usize)], &true);
+                self.frame_states[n.component as usize].apply_pauli(&[(p, q as usize)], &true);
             };
             match n.channel {
                 Channel::Pauli1 { qubit, .. } => strike(qubit, error),

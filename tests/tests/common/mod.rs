@@ -2,7 +2,7 @@
 
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
-use qmk_sim::rng::{Random, Site, philox2x64};
+use qmk_sim::rng::{DrawSite, Random, philox2x64};
 use qmk_tests::dense::{Dense, gates};
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -84,7 +84,7 @@ pub(crate) struct Calibration {
 impl Calibration {
     /// Follows an outcome the machine gave: it must be the one that the draw and its probability dictate, and is counted
     /// against the latter.
-    fn follow(&mut self, dense: &mut Dense, q: usize, outcome: bool, (random, site, shot): (Random, Site, u64)) {
+    fn follow(&mut self, dense: &mut Dense, q: usize, outcome: bool, (random, site, shot): (Random, DrawSite, u64)) {
         let p = dense.probability_of_one(q);
         let draw = random.uniform(site, shot, random.coin(site, shot));
         assert!((draw - p).abs() < 1e-9 || (draw < p) == outcome, "outcome {outcome} of draw {draw} at p(1) = {p}");
@@ -131,7 +131,7 @@ fn reset(dense: &mut Dense, q: usize, machine: &[Complex64]) {
 }
 
 /// Where the draws of an operation come from, by number.
-pub(crate) type Draws<'a> = &'a dyn Fn(u32) -> (Random, Site, u64);
+pub(crate) type Draws<'a> = &'a dyn Fn(u32) -> (Random, DrawSite, u64);
 
 /// Applies an operation that the machine has performed with these outcomes and draws, and that left it with these amplitudes.
 pub(crate) fn apply(

@@ -3,7 +3,7 @@
 use crate::circuit::Circuit;
 use crate::decoder::Decoder;
 use crate::dem::{DetectorErrorModel, parities};
-use qmk_sim::Parities;
+use qmk_sim::DetectorSampler;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub const BLOCK: u64 = 1024;
 
 /// A noisy circuit ready to be sampled and decoded.
 pub struct Memory {
-    parities: Parities,
+    parities: DetectorSampler,
     model: DetectorErrorModel,
 }
 
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// The sampler: detectors, then observables.
-    pub fn parities(&self) -> &Parities {
+    pub fn parities(&self) -> &DetectorSampler {
         &self.parities
     }
 

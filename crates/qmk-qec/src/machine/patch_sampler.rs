@@ -122,7 +122,7 @@ impl Online {
 struct Pattern {
     rounds: u32,
     model: DetectorErrorModel,
-    parities: qmk_sim::Parities,
+    parities: qmk_sim::DetectorSampler,
     /// Channels of the second cycle: the first of them, and what they are but for the numbers of records.
     first: usize,
     channels: Vec<Channel>,

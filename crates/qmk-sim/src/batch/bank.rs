@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// A register and the lanes of its groups.
 #[derive(Debug)]
-pub(super) struct Bank {
+pub(super) struct RegisterBank {
     pub(super) register: Arc<Register>,
     pub(super) groups: Groups,
     pub(super) lanes: usize,
@@ -32,14 +32,14 @@ pub(super) fn each(mut bits: u64, mut f: impl FnMut(usize)) {
     }
 }
 
-impl Bank {
+impl RegisterBank {
     /// One group of all lanes.
     pub(super) fn new(register: Arc<Register>, lanes: usize) -> Self {
         let mut all = vec![u64::MAX; lanes.div_ceil(64)];
         if let (Some(last), rest @ 1..) = (all.last_mut(), lanes % 64) {
             *last >>= 64 - rest;
         }
-        Bank { register, groups: Groups::Masks(vec![all]), lanes }
+        RegisterBank { register, groups: Groups::Masks(vec![all]), lanes }
     }
 
     /// Renumbers the groups so that each holds lanes of one class, a class being the bits of a lane in each of `classes`, at most

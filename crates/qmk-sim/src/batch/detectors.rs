@@ -4,7 +4,7 @@
 //! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, a shot is the parity of
 //! its errors alone, so only errors cost anything.
 
-use super::plan::{NoPlan, plan};
+use super::plan::{Unplannable, plan};
 use crate::noise::{BLOCK, channel_errors, draw};
 use crate::program::check::check_noise;
 use crate::program::steps::Program;
@@ -29,7 +29,7 @@ pub enum ParityError {
 
 /// Parities of events of a Clifford program with noise. They are values relative to those without noise.
 #[derive(Clone, Debug)]
-pub struct Parities {
+pub struct DetectorSampler {
     channels: Vec<Channel>,
     /// `effects[starts[channel] + error - 1]`: where the parities that an error flips begin in `flipped`.
     starts: Vec<usize>,
@@ -45,7 +45,7 @@ fn cancel(items: &mut Vec<u32>) {
     drop_pairs(items);
 }
 
-impl Parities {
+impl DetectorSampler {
     /// Works out the parities of the given events. The image must be admitted.
     ///
     /// # Errors
@@ -56,8 +56,8 @@ impl Parities {
             return Err(ParityError::Unfit("errors that are given shot by shot have no probability".into()));
         }
         let plan = plan(&Program::new(image, noise), image, 0).map_err(|e| match e {
-            NoPlan::Refused(at, _) => ParityError::Unfit(format!("instruction {at} is not a Clifford operation")),
-            NoPlan::TooLarge => {
+            Unplannable::Refused(at, _) => ParityError::Unfit(format!("instruction {at} is not a Clifford operation")),
+            Unplannable::TooLarge => {
                 ParityError::Unfit("the program is too long: it has too many errors to follow at once".into())
             }
         })?;
@@ -111,7 +111,7 @@ impl Parities {
         }
         effects.push(flipped.len() as u32);
         let channels = plan.noise.iter().map(|n| n.channel).collect();
-        Ok(Parities { channels, starts, effects, flipped, reference })
+        Ok(DetectorSampler { channels, starts, effects, flipped, reference })
     }
 
     /// Number of parities.
@@ -206,7 +206,7 @@ mod tests {
     fn parities_are_those_of_the_device_shot_by_shot() {
         let (image, noise) = program();
         let parities = vec![vec![0], vec![0, 2], vec![1, 3], vec![2, 4], vec![3, 5], vec![0, 4, 1, 5]];
-        let sampler = Parities::new(&image, &noise, &parities).unwrap();
+        let sampler = DetectorSampler::new(&image, &noise, &parities).unwrap();
         assert!(sampler.reference().iter().all(|v| !v));
         let shots = 3000;
         let mut device = SimDevice::default();
@@ -244,13 +244,13 @@ mod tests {
     #[test]
     fn what_chance_decides_is_refused() {
         let (image, noise) = program();
-        assert_eq!(Parities::new(&image, &noise, &[vec![0], vec![1]]).unwrap_err(), ParityError::Random(1));
+        assert_eq!(DetectorSampler::new(&image, &noise, &[vec![0], vec![1]]).unwrap_err(), ParityError::Random(1));
         let mut magic = image.clone();
         magic.code.push(Instr { op: Op::T(0), cond: None });
         magic.code.push(Instr { op: Op::Clifford1(Clifford1::H, 0), cond: None });
         magic.code.push(Instr { op: Op::Measure(Pauli::Z, 0, 6), cond: None });
         magic.events = 7;
-        assert!(matches!(Parities::new(&magic, &noise, &[vec![6]]), Err(ParityError::Unfit(_))));
-        assert!(matches!(Parities::new(&image, &noise, &[vec![99]]), Err(ParityError::Unfit(_))));
+        assert!(matches!(DetectorSampler::new(&magic, &noise, &[vec![6]]), Err(ParityError::Unfit(_))));
+        assert!(matches!(DetectorSampler::new(&image, &noise, &[vec![99]]), Err(ParityError::Unfit(_))));
     }
 }

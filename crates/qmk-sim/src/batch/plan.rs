@@ -4,15 +4,15 @@
 //! Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906), so
 //! Clifford operations, coins that no one reads, and Pauli feed-forward cost nothing per shot.
 
-use super::symbolic::{Expr, Exprs};
+use super::symbolic::{Parity, SymbolicFrame};
 use crate::engine::backend::Backend;
-use crate::engine::frame_state::Structure;
+use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
-use crate::program::perform::step_once;
+use crate::program::perform::perform_step;
 use crate::program::steps::Program;
 use crate::register::mask::Mask;
 use crate::register::merge::merge;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use qmk_abi::image::{Cond, CondTerm, Event, Image, Pauli};
 use qmk_hal::{Channel, Column};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(crate) enum Action {
     /// A qubit joins a register.
     Push { register: u32, theta: f64, cond: Option<RowId> },
     /// A measurement of `(-1)^sign mask`, after which `bit` leaves the register.
-    Collapse { register: u32, mask: Mask, bit: u32, sign: Sign, site: Site, symbol: u32 },
+    Collapse { register: u32, mask: Mask, bit: u32, sign: Sign, site: DrawSite, symbol: u32 },
 }
 
 impl Action {
@@ -88,7 +88,7 @@ pub(crate) struct Plan {
     /// Storage of symbols: `coins`, then those computed on the way.
     pub(crate) symbols: u32,
     /// Coins that are read, with the number of their symbol.
-    pub(crate) coins: Vec<(Site, u32)>,
+    pub(crate) coins: Vec<(DrawSite, u32)>,
     pub(crate) noise: Vec<NoisePlan>,
     pub(crate) columns: Arc<[Column]>,
     pub(crate) registers: u32,
@@ -97,7 +97,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Copy, Debug)]
 enum Symbol {
-    Coin(Site),
+    Coin(DrawSite),
     Computed,
     /// Part of a noise channel: channel and part.
     Noise(u32, u8),
@@ -105,7 +105,7 @@ enum Symbol {
 
 /// Why there is no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlan {
+pub(crate) enum Unplannable {
     /// At an instruction.
     Refused(u32, Refusal),
     /// The expressions grow too large.
@@ -130,7 +130,7 @@ impl Planner {
     }
 
     /// Makes a row of an expression; noise goes to its channel's columns.
-    fn fill(&mut self, row: RowId, e: &Expr) {
+    fn fill(&mut self, row: RowId, e: &Parity) {
         let mut symbols = Vec::new();
         for s in e.symbols() {
             match self.symbols[s as usize] {
@@ -145,7 +145,7 @@ impl Planner {
         self.plan.actions.push(Action::Row(row));
     }
 
-    fn row(&mut self, e: &Expr) -> RowId {
+    fn row(&mut self, e: &Parity) -> RowId {
         let row = self.plan.rows.len() as RowId;
         self.plan.rows.push(None);
         self.fill(row, e);
@@ -153,7 +153,7 @@ impl Planner {
     }
 
     /// The sign bit of an expression: a constant goes into the angle or the mask.
-    fn sign(&mut self, e: &Expr) -> (bool, Sign) {
+    fn sign(&mut self, e: &Parity) -> (bool, Sign) {
         if e.is_constant() {
             return (e.constant, Sign::Plus);
         }
@@ -162,13 +162,13 @@ impl Planner {
 }
 
 impl Backend for Planner {
-    type Frame = Exprs;
+    type Frame = SymbolicFrame;
 
-    fn coin(&mut self, site: Site) -> Expr {
-        Expr::symbol(self.symbol(Symbol::Coin(site)))
+    fn coin(&mut self, site: DrawSite) -> Parity {
+        Parity::symbol(self.symbol(Symbol::Coin(site)))
     }
 
-    fn rotate(&mut self, mut mask: Mask, theta: f64, sign: Expr, cond: Option<&Expr>) {
+    fn rotate(&mut self, mut mask: Mask, theta: f64, sign: Parity, cond: Option<&Parity>) {
         let (minus, sign) = self.sign(&sign);
         mask.negative ^= minus;
         let register = self.register;
@@ -187,29 +187,29 @@ impl Backend for Planner {
         self.plan.actions.push(Action::RotateEach { register, mask, theta, sign, cond });
     }
 
-    fn push(&mut self, theta: f64, cond: Option<&Expr>) {
+    fn push(&mut self, theta: f64, cond: Option<&Parity>) {
         let cond = cond.map(|c| self.row(c));
         self.active[self.register as usize] += 1;
         self.plan.actions.push(Action::Push { register: self.register, theta, cond });
     }
 
-    fn collapse(&mut self, mut mask: Mask, sign: Expr, bit: u32, site: Site) -> Expr {
+    fn collapse(&mut self, mut mask: Mask, sign: Parity, bit: u32, site: DrawSite) -> Parity {
         let (minus, sign) = self.sign(&sign);
         mask.negative ^= minus;
         let symbol = self.symbol(Symbol::Computed);
         self.active[self.register as usize] -= 1;
         self.plan.actions.push(Action::Collapse { register: self.register, mask, bit, sign, site, symbol });
-        Expr::symbol(symbol)
+        Parity::symbol(symbol)
     }
 
-    fn invert(into: &mut Expr) {
+    fn invert(into: &mut Parity) {
         into.constant = !into.constant;
     }
 }
 
 /// A condition that is a parity of events. Adds the words it reads to `read`.
-fn parity(terms: &[CondTerm], events: &[Expr], read: &mut usize) -> Option<Expr> {
-    let mut stack: Vec<Expr> = Vec::new();
+fn parity_of(terms: &[CondTerm], events: &[Parity], read: &mut usize) -> Option<Parity> {
+    let mut stack: Vec<Parity> = Vec::new();
     for term in terms {
         match *term {
             CondTerm::Event(e) => {
@@ -233,7 +233,7 @@ fn parity(terms: &[CondTerm], events: &[Expr], read: &mut usize) -> Option<Expr>
 }
 
 /// Plans all shots of a program.
-pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, NoPlan> {
+pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, Unplannable> {
     let mut planner = Planner::default();
     planner.plan.rows = vec![None; image.events as usize];
     planner.plan.columns = program.columns.clone();
@@ -260,24 +260,24 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
         planner.plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
     }
     flips.sort_unstable();
-    let mut structures: Vec<Structure<Exprs>> = program.structures(max_active);
-    let mut events = vec![Expr::default(); if read.contains(&true) { image.events as usize } else { 0 }];
+    let mut frame_states: Vec<FrameState<SymbolicFrame>> = program.frame_states(max_active);
+    let mut events = vec![Parity::default(); if read.contains(&true) { image.events as usize } else { 0 }];
     let mut channels = program.noise.iter().enumerate().peekable();
     let largest = program.components.iter().copied().max().unwrap_or(0) as usize;
     for step in &program.steps {
         while let Some((i, n)) = channels.next_if(|(_, n)| n.after < step.at) {
-            insert(&mut planner, &mut structures, i as u32, n.component, &n.channel);
+            insert(&mut planner, &mut frame_states, i as u32, n.component, &n.channel);
         }
-        let effort = structures[step.component as usize].effort();
+        let effort = frame_states[step.component as usize].effort();
         if planner.symbols.len() / 64 * largest > MAX_WORDS || planner.named > MAX_SYMBOLS || effort > MAX_EFFORT {
-            return Err(NoPlan::TooLarge);
+            return Err(Unplannable::TooLarge);
         }
         planner.register = step.component;
         let cond = step.cond.map(|cond| {
-            parity(image.cond_terms(cond), &events, &mut planner.named).unwrap_or_else(|| {
+            parity_of(image.cond_terms(cond), &events, &mut planner.named).unwrap_or_else(|| {
                 let symbol = planner.symbol(Symbol::Computed);
                 planner.plan.actions.push(Action::Condition { cond, symbol });
-                Expr::symbol(symbol)
+                Parity::symbol(symbol)
             })
         });
         // A condition that is the same for all shots is none.
@@ -286,19 +286,19 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
             Some(c) if c.is_constant() => None,
             c => c,
         };
-        let structure = &mut structures[step.component as usize];
-        let mut outcomes: [Expr; 2] = Default::default();
+        let frame_state = &mut frame_states[step.component as usize];
+        let mut outcomes: [Parity; 2] = Default::default();
         let mut count = 0;
-        step_once(structure, &step.op, step.at, step.fate, cond.as_ref(), &mut planner, |e| {
+        perform_step(frame_state, &step.op, step.at, step.last_use, cond.as_ref(), &mut planner, |e| {
             outcomes[count] = e;
             count += 1;
         })
-        .map_err(|e| NoPlan::Refused(step.at, e))?;
+        .map_err(|e| Unplannable::Refused(step.at, e))?;
         for (event, mut e) in step.op.writes().zip(outcomes) {
             let event: Event = event;
             let first = flips.partition_point(|(other, _)| *other < event);
             for &(_, channel) in flips[first..].iter().take_while(|(other, _)| *other == event) {
-                e.xor(&Expr::symbol(planner.symbol(Symbol::Noise(channel, 0))));
+                e.xor(&Parity::symbol(planner.symbol(Symbol::Noise(channel, 0))));
             }
             planner.fill(event, &e);
             if read[event as usize] {
@@ -306,12 +306,18 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
             }
         }
     }
-    planner.plan.peak_active = structures.iter().map(Structure::peak_active).max().unwrap_or(0);
+    planner.plan.peak_active = frame_states.iter().map(FrameState::peak_active).max().unwrap_or(0);
     Ok(number(planner))
 }
 
 /// Lets the errors of a channel act on the frame, each under a symbol of its own.
-fn insert(planner: &mut Planner, structures: &mut [Structure<Exprs>], channel: u32, component: u32, what: &Channel) {
+fn insert(
+    planner: &mut Planner,
+    frame_states: &mut [FrameState<SymbolicFrame>],
+    channel: u32,
+    component: u32,
+    what: &Channel,
+) {
     let qubits: &[u32] = match what {
         Channel::Pauli1 { qubit, .. } | Channel::Given { qubit, .. } => std::slice::from_ref(qubit),
         Channel::Pauli2 { qubits, .. } => qubits,
@@ -320,7 +326,7 @@ fn insert(planner: &mut Planner, structures: &mut [Structure<Exprs>], channel: u
     for (i, &q) in qubits.iter().enumerate() {
         for (j, p) in [Pauli::X, Pauli::Z].into_iter().enumerate() {
             let symbol = planner.symbol(Symbol::Noise(channel, (2 * i + j) as u8));
-            structures[component as usize].apply_pauli(&[(p, q as usize)], &Expr::symbol(symbol));
+            frame_states[component as usize].apply_pauli(&[(p, q as usize)], &Parity::symbol(symbol));
         }
     }
 }

@@ -6,10 +6,10 @@ use crate::register::Register;
 use crate::rng::Random;
 use std::sync::Arc;
 
-/// Bytes that the tables of one chunk may take, without and with registers.
+/// Bytes that the tables of one batch may take, without and with registers.
 const TABLE_BYTES: usize = 4 << 20;
 const WIDE_TABLE_BYTES: usize = 64 << 20;
-/// Bytes that the registers of one chunk may take, unless one shot needs more.
+/// Bytes that the registers of one batch may take, unless one shot needs more.
 const REGISTER_BYTES: f64 = (1u64 << 29) as f64;
 const MAX_LANES: usize = 1 << 16;
 /// Most qubits of a register that is made before the first shot.
@@ -22,7 +22,7 @@ pub(crate) struct Sampler {
     pub(super) random: Random,
     /// Registers before the first action that differs between shots, and the number of that action.
     pub(super) shared: Vec<(Arc<Register>, usize)>,
-    /// Most lanes of one chunk.
+    /// Most lanes of one batch.
     pub(super) lanes: usize,
     /// Elementary steps of 64 lanes, and those of the registers.
     pub(super) steps: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// For chunks of which `threads` run at once.
+    /// For batches of which `threads` run at once.
     pub(crate) fn new(plan: Plan, seed: u64, threads: usize) -> Self {
         let mut shared: Vec<(Register, usize)> =
             (0..plan.registers).map(|_| (Register::new(), plan.actions.len())).collect();
@@ -66,7 +66,7 @@ impl Sampler {
         self.plan.peak_active
     }
 
-    /// Shots of the largest chunk that the budget allows, but enough for its fixed part to pay.
+    /// Shots of the largest batch that the budget allows, but enough for its fixed part to pay.
     pub(crate) fn lanes_for(&self, budget: u64) -> u64 {
         let most = self.lanes as u64;
         if self.magic_steps > 0 {

@@ -4,20 +4,20 @@
 //! both outcomes, or a rotation with both signs. So the work until the first measurement is done once, and
 //! a measured register halves as its groups double.
 
-use super::bank::{Bank, Groups, each};
+use super::bank::{Groups, RegisterBank, each};
 use super::plan::{Action, RowId, Sign};
 use super::sampler::Sampler;
 use super::transpose::transpose;
 use crate::engine::shot::probability_of_one;
 use crate::noise::{BLOCK, draw, given};
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use qmk_abi::image::{CondTerm, Image};
 use qmk_hal::Channel;
 use std::sync::Arc;
 
 /// Shots under way.
 #[derive(Debug)]
-pub(crate) struct Chunk {
+pub(crate) struct ShotBatch {
     sampler: Arc<Sampler>,
     image: Arc<Image>,
     /// Next action.
@@ -28,14 +28,14 @@ pub(crate) struct Chunk {
     width: usize,
     rows: Vec<u64>,
     symbols: Vec<u64>,
-    banks: Vec<Bank>,
+    banks: Vec<RegisterBank>,
 }
 
-impl Chunk {
+impl ShotBatch {
     /// Shots `first..first + count`.
     pub(crate) fn new(sampler: &Arc<Sampler>, image: &Arc<Image>, first: u64, count: usize) -> Self {
         let width = count.div_ceil(64);
-        let mut chunk = Chunk {
+        let mut batch = ShotBatch {
             sampler: sampler.clone(),
             image: image.clone(),
             next: 0,
@@ -44,11 +44,11 @@ impl Chunk {
             width,
             rows: vec![0; sampler.plan.rows.len() * width],
             symbols: vec![0; sampler.plan.symbols as usize * width],
-            banks: sampler.shared.iter().map(|(register, _)| Bank::new(register.clone(), count)).collect(),
+            banks: sampler.shared.iter().map(|(register, _)| RegisterBank::new(register.clone(), count)).collect(),
         };
-        chunk.noise(sampler);
-        chunk.coins(sampler);
-        chunk
+        batch.noise(sampler);
+        batch.coins(sampler);
+        batch
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -128,7 +128,7 @@ impl Chunk {
     }
 
     /// Coins of lanes `64 w..64 w + 64`.
-    fn coin_word(&self, site: Site, w: usize) -> u64 {
+    fn coin_word(&self, site: DrawSite, w: usize) -> u64 {
         let shot = self.first + 64 * w as u64;
         // Chunks of less than 64 lanes begin inside a word.
         self.sampler.random.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64)

@@ -5,15 +5,15 @@ use crate::engine::tableau::PauliString;
 
 /// A parity of numbered symbols and a constant, as a bit set from its first word on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Expr {
+pub(crate) struct Parity {
     pub(crate) constant: bool,
     first: u32,
     words: Vec<u64>,
 }
 
-impl Expr {
+impl Parity {
     pub(crate) fn symbol(s: u32) -> Self {
-        Expr { constant: false, first: s / 64, words: vec![1 << (s % 64)] }
+        Parity { constant: false, first: s / 64, words: vec![1 << (s % 64)] }
     }
 
     /// Words it takes.
@@ -25,7 +25,7 @@ impl Expr {
         self.words.iter().all(|&w| w == 0)
     }
 
-    pub(crate) fn xor(&mut self, other: &Expr) {
+    pub(crate) fn xor(&mut self, other: &Parity) {
         self.constant ^= other.constant;
         if other.words.is_empty() {
             return;
@@ -65,9 +65,9 @@ impl Expr {
 
 /// A frame of expressions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exprs {
-    x: Vec<Expr>,
-    z: Vec<Expr>,
+pub(crate) struct SymbolicFrame {
+    x: Vec<Parity>,
+    z: Vec<Parity>,
     /// Where `x` and `z` may not be zero.
     some_x: Vec<u64>,
     some_z: Vec<u64>,
@@ -80,18 +80,18 @@ fn each(w: usize, mut bits: u64, mut f: impl FnMut(usize)) {
     }
 }
 
-impl Frame for Exprs {
-    type Bit = Expr;
+impl Frame for SymbolicFrame {
+    type Bit = Parity;
 
     fn resize(&mut self, words: usize) {
-        self.x.resize(words * 64, Expr::default());
-        self.z.resize(words * 64, Expr::default());
+        self.x.resize(words * 64, Parity::default());
+        self.z.resize(words * 64, Parity::default());
         self.some_x.resize(words, 0);
         self.some_z.resize(words, 0);
     }
 
-    fn anticommutes(&self, q: &PauliString) -> Expr {
-        let mut sum = Expr::default();
+    fn anticommutes(&self, q: &PauliString) -> Parity {
+        let mut sum = Parity::default();
         for (w, x, z) in q.words() {
             each(w, z & self.some_x[w], |v| sum.xor(&self.x[v]));
             each(w, x & self.some_z[w], |v| sum.xor(&self.z[v]));
@@ -99,8 +99,8 @@ impl Frame for Exprs {
         sum
     }
 
-    fn absorb(&mut self, q: &PauliString, bit: &Expr, active: &[u64]) {
-        if *bit == Expr::default() {
+    fn absorb(&mut self, q: &PauliString, bit: &Parity, active: &[u64]) {
+        if *bit == Parity::default() {
             return;
         }
         for (w, x, z) in q.words() {
@@ -112,11 +112,11 @@ impl Frame for Exprs {
         }
     }
 
-    fn x(&self, v: usize) -> Expr {
+    fn x(&self, v: usize) -> Parity {
         self.x[v].clone()
     }
 
-    fn z(&self, v: usize) -> Expr {
+    fn z(&self, v: usize) -> Parity {
         self.z[v].clone()
     }
 
@@ -127,11 +127,11 @@ impl Frame for Exprs {
         })
     }
 
-    fn set(&mut self, v: usize, bit: Expr) {
+    fn set(&mut self, v: usize, bit: Parity) {
         let (w, mask) = (v / 64, 1u64 << (v % 64));
         self.some_z[w] &= !mask;
-        self.z[v] = Expr::default();
-        if bit == Expr::default() {
+        self.z[v] = Parity::default();
+        if bit == Parity::default() {
             self.some_x[w] &= !mask;
         } else {
             self.some_x[w] |= mask;
@@ -139,12 +139,12 @@ impl Frame for Exprs {
         self.x[v] = bit;
     }
 
-    fn set_z(&mut self, v: usize, bit: Expr) {
+    fn set_z(&mut self, v: usize, bit: Parity) {
         self.some_z[v / 64] |= 1 << (v % 64);
         self.z[v] = bit;
     }
 
-    fn xor(into: &mut Expr, other: &Expr) {
+    fn xor(into: &mut Parity, other: &Parity) {
         into.xor(other);
     }
 }
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn parities_cancel_wherever_their_words_lie() {
-        let mut e = Expr::symbol(700);
+        let mut e = Parity::symbol(700);
         for s in [3, 64, 700, 9000, 3] {
-            e.xor(&Expr::symbol(s));
+            e.xor(&Parity::symbol(s));
         }
         assert_eq!(e.symbols().collect::<Vec<_>>(), [64, 9000]);
         e.xor(&e.clone());

@@ -11,7 +11,7 @@ const MAX_EVENTS: u32 = 1 << 14;
 #[derive(Debug)]
 pub(super) struct Interactive {
     /// The state that its qubits are part of.
-    pub(super) joint: u32,
+    pub(super) state: u32,
     pub(super) memory: Memory,
     /// Number of the next instruction.
     pub(super) at: u32,

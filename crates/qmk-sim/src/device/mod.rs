@@ -8,7 +8,7 @@ mod shared_state;
 mod snapshot;
 
 use crate::program::check::check_noise;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use cost::{cost, physical_qubits};
 use interactive::{Interactive, Memory, check};
 use num_complex::Complex64;
@@ -20,7 +20,7 @@ use qmk_hal::{
     SpaceStatus,
 };
 use refusal::{no_space, not_interactive, too_many_qubits};
-use shared_state::{Draw, Joint};
+use shared_state::{Draw, SharedState};
 use snapshot::{Saved, Snapshot};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,8 +75,8 @@ pub struct SimDevice {
     spaces: BTreeMap<u32, Space>,
     next: u32,
     /// States of interactive spaces.
-    joints: BTreeMap<u32, Joint>,
-    next_joint: u32,
+    states: BTreeMap<u32, SharedState>,
+    next_state: u32,
     snapshots: BTreeMap<u32, Snapshot>,
     next_snapshot: u32,
 }
@@ -101,8 +101,8 @@ impl SimDevice {
             },
             spaces: BTreeMap::new(),
             next: 0,
-            joints: BTreeMap::new(),
-            next_joint: 0,
+            states: BTreeMap::new(),
+            next_state: 0,
             snapshots: BTreeMap::new(),
             next_snapshot: 0,
         }
@@ -114,13 +114,13 @@ impl SimDevice {
     /// spaces, and for more than 20 qubits. For tests and debugging.
     pub fn amplitudes(&self, space: SpaceId) -> Option<Vec<Complex64>> {
         let Run::Interactive(this) = &self.spaces.get(&space.0)?.run else { return None };
-        let joint = self.joints.get(&this.joint)?;
-        let spaces = joint.spaces().iter().filter_map(|id| self.spaces.get(id));
+        let state = self.states.get(&this.state)?;
+        let spaces = state.spaces().iter().filter_map(|id| self.spaces.get(id));
         let registers = spaces.filter_map(|s| match &s.run {
             Run::Interactive(other) => Some(other.memory.registers.values().copied()),
             _ => None,
         });
-        joint.amplitudes(registers.flatten())
+        state.amplitudes(registers.flatten())
     }
 
     fn space(&mut self, id: SpaceId) -> Result<&mut Space, DeviceError> {
@@ -136,30 +136,30 @@ impl SimDevice {
             return Err(DeviceError::Refused(format!("register {register} of the space is not in use")));
         };
         this.following()?;
-        Ok((this.joint, qubit, Draw { seed: space.spec.seed, site: Site { at: this.at, draw } }))
+        Ok((this.state, qubit, Draw { seed: space.spec.seed, site: DrawSite { at: this.at, draw } }))
     }
 
     /// The state of an interactive space that shares it with no other.
-    fn unshared(&self, this: &Interactive) -> Result<&Joint, DeviceError> {
-        let joint = self.joints.get(&this.joint).ok_or_else(no_space)?;
-        match joint.spaces().len() {
-            1 => Ok(joint),
+    fn unshared(&self, this: &Interactive) -> Result<&SharedState, DeviceError> {
+        let state = self.states.get(&this.state).ok_or_else(no_space)?;
+        match state.spaces().len() {
+            1 => Ok(state),
             _ => Err(DeviceError::Refused("the space shares its state with another".into())),
         }
     }
 
     /// Makes two states one. Returns its number.
     fn join(&mut self, a: u32, b: u32) -> u32 {
-        let size = |joint: u32| self.joints.get(&joint).map_or(0, Joint::used);
+        let size = |state: u32| self.states.get(&state).map_or(0, SharedState::used);
         // The smaller one moves.
         let (number, moved) = if size(a) < size(b) { (b, a) } else { (a, b) };
-        let Some(other) = self.joints.remove(&moved) else { return number };
-        let Some(joint) = self.joints.get_mut(&number) else { return number };
+        let Some(other) = self.states.remove(&moved) else { return number };
+        let Some(state) = self.states.get_mut(&number) else { return number };
         let moving = other.spaces().clone();
-        let names = joint.adopt(other);
+        let names = state.adopt(other);
         for id in moving {
             if let Some(Space { run: Run::Interactive(this), .. }) = self.spaces.get_mut(&id) {
-                this.joint = number;
+                this.state = number;
                 this.memory.registers.values_mut().for_each(|q| *q = names[*q].unwrap_or(*q));
             }
         }
@@ -218,11 +218,11 @@ impl Device for SimDevice {
         let named = named.max().unwrap_or(0);
         let id = unused(&self.spaces, &mut self.next);
         let run = if spec.image.code.is_empty() {
-            let joint = unused(&self.joints, &mut self.next_joint);
-            self.joints.insert(joint, Joint::new(id, spec.max_active));
-            Run::Interactive(Interactive { joint, memory: Memory::default(), at: 0 })
+            let state = unused(&self.states, &mut self.next_state);
+            self.states.insert(state, SharedState::new(id, spec.max_active));
+            Run::Interactive(Interactive { state, memory: Memory::default(), at: 0 })
         } else {
-            Run::Waiting
+            Run::Unplanned
         };
         let space = Space {
             spec,
@@ -269,7 +269,7 @@ impl Device for SimDevice {
         if columns.len() != space.named || columns.iter().any(|c| c.x.len() != words || c.z.len() != words) {
             return Err(DeviceError::Refused(format!("the space needs {} columns of {words} words each", space.named)));
         }
-        if !matches!(space.run, Run::Waiting) {
+        if !matches!(space.run, Run::Unplanned) {
             return Err(DeviceError::Refused("the space's work has begun".into()));
         }
         space.columns = columns;
@@ -307,33 +307,33 @@ impl Device for SimDevice {
     fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
         let space = self.spaces.get_mut(&space.0).ok_or_else(no_space)?;
         let Run::Interactive(this) = &mut space.run else { return Err(not_interactive()) };
-        let joint = self.joints.get_mut(&this.joint).ok_or_else(no_space)?;
+        let state = self.states.get_mut(&this.state).ok_or_else(no_space)?;
         check(&instr)?;
         let next = this.following()?;
         let Memory { registers, events } = &mut this.memory;
         for q in instr.op.qubits() {
             if let Entry::Vacant(entry) = registers.entry(q) {
-                entry.insert(joint.take().ok_or_else(too_many_qubits)?);
+                entry.insert(state.take().ok_or_else(too_many_qubits)?);
             }
         }
         let count = instr.op.writes().max().map_or(0, |e| e as usize + 1);
         events.resize(events.len().max(count), false);
         let op = instr.op.map_qubits(|q| registers[&q] as Qubit);
         let mut writes = op.writes();
-        let done = joint.perform(&op, space.spec.seed, this.at, |bit| {
+        let done = state.perform(&op, space.spec.seed, this.at, |bit| {
             if let Some(e) = writes.next() {
                 events[e as usize] = bit;
             }
         });
         if let (Err(why), Op::Free(q) | Op::Reset(q)) = (&done, instr.op) {
             // What cannot be measured yet is left behind, and another qubit takes its place: no one can tell.
-            let draw = Draw { seed: space.spec.seed, site: Site { at: this.at, draw: 0 } };
-            let fresh = joint.replace(registers[&q], draw).ok_or_else(|| why.clone())?;
+            let draw = Draw { seed: space.spec.seed, site: DrawSite { at: this.at, draw: 0 } };
+            let fresh = state.replace(registers[&q], draw).ok_or_else(|| why.clone())?;
             registers.insert(q, fresh);
             this.at = next;
             return Ok(());
         }
-        space.status.peak_active = space.status.peak_active.max(joint.peak_active());
+        space.status.peak_active = space.status.peak_active.max(state.peak_active());
         done?;
         this.at = next;
         Ok(())
@@ -352,28 +352,28 @@ impl Device for SimDevice {
         let (_, _, draw_error) = self.locate(a, 2)?;
         // Everything that can be refused comes before anything that has an effect.
         let number = if first == second {
-            let joint = self.joints.get_mut(&first).ok_or_else(no_space)?;
-            joint.can_reset(&[qa, qb], draw_a.site.at)?;
-            joint.reset(qa, draw_a)?;
-            joint.reset(qb, draw_b)?;
+            let state = self.states.get_mut(&first).ok_or_else(no_space)?;
+            state.can_reset(&[qa, qb], draw_a.site.at)?;
+            state.reset(qa, draw_a)?;
+            state.reset(qb, draw_b)?;
             first
         } else {
-            let mut other = self.joints.remove(&second).ok_or_else(no_space)?;
-            let reset = self.joints.get_mut(&first).ok_or_else(no_space).and_then(|joint| {
-                joint.can_join(qa, &mut other, qb, draw_a.site.at)?;
-                joint.reset(qa, draw_a)?;
+            let mut other = self.states.remove(&second).ok_or_else(no_space)?;
+            let reset = self.states.get_mut(&first).ok_or_else(no_space).and_then(|state| {
+                state.can_join(qa, &mut other, qb, draw_a.site.at)?;
+                state.reset(qa, draw_a)?;
                 other.reset(qb, draw_b)
             });
-            self.joints.insert(second, other);
+            self.states.insert(second, other);
             reset?;
             self.join(first, second)
         };
         let ((_, qa, _), (_, qb, _)) = (self.locate(a, 0)?, self.locate(b, 1)?);
-        let joint = self.joints.get_mut(&number).ok_or_else(no_space)?;
-        joint.entangle([qa, qb], errors, draw_error);
+        let state = self.states.get_mut(&number).ok_or_else(no_space)?;
+        state.entangle([qa, qb], errors, draw_error);
         for id in BTreeSet::from([a.0, b.0]) {
             let space = self.spaces.get_mut(&id.0).ok_or_else(no_space)?;
-            space.status.peak_active = space.status.peak_active.max(joint.peak_active());
+            space.status.peak_active = space.status.peak_active.max(state.peak_active());
             if let Run::Interactive(this) = &mut space.run {
                 this.at = this.following()?;
             }
@@ -408,10 +408,10 @@ impl Device for SimDevice {
         let Some(Snapshot { saved, .. }) = self.snapshots.get(&snapshot.0).filter(|s| s.space == space.0) else {
             return Err(DeviceError::Refused("the space has no such snapshot".into()));
         };
-        let joint = match (&self.spaces.get(&space.0).ok_or_else(no_space)?.run, saved) {
-            (Run::Interactive(this), Saved::Interactive(joint, _)) => {
+        let state = match (&self.spaces.get(&space.0).ok_or_else(no_space)?.run, saved) {
+            (Run::Interactive(this), Saved::Interactive(state, _)) => {
                 self.unshared(this)?;
-                Some(joint.copy(this.at)?)
+                Some(state.copy(this.at)?)
             }
             _ => None,
         };
@@ -419,7 +419,7 @@ impl Device for SimDevice {
         match (&mut space.run, saved) {
             (Run::Interactive(this), Saved::Interactive(_, memory)) => {
                 this.memory.clone_from(memory);
-                self.joints.extend(joint.map(|joint| (this.joint, joint)));
+                self.states.extend(state.map(|state| (this.state, state)));
             }
             (_, Saved::Program { issued, shots, outcomes }) => {
                 space.rewind(0);
@@ -440,12 +440,12 @@ impl Device for SimDevice {
         let Some(closed) = self.spaces.remove(&space.0) else { return };
         self.snapshots.retain(|_, s| s.space != space.0);
         let Run::Interactive(this) = closed.run else { return };
-        match self.joints.get_mut(&this.joint) {
-            Some(joint) if joint.spaces().len() > 1 => {
-                let draw = Draw { seed: closed.spec.seed, site: Site { at: this.at, draw: 0 } };
-                joint.leave(space.0, this.memory.registers.into_values(), draw);
+        match self.states.get_mut(&this.state) {
+            Some(state) if state.spaces().len() > 1 => {
+                let draw = Draw { seed: closed.spec.seed, site: DrawSite { at: this.at, draw: 0 } };
+                state.leave(space.0, this.memory.registers.into_values(), draw);
             }
-            _ => _ = self.joints.remove(&this.joint),
+            _ => _ = self.states.remove(&this.state),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use super::interactive::Interactive;
 use super::refusal::refused;
-use crate::batch::plan::{NoPlan, plan};
+use crate::batch::plan::{Unplannable, plan};
 use crate::batch::sampler::Sampler;
-use crate::batch::shots::Chunk;
+use crate::batch::shots::ShotBatch;
 use crate::engine::refusal::Refusal;
 use crate::noise::BLOCK;
 use crate::program::steps::Program;
-use crate::single_shot::Direct;
+use crate::single_shot::SingleShot;
 use qmk_hal::{Column, DeviceError, SpaceSpec, SpaceStatus};
 use std::sync::Arc;
 
@@ -32,11 +32,11 @@ pub(super) enum Run {
     /// One instruction at a time, as they come.
     Interactive(Interactive),
     /// A program that waits for its last instruction.
-    Waiting,
-    /// All shots from one plan, those under way in chunks.
-    Planned(Arc<Sampler>, Vec<Chunk>),
+    Unplanned,
+    /// All shots from one plan, those under way in batches.
+    Planned(Arc<Sampler>, Vec<ShotBatch>),
     /// One shot after the other; the one under way, if any.
-    Direct(Box<Program>, Option<Box<Direct>>),
+    Single(Box<Program>, Option<Box<SingleShot>>),
 }
 
 impl Space {
@@ -51,14 +51,14 @@ impl Space {
         self.outcomes.truncate(self.status.shots_done as usize * self.stride());
         self.fault = None;
         match &mut self.run {
-            Run::Planned(_, chunks) => chunks.clear(),
-            Run::Direct(_, current) => *current = None,
-            Run::Interactive(_) | Run::Waiting => {}
+            Run::Planned(_, batches) => batches.clear(),
+            Run::Single(_, current) => *current = None,
+            Run::Interactive(_) | Run::Unplanned => {}
         }
     }
 
     pub(super) fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
-        if let Run::Waiting = self.run {
+        if let Run::Unplanned = self.run {
             self.start()?;
         }
         let (image, stride, shots) = (&self.spec.image, self.stride(), self.spec.shots);
@@ -66,56 +66,57 @@ impl Space {
         // Below 0 where the last step took more than there was.
         let mut left = budget;
         match &mut self.run {
-            Run::Planned(sampler, chunks) => {
+            Run::Planned(sampler, batches) => {
                 self.status.peak_active = sampler.peak_active();
                 while left > 0 && self.status.shots_done < shots {
-                    if chunks.is_empty() {
+                    if batches.is_empty() {
                         // Each thread takes as much as one may.
                         let share = (shots - self.status.shots_done).div_ceil(self.threads as u64);
                         let share = share.checked_next_power_of_two().unwrap_or(share);
                         let lanes = sampler.lanes_for(left as u64).min(share.max(BLOCK));
                         let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
-                        chunks.extend(
-                            starts.map(|first| Chunk::new(sampler, image, first, lanes.min(shots - first) as usize)),
+                        batches.extend(
+                            starts
+                                .map(|first| ShotBatch::new(sampler, image, first, lanes.min(shots - first) as usize)),
                         );
                     }
                     let budgets: Vec<i64> = std::thread::scope(|scope| {
-                        let advance = |chunk: &mut Chunk| {
+                        let advance = |batch: &mut ShotBatch| {
                             let mut left = left;
                             // What is not done has spent it all.
-                            if chunk.advance(&mut left) { left } else { left.min(0) }
+                            if batch.advance(&mut left) { left } else { left.min(0) }
                         };
-                        let (mine, others) = chunks.split_first_mut().expect("shots are left");
+                        let (mine, others) = batches.split_first_mut().expect("shots are left");
                         let others: Vec<_> =
-                            others.iter_mut().map(|chunk| scope.spawn(move || advance(chunk))).collect();
+                            others.iter_mut().map(|batch| scope.spawn(move || advance(batch))).collect();
                         let mut left = vec![advance(mine)];
                         left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
                         left
                     });
                     left = budgets.into_iter().min().unwrap_or(0);
-                    if !chunks.iter().all(Chunk::is_done) {
+                    if !batches.iter().all(ShotBatch::is_done) {
                         break;
                     }
-                    for chunk in chunks.drain(..) {
+                    for batch in batches.drain(..) {
                         let from = self.outcomes.len();
-                        self.outcomes.resize(from + chunk.shots() * stride, 0);
-                        chunk.write(stride, &mut self.outcomes[from..]);
-                        self.status.shots_done += chunk.shots() as u64;
+                        self.outcomes.resize(from + batch.shots() * stride, 0);
+                        batch.write(stride, &mut self.outcomes[from..]);
+                        self.status.shots_done += batch.shots() as u64;
                     }
                 }
             }
-            Run::Direct(program, current) => {
+            Run::Single(program, current) => {
                 while self.status.shots_done < shots {
                     let shot = self.status.shots_done;
                     let limit = self.spec.max_active;
-                    let direct = current
-                        .get_or_insert_with(|| Box::new(Direct::new(program, image, self.spec.seed, shot, limit)));
-                    let done = direct.run(program, image, &mut left);
-                    self.status.peak_active = self.status.peak_active.max(direct.peak_active());
+                    let single = current
+                        .get_or_insert_with(|| Box::new(SingleShot::new(program, image, self.spec.seed, shot, limit)));
+                    let done = single.run(program, image, &mut left);
+                    self.status.peak_active = self.status.peak_active.max(single.peak_active());
                     if !done.map_err(|(at, why)| refused(at, why, limit))? {
                         break;
                     }
-                    for byte in direct.events.chunks(8) {
+                    for byte in single.events.chunks(8) {
                         self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
                     }
                     // Making and packing a shot takes its time even where nothing happens in it.
@@ -127,7 +128,7 @@ impl Space {
                     }
                 }
             }
-            Run::Interactive(_) | Run::Waiting => {}
+            Run::Interactive(_) | Run::Unplanned => {}
         }
         self.status.steps = budget.saturating_sub(left) as u64;
         Ok(())
@@ -142,15 +143,15 @@ impl Space {
         program.columns = self.columns.clone();
         let limit = self.spec.max_active;
         self.run = if self.spec.shots == 1 {
-            Run::Direct(Box::new(program), None)
+            Run::Single(Box::new(program), None)
         } else {
             match plan(&program, &self.spec.image, limit) {
                 Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new()),
                 // A plan follows both sides of every condition; a shot follows one.
-                Err(NoPlan::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
+                Err(Unplannable::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
                     return Err(refused(at, why, limit));
                 }
-                Err(_) => Run::Direct(Box::new(program), None),
+                Err(_) => Run::Single(Box::new(program), None),
             }
         };
         Ok(())

@@ -3,7 +3,7 @@
 use super::refusal::{MAX_QUBITS, refused, too_many_qubits};
 use crate::engine::refusal::Refusal;
 use crate::engine::state::State;
-use crate::rng::{Random, Site};
+use crate::rng::{DrawSite, Random};
 use num_complex::Complex64;
 use qmk_abi::image::{Op, Pauli};
 use qmk_hal::DeviceError;
@@ -11,30 +11,30 @@ use std::collections::BTreeSet;
 
 /// A state, the spaces that share it, and what becomes of qubits that none of them names.
 #[derive(Clone, Debug)]
-pub(crate) struct Joint {
+pub(crate) struct SharedState {
     state: State,
     spaces: BTreeSet<u32>,
     /// Qubits in |0>, each with the virtual qubit that is its own.
     free: Vec<(usize, usize)>,
     /// Qubits of closed spaces, and those that were reset, that are still to be measured. No one can tell whether they have been.
-    left: Vec<(usize, Draw)>,
+    unmeasured: Vec<(usize, Draw)>,
 }
 
 /// A draw of a space.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draw {
     pub(crate) seed: u64,
-    pub(crate) site: Site,
+    pub(crate) site: DrawSite,
 }
 
-impl Joint {
+impl SharedState {
     /// The state of one space without qubits.
     pub(crate) fn new(space: u32, max_active: u32) -> Self {
-        Joint {
+        SharedState {
             state: State::new(0, 0, 0, max_active),
             spaces: BTreeSet::from([space]),
             free: Vec::new(),
-            left: Vec::new(),
+            unmeasured: Vec::new(),
         }
     }
 
@@ -78,7 +78,7 @@ impl Joint {
     /// A qubit in |0> in place of one that is still to be measured; `None` if there are too many.
     pub(crate) fn replace(&mut self, q: usize, draw: Draw) -> Option<usize> {
         let fresh = self.take()?;
-        self.left.push((q, draw));
+        self.unmeasured.push((q, draw));
         Some(fresh)
     }
 
@@ -90,7 +90,7 @@ impl Joint {
     }
 
     /// A copy, if there is memory for its register; `at` is the instruction that errors name.
-    pub(crate) fn copy(&self, at: u32) -> Result<Joint, DeviceError> {
+    pub(crate) fn copy(&self, at: u32) -> Result<SharedState, DeviceError> {
         self.state.room(self.state.active(), at).map_err(self.error(at))?;
         Ok(self.clone())
     }
@@ -103,7 +103,7 @@ impl Joint {
 
     /// Whether a qubit of this state and one of another can be reset and the states then be made one, at instruction `at`. The
     /// states stay what they are.
-    pub(crate) fn can_join(&mut self, q: usize, other: &mut Joint, r: usize, at: u32) -> Result<(), DeviceError> {
+    pub(crate) fn can_join(&mut self, q: usize, other: &mut SharedState, r: usize, at: u32) -> Result<(), DeviceError> {
         self.can_reset(&[q], at)?;
         other.can_reset(&[r], at)?;
         if self.used() + other.used() > MAX_QUBITS {
@@ -142,7 +142,7 @@ impl Joint {
 
     /// Makes this and another state one. Returns what the qubits of the other, by number, are here: `None` for those that were
     /// free.
-    pub(crate) fn adopt(&mut self, other: Joint) -> Vec<Option<usize>> {
+    pub(crate) fn adopt(&mut self, other: SharedState) -> Vec<Option<usize>> {
         let (n, count) = (other.state.qubits(), other.used());
         self.reserve(count);
         let (mut qubits, mut virtuals) = (vec![true; n], vec![true; n]);
@@ -151,7 +151,7 @@ impl Joint {
         }
         let (q, v): (Vec<_>, Vec<_>) = self.free.drain(self.free.len() - count..).unzip();
         let (qubits, virtuals) = (number(qubits, q), number(virtuals, v));
-        self.left.extend(other.left.iter().filter_map(|&(q, draw)| Some((qubits[q]?, draw))));
+        self.unmeasured.extend(other.unmeasured.iter().filter_map(|&(q, draw)| Some((qubits[q]?, draw))));
         self.spaces.extend(other.spaces);
         self.state.adopt(other.state, &qubits, &virtuals);
         qubits
@@ -160,8 +160,8 @@ impl Joint {
     /// Lets a space go, whose qubits are these. They are measured with draws from `draw` on.
     pub(crate) fn leave(&mut self, space: u32, qubits: impl Iterator<Item = usize>, draw: Draw) {
         self.spaces.remove(&space);
-        let site = |i| Site { draw: i, ..draw.site };
-        self.left.extend(qubits.zip(0..).map(|(q, i)| (q, Draw { site: site(i), ..draw })));
+        let site = |i| DrawSite { draw: i, ..draw.site };
+        self.unmeasured.extend(qubits.zip(0..).map(|(q, i)| (q, Draw { site: site(i), ..draw })));
         self.sweep();
     }
 
@@ -169,10 +169,10 @@ impl Joint {
     /// measure them makes no difference to others.
     fn sweep(&mut self) {
         let mut freed = Vec::new();
-        for (q, draw) in std::mem::take(&mut self.left) {
+        for (q, draw) in std::mem::take(&mut self.unmeasured) {
             match self.reset(q, draw) {
                 Ok(()) => freed.push(q),
-                Err(_) => self.left.push((q, draw)),
+                Err(_) => self.unmeasured.push((q, draw)),
             }
         }
         if !freed.is_empty() {
@@ -191,7 +191,7 @@ impl Joint {
         let mut virtuals = vec![true; n];
         self.free.iter().for_each(|&(_, v)| virtuals[v] = false);
         let mut qubits = vec![None; n];
-        order.chain(self.left.iter().map(|&(q, _)| q)).enumerate().for_each(|(i, q)| qubits[q] = Some(i));
+        order.chain(self.unmeasured.iter().map(|&(q, _)| q)).enumerate().for_each(|(i, q)| qubits[q] = Some(i));
         let mut state = State::new(used, 0, 0, 0);
         state.adopt(self.state.clone(), &qubits, &number(virtuals, 0..used));
         Some(state.amplitudes())
@@ -214,7 +214,7 @@ mod tests {
     fn a_joint_state_is_the_product_of_its_parts() {
         for case in 0..300 {
             let mut dice = Dice(case, 0);
-            let mut joints = [0, 1].map(|space| Joint::new(space, 8));
+            let mut joints = [0, 1].map(|space| SharedState::new(space, 8));
             let qubits = joints.each_mut().map(|j| [(); 4].map(|()| j.take().expect("there is room")));
             for at in 0..40 {
                 let i = dice.below(2) as usize;
@@ -242,10 +242,10 @@ mod tests {
 
     #[test]
     fn spaces_that_come_and_go_leave_no_qubits_behind() {
-        let mut joint = Joint::new(0, 8);
+        let mut joint = SharedState::new(0, 8);
         let near = joint.take().expect("there is room");
         for space in 1..1000 {
-            let mut other = Joint::new(space, 8);
+            let mut other = SharedState::new(space, 8);
             let far = [(); 3].map(|()| other.take().expect("there is room"));
             let far = far.map(|q| q as u32);
             let ops =
@@ -253,7 +253,7 @@ mod tests {
             ops.iter().for_each(|op| other.perform(op, 5, space, |_| {}).expect("it is small"));
             let names = joint.adopt(other);
             let far = far.map(|q| names[q as usize].expect("it is in use"));
-            let draw = Draw { seed: 3, site: Site { at: space, draw: 0 } };
+            let draw = Draw { seed: 3, site: DrawSite { at: space, draw: 0 } };
             joint.reset(near, draw).and_then(|()| joint.reset(far[2], draw)).expect("it is small");
             joint.entangle([near, far[2]], [0.1; 3], draw);
             joint

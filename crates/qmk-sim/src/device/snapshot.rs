@@ -1,7 +1,7 @@
 //! Saved states.
 
 use super::interactive::Memory;
-use super::shared_state::Joint;
+use super::shared_state::SharedState;
 
 /// A saved state of a space.
 #[derive(Debug)]
@@ -13,5 +13,5 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 pub(super) enum Saved {
     Program { issued: usize, shots: u64, outcomes: Vec<u8> },
-    Interactive(Box<Joint>, Memory),
+    Interactive(Box<SharedState>, Memory),
 }

@@ -2,7 +2,7 @@
 
 use super::tableau::PauliString;
 use crate::register::mask::Mask;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 
 /// The frame F of one structure.
 pub(crate) trait Frame {
@@ -32,13 +32,13 @@ pub(crate) trait Backend {
     type Frame: Frame;
 
     /// The coin at a site.
-    fn coin(&mut self, site: Site) -> Bit<Self>;
+    fn coin(&mut self, site: DrawSite) -> Bit<Self>;
     /// Applies `exp(-i θ/2 (-1)^sign m)` where `cond` holds.
     fn rotate(&mut self, m: Mask, theta: f64, sign: Bit<Self>, cond: Option<&Bit<Self>>);
     /// Adds a highest bit in `cos θ/2 |0> - i sin θ/2 |1>`, in |0> where `cond` does not hold.
     fn push(&mut self, theta: f64, cond: Option<&Bit<Self>>);
     /// Measures `(-1)^sign m` and removes `bit`. Returns the outcome.
-    fn collapse(&mut self, m: Mask, sign: Bit<Self>, bit: u32, site: Site) -> Bit<Self>;
+    fn collapse(&mut self, m: Mask, sign: Bit<Self>, bit: u32, site: DrawSite) -> Bit<Self>;
     /// `into ^= 1`.
     fn invert(into: &mut Bit<Self>);
 }

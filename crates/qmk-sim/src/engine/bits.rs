@@ -175,8 +175,8 @@ fn multiply_with<T: Words>(t: T, a: &mut [u64], b: &[u64]) -> u8 {
 
 /// A one-qubit Clifford on a virtual qubit that precedes or follows a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    None,
+pub(crate) enum AxisPermutation {
+    Identity,
     H,
     S,
 }
@@ -185,7 +185,7 @@ pub(crate) enum Turn {
 /// virtual qubit d. R itself, without anything on d, is kept beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fold {
-    pub(crate) before: Turn,
+    pub(crate) before: AxisPermutation,
     /// Sign of R.
     pub(crate) negative: bool,
     /// Chunks that hold R.
@@ -200,7 +200,14 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
-    pub(crate) fn new(before: Turn, negative: bool, span: (u32, u32), d: usize, chunk: usize, hadamard: bool) -> Self {
+    pub(crate) fn new(
+        before: AxisPermutation,
+        negative: bool,
+        span: (u32, u32),
+        d: usize,
+        chunk: usize,
+        hadamard: bool,
+    ) -> Self {
         let (word, bit) = (d / 64, 1 << (d % 64));
         let mut spot = [0; 2 * LANES];
         if let Some(spot) = spot.get_mut(word) {
@@ -275,12 +282,12 @@ fn sign(f: &Fold, negative: u8, x: u8, z: u8, odd: u8, high: u8) -> u8 {
 
 /// X and Z of one qubit after H or S, and whether the sign turns, a bit to each row.
 #[inline(always)]
-fn turn(how: Turn, x: u8, z: u8) -> (u8, u8, u8) {
+fn permute_axes(how: AxisPermutation, x: u8, z: u8) -> (u8, u8, u8) {
     match how {
-        Turn::None => (x, z, 0),
-        Turn::H => (z, x, x & z),
+        AxisPermutation::Identity => (x, z, 0),
+        AxisPermutation::H => (z, x, x & z),
         // S†XS = -Y, S†YS = X.
-        Turn::S => (x, z ^ x, x & !z),
+        AxisPermutation::S => (x, z ^ x, x & !z),
     }
 }
 
@@ -337,9 +344,10 @@ fn fold_in_registers<T: Words, const K: usize, const R: usize>(
             x0 |= (t.any(at_d[i][0]) as u8) << i;
             z0 |= (t.any(at_d[i][1]) as u8) << i;
         }
-        let (x, z, flip) = turn(f.before, x0, z0);
+        let (x, z, flip) = permute_axes(f.before, x0, z0);
         signs = sign(f, signs ^ flip, x, z, odd, high);
-        let (x1, z1, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z ^ odd);
+        let (x1, z1, flip) =
+            permute_axes(if f.hadamard { AxisPermutation::H } else { AxisPermutation::Identity }, x, z ^ odd);
         signs ^= flip;
         for i in 0..R {
             let mask = |bits: u8| ((bits >> i & 1) as u64).wrapping_neg();
@@ -379,7 +387,7 @@ fn fold_in_memory<T: Words>(t: T, row: Row<'_>, folds: &[Fold], strings: &[u64])
         }
         let (xi, zi) = (f.word as usize, f.word as usize + c);
         let one = |on: bool| on as u8;
-        let (x, z, flip) = turn(f.before, one(bits[xi] & f.bit != 0), one(bits[zi] & f.bit != 0));
+        let (x, z, flip) = permute_axes(f.before, one(bits[xi] & f.bit != 0), one(bits[zi] & f.bit != 0));
         let k = if x == 1 {
             *span = (lo.min(f.span.0), hi.max(f.span.1));
             let range = f.span.0 as usize * 2 * c..f.span.1 as usize * 2 * c;
@@ -393,7 +401,8 @@ fn fold_in_memory<T: Words>(t: T, row: Row<'_>, folds: &[Fold], strings: &[u64])
             4 - t.count(phase[0], phase[1])
         };
         let signs = sign(f, one(*negative) ^ flip, x, z, k & 1, k >> 1 & 1);
-        let (x, z, flip) = turn(if f.hadamard { Turn::H } else { Turn::None }, x, z ^ (k & 1));
+        let (x, z, flip) =
+            permute_axes(if f.hadamard { AxisPermutation::H } else { AxisPermutation::Identity }, x, z ^ (k & 1));
         *negative = signs ^ flip == 1;
         let (x, z) = (x == 1, z == 1);
         if at_home || x || z {
@@ -459,7 +468,7 @@ mod tests {
             let folds: Vec<Fold> = words(9, 40)
                 .iter()
                 .map(|w| {
-                    let before = [Turn::None, Turn::H, Turn::S][*w as usize % 3];
+                    let before = [AxisPermutation::Identity, AxisPermutation::H, AxisPermutation::S][*w as usize % 3];
                     let d = (w >> 16) as usize % (512 * chunks);
                     Fold::new(before, w >> 8 & 1 == 1, (0, chunks as u32), d, 8, w >> 40 & 1 == 1)
                 })

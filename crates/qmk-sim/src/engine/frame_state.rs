@@ -9,16 +9,16 @@
 //! shots at once. [`Backend`] is that choice.
 
 use super::backend::Frame;
-use super::tableau::{PauliString, Tableau};
+use super::tableau::{PauliString, Tableau, TrackedPauli};
 use crate::register::mask::Mask;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 use std::collections::VecDeque;
 
 /// A rotation that waits: `exp(-i θ/2 (-1)^sign Q)` where `cond` holds.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting<B> {
-    /// Guest of the tableau that is Q.
-    pub(super) guest: u32,
+pub(super) struct DeferredRotation<B> {
+    /// Q, kept by the tableau.
+    pub(super) tracked: TrackedPauli,
     pub(super) theta: f64,
     pub(super) sign: B,
     pub(super) cond: Option<B>,
@@ -26,16 +26,16 @@ pub(super) struct Waiting<B> {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Structure<F: Frame> {
+pub(crate) struct FrameState<F: Frame> {
     pub(super) tableau: Tableau,
     pub(super) frame: F,
     /// Virtual qubit of each register bit.
     pub(super) active: Vec<u32>,
     /// Bit set of active virtual qubits.
     pub(super) active_mask: Vec<u64>,
-    pub(super) patient: bool,
+    pub(super) defers_rotations: bool,
     /// R, in the order in which it acts.
-    pub(super) waiting: VecDeque<Waiting<F::Bit>>,
+    pub(super) deferred: VecDeque<DeferredRotation<F::Bit>>,
     pub(super) max_active: u32,
     pub(super) peak_active: u32,
     /// Steps that went into finding rotations.
@@ -46,20 +46,20 @@ pub(crate) struct Structure<F: Frame> {
     pub(super) q: PauliString,
 }
 
-impl<F: Frame + Default> Structure<F> {
-    /// n qubits in |0>. Rotations wait only if `patient`.
-    pub(crate) fn new(n: usize, max_active: u32, patient: bool) -> Self {
+impl<F: Frame + Default> FrameState<F> {
+    /// n qubits in |0>. Rotations wait only if `defers_rotations`.
+    pub(crate) fn new(n: usize, max_active: u32, defers_rotations: bool) -> Self {
         let tableau = Tableau::new(n);
         let words = tableau.words();
         let mut frame = F::default();
         frame.resize(words);
-        Structure {
+        FrameState {
             tableau,
             frame,
             active: Vec::new(),
             active_mask: vec![0; words],
-            patient,
-            waiting: VecDeque::new(),
+            defers_rotations,
+            deferred: VecDeque::new(),
             max_active: max_active.min(40),
             peak_active: 0,
             effort: 0,
@@ -129,8 +129,8 @@ impl<F: Frame + Default> Structure<F> {
             return;
         }
         self.frame.absorb(&self.q, bit, &self.active_mask);
-        for w in &mut self.waiting {
-            let (bits, _) = self.tableau.guest_bits(w.guest);
+        for w in &mut self.deferred {
+            let (bits, _) = self.tableau.tracked_bits(w.tracked);
             if self.q.dormant_z_anticommutes(bits, &self.active_mask) {
                 F::xor(&mut w.sign, bit);
             }
@@ -142,8 +142,8 @@ impl<F: Frame + Default> Structure<F> {
         if *bit == F::Bit::default() {
             return;
         }
-        for w in &mut self.waiting {
-            let (bits, _) = self.tableau.guest_bits(w.guest);
+        for w in &mut self.deferred {
+            let (bits, _) = self.tableau.tracked_bits(w.tracked);
             let (x, z) = self.q.letter(bits, v);
             if if p == Pauli::X { z } else { x } {
                 F::xor(&mut w.sign, bit);
@@ -183,10 +183,10 @@ impl<F: Frame + Default> Structure<F> {
             self.active.push(to as u32);
             self.active_mask[to / 64] |= 1 << (to % 64);
         }
-        for w in other.waiting {
-            other.tableau.guest(w.guest, &mut self.q);
-            let guest = self.tableau.admit(&self.tableau.renamed(&self.q, virtuals));
-            self.waiting.push_back(Waiting { guest, ..w });
+        for w in other.deferred {
+            other.tableau.tracked(w.tracked, &mut self.q);
+            let tracked = self.tableau.track(&self.tableau.renamed(&self.q, virtuals));
+            self.deferred.push_back(DeferredRotation { tracked, ..w });
         }
         self.max_active = self.max_active.max(other.max_active);
         self.peak_active = self.peak_active.max(other.peak_active).max(self.active.len() as u32);

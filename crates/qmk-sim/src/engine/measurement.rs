@@ -1,18 +1,18 @@
 //! Measurements.
 
 use super::backend::{Backend, Frame};
-use super::bits::Turn;
-use super::frame_state::Structure;
+use super::bits::AxisPermutation;
+use super::frame_state::FrameState;
 use super::refusal::Refusal;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use qmk_abi::image::Pauli;
 
-impl<F: Frame + Default> Structure<F> {
+impl<F: Frame + Default> FrameState<F> {
     /// Measures a product P of Paulis on distinct qubits; 1 for eigenvalue -1.
     pub(crate) fn measure<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
-        site: Site,
+        site: DrawSite,
         backend: &mut B,
     ) -> Result<F::Bit, Refusal> {
         self.tableau.pull_back(p, &mut self.q);
@@ -24,12 +24,12 @@ impl<F: Frame + Default> Structure<F> {
         &mut self,
         q: usize,
         keep_z: bool,
-        site: Site,
+        site: DrawSite,
         backend: &mut B,
     ) -> Result<F::Bit, Refusal> {
         let p = [(Pauli::Z, q)];
         self.tableau.pull_back(&p, &mut self.q);
-        if self.waiting.is_empty() {
+        if self.deferred.is_empty() {
             self.tableau.retire(q, keep_z);
             return self.measure_scratch(&p, site, backend);
         }
@@ -47,17 +47,17 @@ impl<F: Frame + Default> Structure<F> {
                 let m = self.mask();
                 m.x | m.z != 0
             }
-            || self.waiting.iter().any(|w| self.q.anticommutes(self.tableau.guest_bits(w.guest).0))
+            || self.deferred.iter().any(|w| self.q.anticommutes(self.tableau.tracked_bits(w.tracked).0))
     }
 
     /// Measures P, whose pulled-back string Q is in the scratch.
     pub(super) fn measure_scratch<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
-        site: Site,
+        site: DrawSite,
         backend: &mut B,
     ) -> Result<F::Bit, Refusal> {
-        if !self.waiting.is_empty() {
+        if !self.deferred.is_empty() {
             self.at = site.at;
             self.perform_needed(self.q.bits.clone(), backend)?;
             self.tableau.pull_back(p, &mut self.q);
@@ -92,13 +92,13 @@ impl<F: Frame + Default> Structure<F> {
         // Before d goes to the outcome, it is `X_d^e |0>_d`, e the outcome and whether F turns it. X_d moves past the rotations
         // that wait.
         let mut e = F::Bit::default();
-        if !self.waiting.is_empty() {
+        if !self.deferred.is_empty() {
             e = self.frame.anticommutes(&self.q);
             F::xor(&mut e, outcome);
         }
         let before = self.tableau.fold_controlled(&mut self.q, d, true);
         // The rest of Q goes into F where F had X on d, or Z if H has turned that to X; S leaves an X.
-        let b = if before == Turn::H { self.frame.z(d) } else { self.frame.x(d) };
+        let b = if before == AxisPermutation::H { self.frame.z(d) } else { self.frame.x(d) };
         self.absorb(&b);
         self.pass(d, Pauli::X, &e);
         self.frame.set(d, outcome.clone());
@@ -134,7 +134,7 @@ impl<F: Frame + Default> Structure<F> {
     pub(crate) fn reset<B: Backend<Frame = F>>(
         &mut self,
         q: usize,
-        site: Site,
+        site: DrawSite,
         backend: &mut B,
     ) -> Result<(), Refusal> {
         let outcome = self.measure(&[(Pauli::Z, q)], site, backend)?;

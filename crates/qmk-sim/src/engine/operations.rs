@@ -1,19 +1,19 @@
 //! What each operation does.
 
 use super::backend::{Backend, Frame};
-use super::frame_state::Structure;
+use super::frame_state::FrameState;
 use super::refusal::Refusal;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use qmk_abi::caps::Rights;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
 
 /// Bytes of strings of rotations that may wait.
-const MAX_WAITING: usize = 1 << 28;
+const MAX_DEFERRED_BYTES: usize = 1 << 28;
 /// Most rotations of one operation.
 const PER_OPERATION: usize = 7;
 
-impl<F: Frame + Default> Structure<F> {
+impl<F: Frame + Default> FrameState<F> {
     /// Performs an operation other than `Alloc` and `Fence`, which do nothing here, where `cond` holds. `at` numbers the
     /// instruction for its draws; `record` receives the outcomes in the order of [`Op::writes`].
     ///
@@ -27,12 +27,12 @@ impl<F: Frame + Default> Structure<F> {
         backend: &mut B,
         mut record: impl FnMut(F::Bit),
     ) -> Result<(), Refusal> {
-        let site = |draw| Site { at, draw };
+        let site = |draw| DrawSite { at, draw };
         self.at = at;
         // What is refused is refused here or before a measurement.
         let rotates = cond.is_some() || op.class().contains(Rights::MAGIC);
-        if rotates && (self.waiting.len() + PER_OPERATION) * 16 * self.tableau.words() >= MAX_WAITING {
-            self.perform_waiting(backend)?;
+        if rotates && (self.deferred.len() + PER_OPERATION) * 16 * self.tableau.words() >= MAX_DEFERRED_BYTES {
+            self.perform_deferred(backend)?;
         }
         match (*op, cond) {
             (Op::Alloc(_) | Op::Fence, _) => {}

@@ -1,8 +1,8 @@
 //! Rotations that wait.
 
 use super::backend::{Backend, Frame};
-use super::bits::Turn;
-use super::frame_state::{Structure, Waiting};
+use super::bits::AxisPermutation;
+use super::frame_state::{DeferredRotation, FrameState};
 use super::refusal::Refusal;
 use qmk_abi::image::Pauli;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ const REACH: usize = 4;
 /// Active qubits from which on the memory for a register is asked for before it is taken.
 const LARGE: u32 = 24;
 
-impl<F: Frame + Default> Structure<F> {
+impl<F: Frame + Default> FrameState<F> {
     /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds: it waits behind the others, or
     /// joins one about the same string that it can be moved next to.
     pub(super) fn rotate<B: Backend<Frame = F>>(
@@ -25,14 +25,14 @@ impl<F: Frame + Default> Structure<F> {
     ) -> Result<(), Refusal> {
         self.tableau.pull_back(p, &mut self.q);
         let sign = self.frame.anticommutes(&self.q);
-        for (i, w) in self.waiting.iter_mut().enumerate().rev().take(REACH) {
-            let (bits, negative) = self.tableau.guest_bits(w.guest);
+        for (i, w) in self.deferred.iter_mut().enumerate().rev().take(REACH) {
+            let (bits, negative) = self.tableau.tracked_bits(w.tracked);
             if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
                 w.theta += if negative == self.q.negative { theta } else { -theta };
                 // What was undone need not be done.
                 if w.theta == 0.0 {
-                    self.tableau.dismiss(w.guest);
-                    self.waiting.remove(i);
+                    self.tableau.untrack(w.tracked);
+                    self.deferred.remove(i);
                 }
                 return Ok(());
             }
@@ -40,14 +40,14 @@ impl<F: Frame + Default> Structure<F> {
                 break;
             }
         }
-        let guest = self.tableau.admit(&self.q);
-        self.waiting.push_back(Waiting { guest, theta, sign, cond: cond.cloned(), at: self.at });
-        if self.patient { Ok(()) } else { self.perform_waiting(backend) }
+        let tracked = self.tableau.track(&self.q);
+        self.deferred.push_back(DeferredRotation { tracked, theta, sign, cond: cond.cloned(), at: self.at });
+        if self.defers_rotations { Ok(()) } else { self.perform_deferred(backend) }
     }
 
     /// Performs all rotations that wait, or none.
-    pub(crate) fn perform_waiting<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
-        self.perform_next(self.waiting.len(), backend)
+    pub(crate) fn perform_deferred<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
+        self.perform_next(self.deferred.len(), backend)
     }
 
     /// Performs the rotations without which these products of Paulis, which commute, cannot be measured: measuring them then
@@ -74,16 +74,16 @@ impl<F: Frame + Default> Structure<F> {
         mut strings: Vec<u64>,
         backend: &mut B,
     ) -> Result<(), Refusal> {
-        if self.waiting.is_empty() {
+        if self.deferred.is_empty() {
             return Ok(());
         }
         // The needed ones' strings join them.
         let stride = 2 * self.tableau.words();
-        self.effort += self.waiting.len() as u64 * (1 + stride as u64 / 8);
+        self.effort += self.deferred.len() as u64 * (1 + stride as u64 / 8);
         let mut needed = VecDeque::new();
         let mut rest = VecDeque::new();
-        while let Some(w) = self.waiting.pop_back() {
-            let (bits, _) = self.tableau.guest_bits(w.guest);
+        while let Some(w) = self.deferred.pop_back() {
+            let (bits, _) = self.tableau.tracked_bits(w.tracked);
             // The next in order first: it is the likeliest not to commute.
             if strings.chunks_exact(stride).rev().any(|later| self.q.anticommute(later, bits)) {
                 strings.extend_from_slice(bits);
@@ -94,7 +94,7 @@ impl<F: Frame + Default> Structure<F> {
         }
         let count = needed.len();
         needed.append(&mut rest);
-        self.waiting = needed;
+        self.deferred = needed;
         self.perform_next(count, backend)
     }
 
@@ -115,8 +115,8 @@ impl<F: Frame + Default> Structure<F> {
         // Independent strings of X's, each with a bit, by word and mask, that none after it has.
         let mut basis: Vec<(usize, u64, Vec<u64>)> = Vec::new();
         for i in 0..count {
-            let Waiting { guest, at, .. } = self.waiting[i];
-            self.tableau.guest(guest, &mut self.q);
+            let DeferredRotation { tracked, at, .. } = self.deferred[i];
+            self.tableau.tracked(tracked, &mut self.q);
             let mut xs = vec![0; self.tableau.words()];
             self.q.words().for_each(|(w, x, _)| xs[w] = x & !self.active_mask[w]);
             for (w, bit, other) in &basis {
@@ -134,9 +134,9 @@ impl<F: Frame + Default> Structure<F> {
 
     /// Performs the rotation that acts first.
     pub(super) fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) {
-        let Some(Waiting { guest, theta, sign, cond, .. }) = self.waiting.pop_front() else { return };
-        self.tableau.guest(guest, &mut self.q);
-        self.tableau.dismiss(guest);
+        let Some(DeferredRotation { tracked, theta, sign, cond, .. }) = self.deferred.pop_front() else { return };
+        self.tableau.tracked(tracked, &mut self.q);
+        self.tableau.untrack(tracked);
         let Some(d) = self.dormant_x() else {
             let m = self.mask();
             // An identity is a global phase.
@@ -152,7 +152,7 @@ impl<F: Frame + Default> Structure<F> {
         let mut z = self.frame.anticommutes(&self.q);
         let b = self.frame.x(d);
         self.absorb(&b);
-        if before == Turn::S {
+        if before == AxisPermutation::S {
             F::xor(&mut z, &b);
         }
         F::xor(&mut z, &sign);

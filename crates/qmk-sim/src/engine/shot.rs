@@ -5,16 +5,16 @@ use super::tableau::PauliString;
 use crate::register::Register;
 use crate::register::mask::Mask;
 use crate::register::merge::merge;
-use crate::rng::{Random, Site};
+use crate::rng::{DrawSite, Random};
 
 /// A frame of one shot.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bits {
+pub(crate) struct BitFrame {
     x: Vec<u64>,
     z: Vec<u64>,
 }
 
-impl Frame for Bits {
+impl Frame for BitFrame {
     type Bit = bool;
 
     fn resize(&mut self, words: usize) {
@@ -105,9 +105,9 @@ pub(crate) fn probability_of_one(expectation: f64) -> f64 {
 }
 
 impl Backend for Shot {
-    type Frame = Bits;
+    type Frame = BitFrame;
 
-    fn coin(&mut self, site: Site) -> bool {
+    fn coin(&mut self, site: DrawSite) -> bool {
         self.random.coin(site, self.shot)
     }
 
@@ -122,7 +122,7 @@ impl Backend for Shot {
         self.register.push(if cond.is_none_or(|&c| c) { theta } else { 0.0 });
     }
 
-    fn collapse(&mut self, m: Mask, sign: bool, bit: u32, site: Site) -> bool {
+    fn collapse(&mut self, m: Mask, sign: bool, bit: u32, site: DrawSite) -> bool {
         self.flush();
         let mut expectation = Vec::with_capacity(1);
         self.register.expectation(m, &mut expectation);

@@ -1,11 +1,11 @@
 //! The exact state of qubits during one shot.
 
 use super::backend::Frame;
-use super::frame_state::Structure;
+use super::frame_state::FrameState;
 use super::refusal::Refusal;
-use super::shot::{Bits, Shot};
+use super::shot::{BitFrame, Shot};
 use crate::register::mask::Mask;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use std::f64::consts::SQRT_2;
@@ -13,34 +13,34 @@ use std::f64::consts::SQRT_2;
 /// State of n qubits, all |0> at first.
 #[derive(Clone, Debug)]
 pub struct State {
-    structure: Structure<Bits>,
+    frame_state: FrameState<BitFrame>,
     shot: Shot,
 }
 
 impl State {
     /// n qubits in |0>. `max_active` bounds the register to `2^max_active` amplitudes.
     pub fn new(n: usize, seed: u64, shot: u64, max_active: u32) -> Self {
-        State { structure: Structure::new(n, max_active, true), shot: Shot::new(seed, shot) }
+        State { frame_state: FrameState::new(n, max_active, true), shot: Shot::new(seed, shot) }
     }
 
     /// Adds qubits in |0> up to n.
     pub fn grow(&mut self, n: usize) {
-        self.structure.grow(n);
+        self.frame_state.grow(n);
     }
 
     /// Number of qubits.
     pub fn qubits(&self) -> usize {
-        self.structure.qubits()
+        self.frame_state.qubits()
     }
 
     /// Number of qubits that carry live magic.
     pub fn active(&self) -> u32 {
-        self.structure.active().len() as u32
+        self.frame_state.active().len() as u32
     }
 
     /// Largest value of [`State::active`] so far.
     pub fn peak_active(&self) -> u32 {
-        self.structure.peak_active()
+        self.frame_state.peak_active()
     }
 
     /// Performs an operation; `Alloc` and `Fence` do nothing here. `at` numbers the instruction for its random draws; `record`
@@ -52,14 +52,14 @@ impl State {
         if let Op::MeasureBell(a, b, ..) = *op {
             let (a, b) = (a as usize, b as usize);
             let both: [&[_]; 2] = [&[(Pauli::X, a), (Pauli::X, b)], &[(Pauli::Z, a), (Pauli::Z, b)]];
-            self.structure.prepare(&both, at, &mut self.shot)?;
+            self.frame_state.prepare(&both, at, &mut self.shot)?;
         }
-        self.structure.perform(op, at, None, &mut self.shot, record)
+        self.frame_state.perform(op, at, None, &mut self.shot, record)
     }
 
     /// A Pauli that is conditional on outcomes: goes to the frame.
     pub fn frame_pauli(&mut self, p: Pauli, q: usize) {
-        self.structure.apply_pauli(&[(p, q)], &true);
+        self.frame_state.apply_pauli(&[(p, q)], &true);
     }
 
     /// Makes draws with another seed from now on.
@@ -68,45 +68,45 @@ impl State {
     }
 
     pub(crate) fn max_active(&self) -> u32 {
-        self.structure.max_active()
+        self.frame_state.max_active()
     }
 
     /// Whether a register of so many qubits may be made at instruction `at`.
     pub(crate) fn room(&self, active: u32, at: u32) -> Result<(), Refusal> {
-        self.structure.room(active, at)
+        self.frame_state.room(active, at)
     }
 
     /// Makes sure that qubits can be measured in Z, and reset, without refusal. The state stays as it is.
     pub(crate) fn prepare(&mut self, qubits: &[usize], at: u32) -> Result<(), Refusal> {
         let products: Vec<[_; 1]> = qubits.iter().map(|&q| [(Pauli::Z, q)]).collect();
         let products: Vec<&[_]> = products.iter().map(|p| p.as_slice()).collect();
-        self.structure.prepare(&products, at, &mut self.shot)
+        self.frame_state.prepare(&products, at, &mut self.shot)
     }
 
-    /// See [`Structure::collapses`].
+    /// See [`FrameState::collapses`].
     pub(crate) fn collapses(&mut self, q: usize) -> bool {
-        self.structure.collapses(q)
+        self.frame_state.collapses(q)
     }
 
     /// Resets a qubit.
-    pub(crate) fn reset(&mut self, q: usize, site: Site) -> Result<(), Refusal> {
-        self.structure.reset(q, site, &mut self.shot)
+    pub(crate) fn reset(&mut self, q: usize, site: DrawSite) -> Result<(), Refusal> {
+        self.frame_state.reset(q, site, &mut self.shot)
     }
 
     /// Turns two qubits in |0> into `(|00> + |11>)/√2`.
     pub(crate) fn entangle(&mut self, a: usize, b: usize) {
-        self.structure.clifford1(Clifford1::H, a);
-        self.structure.clifford2(Clifford2::Cnot, a, b);
+        self.frame_state.clifford1(Clifford1::H, a);
+        self.frame_state.clifford2(Clifford2::Cnot, a, b);
     }
 
-    /// See [`Structure::detach`].
+    /// See [`FrameState::detach`].
     pub(crate) fn detach(&mut self, qubits: &[usize]) -> Vec<usize> {
-        self.structure.detach(qubits)
+        self.frame_state.detach(qubits)
     }
 
-    /// See [`Structure::adopt`].
+    /// See [`FrameState::adopt`].
     pub(crate) fn adopt(&mut self, other: State, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
-        self.structure.adopt(other.structure, qubits, virtuals);
+        self.frame_state.adopt(other.frame_state, qubits, virtuals);
         self.shot.adopt(other.shot);
     }
 
@@ -117,12 +117,12 @@ impl State {
     pub fn amplitudes(&self) -> Vec<Complex64> {
         let n = self.qubits();
         assert!(n <= 20, "2^{n} amplitudes");
-        let mut structure = self.structure.clone();
+        let mut frame_state = self.frame_state.clone();
         let mut shot = self.shot.clone();
-        structure.allow_active(n as u32);
-        structure.perform_waiting(&mut shot).expect("as many active qubits as there are qubits");
+        frame_state.allow_active(n as u32);
+        frame_state.perform_deferred(&mut shot).expect("as many active qubits as there are qubits");
         shot.flush();
-        let (frame, active) = (structure.frame().clone(), structure.active().to_vec());
+        let (frame, active) = (frame_state.frame().clone(), frame_state.active().to_vec());
         let zero = Complex64::new(0.0, 0.0);
         // U Z_v U† and U X_v U† as masks over physical qubits.
         let mut forward = |pauli: Pauli, v: usize| -> Mask {
@@ -130,7 +130,7 @@ impl State {
             let mut factors = Vec::new();
             for q in 0..n {
                 let mut anti = |row: Pauli| {
-                    let s = structure.pull_back(&[(row, q)]);
+                    let s = frame_state.pull_back(&[(row, q)]);
                     if pauli == Pauli::Z { s.x(v) } else { s.z(v) }
                 };
                 let (x, z) = (anti(Pauli::Z), anti(Pauli::X));
@@ -143,7 +143,7 @@ impl State {
                     _ => {}
                 }
             }
-            m.negative = structure.pull_back(&factors).negative;
+            m.negative = frame_state.pull_back(&factors).negative;
             m
         };
         let apply = |v: &[Complex64], p: Mask| -> Vec<Complex64> {

@@ -6,7 +6,7 @@
 //! a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked at, many
 //! at a time; a row that is not looked at again never pays for them.
 
-use super::bits::{Fold, Row, Turn, anticommute, chunk_words, fold, multiply};
+use super::bits::{AxisPermutation, Fold, Row, anticommute, chunk_words, fold, multiply};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
 /// A signed Hermitian Pauli string in the layout of a tableau's rows.
@@ -73,13 +73,17 @@ impl PauliString {
     }
 }
 
+/// Names a string that a tableau keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrackedPauli(u32);
+
 /// Inverse tableau of an n-qubit Clifford.
 #[derive(Clone, Debug)]
 pub(crate) struct Tableau {
     n: usize,
     chunk: usize,
     stride: usize,
-    /// Rows 2q and 2q+1 belong to qubit q; those from 2n on are guests.
+    /// Rows 2q and 2q+1 belong to qubit q; those from 2n on are tracked strings.
     data: Vec<u64>,
     negative: Vec<bool>,
     span: Vec<(u32, u32)>,
@@ -89,8 +93,8 @@ pub(crate) struct Tableau {
     folds: Vec<Fold>,
     strings: Vec<u64>,
     seen: Vec<u32>,
-    /// Guests that have left.
-    vacant: Vec<u32>,
+    /// Numbers of tracked strings that are free.
+    vacant: Vec<TrackedPauli>,
 }
 
 /// Rows that are not looked at again.
@@ -158,10 +162,10 @@ impl Tableau {
     pub(crate) fn grow(&mut self, n: usize) {
         self.catch_up_all();
         let mut t = Tableau::new(n);
-        let guests = self.seen.len() - 2 * self.n;
-        (0..guests).for_each(|_| t.add_row());
+        let tracked = self.seen.len() - 2 * self.n;
+        (0..tracked).for_each(|_| t.add_row());
         for r in 0..self.seen.len() {
-            // Guests keep their numbers.
+            // Tracked strings keep their numbers.
             let to = if r < 2 * self.n { r } else { r - 2 * self.n + 2 * n };
             for word in 0..self.words() {
                 let from = r * self.stride + word / self.chunk * 2 * self.chunk + word % self.chunk;
@@ -249,21 +253,21 @@ impl Tableau {
         self.seen.push(RETIRED);
     }
 
-    /// Takes in a string as a guest, which folds change as they do the rows. Returns its number.
-    pub(crate) fn admit(&mut self, q: &PauliString) -> u32 {
-        let guest = self.vacant.pop().unwrap_or_else(|| {
+    /// Keeps a string, which folds change as they do the rows.
+    pub(crate) fn track(&mut self, q: &PauliString) -> TrackedPauli {
+        let tracked = self.vacant.pop().unwrap_or_else(|| {
             self.add_row();
-            (self.seen.len() - 1 - 2 * self.n) as u32
+            TrackedPauli((self.seen.len() - 1 - 2 * self.n) as u32)
         });
-        let row = 2 * self.n + guest as usize;
+        let row = 2 * self.n + tracked.0 as usize;
         self.data[row * self.stride..(row + 1) * self.stride].copy_from_slice(&q.bits);
         (self.negative[row], self.span[row], self.seen[row]) = (q.negative, q.span, self.folds.len() as u32);
-        guest
+        tracked
     }
 
-    /// Copies a guest as it now is.
-    pub(crate) fn guest(&mut self, guest: u32, out: &mut PauliString) {
-        self.copy_row(2 * self.n + guest as usize, out);
+    /// Copies a tracked string as it now is.
+    pub(crate) fn tracked(&mut self, tracked: TrackedPauli, out: &mut PauliString) {
+        self.copy_row(2 * self.n + tracked.0 as usize, out);
     }
 
     fn copy_row(&mut self, row: usize, out: &mut PauliString) {
@@ -339,16 +343,16 @@ impl Tableau {
         }
     }
 
-    /// The bits of a guest, for [`PauliString::anticommutes`].
-    pub(crate) fn guest_bits(&mut self, guest: u32) -> (&[u64], bool) {
-        let row = 2 * self.n + guest as usize;
+    /// The bits of a tracked string and its sign, for [`PauliString::anticommutes`].
+    pub(crate) fn tracked_bits(&mut self, tracked: TrackedPauli) -> (&[u64], bool) {
+        let row = 2 * self.n + tracked.0 as usize;
         self.catch_up(row);
         (&self.data[row * self.stride..(row + 1) * self.stride], self.negative[row])
     }
 
-    pub(crate) fn dismiss(&mut self, guest: u32) {
-        self.seen[2 * self.n + guest as usize] = RETIRED;
-        self.vacant.push(guest);
+    pub(crate) fn untrack(&mut self, tracked: TrackedPauli) {
+        self.seen[2 * self.n + tracked.0 as usize] = RETIRED;
+        self.vacant.push(tracked);
     }
 
     fn bits(&self, row: usize) -> core::ops::Range<usize> {
@@ -468,11 +472,11 @@ impl Tableau {
     /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on the right.
     /// `before` is H_d if Q has Z on d, S_d if Y, nothing if X: it turns Q into `X_d R`. With `hadamard`, `V†QV = Z_d`;
     /// without, X_d. On return Q is R; what `before` was is returned, so that the frame can follow it.
-    pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> Turn {
+    pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> AxisPermutation {
         let before = match (q.x(d), q.z(d)) {
-            (true, true) => Turn::S,
-            (true, false) => Turn::None,
-            _ => Turn::H,
+            (true, true) => AxisPermutation::S,
+            (true, false) => AxisPermutation::Identity,
+            _ => AxisPermutation::H,
         };
         // S†YS = X and HZH = X: no sign.
         q.clear(d);

@@ -1,6 +1,6 @@
 //! Components of qubits that never meet, and the slots of each.
 
-use super::steps::{Fate, NoiseStep, Program, Step, registers};
+use super::steps::{LastUse, NoiseStep, Program, Step, registers};
 use crate::sets::find;
 use qmk_abi::image::{Image, Op};
 use qmk_hal::{Channel, Noise};
@@ -82,12 +82,12 @@ impl Program {
                 Op::Clifford1(g, q) => {
                     let (component, slot) = place[q as usize];
                     let op = Op::Clifford1(g, slot);
-                    program.steps.push(Step { op, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
+                    program.steps.push(Step { op, cond: instr.cond, at, component, last_use: [LastUse::Live; 3] });
                 }
                 Op::Clifford2(g, a, b) => {
                     let (component, slot) = place[a as usize];
                     let op = Op::Clifford2(g, slot, place[b as usize].1);
-                    program.steps.push(Step { op, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
+                    program.steps.push(Step { op, cond: instr.cond, at, component, last_use: [LastUse::Live; 3] });
                 }
                 op => {
                     let component = op.qubits().next().map_or(0, |q| place[q as usize].0);
@@ -95,7 +95,13 @@ impl Program {
                     if let Op::Free(q) = op {
                         free[component as usize].push((place[q as usize].1, program.steps.len() as u32));
                     }
-                    program.steps.push(Step { op: renamed, cond: instr.cond, at, component, fate: [Fate::Used; 3] });
+                    program.steps.push(Step {
+                        op: renamed,
+                        cond: instr.cond,
+                        at,
+                        component,
+                        last_use: [LastUse::Live; 3],
+                    });
                 }
             }
             while let Some(n) = channels.next_if(|n| n.after <= at) {

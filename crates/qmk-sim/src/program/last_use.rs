@@ -1,6 +1,6 @@
 //! The last use of each slot.
 
-use super::steps::{Fate, Program, registers};
+use super::steps::{LastUse, Program, registers};
 use qmk_abi::image::{Op, Pauli};
 
 impl Program {
@@ -12,7 +12,7 @@ impl Program {
             base.push(total);
             total += n as usize;
         }
-        let mut fate = vec![Fate::Done; total];
+        let mut last_use = vec![LastUse::Dead; total];
         let mut draws = vec![false; self.components.len()];
         let mut noise = self.noise.iter().rev().peekable();
         for step in self.steps.iter_mut().rev() {
@@ -20,37 +20,37 @@ impl Program {
             let first = base_of(step.component);
             while let Some(n) = noise.next_if(|n| n.after >= step.at) {
                 let (q, count) = registers(&n.channel);
-                q[..count].iter().for_each(|&q| fate[base_of(n.component) + q as usize] = Fate::Used);
+                q[..count].iter().for_each(|&q| last_use[base_of(n.component) + q as usize] = LastUse::Live);
             }
             let slot = |q: u32| first + q as usize;
             match step.op {
                 Op::Clifford1(_, q) => {
-                    step.fate[0] = std::mem::replace(&mut fate[slot(q)], Fate::Used);
+                    step.last_use[0] = std::mem::replace(&mut last_use[slot(q)], LastUse::Live);
                     continue;
                 }
                 Op::Clifford2(_, a, b) => {
-                    step.fate[0] = std::mem::replace(&mut fate[slot(a)], Fate::Used);
-                    step.fate[1] = std::mem::replace(&mut fate[slot(b)], Fate::Used);
+                    step.last_use[0] = std::mem::replace(&mut last_use[slot(a)], LastUse::Live);
+                    step.last_use[1] = std::mem::replace(&mut last_use[slot(b)], LastUse::Live);
                     continue;
                 }
                 _ => {}
             }
-            for (q, f) in step.op.qubits().zip(&mut step.fate) {
-                *f = fate[slot(q)];
+            for (q, f) in step.op.qubits().zip(&mut step.last_use) {
+                *f = last_use[slot(q)];
             }
             match step.op {
                 // Freeing ends a qubit by a measurement that no one reads; it matters for the draws that follow only.
                 Op::Free(_) if !draws[step.component as usize] => step.op = Op::Fence,
                 Op::Free(q) | Op::Measure(Pauli::Z, q, _) if step.cond.is_none() => {
                     draws[step.component as usize] = true;
-                    let f = &mut fate[slot(q)];
-                    if *f == Fate::Done {
-                        *f = Fate::MeasuredZ;
+                    let f = &mut last_use[slot(q)];
+                    if *f == LastUse::Dead {
+                        *f = LastUse::MeasuredZ;
                     }
                 }
                 op => {
                     draws[step.component as usize] |= op.writes().next().is_some();
-                    op.qubits().for_each(|q| fate[slot(q)] = Fate::Used);
+                    op.qubits().for_each(|q| last_use[slot(q)] = LastUse::Live);
                 }
             }
         }

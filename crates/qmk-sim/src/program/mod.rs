@@ -15,7 +15,7 @@ impl Program {
     /// The image must be admitted, and the noise checked against it.
     pub(crate) fn new(image: &Image, noise: &[Noise]) -> Program {
         let mut program = Program::rename(image, noise);
-        program.patient_from = 13;
+        program.defers_from = 13;
         program.mark();
         program
     }
@@ -23,7 +23,7 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use super::steps::{Fate, Program};
+    use super::steps::{LastUse, Program};
     use qmk_abi::image::{Clifford2, Image, Instr, Op, Pauli};
 
     fn image(qubits: u32, code: &[Op]) -> Image {
@@ -48,12 +48,12 @@ mod tests {
         // Two lives that never meet: two components, no reset at all.
         assert_eq!(p.components, [1, 1]);
         assert_eq!(p.steps.iter().map(|s| s.op).collect::<Vec<_>>(), [measure(0), measure(1)]);
-        assert!(p.steps.iter().all(|s| s.fate[0] == Fate::Done));
+        assert!(p.steps.iter().all(|s| s.last_use[0] == LastUse::Dead));
         let cnot = Op::Clifford2(Clifford2::Cnot, 0, 1);
         let code = [Op::Alloc(0), Op::Alloc(1), cnot, Op::Free(1), Op::Alloc(1), cnot, measure(0), Op::Free(1)];
         let p = Program::new(&image(2, &code), &[]);
         assert_eq!(p.components, [2]);
         assert_eq!(p.steps.iter().map(|s| s.op).collect::<Vec<_>>(), [cnot, Op::Reset(1), cnot, measure(0)]);
-        assert_eq!(p.steps[2].fate, [Fate::MeasuredZ, Fate::Done, Fate::Used]);
+        assert_eq!(p.steps[2].last_use, [LastUse::MeasuredZ, LastUse::Dead, LastUse::Live]);
     }
 }

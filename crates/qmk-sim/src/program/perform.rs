@@ -1,18 +1,18 @@
 //! One step of a program.
 
-use super::steps::Fate;
+use super::steps::LastUse;
 use crate::engine::backend::{Backend, Bit};
-use crate::engine::frame_state::Structure;
+use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
-use crate::rng::Site;
+use crate::rng::DrawSite;
 use qmk_abi::image::{Op, Pauli};
 
 /// Performs one step and lets its qubits go where it is their last.
-pub(crate) fn step_once<B: Backend>(
-    structure: &mut Structure<B::Frame>,
+pub(crate) fn perform_step<B: Backend>(
+    frame_state: &mut FrameState<B::Frame>,
     op: &Op,
     at: u32,
-    fate: [Fate; 3],
+    last_use: [LastUse; 3],
     cond: Option<&Bit<B>>,
     backend: &mut B,
     mut record: impl FnMut(Bit<B>),
@@ -21,21 +21,26 @@ where
     B::Frame: Default,
 {
     match *op {
-        Op::Measure(Pauli::Z, q, _) if cond.is_none() && fate[0] != Fate::Used => {
-            let keep = fate[0] == Fate::MeasuredZ;
-            record(structure.measure_last(q as usize, keep, Site { at, draw: 0 }, backend)?);
+        Op::Measure(Pauli::Z, q, _) if cond.is_none() && last_use[0] != LastUse::Live => {
+            let keep = last_use[0] == LastUse::MeasuredZ;
+            record(frame_state.measure_last(q as usize, keep, DrawSite { at, draw: 0 }, backend)?);
         }
         // Measured, so that what it was entangled with is as if someone had looked.
         Op::Free(q) => {
-            if structure.is_random(q as usize) {
-                structure.measure_last(q as usize, fate[0] == Fate::MeasuredZ, Site { at, draw: 0 }, backend)?;
+            if frame_state.is_random(q as usize) {
+                frame_state.measure_last(
+                    q as usize,
+                    last_use[0] == LastUse::MeasuredZ,
+                    DrawSite { at, draw: 0 },
+                    backend,
+                )?;
             }
         }
         _ => {
-            structure.perform(op, at, cond, backend, record)?;
-            for (q, fate) in op.qubits().zip(fate) {
-                if fate != Fate::Used {
-                    structure.retire(q as usize, fate == Fate::MeasuredZ);
+            frame_state.perform(op, at, cond, backend, record)?;
+            for (q, last_use) in op.qubits().zip(last_use) {
+                if last_use != LastUse::Live {
+                    frame_state.retire(q as usize, last_use == LastUse::MeasuredZ);
                 }
             }
         }

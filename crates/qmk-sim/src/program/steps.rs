@@ -1,7 +1,7 @@
 //! The steps of a program over slots.
 
 use crate::engine::backend::Frame;
-use crate::engine::frame_state::Structure;
+use crate::engine::frame_state::FrameState;
 use qmk_abi::image::{Cond, Op};
 use qmk_hal::{Channel, Column};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ pub(crate) struct Step {
     pub(crate) at: u32,
     pub(crate) component: u32,
     /// What happens to each operand's slot afterwards.
-    pub(crate) fate: [Fate; 3],
+    pub(crate) last_use: [LastUse; 3],
 }
 
 /// What still happens to a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum LastUse {
     /// Anything.
     #[default]
-    Used,
+    Live,
     /// At most measurements in Z.
     MeasuredZ,
     /// Nothing.
-    Done,
+    Dead,
 }
 
 /// A noise channel over slots, after the step with index `after` or one before it.
@@ -48,13 +48,13 @@ pub(crate) struct Program {
     /// Slots of each component.
     pub(crate) components: Vec<u32>,
     /// Slots of a component above which rotations wait: below, the register is cheaper than the waiting.
-    pub(crate) patient_from: u32,
+    pub(crate) defers_from: u32,
 }
 
 impl Program {
     /// The state at first, by component.
-    pub(crate) fn structures<F: Frame + Default>(&self, max_active: u32) -> Vec<Structure<F>> {
-        self.components.iter().map(|&n| Structure::new(n as usize, max_active, n >= self.patient_from)).collect()
+    pub(crate) fn frame_states<F: Frame + Default>(&self, max_active: u32) -> Vec<FrameState<F>> {
+        self.components.iter().map(|&n| FrameState::new(n as usize, max_active, n >= self.defers_from)).collect()
     }
 
     /// Whether anything but a Pauli depends on an outcome.
