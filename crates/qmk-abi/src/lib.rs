@@ -9,10 +9,7 @@ extern crate alloc;
 pub mod caps;
 pub mod image;
 pub mod rpc;
-pub mod rpc_estimate;
-pub mod rpc_interactive;
 pub mod syscall;
-pub mod watch;
 
 pub use caps::{Handle, Rights};
 pub use image::{Image, Instr, Op};

@@ -2,12 +2,14 @@
 //! carries [`Request`] and `Result<Reply, RpcError>` as postcard frames; the JSON-RPC form uses the
 //! method name as in [`Request::method`], the variant's struct as `params`, and the reply's inner struct as `result`.
 
-pub use crate::rpc_estimate::*;
-pub use crate::watch::*;
-use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
-use serde::{Deserialize, Serialize};
+mod estimate;
+pub mod interactive;
+mod watch;
 
-pub use crate::rpc_interactive as interactive;
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+pub use estimate::*;
+use serde::{Deserialize, Serialize};
+pub use watch::*;
 
 /// Somewhere a request can be sent: a socket, or a machine in the same process.
 pub trait Endpoint: Send + Sync {
