@@ -1,6 +1,6 @@
 //! `qmk_estimate`: the physical resources of a program.
 
-use crate::rpc::Format;
+use super::job::Format;
 use alloc::{collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
 

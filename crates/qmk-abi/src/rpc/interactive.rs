@@ -3,7 +3,8 @@
 //!
 //! [`Call`] and [`Answer`] have one variant for each method, tagged with its name.
 
-use crate::rpc::{JobRef, JobState, SessionRef};
+use super::job::{JobRef, JobState};
+use super::session::SessionRef;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 

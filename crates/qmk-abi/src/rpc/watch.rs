@@ -1,6 +1,6 @@
 //! What those who watch a machine are told; part of the session protocol.
 
-use crate::rpc::{JobState, Progress};
+use super::job::{JobState, Progress};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
