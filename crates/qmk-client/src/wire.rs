@@ -261,13 +261,13 @@ pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
         job_id: &'a str,
     }
     // Writing to memory does not fail, and our replies have no keys but strings.
-    _ = match reply {
-        Reply::Session(r) => serde_json::to_writer(out, r),
-        Reply::Submitted(r) => serde_json::to_writer(out, r),
-        Reply::Resources(r) => serde_json::to_writer(out, r),
+    let text = match reply {
+        Reply::Session(r) => serde_json::to_vec(r),
+        Reply::Submitted(r) => serde_json::to_vec(r),
+        Reply::Resources(r) => serde_json::to_vec(r),
         Reply::Status(r) => {
             let JobStatus { job_id, state, progress, events, telemetry, error } = r;
-            serde_json::to_writer(out, &Status { job_id, state, progress, events, telemetry, error })
+            serde_json::to_vec(&Status { job_id, state, progress, events, telemetry, error })
         }
         Reply::Result(r) => {
             let JobResult { job_id, last_shot, report } = &**r;
@@ -301,10 +301,11 @@ pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
                 event_names: events,
                 job_id,
             };
-            serde_json::to_writer(out, &run)
+            serde_json::to_vec(&run)
         }
-        other => serde_json::to_writer(out, &result_to_json(other)),
+        other => serde_json::to_vec(&result_to_json(other)),
     };
+    out.extend_from_slice(&text.unwrap_or_default());
 }
 
 /// An error as a JSON-RPC error object.
