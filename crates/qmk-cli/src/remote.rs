@@ -7,8 +7,8 @@ use crate::histogram::histogram;
 use crate::job::{Checked, watch};
 use crate::output::{print, show, write};
 use crate::svg;
+use qmk_abi::rpc::json as wire;
 use qmk_abi::rpc::{Reply, Request, SessionCreate};
-use qmk_client::wire;
 use std::path::Path;
 use std::time::Duration;
 

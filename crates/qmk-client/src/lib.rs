@@ -17,7 +17,6 @@
 mod builder;
 mod interactive;
 mod socket;
-pub mod wire;
 
 pub use builder::SessionBuilder;
 pub use qmk_abi::Rights as Cap;

@@ -1,7 +1,7 @@
 //! JSON-RPC 2.0 over typed requests.
 
+use qmk_abi::rpc::json as wire;
 use qmk_abi::rpc::{ErrorCode, Reply, Request, RpcError};
-use qmk_client::wire;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

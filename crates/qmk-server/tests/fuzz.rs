@@ -5,8 +5,8 @@ mod common;
 
 use common::{BELL, Server, eventually};
 use qmk_abi::rpc::interactive::Call;
+use qmk_abi::rpc::json as wire;
 use qmk_abi::rpc::{Policy, Request, SessionCreate, SessionRef};
-use qmk_client::wire;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

@@ -35,7 +35,7 @@ impl Wire {
                 let body = postcard::to_allocvec(request).expect("requests are plain data");
                 [&(body.len() as u32).to_le_bytes(), body.as_slice()].concat()
             }
-            Form::Json => (qmk_client::wire::request_to_json(request, 1).to_string() + "\n").into_bytes(),
+            Form::Json => (qmk_abi::rpc::json::request_to_json(request, 1).to_string() + "\n").into_bytes(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Wire {
     pub(crate) fn decode(&self, request: &Request, reply: &[u8]) -> Result<Reply, Failure> {
         let result: Result<Reply, RpcError> = match self.form {
             Form::Binary => postcard::from_bytes(&reply[4..])?,
-            Form::Json => qmk_client::wire::reply_from_json(request, serde_json::from_slice::<Value>(reply)?),
+            Form::Json => qmk_abi::rpc::json::reply_from_json(request, serde_json::from_slice::<Value>(reply)?),
         };
         Ok(result?)
     }

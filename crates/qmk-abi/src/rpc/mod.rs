@@ -7,6 +7,8 @@ mod error;
 mod estimate;
 pub mod interactive;
 mod job;
+#[cfg(feature = "json")]
+pub mod json;
 mod message;
 mod session;
 mod watch;

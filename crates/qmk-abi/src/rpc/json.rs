@@ -1,12 +1,20 @@
 //! The JSON-RPC form of requests, replies and errors.
 
-use qmk_abi::rpc::*;
+use super::error::{ErrorCode, RpcError};
+use super::estimate::{EstimateRequest, Estimated};
+use super::interactive;
+use super::job::{Epochs, Format, JobResult, JobState, JobStatus, JobSubmit, Progress, RunReport, Telemetry};
+use super::message::{Reply, Request};
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 fn to_value(v: &impl Serialize) -> Value {
     serde_json::to_value(v).unwrap_or(Value::Null)
