@@ -17,12 +17,16 @@ pub(crate) fn check(root: &Path) -> Outcome {
     copy(&installed, &sysroot.join("lib/rustlib").join(host).join("lib"))
         .map_err(|e| format!("{}: {e}", installed.display()))?;
     // With a target named, the flags leave build scripts and macros alone, which do need `std`.
-    run(Command::new(env!("CARGO"))
-        .args(["check", "--lib", "--locked", "--target", host, "--target-dir"])
-        .arg(&target)
-        .args(NO_STD.iter().flat_map(|name| ["-p", *name]))
-        .current_dir(root)
-        .env("CARGO_ENCODED_RUSTFLAGS", format!("--sysroot\x1f{}", sysroot.display())))
+    let check = |packages: &[&str]| {
+        run(Command::new(env!("CARGO"))
+            .args(["check", "--lib", "--locked", "--target", host, "--target-dir"])
+            .arg(&target)
+            .args(packages)
+            .current_dir(root)
+            .env("CARGO_ENCODED_RUSTFLAGS", format!("--sysroot\x1f{}", sysroot.display())))
+    };
+    check(&NO_STD.map(|name| ["-p", name]).concat())?;
+    check(&["-p", "qmk-abi", "--features", "json"])
 }
 
 /// Copies anew, for the toolchain may have changed.

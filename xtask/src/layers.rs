@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("qmk-services", &["qmk-abi", "qmk-estimate", "qmk-kernel", "qmk-qvm"]),
     // 3: edges. A binary injects the device that it boots the kernel on.
     ("qmk-client", &["qmk-abi"]),
-    ("qmk-server", &["qmk-abi", "qmk-client", "qmk-qec", "qmk-services", "qmk-sim"]),
+    ("qmk-server", &["qmk-abi", "qmk-qec", "qmk-services", "qmk-sim"]),
     ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-estimate", "qmk-qec", "qmk-qvm", "qmk-services", "qmk-sim"]),
 ];
 /// Outside the layers: nothing may depend on these.

@@ -27,6 +27,7 @@ pub use qmk_abi::rpc::{
 
 pub use qmk_abi::rpc::SessionCreate;
 use qmk_abi::rpc::{EstimateRequest, JobList, JobRef, JobSubmit, JobWait, MachineStats, Reply, Request, SessionRef};
+use qmk_abi::rpc::{SOCKET_DIR, SOCKET_NAME};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 /// Default socket: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`.
 pub fn default_socket() -> PathBuf {
-    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from).join("qmk.sock")
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| SOCKET_DIR.into(), PathBuf::from).join(SOCKET_NAME)
 }
 
 /// What can go wrong.

@@ -9,10 +9,9 @@ mod shares;
 mod split;
 
 pub use connection::Limits;
-pub use qmk_client::default_socket;
 pub use qmk_services::Peer;
 
-use qmk_abi::rpc::Endpoint;
+use qmk_abi::rpc::{Endpoint, SOCKET_DIR, SOCKET_NAME};
 use shares::Shares;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -25,6 +24,11 @@ use std::time::{Duration, Instant};
 
 /// Gives the connection of each client an endpoint. Dropping the endpoint tells the machine that the client is gone.
 pub type Connect = Arc<dyn Fn(Peer) -> Box<dyn Endpoint> + Send + Sync>;
+
+/// Where a server listens unless it is told: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`. Clients look there, too.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| SOCKET_DIR.into(), PathBuf::from).join(SOCKET_NAME)
+}
 
 /// Clients beyond the limit that are told so at one time; more are turned away without a word.
 const REFUSED: usize = 32;

@@ -10,6 +10,11 @@ use super::watch::{JobList, MachineStats};
 use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
 
+/// File name of the socket that a server listens on by default, in `$XDG_RUNTIME_DIR`.
+pub const SOCKET_NAME: &str = "qmk.sock";
+/// Directory of that socket where `$XDG_RUNTIME_DIR` is not set.
+pub const SOCKET_DIR: &str = "/tmp";
+
 /// Somewhere a request can be sent: a socket, or a machine in the same process.
 pub trait Endpoint: Send + Sync {
     /// Performs one request; [`Request::JobWait`] blocks.
