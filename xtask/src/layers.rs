@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::Path;
 
 /// Each crate and the workspace crates it may depend on.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     // The vocabulary.
     ("qmk-abi", &[]),
     // 0: hardware.
@@ -16,11 +16,26 @@ const LAYERS: [(&str, &[&str]); 11] = [
     // 2: services.
     ("qmk-qvm", &["qmk-abi", "qmk-kernel"]),
     ("qmk-estimate", &["qmk-abi", "qmk-kernel", "qmk-qvm"]),
-    ("qmk-services", &["qmk-abi", "qmk-estimate", "qmk-kernel", "qmk-qvm"]),
+    ("qmk-journal", &[]),
+    ("qmk-token", &["qmk-abi"]),
+    ("qmk-services", &["qmk-abi", "qmk-estimate", "qmk-journal", "qmk-kernel", "qmk-qvm", "qmk-token"]),
     // 3: edges. A binary injects the device that it boots the kernel on.
     ("qmk-client", &["qmk-abi"]),
-    ("qmk-server", &["qmk-abi", "qmk-qec", "qmk-services", "qmk-sim"]),
-    ("qmk-cli", &["qmk-abi", "qmk-client", "qmk-estimate", "qmk-qec", "qmk-qvm", "qmk-services", "qmk-sim"]),
+    ("qmk-server", &["qmk-abi", "qmk-journal", "qmk-qec", "qmk-services", "qmk-sim"]),
+    (
+        "qmk-cli",
+        &[
+            "qmk-abi",
+            "qmk-client",
+            "qmk-estimate",
+            "qmk-journal",
+            "qmk-qec",
+            "qmk-qvm",
+            "qmk-services",
+            "qmk-sim",
+            "qmk-token",
+        ],
+    ),
 ];
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];

@@ -7,7 +7,7 @@ use crate::output::{print, show};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::{AuditHead, AuditProve, AuditQuery, Reply, Request};
-use qmk_services::journal::{self, JournalError, ProvenEntry, PublicKey, SignedHead};
+use qmk_journal::{JournalError, ProvenEntry, PublicKey, SignedHead};
 use qmk_services::store::{Entry, journal_dir, unsigned};
 use serde_json::{Value, json};
 use std::io::{BufWriter, Write};
@@ -165,7 +165,7 @@ fn time(ms: u64) -> String {
 
 /// Prints entries as they are read: there may be millions.
 fn log(dir: &Path, json: bool) -> Result<(), Failure> {
-    let entries = journal::scan(&journal_in(dir)?).map_err(|e| io(dir, e))?;
+    let entries = qmk_journal::scan(&journal_in(dir)?).map_err(|e| io(dir, e))?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut damage = None;
     let printed = || {
@@ -209,7 +209,7 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
     });
     let heads = heads.collect::<Result<Vec<_>, _>>()?;
     let (start, mut bar) = (Instant::now(), None);
-    let checked = journal::verify_with(&journal, key.as_ref(), &heads, &mut |done, all| {
+    let checked = qmk_journal::verify_with(&journal, key.as_ref(), &heads, &mut |done, all| {
         if start.elapsed() > Duration::from_millis(300) {
             let bar = bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");

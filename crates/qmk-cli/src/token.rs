@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::output::{print, show};
 use clap::{Args, Subcommand};
 use qmk_abi::Rights;
-use qmk_services::token::{Attenuation, Grant, Key, MAX_TEXT, Token, TokenError};
+use qmk_token::{Attenuation, Grant, Key, MAX_TEXT, Token, TokenError};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};

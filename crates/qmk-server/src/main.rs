@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use qmk_journal::JournalError;
 use qmk_qec::machine::Corrected;
 use qmk_server::log::{self, LogFormat};
 use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};
-use qmk_services::journal::JournalError;
 use qmk_services::policy::{PolicyError, SitePolicy};
 use qmk_services::{Machine, MachineConfig, StoreError, store};
 use qmk_sim::{SimConfig, SimDevice};

@@ -2,7 +2,7 @@
 
 use qmk_abi::rpc::{Format, JobRef, JobState, JobSubmit, Reply, Request, SessionCreate};
 use qmk_client::{Client, ErrorCode, Job, Policy, Program};
-use qmk_services::{Machine, MachineConfig, journal};
+use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -167,7 +167,7 @@ fn a_killed_server_keeps_its_word() {
     assert!(done > KILLS, "too little load: {done} done, {cancelled} cancelled");
     Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
     assert_eq!(server.0.wait().unwrap().code(), Some(0));
-    let verified = journal::verify(&dir.path().join("data/journal")).unwrap();
+    let verified = qmk_journal::verify(&dir.path().join("data/journal")).unwrap();
     assert_eq!((verified.signed, verified.torn), (verified.entries, 0));
     println!("{done} jobs done, {cancelled} cancelled, {} entries", verified.entries);
 }

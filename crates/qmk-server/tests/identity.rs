@@ -5,7 +5,7 @@ mod common;
 
 use common::{BELL, Server, eventually};
 use qmk_client::{Client, ErrorCode, Policy, Program};
-use qmk_services::token::{Grant, Key, Token};
+use qmk_token::{Grant, Key, Token};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;

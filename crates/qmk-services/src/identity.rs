@@ -6,10 +6,10 @@
 use crate::machine::{State, not_found};
 use crate::policy::{SitePolicy, TenantPolicy};
 use crate::store::TokenRecord;
-use crate::token::Token;
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
 use qmk_kernel::hal::Device;
+use qmk_token::Token;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -47,7 +47,6 @@ mod estimate;
 mod identity;
 mod interactive;
 mod jobs;
-pub mod journal;
 mod machine;
 pub mod policy;
 mod program;
@@ -56,7 +55,6 @@ pub mod replay;
 mod sessions;
 pub mod store;
 mod tenants;
-pub mod token;
 mod watch;
 
 pub use identity::Peer;

@@ -2,8 +2,8 @@
 //!
 //! Without one, the machine belongs to the user who runs it, and to no one else. `docs/guide/server.md` has an example.
 
-use crate::token::{Key, MAX_DEPTH, MAX_NAME, TokenId};
 use qmk_abi::Rights;
+use qmk_token::{Key, MAX_DEPTH, MAX_NAME, TokenId};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};

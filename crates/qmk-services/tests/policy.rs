@@ -3,9 +3,9 @@
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
 use qmk_services::policy::SitePolicy;
-use qmk_services::token::{Attenuation, Grant, Key, Token};
 use qmk_services::{Connection, Machine, MachineConfig, Peer};
 use qmk_sim::SimDevice;
+use qmk_token::{Attenuation, Grant, Key, Token};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

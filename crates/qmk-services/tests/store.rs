@@ -56,7 +56,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, qmk_client::ClientError>) -> Optio
 }
 
 fn events(dir: &Path) -> Vec<String> {
-    let entries = journal::scan(&dir.join("journal")).unwrap();
+    let entries = qmk_journal::scan(&dir.join("journal")).unwrap();
     entries.map(|entry| serde_json::to_string(&Entry::decode(&entry.unwrap().1).unwrap()).unwrap()).collect()
 }
 
@@ -171,7 +171,7 @@ fn a_sudden_end_between_any_two_events_loses_nothing_that_was_answered() {
             assert_eq!(code(Job::attach(&at, job.clone()).result()), Some(ErrorCode::AlreadyCompleted));
         }
         machine.close().unwrap();
-        journal::verify(&copy.path().join("journal")).unwrap();
+        qmk_journal::verify(&copy.path().join("journal")).unwrap();
     }
 }
 
@@ -389,7 +389,7 @@ fn entries_without_the_heads_they_should_have_are_found() {
     knows(dir.path(), &jobs, "");
     let journal = dir.path().join("journal");
     let check = || {
-        let verified = journal::verify(&journal).unwrap();
+        let verified = qmk_journal::verify(&journal).unwrap();
         unsigned(&journal, verified.signed, verified.entries).unwrap()
     };
     assert_eq!(check(), None);
@@ -420,7 +420,7 @@ fn entries_without_the_heads_they_should_have_are_found() {
         let copy = cut(dir.path(), end, false);
         fs::copy(journal.join("heads"), copy.path().join("journal/heads")).unwrap();
         let journal = copy.path().join("journal");
-        let verified = journal::verify(&journal).unwrap();
+        let verified = qmk_journal::verify(&journal).unwrap();
         assert_eq!(unsigned(&journal, verified.signed, verified.entries).unwrap().is_none(), honest, "{end}");
     }
 }
@@ -522,7 +522,7 @@ fn sessions_that_make_room_are_found_again() {
     drop(machine);
     let closes = events(dir.path()).iter().filter(|e| e.contains("session_closed")).count();
     assert!(closes > 10, "{closes}");
-    journal::verify(&dir.path().join("journal")).unwrap();
+    qmk_journal::verify(&dir.path().join("journal")).unwrap();
 }
 
 #[test]
@@ -592,7 +592,7 @@ fn the_audit_log_says_who_and_shows_each_tenant_its_own() {
     let prove = |session: &str, index| {
         at.call(Request::AuditProve(AuditProve { session_id: session.into(), index })).map_err(|e| e.to_string())
     };
-    let key: journal::PublicKey = head.key.parse().unwrap();
+    let key: qmk_journal::PublicKey = head.key.parse().unwrap();
     for (index, owner) in [(0, None), (1, Some(&alice)), (2, Some(&alice)), (3, Some(&bob))] {
         for session in [&alice, &bob] {
             match prove(session, index) {
@@ -601,7 +601,7 @@ fn the_audit_log_says_who_and_shows_each_tenant_its_own() {
                     let AuditHead { origin, size, root, signature, .. } = &p.head;
                     let v = serde_json::json!({"index": index, "entry": p.entry, "path": p.path, "head":
                         {"origin": origin, "size": size, "root": root, "signature": signature}});
-                    let proven: journal::ProvenEntry = serde_json::from_value(v).unwrap();
+                    let proven: qmk_journal::ProvenEntry = serde_json::from_value(v).unwrap();
                     assert!(proven.verify(&key));
                 }
                 Ok(other) => panic!("{other:?}"),

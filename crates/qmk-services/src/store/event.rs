@@ -1,7 +1,7 @@
 //! What the journal's entries say. An entry is a byte for the version of its form, and an [`Entry`] as postcard.
 
-use crate::token::Grant;
 use qmk_abi::rpc::{Format, JobResult, JobStatus};
+use qmk_token::Grant;
 use serde::{Deserialize, Serialize};
 
 /// Of the form of entries. Variants may be added at the end; anything else takes another version.
@@ -116,7 +116,7 @@ pub enum Event<'a> {
 pub struct TokenRecord {
     /// What it says.
     pub grant: Grant,
-    /// [`Key::fingerprint`](crate::token::Key::fingerprint) of its key.
+    /// [`Key::fingerprint`](qmk_token::Key::fingerprint) of its key.
     pub key: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What outlives the machine: jobs, their results, sessions, and an account of all that was asked and decided.
 //!
-//! Everything that happens is an entry of the [journal](crate::journal), appended before whoever asked is told. A
+//! Everything that happens is an entry of the [journal](qmk_journal), appended before whoever asked is told. A
 //! thread in the background takes the entries into a store of what is open, unfinished or ended, which is all that a
 //! start reads, together with the few entries that the store has not taken in yet. Without the store it is made anew
 //! from the journal.
@@ -23,13 +23,13 @@ pub(crate) use event::End;
 pub use event::{Entry, Event, TokenRecord};
 pub use unsigned::unsigned;
 
-use crate::journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead, files};
 use crate::refusals::Refusee;
 use crate::sessions::random_id;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use qmk_abi::rpc::*;
+use qmk_journal::{Check, Journal, JournalError, MAX_ENTRY, Options, SignedHead, files};
 pub(crate) use settled::SessionRecord;
 use settled::{Settled, Source};
 use sha2::{Digest, Sha256};

@@ -7,8 +7,8 @@
 
 use super::event::{Entry, Event};
 use super::{PART, Retention, StoreError, TokenRecord};
-use crate::journal::{Entries, Hash, files};
 use parking_lot::{Mutex, RwLock};
+use qmk_journal::{Entries, Hash, files};
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition as Definition,
@@ -344,7 +344,7 @@ fn make(path: &Path, source: &Source<'_>) -> Outcome<()> {
     guarded(|| {
         let db = database(file, false)?;
         let transaction = db.begin_write()?;
-        let root = crate::journal::empty_root().0;
+        let root = qmk_journal::empty_root().0;
         let origin = source.origin.clone();
         let meta = Meta { version: VERSION, origin, settled: 0, root, next_job: 1, next_session: 1 };
         Tables::open(&transaction)?.state.insert((), write(0, &meta)?.as_slice())?;

@@ -1,7 +1,7 @@
 //! Entries that should be under a signed head.
 
 use super::{Entry, Event, HEAD_INTERVAL};
-use crate::journal::{Damage, JournalError, scan_from};
+use qmk_journal::{Damage, JournalError, scan_from};
 use std::path::Path;
 
 /// A head may come later than it is due, as disks may be slow.

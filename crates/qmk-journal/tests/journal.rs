@@ -1,6 +1,6 @@
 //! The journal as its owner, an auditor, a crash and an attacker meet it.
 
-use qmk_services::journal::*;
+use qmk_journal::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};

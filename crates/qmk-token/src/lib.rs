@@ -8,6 +8,7 @@
 //! ```text
 //! { length: u16, caveat }*  signature: 32 bytes
 //! ```
+#![forbid(unsafe_code)]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

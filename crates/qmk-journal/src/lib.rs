@@ -35,8 +35,9 @@
 //! [RFC 9162]: https://www.rfc-editor.org/rfc/rfc9162#section-2.1
 //! [`tlog`]: https://pkg.go.dev/golang.org/x/mod/sumdb/tlog#StoredHashIndex
 //! [Crosby and Wallach]: https://www.usenix.org/legacy/event/sec09/tech/full_papers/crosby.pdf
+#![forbid(unsafe_code)]
 
-pub(crate) mod files;
+pub mod files;
 mod frame;
 mod head;
 mod tree;

@@ -13,17 +13,17 @@ fn options() -> OpenOptions {
 }
 
 /// Opens a file for reading and writing.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     options().open(path)
 }
 
 /// Opens a file for reading and writing, and makes it if need be.
-pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+pub fn open_or_create(path: &Path) -> io::Result<File> {
     options().create(true).truncate(false).open(path)
 }
 
 /// Makes a file that was not there. A regular file of the name, which a sudden end has left, is none.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+pub fn create_new(path: &Path) -> io::Result<File> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         std::fs::remove_file(path)?;
     }

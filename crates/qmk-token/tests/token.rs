@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use qmk_abi::Rights;
-use qmk_services::token::{Attenuation, Grant, Key, MAX_DEPTH, MAX_TEXT, Token, TokenError, TokenId};
+use qmk_token::{Attenuation, Grant, Key, MAX_DEPTH, MAX_TEXT, Token, TokenError, TokenId};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
