@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// All methods there are: each is a literal of the wire's table, or one of the interactive ones.
 fn methods() -> BTreeSet<&'static str> {
-    let table = include_str!("../../qmk-client/src/wire.rs");
+    let table = include_str!("../../qmk-abi/src/rpc/json.rs");
     let name = |s: &&str| s.starts_with("q_") || s.starts_with("qmk_");
     let literals = table.split('"').skip(1).step_by(2).filter(name);
     let methods: BTreeSet<&str> = literals.chain(Call::METHODS.iter().copied()).collect();

@@ -3,7 +3,7 @@
 use qmk_abi::rpc::*;
 use qmk_client::{Client, Job, Policy, Program};
 use qmk_services::store::{Entry, Event, unsigned};
-use qmk_services::{Machine, MachineConfig, Peer, journal, policy};
+use qmk_services::{Machine, MachineConfig, Peer, policy};
 use qmk_sim::SimDevice;
 use std::collections::BTreeMap;
 use std::fs;
