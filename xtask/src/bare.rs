@@ -1,25 +1,25 @@
 //! Whether crates do without `std`: a check against a copy of the toolchain's libraries that has none. It needs no
 //! target beyond the host's.
 
-use crate::{Outcome, layers::NO_STD, run};
+use crate::layers::NO_STD;
+use crate::process::{host, run, rustc};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What `no_std` leaves.
 const LIBRARIES: [&str; 3] = ["libcore-", "liballoc-", "libcompiler_builtins-"];
 
-pub(crate) fn check(root: &Path) -> Outcome {
-    let host = rustc(&["-vV"])?;
-    let host = host.lines().find_map(|l| l.strip_prefix("host: ")).ok_or("rustc does not tell its host")?;
-    let installed = PathBuf::from(rustc(&["--print", "sysroot"])?.trim()).join("lib/rustlib").join(host).join("lib");
+pub(crate) fn check(root: &Path) -> Result<(), String> {
+    let host = host()?;
+    let installed = PathBuf::from(rustc(&["--print", "sysroot"])?.trim()).join("lib/rustlib").join(&host).join("lib");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir)).join("no_std");
     let sysroot = target.join("sysroot");
-    copy(&installed, &sysroot.join("lib/rustlib").join(host).join("lib"))
+    copy(&installed, &sysroot.join("lib/rustlib").join(&host).join("lib"))
         .map_err(|e| format!("{}: {e}", installed.display()))?;
     // With a target named, the flags leave build scripts and macros alone, which do need `std`.
     let check = |packages: &[&str]| {
         run(Command::new(env!("CARGO"))
-            .args(["check", "--lib", "--locked", "--target", host, "--target-dir"])
+            .args(["check", "--lib", "--locked", "--target", &host, "--target-dir"])
             .arg(&target)
             .args(packages)
             .current_dir(root)
@@ -43,10 +43,4 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn rustc(args: &[&str]) -> Result<String, String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
-    let output = Command::new(rustc).args(args).output().map_err(|e| format!("rustc: {e}"))?;
-    String::from_utf8(output.stdout).map_err(|e| format!("rustc: {e}"))
 }

@@ -111,13 +111,13 @@ fn sched(root: &Path, args: &Args) -> Result<(), String> {
     if args.json {
         command.arg("--json");
     }
-    super::run(&mut command)
+    crate::process::run(&mut command)
 }
 
 /// Runs clients of all manners against a server, which must be as before in the end.
 pub(crate) fn soak(root: &Path, minutes: f64) -> Result<(), String> {
     let seconds = (minutes.clamp(0.0, 1e6) * 60.0) as u64;
-    super::run(Command::new(build(root, "qmk-tests", "rpc")?).args(["soak", &seconds.to_string()]))
+    crate::process::run(Command::new(build(root, "qmk-tests", "rpc")?).args(["soak", &seconds.to_string()]))
 }
 
 fn rpc(root: &Path, args: &Args) -> Result<(), String> {
@@ -132,11 +132,11 @@ fn rpc(root: &Path, args: &Args) -> Result<(), String> {
     if args.json {
         command.arg("--json");
     }
-    super::run(&mut command)
+    crate::process::run(&mut command)
 }
 
 fn kernel(root: &Path) -> Result<(), String> {
-    super::run(&mut Command::new(build(root, "qmk-kernel", "cost")?))
+    crate::process::run(&mut Command::new(build(root, "qmk-kernel", "cost")?))
 }
 
 /// Times a bench of the tests' crate against the peers that its script runs.
@@ -145,7 +145,7 @@ fn against_peers(root: &Path, args: &Args, bench: &str) -> Result<(), String> {
     let text = root.join("target/peers-text").join(bench);
     // Text of an earlier build must not be taken for this one's.
     _ = std::fs::remove_dir_all(&text);
-    super::run(Command::new(&program).arg("export").arg(&text))?;
+    crate::process::run(Command::new(&program).arg("export").arg(&text))?;
     let rows = rows(&program, args)?;
 
     let limit = Duration::from_secs(args.limit);

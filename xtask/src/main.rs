@@ -5,11 +5,15 @@ mod bare;
 mod bench;
 mod calibrate;
 mod layers;
+mod process;
+mod sources;
 mod stats;
+mod tidy;
 
 use clap::{Parser, Subcommand};
+use process::{cargo, has, run};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 /// Development tasks of QMK.
 #[derive(Parser)]
@@ -21,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that must hold: format, lints, layers, no_std, documentation, tests
+    /// Everything that must hold: format, lints, layers, tidiness, no_std, documentation, tests
     Ci,
     /// Run the tests of the whole workspace
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- examples --nocapture")]
@@ -55,11 +59,14 @@ enum Task {
         #[arg(long, value_name = "Cargo.toml")]
         manifest_path: Option<PathBuf>,
     },
-    /// Print the size of each crate
+    /// Check what the repository asks of itself: circles of files, sizes, comments, links, licences, duplicate packages
+    #[command(
+        after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy --list > list && mv list xtask/tidy.toml"
+    )]
+    Tidy(tidy::Args),
+    /// Print the size of each crate, and the share of comments in it
     Stats,
 }
-
-type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Task::Calibrate(args) => calibrate::run(root, &args),
         Task::Soak { minutes } => bench::soak(root, minutes),
         Task::CheckLayers { manifest_path } => layers::check(&manifest_path.unwrap_or(root.join("Cargo.toml"))),
+        Task::Tidy(args) => tidy::run(root, &args),
         Task::Stats => stats::print(root),
     };
     match done {
@@ -81,9 +89,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn ci(root: &Path) -> Outcome {
-    // What would make the next build faster takes gigabytes, and here there is no next one.
-    let cargo = |args: &str, settings: &[(&str, &str)]| {
+fn ci(root: &Path) -> Result<(), String> {
+    // Incremental state takes gigabytes, and this build is not repeated.
+    let step = |args: &str, settings: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO"));
         command.args(args.split(' ')).current_dir(root).env("CARGO_INCREMENTAL", "0");
         run(command.envs(settings.iter().copied()))
@@ -92,34 +100,15 @@ fn ci(root: &Path) -> Outcome {
     for tool in ["fmt --all --check", "clippy --workspace --all-targets --locked -- -D warnings"] {
         let name = tool.split(' ').next().unwrap_or_default();
         if has(name) {
-            cargo(tool, &[])?;
+            step(tool, &[])?;
         } else {
             eprintln!("xtask: cargo {name} is not installed, its check is left out");
         }
     }
     layers::check(&root.join("Cargo.toml"))?;
     bare::check(root)?;
-    cargo("doc --workspace --no-deps --locked --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
+    step("doc --workspace --no-deps --locked --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
     stats::print(root)?;
     let seconds = std::env::var("QMK_FUZZ_SECONDS").unwrap_or("30".into());
-    cargo("test --workspace --locked", &[("QMK_FUZZ_SECONDS", &seconds)])
-}
-
-fn has(tool: &str) -> bool {
-    let found =
-        Command::new(env!("CARGO")).args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    found.is_ok_and(|s| s.success())
-}
-
-fn cargo(root: &Path, command: &str, args: &[String]) -> Outcome {
-    run(Command::new(env!("CARGO")).arg(command).args(args).current_dir(root))
-}
-
-fn run(command: &mut Command) -> Outcome {
-    eprintln!("$ {command:?}");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?} failed: {status}")),
-        Err(e) => Err(format!("{command:?}: {e}")),
-    }
+    step("test --workspace --locked", &[("QMK_FUZZ_SECONDS", &seconds)])
 }

@@ -22,7 +22,7 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
         if version(&python).is_none() {
             // Some peers need a recent one.
             let (_, base) = candidates().filter_map(|p| Some((version(&p)?, p))).max()?;
-            super::super::run(Command::new(base).args(["-m", "venv"]).arg(&home)).ok()?;
+            crate::process::run(Command::new(base).args(["-m", "venv"]).arg(&home)).ok()?;
         }
         let installed = PACKAGES.iter().filter(|package| install(&python, package)).count();
         eprintln!("{installed} of {} packages installed; remove {} to try again", PACKAGES.len(), home.display());
@@ -50,5 +50,5 @@ fn version(python: &Path) -> Option<u32> {
 fn install(python: &Path, package: &str) -> bool {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]);
-    super::super::run(command.args(["--only-binary", ":all:", package])).is_ok()
+    crate::process::run(command.args(["--only-binary", ":all:", package])).is_ok()
 }
