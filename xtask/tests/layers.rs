@@ -74,6 +74,12 @@ fn a_wrong_edge_fails() {
 }
 
 #[test]
+fn an_edge_that_no_manifest_has_fails() {
+    let (ok, stderr) = changed("crates/qmk-qec/Cargo.toml", "qmk-sim.workspace = true\n", "");
+    assert!(!ok && stderr.contains("qmk-qec does not depend on qmk-sim"), "{stderr}");
+}
+
+#[test]
 fn a_crate_without_a_layer_or_its_attributes_fails() {
     let (ok, stderr) = changed("crates/qmk-client/Cargo.toml", "name = \"qmk-client\"", "name = \"qmk-newcomer\"");
     assert!(!ok && (stderr.contains("no layer") || stderr.contains("qmk-client")), "{stderr}");
