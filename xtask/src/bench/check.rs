@@ -1,7 +1,7 @@
 //! Compares what both sides measure: times mean something only if both do the same physics.
 
+use super::row::{Row, is_ours};
 use super::side::Side;
-use super::{Row, is_ours};
 
 /// Largest deviation, in standard deviations, of a parity between two samples that is taken for chance. Some ten
 /// thousand parities are compared.
