@@ -84,7 +84,8 @@ fn kernel(root: &Path, args: &Args) -> Result<(), String> {
     eprintln!("$ {command:?}");
     let out = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{command:?}: {e}"))?;
     let table = String::from_utf8_lossy(&out.stdout);
-    let rows = figures::of_costs(&table).into_iter().map(|f| json!({ "row": f.name, "value": f.value, "unit": f.unit }));
+    let rows =
+        figures::of_costs(&table).into_iter().map(|f| json!({ "row": f.name, "value": f.value, "unit": f.unit }));
     let rows = Value::Array(rows.collect());
     results::write(root, bench, &rows)?;
     if args.json {

@@ -1,7 +1,7 @@
 //! Round trips of single calls, each as a ratio to an echo of as many bytes.
 
+use crate::process::{Failure, Process};
 use crate::wire::{Form, Wire};
-use crate::{Failure, Process};
 use qmk_abi::rpc::{Format, JobRef, JobSubmit, JobWait, Policy, Reply, Request, SessionCreate, SessionRef};
 use serde_json::{Value, json};
 use std::io::{Read, Write};

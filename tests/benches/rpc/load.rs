@@ -1,8 +1,8 @@
 //! Many jobs: how fast, whether any is lost, and whether the server grows.
 
 use crate::calls::{session, submit, submitted, wait};
+use crate::process::{Failure, Process};
 use crate::wire::{Form, Wire};
-use crate::{Failure, Process};
 use qmk_abi::rpc::{Reply, Request};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,23 +4,22 @@
 
 mod calls;
 mod load;
+mod process;
 mod soak;
 mod wire;
 
+use process::{Failure, Process};
 use qmk_server::{Connect, Limits, Server};
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::{SimConfig, SimDevice};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 const USAGE: &str = "usage: rpc [--jobs N] [--pairs N] [--only calls|load|memory] [--json]; \
                      `cargo xtask bench rpc` drives it";
-
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 struct Args {
     jobs: u64,
@@ -85,58 +84,6 @@ fn main() -> Result<(), Failure> {
         println!("{record:#}");
     }
     if failed > 0 { Err(format!("{failed} goals are missed").into()) } else { Ok(()) }
-}
-
-/// The server, and the echo beside it, as a process of their own.
-pub(crate) struct Process {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Process {
-    fn start(keeps: bool) -> Result<Process, Failure> {
-        let dir = tempfile::tempdir()?;
-        let mut child = Command::new(std::env::current_exe()?);
-        child.arg("serve").arg(dir.path()).arg(keeps.to_string());
-        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        Ok(Process { child, dir })
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(self.dir.path().join("qmk.sock"))
-    }
-
-    /// A connection that answers by bytes: for each step so many after so many, around and around.
-    pub(crate) fn echo(&self, steps: &[(usize, usize)]) -> std::io::Result<UnixStream> {
-        let mut stream = UnixStream::connect(self.dir.path().join("echo.sock"))?;
-        let mut head = vec![steps.len() as u8];
-        for (request, reply) in steps {
-            head.extend_from_slice(&(*request as u32).to_le_bytes());
-            head.extend_from_slice(&(*reply as u32).to_le_bytes());
-        }
-        stream.write_all(&head)?;
-        Ok(stream)
-    }
-
-    /// Resident memory in KiB.
-    pub(crate) fn resident(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }
 
 fn run_server(dir: &Path, keeps: bool) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! `cargo xtask soak`: clients of all manners, good and bad, for a while; afterwards the server must be as it was.
 
 use crate::calls::{BELL, session, submit, submitted, wait};
+use crate::process::{Failure, Process};
 use crate::wire::{Form, Wire};
-use crate::{Failure, Process};
 use qmk_abi::rpc::{ErrorCode, Format, JobRef, JobSubmit, Policy, Reply, Request, RpcError, SessionCreate, SessionRef};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! Both forms of the wire, as bytes.
 
-use crate::Failure;
+use crate::process::Failure;
 use qmk_abi::rpc::{Reply, Request, RpcError};
 use serde_json::Value;
 use std::io::{Read, Write};
