@@ -18,7 +18,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const USAGE: &str = "usage: rpc [--jobs N] [--pairs N] [--only calls|load|memory] [--json]; \
+const USAGE: &str = "usage: rpc [--jobs N] [--pairs N] [--only calls|load|memory] [--json] [--out FILE]; \
                      `cargo xtask bench rpc` drives it";
 
 struct Args {
@@ -26,6 +26,8 @@ struct Args {
     pairs: usize,
     only: Option<String>,
     json: bool,
+    /// Where to keep the report.
+    out: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -41,7 +43,7 @@ fn main() -> Result<(), Failure> {
     {
         return soak::run(&Process::start(true)?, std::time::Duration::from_secs(seconds.parse()?));
     }
-    let mut wanted = Args { jobs: 100_000, pairs: 10_000, only: None, json: false };
+    let mut wanted = Args { jobs: 100_000, pairs: 10_000, only: None, json: false, out: None };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
@@ -50,6 +52,7 @@ fn main() -> Result<(), Failure> {
             "--pairs" => wanted.pairs = value()?.parse()?,
             "--only" => wanted.only = Some(value()?),
             "--json" => wanted.json = true,
+            "--out" => wanted.out = Some(value()?.into()),
             _ => return Err(format!("unknown argument {arg}\n{USAGE}").into()),
         }
     }
@@ -79,6 +82,9 @@ fn main() -> Result<(), Failure> {
             failed += usize::from(memory["pass"] == false);
             record[mode]["memory"] = memory;
         }
+    }
+    if let Some(out) = wanted.out {
+        std::fs::write(out, format!("{record:#}\n"))?;
     }
     if wanted.json {
         println!("{record:#}");

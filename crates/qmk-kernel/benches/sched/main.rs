@@ -31,15 +31,16 @@ const BACKLOGGED: f64 = 0.9;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let (mut only, mut as_json) = (String::new(), false);
+    let (mut only, mut as_json, mut out) = (String::new(), false, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--only" => only = args.next().unwrap_or_default(),
             "--json" => as_json = true,
+            "--out" => out = args.next(),
             // Cargo adds it.
             "--bench" => {}
             _ => {
-                eprintln!("usage: sched [--only TEXT] [--json]; `cargo xtask bench sched` drives it");
+                eprintln!("usage: sched [--only TEXT] [--json] [--out FILE]; `cargo xtask bench sched` drives it");
                 return ExitCode::FAILURE;
             }
         }
@@ -62,8 +63,15 @@ fn main() -> ExitCode {
         add(&format!("deadlines: {}", mix.name), &|| deadlines(&mix));
     }
     let missed = rows.iter().filter(|r| !r.passes()).count();
+    let report = Value::Array(rows.iter().map(Row::json).collect());
+    if let Some(out) = out
+        && let Err(e) = std::fs::write(&out, format!("{report:#}\n"))
+    {
+        eprintln!("{out}: {e}");
+        return ExitCode::FAILURE;
+    }
     if as_json {
-        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
+        println!("{report:#}");
     } else {
         println!("\n{} of {} rows meet their goals: {}", rows.len() - missed, rows.len(), verdict(missed == 0));
     }
