@@ -194,7 +194,8 @@ fn reset(b: Branch, q: usize) -> Vec<Branch> {
     cleared
 }
 
-/// CNOT and H turn the Bell basis to the Z basis: b0 is the first qubit's bit (the phase), b1 the second's (the parity).
+/// CNOT and H turn the Bell basis to the Z basis: b0 is the first qubit's bit (the phase), b1 the second's (the
+/// parity).
 fn bell(mut b: Branch, q: &[usize], events: &[String]) -> Vec<Branch> {
     b.state.apply(&gates::X, &[q[0]], q[1]);
     b.state.apply(&gates::H, &[], q[0]);

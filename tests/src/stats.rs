@@ -3,8 +3,8 @@
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use std::collections::BTreeMap;
 
-/// Pearson chi-square p-value of observed counts against exact probabilities. Outcomes expected fewer than five times are
-/// pooled; an observed outcome of probability zero gives 0.
+/// Pearson chi-square p-value of observed counts against exact probabilities. Outcomes expected fewer than five times
+/// are pooled; an observed outcome of probability zero gives 0.
 pub fn chi_square_p(counts: &BTreeMap<String, u64>, exact: &BTreeMap<String, f64>) -> f64 {
     let shots: u64 = counts.values().sum();
     if counts.keys().any(|k| exact.get(k).is_none_or(|&p| p < 1e-12)) {

@@ -1,12 +1,12 @@
-//! Whether crates do without `std`: a check against a copy of the toolchain's libraries that has none. It needs no
-//! target beyond the host's.
+//! Checks that crates build without `std`: against a copy of the toolchain's libraries that lacks it. No target beyond
+//! the host's is needed.
 
 use crate::layers::NO_STD;
 use crate::process::{host, run, rustc};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What `no_std` leaves.
+/// Libraries that are left without `std`.
 const LIBRARIES: [&str; 3] = ["libcore-", "liballoc-", "libcompiler_builtins-"];
 
 pub(crate) fn check(root: &Path) -> Result<(), String> {
@@ -29,7 +29,7 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     check(&["-p", "qmk-abi", "--features", "json"])
 }
 
-/// Copies anew, for the toolchain may have changed.
+/// Copies the libraries anew, as the toolchain may have changed.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if to.exists() {
         std::fs::remove_dir_all(to)?;

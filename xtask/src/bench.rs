@@ -1,5 +1,5 @@
-//! Benchmarks: our programs and their peers, or two builds of ours, alternate on the same workloads, and each figure is printed as
-//! a ratio. Results are kept in `target/bench`.
+//! Benchmarks: our programs and their peers, or two builds of ours, alternate on the same workloads, and each figure is
+//! printed as a ratio. Results are kept in `target/bench`.
 
 mod against;
 mod args;

@@ -1,4 +1,4 @@
-//! Measures the logical error rates that `qmk-qec` has built in.
+//! Measures the logical error rates that are built into `qmk-qec`.
 
 use qmk_abi::image::Pauli;
 use qmk_qec::calibration::{Counts, Fit, NOISE, Row, Table};
@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What to measure.
+/// Arguments of `cargo xtask calibrate`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A quarter of the shots
+    /// Takes a quarter of the shots
     #[arg(long)]
     quick: bool,
     /// Measures nothing and fits the rows of the table again
@@ -28,13 +28,13 @@ pub(crate) struct Args {
 /// Codes and their distances.
 const CODES: [(&str, &[u32]); 4] =
     [("surface_code", &[3, 5, 7, 9]), ("bacon_shor", &[3, 5, 7]), ("honeycomb_ancillas", &[3, 5, 7]), ("shyps", &[4])];
-/// Physical error rates, descending: failures become too rare to be counted.
+/// Physical error rates, descending; a code is left when its failures become too rare to count.
 const RATES: [f64; 9] = [8e-3, 5.6e-3, 4e-3, 2.8e-3, 2e-3, 1.4e-3, 1e-3, 7e-4, 5e-4];
 /// Qubits times rounds times shots of a measurement, at most.
 const WORK: u64 = 1 << 30;
-/// Belief propagation takes so many times as long as matching.
+/// Time of belief propagation over that of matching.
 const SLOW: u64 = 100;
-/// A row is kept if the long experiment failed so often.
+/// Least failures of the long experiment of a row that is kept.
 const FAILURES: u64 = 100;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
@@ -89,7 +89,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// None where logical qubits are lost before the end of the long experiment.
+/// Measures one row; `None` where logical qubits are lost before the end of the long experiment.
 fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &Args) -> Result<Option<Row>, String> {
     let mut row = Row {
         code: code.into(),
@@ -110,7 +110,7 @@ fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &
         let most = WORK / slow / (built.physical_qubits() as u64 * rounds as u64) / if args.quick { 4 } else { 1 };
         let stop = Stop { target: 0.03, min_shots: 1024, max_shots: most.clamp(1024, 1 << 22) };
         let mut tally = Tally::default();
-        // Experiments do not share their luck.
+        // Each experiment has a seed of its own.
         let seed = args.seed << 32
             | (distance as u64) << 16
             | (i as u64) << 8

@@ -58,7 +58,7 @@ pub(crate) fn check(manifest: &Path) -> Result<(), String> {
             continue;
         };
         for dep in &package.dependencies {
-            // Tests may reach anywhere.
+            // Tests may depend on any crate.
             let inside = LAYERS.iter().any(|(n, _)| *n == dep.name) || TOOLS.contains(&dep.name.as_str());
             if inside && dep.kind != DependencyKind::Development && !allowed.contains(&dep.name.as_str()) {
                 wrong.push(format!("{name} may not depend on {}; it may depend on: {}", dep.name, allowed.join(", ")));

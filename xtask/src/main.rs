@@ -1,4 +1,4 @@
-//! Development tasks of QMK.
+//! Development tasks of QMK. Each is a file or a folder; `main` only chooses.
 #![forbid(unsafe_code)]
 
 mod bare;
@@ -45,14 +45,14 @@ enum Task {
     /// Measure the logical error rates that are built into `qmk-qec` and write them down; takes about six minutes
     #[command(after_help = "Examples:\n  cargo xtask calibrate\n  cargo xtask calibrate --quick -o quick.tsv")]
     Calibrate(calibrate::Args),
-    /// Run 64 clients against a server, good ones and bad ones; nothing may be left of them in the end
+    /// Run 64 clients, good and bad ones, against a server that must be as before in the end
     #[command(after_help = "Example:\n  cargo xtask soak --minutes 3")]
     Soak {
-        /// How long
+        /// Length of the run, in minutes
         #[arg(long, default_value_t = 10.0)]
         minutes: f64,
     },
-    /// Check that every crate depends only on the layers it may depend on
+    /// Check that the dependencies of the crates are those of the table of layers
     #[command(after_help = "Example:\n  cargo xtask check-layers --manifest-path ../copy/Cargo.toml")]
     CheckLayers {
         /// Workspace to check
@@ -96,7 +96,7 @@ fn ci(root: &Path) -> Result<(), String> {
         command.args(args.split(' ')).current_dir(root).env("CARGO_INCREMENTAL", "0");
         run(command.envs(settings.iter().copied()))
     };
-    // Tools that a minimal toolchain leaves out; what they check does not change what the tests say.
+    // A minimal toolchain lacks these tools. The tests do not depend on them.
     for tool in ["fmt --all --check", "clippy --workspace --all-targets --locked -- -D warnings"] {
         let name = tool.split(' ').next().unwrap_or_default();
         if has(name) {

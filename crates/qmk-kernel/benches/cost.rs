@@ -1,7 +1,7 @@
 //! What the kernel costs: `cargo xtask bench kernel`.
 //!
-//! Criterion times each figure; then pairs of a small and a large table alternate, and the medians of their ratios tell whether
-//! the cost depends on the size.
+//! Criterion times each figure; then pairs of a small and a large table alternate, and the medians of their ratios tell
+//! whether the cost depends on the size.
 
 #[path = "machine/mod.rs"]
 mod machine;
@@ -24,8 +24,8 @@ const DISPATCH: f64 = 150.0;
 const FLAT: f64 = 1.3;
 /// Pairs of runs for each ratio.
 const PAIRS: usize = 31;
-/// Handles that a caller works with, from anywhere in the table. Going through all of a large table measures the machine's
-/// caches, which is printed too, without a goal.
+/// Handles that a caller works with, from anywhere in the table. Going through all of a large table measures the
+/// machine's caches, which is printed too, without a goal.
 const WORKING_SET: usize = 256;
 /// Calls of a run.
 const CALLS: usize = 20_000;

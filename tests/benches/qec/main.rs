@@ -56,7 +56,8 @@ fn circuit(d: u32, p: f64) -> Result<Circuit, String> {
     Ok(NoiseModel::named("uniform", p)?.apply(&RotatedSurface::new(d)?.memory(Pauli::Z, d)))
 }
 
-/// Answers `run HOW SHOTS REPEATS NAME` by `ok NANOSECONDS ROUNDS`, the median time; `error MESSAGE` if something goes wrong.
+/// Answers `run HOW SHOTS REPEATS NAME` by `ok NANOSECONDS ROUNDS`, the median time; `error MESSAGE` if something goes
+/// wrong.
 fn serve() -> Result<(), Failure> {
     let mut seed = 0;
     let mut loaded: Option<(String, u32, Memory, Matching)> = None;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) shots: u64,
-    /// How our side runs it: `device`; through the kernel, `kernel` with the admission of the program, `admitted` without,
-    /// `apply` one operation at a time.
+    /// How our side runs it: `device`; through the kernel, `kernel` with the admission of the program, `admitted`
+    /// without, `apply` one operation at a time.
     pub(crate) ours: &'static str,
     pub(crate) peers: &'static [&'static str],
     pub(crate) build: Box<dyn Fn() -> Workload>,
@@ -75,8 +75,8 @@ pub(crate) fn rows() -> Vec<Row> {
     add("volume-16".into(), &[1000], "device", DENSE, Arc::new(|| volume(16)));
     add("qft-20".into(), &[1], "device", DENSE, Arc::new(|| qft(20)));
     add("layers-12".into(), &[1], "device", &["reference"], Arc::new(|| layers(12, 10)));
-    // What the kernel costs on top of the device it drives: with the admission of the program, of a program that was admitted
-    // before, and one operation at a time.
+    // What the kernel costs on top of the device it drives: with the admission of the program, of a program that was
+    // admitted before, and one operation at a time.
     let programs: [(&str, &[u64], Build); 5] = [
         ("ghz-1000", &[1, 100], Arc::new(|| ghz(1000))),
         ("clifford-100-measure-0%", &[1, 100_000], Arc::new(|| clifford(100, 100, 0.0))),

@@ -1,7 +1,7 @@
 //! Two builds in turn: the same bench of this workspace and of another state of it.
 //!
-//! Runs alternate in pairs. A row is worse when the whole interval of the median ratio lies above its bound; so a noisy computer
-//! makes rows undecided, and none worse.
+//! Runs alternate in pairs. A row is worse when the whole interval of the median ratio lies above its bound; so a noisy
+//! computer makes rows undecided, and none worse.
 
 mod checkout;
 mod served;

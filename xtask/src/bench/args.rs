@@ -1,11 +1,11 @@
-//! What a user asks of `cargo xtask bench`.
+//! Arguments of `cargo xtask bench`, and the suites that it has.
 
-/// What to run.
+/// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Suite to run; all if absent
     pub(super) suite: Option<Suite>,
-    /// Only the rows whose workload contains this, or that our side runs in this way (such as `kernel`)
+    /// Only rows whose name contains this text, or that our side runs in this way (such as `kernel`)
     #[arg(long, value_name = "TEXT")]
     pub(super) only: Option<String>,
     /// Pairs of runs per row; otherwise at least 5, fewer where a run takes longer than 5 s
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Lowers the shots of every row to this, on both sides
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_shots: Option<u64>,
-    /// Gives up on a run after so many seconds
+    /// Longest run, in seconds; a longer one is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(super) limit: u64,
     /// Only our own figures
@@ -40,7 +40,7 @@ pub(super) enum Suite {
     Sim,
     /// The scheduler against lower bounds, on modelled machines
     Sched,
-    /// What the kernel's calls and epochs cost
+    /// Costs of the kernel's calls and epochs
     Kernel,
     /// The server's socket against a bare echo
     Rpc,

@@ -1,11 +1,11 @@
-//! Programs of benches.
+//! Builds the programs of benches.
 
 use cargo_metadata::Message;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Lets glibc keep the memory of a process. Else it depends on where the top of the heap happens to be whether every run pays
+/// Lets glibc keep the memory of a process. Otherwise the place of the top of the heap decides whether each run pays
 /// for fresh pages.
 pub(super) fn keep_memory(command: &mut Command) {
     command.env("MALLOC_TRIM_THRESHOLD_", "1073741824").env("MALLOC_MMAP_THRESHOLD_", "1073741824");

@@ -1,4 +1,4 @@
-//! Compares what both sides measure: times mean something only if both do the same physics.
+//! Compares the outcomes of both sides: times can be compared only if both do the same physics.
 
 use super::row::{Row, is_ours};
 use super::side::Side;

@@ -32,7 +32,8 @@ pub(super) fn of_costs(table: &str) -> Vec<Figure> {
     figures
 }
 
-/// Figures of the JSON of the bench `sched`, all in the modelled machine's own units, so that they are the same in each run.
+/// Figures of the JSON of the bench `sched`, all in the modelled machine's own units, so that they are the same in each
+/// run.
 pub(super) fn of_schedules(rows: &Value) -> Vec<Figure> {
     const FIELDS: [(&str, &str, &str); 6] = [
         ("mix", "makespan", "epochs"),

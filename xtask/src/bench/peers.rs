@@ -1,4 +1,6 @@
-//! Our side and its peers in turn, on the same workloads.
+//! Times our side and its peers in turn, on the same workloads.
+//!
+//! Times are in nanoseconds.
 
 use super::args::{Args, Suite};
 use super::build::{build, keep_memory};
@@ -21,7 +23,7 @@ const SPEND: f64 = 2e9;
 /// A run shorter than this is repeated in place, so that waking up does not count.
 const SHORT: f64 = 20e6;
 
-/// Nanoseconds of pairs of runs that followed each other. A side that failed has none.
+/// Times of pairs of runs, one right after the other. A side that failed has none.
 #[derive(Default)]
 struct Pairs {
     ours: Vec<f64>,
@@ -97,12 +99,12 @@ pub(super) fn against_peers(root: &Path, args: &Args, suite: Suite) -> Result<()
     Ok(())
 }
 
-/// Whether a row tells what the kernel costs.
+/// Whether a row shows the costs of the kernel.
 fn is_through_kernel(ours: &str) -> bool {
     matches!(ours, "kernel" | "admitted" | "apply")
 }
 
-/// Runs ours and theirs in turn. `failed` says that our side failed before on this row, so it is not tried again.
+/// Runs ours and theirs in turn. `failed` is set once our side has failed on this row, which is not tried again.
 fn measure(
     row: &Row,
     peer: Option<&str>,
@@ -171,7 +173,7 @@ impl Pairs {
         complete.then(|| median(self.ours.iter().zip(&self.theirs).map(|(a, b)| a / b).collect()))?
     }
 
-    /// Nanoseconds per instruction of a shot that ours takes longer.
+    /// Time that ours takes longer, per instruction and shot.
     fn excess(&self, shots: u64) -> Option<f64> {
         let excess = median(self.ours.iter().zip(&self.theirs).map(|(a, b)| a - b).collect())?;
         Some(excess / self.instructions / shots as f64)

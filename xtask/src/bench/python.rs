@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 const PACKAGES: [&str; 7] = ["numpy", "stim", "pymatching", "clifft", "symft", "qulacs", "qiskit-aer"];
 const PYTHONS: [&str; 4] = ["python3.14", "python3.13", "python3.12", "python3"];
 
-/// A Python that has the peers, or as many of them as could be had: the one that `QMK_PEERS_PYTHON` names, or that of
-/// an environment below `target`, made when first needed.
+/// A Python with the peers, or with those of them that can be installed: the one that `QMK_PEERS_PYTHON` names, or that
+/// of an environment below `target`, which is made when first needed.
 pub(super) fn find(root: &Path) -> Option<PathBuf> {
     if let Some(python) = std::env::var_os("QMK_PEERS_PYTHON") {
         return Some(python.into());
@@ -31,7 +31,7 @@ pub(super) fn find(root: &Path) -> Option<PathBuf> {
     Some(python)
 }
 
-/// Interpreters on the path, and those that pyenv keeps behind a name on the path that does not run.
+/// Interpreters on the path, and those of pyenv, whose names on the path may not run.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let versions = std::env::home_dir().and_then(|home| std::fs::read_dir(home.join(".pyenv/versions")).ok());
     let kept = versions.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path().join("bin/python3")));
@@ -46,7 +46,7 @@ fn version(python: &Path) -> Option<u32> {
     String::from_utf8_lossy(&out.stdout).trim().parse().ok()
 }
 
-/// One at a time, so that one that cannot be had does not lose the others, and never built from source.
+/// Installs one package, never from source. Each has a call of its own, so that a missing one does not cost the others.
 fn install(python: &Path, package: &str) -> bool {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]);

@@ -1,4 +1,4 @@
-//! Rows of a bench that serves runs: what its program lists.
+//! Rows that the program of a bench lists.
 
 use super::args::Args;
 use std::path::Path;

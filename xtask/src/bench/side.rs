@@ -5,12 +5,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// One side of the comparison. Started when first needed, and again after it had to be killed.
+/// One side of a comparison: a process, started when first needed and again after it was killed.
 pub(super) struct Side {
     command: Command,
     limit: Duration,
     running: Option<Running>,
-    /// Whether the process speaks before it is asked.
+    /// Whether the process writes a line before it is asked.
     greets: bool,
 }
 
@@ -26,7 +26,7 @@ impl Side {
         Side { command, limit, running: None, greets: false }
     }
 
-    /// First line of a process that speaks before it is asked.
+    /// First line of a process that writes one before it is asked.
     pub(super) fn greeting(&mut self) -> Result<String, String> {
         self.greets = true;
         let running = self.start()?;
@@ -34,7 +34,7 @@ impl Side {
         self.line()
     }
 
-    /// Nanoseconds of one run, the median of some repeats, and the other number of the answer.
+    /// Nanoseconds of one run, the median of `repeats`, and the second number of the answer.
     pub(super) fn time(&mut self, how: &str, shots: u64, repeats: u64, name: &str) -> Result<(f64, f64), String> {
         let answer = self.ask(&format!("run {how} {shots} {repeats} {name}"))?;
         let mut numbers = answer.split(' ').map(str::parse);

@@ -88,8 +88,8 @@ fn ratio(ours: f64, theirs: f64) -> f64 {
     if ours == theirs { 1.0 } else { ours / theirs }
 }
 
-/// Order statistics between which the median lies with a probability of 95 % at least, whatever the distribution: of `n` values
-/// the k-th least is above it with the probability that a fair coin shows heads less than k times of n.
+/// Order statistics between which the median lies with a probability of 95 % at least, whatever the distribution: of
+/// `n` values the k-th least is above it with the probability that a fair coin shows heads less than k times of n.
 fn interval(sorted: &[f64]) -> Option<[f64; 2]> {
     let n = sorted.len();
     let mut exactly = 0.5f64.powi(n as i32);

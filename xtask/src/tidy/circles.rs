@@ -1,7 +1,7 @@
 //! Circles of files: none of two files of a crate may need the other, directly or by way of others.
 //!
-//! A file needs another if one of its paths, imports, re-exports or `impl` blocks names what that one declares. Tests do not
-//! count. A path that only goes through a module needs nothing of it.
+//! A file needs another if one of its paths, imports, re-exports or `impl` blocks names what that one declares. Tests
+//! do not count. A path that only goes through a module needs nothing of it.
 
 use super::finding::{Class, Finding};
 use super::names::{Names, leaves};

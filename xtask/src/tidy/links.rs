@@ -74,7 +74,7 @@ fn has_heading(body: &str, wanted: &str) -> bool {
     body.lines().filter(|l| l.starts_with('#')).any(|l| slug(l.trim_start_matches('#')) == wanted)
 }
 
-/// Whether code names no file, or one that is there; of `file.rs::function`, whether the file has the function.
+/// Whether code names no file, or one that is there. A function that is named with its file must be in it.
 fn names_something(span: &str, text: &Text, all: &[Text], root: &Path) -> bool {
     let (path, function) = span.split_once("::").unwrap_or((span, ""));
     let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));

@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: what the repository checks of itself, beyond what the compiler and its lints do.
 //!
-//! Each check is a file that returns [`finding::Finding`]s; start with `circles.rs`. Offenders that may stay are on a list that
-//! can only get shorter (`ratchet.rs`). All findings are printed at once.
+//! Each check is a file that returns [`finding::Finding`]s; start with `circles.rs`. Offenders that may stay are on a
+//! list that can only get shorter (`ratchet.rs`). All findings are printed at once.
 
 mod circles;
 mod finding;

@@ -41,6 +41,18 @@ impl Walk<'_> {
             self.reached.push(file);
         }
     }
+
+    /// Follows declarations of another file. They are its own business: the walk depends on that file, and not on those
+    /// that it in turn depends on.
+    fn reach_through<T>(&mut self, file: usize, follow: impl FnOnce(&mut Walk<'_>) -> Option<T>) -> Option<T> {
+        let depth = self.depth + 1;
+        if file == self.file {
+            return follow(&mut Walk { file, reached: self.reached, depth });
+        }
+        let found = follow(&mut Walk { file, reached: &mut Vec::new(), depth })?;
+        self.reach(file);
+        Some(found)
+    }
 }
 
 impl<'a> Names<'a> {
@@ -53,8 +65,8 @@ impl<'a> Names<'a> {
         Names { krate, scopes: scopes.collect() }
     }
 
-    /// Files that a path in a module depends on: the one that declares the item, and those whose re-exports lead to it. A
-    /// module that the path only goes through is none, as `super::child::Item` needs nothing of `super`.
+    /// Files that a path in a module depends on: the one that declares the item, and those whose re-exports lead to it.
+    /// A module that the path only goes through is none, as `super::child::Item` needs nothing of `super`.
     pub(super) fn reached(&self, module: usize, path: &[String]) -> Vec<usize> {
         let mut reached = Vec::new();
         let file = self.krate.modules[module].file;
@@ -141,20 +153,6 @@ impl<'a> Names<'a> {
                 self.step(target, name, is_last, walk)
             })
         })
-    }
-}
-
-impl Walk<'_> {
-    /// Follows declarations of another file. They are its own business: the walk depends on that file, and not on those that it
-    /// in turn depends on.
-    fn reach_through<T>(&mut self, file: usize, follow: impl FnOnce(&mut Walk<'_>) -> Option<T>) -> Option<T> {
-        let depth = self.depth + 1;
-        if file == self.file {
-            return follow(&mut Walk { file, reached: self.reached, depth });
-        }
-        let found = follow(&mut Walk { file, reached: &mut Vec::new(), depth })?;
-        self.reach(file);
-        Some(found)
     }
 }
 

@@ -36,7 +36,8 @@ impl Ratchet {
         Ok(ratchet)
     }
 
-    /// What must change: findings that are not listed or larger than listed, and entries that are larger than what is found.
+    /// What must change: findings that are not listed or larger than listed, and entries that are larger than what is
+    /// found.
     pub(super) fn apply(&self, findings: &[Finding]) -> Vec<String> {
         let mut wrong = Vec::new();
         for finding in findings {

@@ -1,5 +1,5 @@
-//! The modelled machine without its physics: costs are those of the simulated device, and shots are done at once, so that what
-//! is measured is the kernel.
+//! The modelled machine without its physics: costs are those of the simulated device, and shots are done at once, so
+//! that what is measured is the kernel.
 #![allow(dead_code, unreachable_pub, reason = "each bench uses a part")]
 
 use qmk_abi::image::{Image, Instr, Op, Qubit};

@@ -1,7 +1,8 @@
 //! How well the scheduler uses a machine and shares it: `cargo xtask bench sched`.
 //!
-//! A mix is run to its end on a modelled machine. The makespan is compared with what no scheduler can beat: the longest critical
-//! path, and for magic states, routes and patches, what all programs take over what the machine has in an epoch.
+//! A mix is run to its end on a modelled machine. The makespan is compared with what no scheduler can beat: the longest
+//! critical path, and for magic states, routes and patches, what all programs take over what the machine has in an
+//! epoch.
 
 #[path = "../machine/mod.rs"]
 mod machine;
@@ -25,8 +26,8 @@ const RATIO: f64 = 1.15;
 const JAIN: f64 = 0.99;
 /// Epochs after which no other overtakes a program that waits for patches.
 const PATIENCE: u64 = 1024;
-/// A tenant wants more until this part of its instructions is issued; at the end of a program it is the critical path that
-/// tells how much it can use.
+/// A tenant wants more until this part of its instructions is issued; at the end of a program it is the critical path
+/// that tells how much it can use.
 const BACKLOGGED: f64 = 0.9;
 
 fn main() -> ExitCode {

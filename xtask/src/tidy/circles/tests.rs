@@ -1,4 +1,4 @@
-//! One circle of each kind is planted in a crate of its own, and found; what is none is let be.
+//! One circle of each kind is planted in a crate of its own and found; code without a circle passes.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn circles(files: &[(&str, &str)]) -> Vec<String> {
     check(&krate, dir.path()).iter().map(ToString::to_string).collect()
 }
 
-/// A crate of `a.rs`, which declares `A`, and `b.rs`, which uses it and declares `B`.
+/// A crate of two files: the first declares `A` and has the code `a`, the second uses `A` and declares `B`.
 fn circles_of(a: &str) -> Vec<String> {
     let a = format!("pub struct A;\n{a}");
     circles(&[
@@ -101,7 +101,7 @@ fn macros_are_looked_through() {
     assert_circle("macro_rules! m { () => { $crate::b::b() } }");
     assert_circle("macro_rules! m { () => { use crate::{a, b::{B}}; } }");
     assert_circle("#[derive(Serialize)] struct S { #[serde(with = \"crate::b::b\")] x: u8 }");
-    // What a macro declares is of the file that calls it.
+    // An item that a macro declares belongs to the file of the call.
     let declares = [
         ("lib.rs", "mod a; mod b;"),
         ("a.rs", "bitflags! { pub struct A: u8 {} } use crate::b::B;"),
@@ -126,7 +126,7 @@ fn longer_ways_around_are_told_step_by_step() {
 }
 
 #[test]
-fn what_is_no_circle_is_let_be() {
+fn code_without_a_circle_passes() {
     for a in [
         // Tests may look anywhere.
         "#[cfg(test)] mod tests { use crate::b::B; }",
