@@ -1,8 +1,8 @@
 //! Logical counts: of a program, or read.
 
 use crate::error::{EstimateError, Result};
-use qmk_abi::Image;
-use qmk_abi::image::{CondTerm, Op};
+use qmk_abi::Rights;
+use qmk_abi::image::{Image, Instr, Op, Span};
 use qmk_abi::rpc::LogicalCounts;
 use qmk_qvm::{Finding, Format, ParseOptions};
 use std::f64::consts::FRAC_PI_4;
@@ -72,59 +72,30 @@ pub fn program_counts(
 /// each other.
 pub fn image_counts(image: &Image) -> LogicalCounts {
     let mut c = LogicalCounts::default();
-    let (mut live, mut fence, mut depth) = (0u64, 0u32, 0u32);
-    let mut qubits = vec![0u32; image.qubits as usize];
-    let mut events = vec![0u32; image.events as usize];
+    let mut live = 0u64;
     let mut rotating: Vec<bool> = Vec::new();
-    for instr in &image.code {
-        let op = &instr.op;
-        // What the operation waits for.
-        let mut layer = op.qubits().filter_map(|q| qubits.get(q as usize).copied()).fold(fence, u32::max);
-        for term in instr.cond.map_or(&[][..], |cond| image.cond_terms(cond)) {
-            if let CondTerm::Event(e) = term {
-                layer = layer.max(events.get(*e as usize).copied().unwrap_or(0));
-            }
-        }
-        let mut magic = false;
+    // Layers are the cycles of a schedule in which only operations outside the Clifford group take time, and patches abound.
+    let layers = |op: &Op| u32::from(op.class().contains(Rights::MAGIC));
+    image.schedule(u32::MAX, layers, |_, Instr { op, .. }, Span { start, .. }, _| {
         match *op {
             Op::Alloc(_) => live += 1,
             Op::Free(_) => live = live.saturating_sub(1),
-            Op::Fence => fence = depth,
-            Op::T(_) | Op::Tdg(_) | Op::InjectT(_) => {
-                c.t_count += 1;
-                magic = true;
-            }
+            Op::T(_) | Op::Tdg(_) | Op::InjectT(_) => c.t_count += 1,
             Op::Rotate(_, _, angle) | Op::MeasureAngle(angle, _, _) => {
-                magic = true;
                 if is_t_angle(angle) {
                     c.t_count += 1;
                 } else {
                     c.rotation_count += 1;
-                    rotating.resize(rotating.len().max(layer as usize + 1), false);
-                    rotating[layer as usize] = true;
+                    rotating.resize(rotating.len().max(start as usize + 1), false);
+                    rotating[start as usize] = true;
                 }
             }
-            Op::Ccz(..) | Op::Toffoli(..) => {
-                c.ccz_count += 1;
-                magic = true;
-            }
+            Op::Ccz(..) | Op::Toffoli(..) => c.ccz_count += 1,
             _ => {}
         }
         c.measurement_count += op.writes().count() as u64;
         c.num_qubits = c.num_qubits.max(live);
-        layer += u32::from(magic);
-        depth = depth.max(layer);
-        op.qubits().for_each(|q| {
-            if let Some(at) = qubits.get_mut(q as usize) {
-                *at = layer;
-            }
-        });
-        op.writes().for_each(|e| {
-            if let Some(at) = events.get_mut(e as usize) {
-                *at = layer;
-            }
-        });
-    }
+    });
     c.rotation_depth = rotating.iter().filter(|r| **r).count() as u64;
     c
 }

@@ -1,5 +1,7 @@
 //! What an operation costs.
 
+use qmk_abi::image::Timed;
+
 /// Cost of one operation in the machine's own units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -14,4 +16,11 @@ pub struct Cost {
 impl Cost {
     /// Longest operation.
     pub const MAX_CYCLES: u32 = 255;
+}
+
+impl Timed for Cost {
+    #[inline]
+    fn cycles(&self) -> u32 {
+        self.cycles
+    }
 }

@@ -1,6 +1,6 @@
 //! From program text to an image, and from outcomes to counts.
 
-use qmk_abi::image::{CondTerm, Op, Patches};
+use qmk_abi::image::Op;
 use qmk_abi::rpc::{ErrorCode, Format, RpcError, RunReport};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_abi::{Image, Rights};
@@ -168,33 +168,7 @@ impl Program {
     /// Length of the critical path in epochs: a lower bound for one shot.
     pub fn critical_path(&self, cost: impl Fn(&Op, Patch) -> Cost) -> u64 {
         let patch = self.patch();
-        let mut qubit = vec![0u64; self.image.qubits as usize];
-        let mut event = vec![0u64; self.image.events as usize];
-        let (mut fence, mut end) = (0, 0);
-        // When patches come free.
-        let mut patches = Patches::new(self.peak_qubits);
-        for i in &self.image.code {
-            if i.op == Op::Fence {
-                fence = end;
-            }
-            let mut start = i.op.qubits().map(|q| qubit[q as usize]).fold(fence, u64::max);
-            if let Op::Alloc(_) = i.op {
-                start = start.max(patches.take().unwrap_or(0));
-            }
-            for term in i.cond.map_or(&[][..], |c| self.image.cond_terms(c)) {
-                if let CondTerm::Event(e) = term {
-                    start = start.max(event[*e as usize]);
-                }
-            }
-            let done = start + cost(&i.op, patch).cycles as u64;
-            i.op.qubits().for_each(|q| qubit[q as usize] = done);
-            i.op.writes().for_each(|e| event[e as usize] = done);
-            if let Op::Free(_) = i.op {
-                patches.give(done);
-            }
-            end = end.max(done);
-        }
-        end
+        self.image.critical_path(self.peak_qubits, |op| cost(op, patch).cycles).into()
     }
 
     /// Magic states of one shot, and of the instruction that takes most of them.

@@ -10,9 +10,11 @@ mod error;
 mod op;
 mod patches;
 mod program;
+mod schedule;
 
 pub use condition::{Cond, CondTerm};
 pub use error::{ImageError, ImageErrorKind};
 pub use op::{Clifford1, Clifford2, Event, Op, Pauli, Qubit};
 pub use patches::Patches;
 pub use program::{Image, Instr};
+pub use schedule::{Span, Timed};

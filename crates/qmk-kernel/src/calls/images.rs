@@ -5,7 +5,6 @@ use crate::image::admit::admit;
 use crate::image::dataflow::Flow;
 use crate::image::profile::ImageProfile;
 use crate::object::{Entry, Object};
-use crate::sched::frontier::heights;
 use crate::state::Kernel;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,12 +72,11 @@ impl<D: Device> Kernel<D> {
     }
 
     pub(crate) fn rank(&mut self, image: u32, patch: Patch) -> Arc<Vec<u32>> {
-        let flow = self.flow(image);
         let device = &self.device;
-        let Some(Entry { object: Object::Image { profile, .. }, .. }) = self.objects.get_mut(image) else {
+        let Some(Entry { object: Object::Image { image, profile, .. }, .. }) = self.objects.get_mut(image) else {
             return Arc::default();
         };
-        let make = || Arc::new(heights(&flow, |op| device.cost(op, patch).cycles));
+        let make = || Arc::new(image.image.heights(image.peak_qubits, |op| device.cost(op, patch).cycles));
         match profile {
             Some((_, profile)) => profile.heights.get_or_insert_with(make).clone(),
             None => make(),

@@ -4,7 +4,6 @@ use crate::image::dataflow::Flow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use qmk_abi::image::Op;
@@ -275,25 +274,4 @@ impl Frontier {
         }
         self.pass_fences(flow);
     }
-}
-
-/// Longest path in cycles from the start of each instruction to the end of the program, fences included.
-pub(crate) fn heights(flow: &Flow, cycles: impl Fn(&Op) -> u32) -> Vec<u32> {
-    let mut heights = vec![0u32; flow.image.code.len()];
-    // All behind the next fence waits for all before it.
-    let (mut behind, mut highest) = (0, 0);
-    for (i, instr) in flow.image.code.iter().enumerate().rev() {
-        let mut height = if instr.op == Op::Fence { highest } else { behind };
-        flow.for_each_successor(i as u32, |next| height = height.max(heights.get(next as usize).copied().unwrap_or(0)));
-        height = height.saturating_add(cycles(&instr.op));
-        highest = highest.max(height);
-        if instr.op == Op::Fence {
-            // It is issued before all that it holds back.
-            (behind, height) = (highest, highest);
-        }
-        if let Some(h) = heights.get_mut(i) {
-            *h = height;
-        }
-    }
-    heights
 }

@@ -1,7 +1,6 @@
 //! When the operations of a program take place, and how long each patch lives.
 //!
-//! Operations begin as soon as their registers are free, the events that they read are known, and all before the last fence is done;
-//! an allocation waits for a patch. A machine that lacks routes or magic states runs them later; what a patch waits for these is not
+//! Operations begin as soon as they can ([`Image::schedule`]). A machine that lacks routes or magic states runs them later; what a patch waits for these is not
 //! charged.
 //!
 //! A patch lives from its first operation on, for a compiler makes it no earlier, and until it is measured, reset or freed for the
@@ -22,7 +21,7 @@
 //! For magic states the ancilla is the patch that holds them; errors made in the factory are not counted. An X there flips the
 //! outcome that a Clifford gate corrects, so it does a rotation by twice the angle: to call that the Pauli is the worst case.
 
-use qmk_abi::image::{Clifford2, CondTerm, Image, Op, Patches, Pauli, Qubit};
+use qmk_abi::image::{Clifford2, Image, Instr, Op, Pauli, Qubit, Span};
 
 /// A Pauli on a register.
 pub type Strike = (Pauli, Qubit);
@@ -61,35 +60,9 @@ impl Timeline {
     /// Of an admitted image, whose operations take so many cycles.
     pub fn new(image: &Image, cycles: impl Fn(&Op) -> u32) -> Self {
         let mut timeline = Timeline { spans: Vec::with_capacity(image.code.len()), lives: Vec::new() };
-        let mut free = vec![0u32; image.qubits as usize];
-        let mut known = vec![0u32; image.events as usize];
         let mut patches = vec![Patch::default(); image.qubits as usize];
-        let (mut fence, mut end) = (0, 0);
-        // When patches come free.
-        let mut held = Patches::new(image.peak_qubits());
-        for (at, instr) in (0u32..).zip(&image.code) {
-            let op = instr.op;
-            let took = cycles(&op);
-            if op == Op::Fence {
-                fence = end;
-            }
-            let terms = instr.cond.map_or(&[][..], |c| image.cond_terms(c));
-            let reads = terms.iter().filter_map(|t| match t {
-                CondTerm::Event(e) => Some(known[*e as usize]),
-                _ => None,
-            });
-            let mut from = fence;
-            if let Op::Alloc(_) = op {
-                from = from.max(held.take().unwrap_or(0));
-            }
-            let start = op.qubits().map(|q| free[q as usize]).chain(reads).fold(from, u32::max);
-            let done = start.saturating_add(took);
-            op.qubits().for_each(|q| free[q as usize] = done);
-            op.writes().for_each(|e| known[e as usize] = done);
-            if let Op::Free(_) = op {
-                held.give(done);
-            }
-            end = end.max(done);
+        image.schedule(image.peak_qubits(), cycles, |at, Instr { op, .. }, Span { start, end: done }, took| {
+            let op = *op;
             timeline.spans.push([start, done]);
             let measures = op.writes().next().is_some();
             let before = at.saturating_sub(1);
@@ -117,7 +90,7 @@ impl Timeline {
                 let ancillas = ancillas(&op).into_iter().flatten();
                 timeline.lives.extend(ancillas.map(|does| vec![Stretch { after, cycles: took, does }]));
             }
-        }
+        });
         timeline.lives.extend(patches.into_iter().map(|p| p.life).filter(|life| !life.is_empty()));
         timeline
     }
@@ -153,7 +126,7 @@ fn ancillas(op: &Op) -> [Option<[Strike; 2]>; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qmk_abi::image::{Clifford1, Cond, Instr};
+    use qmk_abi::image::{Clifford1, Cond, CondTerm};
     use qmk_hal::Device;
     use qmk_sim::SimDevice;
 
