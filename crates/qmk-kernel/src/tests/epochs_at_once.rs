@@ -53,7 +53,7 @@ fn state(kernel: &Kernel<SimDevice>) -> String {
     lines.join("\n")
 }
 
-fn program(dice: &mut Dice) -> Image {
+pub(super) fn program(dice: &mut Dice) -> Image {
     let qubits = 1 + (dice.next() % 6) as u32;
     let (mut code, mut terms, mut events) = (Vec::new(), Vec::new(), 0);
     let magic = one_in(8, dice);
