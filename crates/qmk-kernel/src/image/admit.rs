@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use qmk_abi::Rights;
-use qmk_abi::image::{CondTerm, Image, ImageError, ImageErrorKind as Kind, Instr, Op};
+use qmk_abi::image::{Cond, CondTerm, Image, ImageError, ImageErrorKind as Kind, Instr, Op, Qubit};
 
 /// Bounds on what is admitted.
 #[derive(Clone, Copy, Debug)]
@@ -42,141 +42,158 @@ pub struct Admitted {
 /// # Errors
 /// The first violation in program order.
 pub fn admit(image: Image, held: Rights, limits: Limits) -> Result<Admitted, ImageError> {
-    let n = image.code.len();
     let size = limits.size as usize;
-    let too_large = n > size || image.terms.len() > size || image.qubits > limits.size || image.events > limits.size;
-    if too_large {
+    let counts = [image.code.len(), image.terms.len(), image.qubits as usize, image.events as usize];
+    if counts.iter().any(|&count| count > size) {
         return Err(ImageError { at: 0, kind: Kind::TooLarge });
     }
-    // What is known of each register in use.
-    let mut registers: Vec<Option<Known>> = vec![None; image.qubits as usize];
-    let mut written = vec![false; image.events as usize];
-    let (mut allocated, mut peak, mut dirty_frees, mut classes) = (0u32, 0u32, 0u32, Rights::empty());
-    let mut terms_read = 0usize;
-    for (at, &Instr { op, cond }) in image.code.iter().enumerate() {
-        // Most of most programs, in short. What is not as it should be is found out below.
-        let mut short = || {
-            if cond.is_some() || !held.contains(op.class()) {
-                return None;
-            }
-            match op {
-                Op::Clifford1(_, q) => {
-                    let known = registers.get_mut(q as usize)?.as_mut()?;
-                    [*known, ..] = after(&op, &[*known, Known::Unknown, Known::Unknown]);
-                }
-                Op::Clifford2(_, a, b) if a != b => {
-                    let known = |q: u32| registers.get(q as usize).copied()?;
-                    let [first, second, _] = after(&op, &[known(a)?, known(b)?, Known::Unknown]);
-                    *registers.get_mut(a as usize)? = Some(first);
-                    *registers.get_mut(b as usize)? = Some(second);
-                }
-                Op::Alloc(q) => {
-                    let register = registers.get_mut(q as usize).filter(|r| r.is_none())?;
-                    *register = Some(Known::Basis);
-                    allocated += 1;
-                    peak = peak.max(allocated);
-                }
-                Op::Free(q) => {
-                    let known = registers.get_mut(q as usize)?.take()?;
-                    allocated -= 1;
-                    dirty_frees += !known.clean() as u32;
-                }
-                Op::Measure(_, q, e) => {
-                    let known = registers.get_mut(q as usize)?.as_mut()?;
-                    let written = written.get_mut(e as usize).filter(|w| !**w)?;
-                    [*known, ..] = after(&op, &[*known, Known::Unknown, Known::Unknown]);
-                    *written = true;
-                }
-                _ => return None,
-            }
-            classes |= op.class();
-            Some(())
-        };
-        if short().is_some() {
-            continue;
-        }
-        let at = at as u32;
-        let fail = |kind| Err(ImageError { at, kind });
-        if !held.contains(op.class()) {
-            return fail(Kind::Class);
-        }
-        classes |= op.class();
-        if op.angle().is_some_and(|a| !a.is_finite()) {
-            return fail(Kind::BadAngle);
-        }
-        let allocates = matches!(op, Op::Alloc(_));
-        let known = |q: u32, others: &[u32]| match registers.get(q as usize) {
-            None => Err(ImageError { at, kind: Kind::QubitRange }),
-            Some(_) if others.contains(&q) => Err(ImageError { at, kind: Kind::Duplicate }),
-            Some(Some(_)) if allocates => Err(ImageError { at, kind: Kind::AlreadyAllocated }),
-            Some(None) if !allocates => Err(ImageError { at, kind: Kind::NotAllocated }),
-            Some(known) => Ok(known.unwrap_or(Known::Basis)),
-        };
-        let ([a, b, c], count) = op.operands();
-        let unknown = Known::Unknown;
-        let before = match count {
-            0 => [unknown; 3],
-            1 => [known(a, &[])?, unknown, unknown],
-            2 => [known(a, &[])?, known(b, &[a])?, unknown],
-            _ => [known(a, &[])?, known(b, &[a])?, known(c, &[a, b])?],
-        };
-        let then = after(&op, &before);
-        let mut learn = |q: u32, before: Known, then: Known| {
-            if let Some(register) = registers.get_mut(q as usize) {
-                // A conditional one may happen or not.
-                *register = Some(if cond.is_some() { then.min(before) } else { then });
-            }
-        };
-        if count > 0 {
-            learn(a, before[0], then[0]);
-        }
-        if count > 1 {
-            learn(b, before[1], then[1]);
-        }
-        if count > 2 {
-            learn(c, before[2], then[2]);
-        }
-        if let Some(cond) = cond {
-            // The first two come here only if they are.
-            if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
-                return fail(Kind::CannotBeConditional);
-            }
-            let terms = image.cond_terms(cond);
-            // Instructions may share terms; reading them must stay linear all the same.
-            terms_read += terms.len();
-            if terms_read > 4 * size {
-                return fail(Kind::TooLarge);
-            }
-            let mut depth = 0u32;
-            for term in terms {
-                match *term {
-                    CondTerm::Event(e) => match written.get(e as usize) {
-                        None => return fail(Kind::EventRange),
-                        Some(false) => return fail(Kind::ReadBeforeWrite),
-                        Some(true) => depth += 1,
-                    },
-                    CondTerm::Not if depth >= 1 => {}
-                    CondTerm::And(k) | CondTerm::Or(k) | CondTerm::Xor(k) if k >= 1 && k <= depth => depth -= k - 1,
-                    _ => return fail(Kind::BadCondition),
-                }
-                if depth > limits.cond_depth {
-                    return fail(Kind::TooLarge);
-                }
-            }
-            if depth != 1 {
-                return fail(Kind::BadCondition);
-            }
-        }
-        let (results, count) = op.results();
-        for (i, &e) in results.iter().enumerate().take(count) {
-            match written.get_mut(e as usize) {
-                None => return fail(Kind::EventRange),
-                Some(true) if i == 1 && results == [e; 2] => return fail(Kind::Duplicate),
-                Some(true) => return fail(Kind::WrittenTwice),
-                Some(w) => *w = true,
-            }
+    let mut verifier = Verifier::new(&image, held, limits);
+    for (at, instr) in (0u32..).zip(&image.code) {
+        if let Err(kind) = verifier.check(instr) {
+            return Err(ImageError { at, kind });
         }
     }
+    let Verifier { classes, peak, terms_read, dirty_frees, .. } = verifier;
     let image = Arc::new(image);
     Ok(Admitted { image, classes, peak_qubits: peak, terms_read: terms_read as u32, dirty_frees })
+}
+
+/// What admission knows between two instructions.
+struct Verifier<'a> {
+    image: &'a Image,
+    held: Rights,
+    limits: Limits,
+    /// State of each register; `None` if it is not allocated.
+    registers: Vec<Option<Known>>,
+    /// Whether each event is written.
+    written: Vec<bool>,
+    classes: Rights,
+    /// Registers that are allocated, and the most that were.
+    allocated: u32,
+    peak: u32,
+    terms_read: usize,
+    dirty_frees: u32,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(image: &'a Image, held: Rights, limits: Limits) -> Self {
+        Verifier {
+            image,
+            held,
+            limits,
+            registers: vec![None; image.qubits as usize],
+            written: vec![false; image.events as usize],
+            classes: Rights::empty(),
+            allocated: 0,
+            peak: 0,
+            terms_read: 0,
+            dirty_frees: 0,
+        }
+    }
+
+    /// Checks an instruction, and takes note of what it does. Rules are in the order in which violations are reported.
+    #[inline(always)]
+    fn check(&mut self, instr: &Instr) -> Result<(), Kind> {
+        let op = &instr.op;
+        let class = op.class();
+        if !self.held.contains(class) {
+            return Err(Kind::Class);
+        }
+        self.classes |= class;
+        if op.angle().is_some_and(|angle| !angle.is_finite()) {
+            return Err(Kind::BadAngle);
+        }
+        match op.operands() {
+            (_, 0) => self.check_on(instr, []),
+            ([a, ..], 1) => self.check_on(instr, [a]),
+            ([a, b, _], 2) => self.check_on(instr, [a, b]),
+            (operands, _) => self.check_on(instr, operands),
+        }
+    }
+
+    /// The rules that concern registers and events, for an operation on this many registers.
+    #[inline(always)]
+    fn check_on<const N: usize>(&mut self, Instr { op, cond }: &Instr, operands: [Qubit; N]) -> Result<(), Kind> {
+        let allocates = N == 1 && matches!(op, Op::Alloc(_));
+        let frees = N == 1 && matches!(op, Op::Free(_));
+        // Operands are registers of the image, distinct, and in use; that of an allocation is not.
+        let mut before = [Known::Unknown; 3];
+        for (i, (&q, before)) in operands.iter().zip(&mut before).enumerate() {
+            let Some(register) = self.registers.get(q as usize) else { return Err(Kind::QubitRange) };
+            if operands.iter().take(i).any(|&other| other == q) {
+                return Err(Kind::Duplicate);
+            }
+            *before = match register {
+                Some(_) if allocates => return Err(Kind::AlreadyAllocated),
+                None if !allocates => return Err(Kind::NotAllocated),
+                state => state.unwrap_or(Known::Basis),
+            };
+        }
+        if let Some(cond) = cond {
+            self.condition(op, *cond)?;
+        }
+        self.results(op)?;
+        if allocates {
+            self.allocated += 1;
+            self.peak = self.peak.max(self.allocated);
+        }
+        if frees {
+            self.allocated -= 1;
+            self.dirty_frees += !before[0].clean() as u32;
+        }
+        let then = after(op, &before);
+        for (&q, (then, before)) in operands.iter().zip(then.into_iter().zip(before)) {
+            // A conditional operation may happen or not.
+            let then = if cond.is_some() { then.min(before) } else { then };
+            if let Some(register) = self.registers.get_mut(q as usize) {
+                *register = (!frees).then_some(then);
+            }
+        }
+        Ok(())
+    }
+
+    /// A condition is well formed, of bounded depth, and reads only events that are written.
+    fn condition(&mut self, op: &Op, cond: Cond) -> Result<(), Kind> {
+        if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence) {
+            return Err(Kind::CannotBeConditional);
+        }
+        let terms = self.image.cond_terms(cond);
+        // Instructions may share terms, and admission must stay linear in the size of the image.
+        self.terms_read += terms.len();
+        if self.terms_read > 4 * self.limits.size as usize {
+            return Err(Kind::TooLarge);
+        }
+        let mut depth = 0u32;
+        for term in terms {
+            match *term {
+                CondTerm::Event(e) => match self.written.get(e as usize) {
+                    None => return Err(Kind::EventRange),
+                    Some(false) => return Err(Kind::ReadBeforeWrite),
+                    Some(true) => depth += 1,
+                },
+                CondTerm::Not if depth >= 1 => {}
+                CondTerm::And(k) | CondTerm::Or(k) | CondTerm::Xor(k) if k >= 1 && k <= depth => depth -= k - 1,
+                _ => return Err(Kind::BadCondition),
+            }
+            if depth > self.limits.cond_depth {
+                return Err(Kind::TooLarge);
+            }
+        }
+        if depth == 1 { Ok(()) } else { Err(Kind::BadCondition) }
+    }
+
+    /// Results are events of the image that nothing wrote before.
+    #[inline(always)]
+    fn results(&mut self, op: &Op) -> Result<(), Kind> {
+        let (results, count) = op.results();
+        for (i, &e) in results.iter().enumerate().take(count) {
+            match self.written.get_mut(e as usize) {
+                None => return Err(Kind::EventRange),
+                Some(true) if i == 1 && results == [e; 2] => return Err(Kind::Duplicate),
+                Some(true) => return Err(Kind::WrittenTwice),
+                Some(written) => *written = true,
+            }
+        }
+        Ok(())
+    }
 }
