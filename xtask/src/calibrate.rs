@@ -3,7 +3,7 @@
 use qmk_abi::image::Pauli;
 use qmk_qec::calibration::{Counts, Fit, NOISE, Row, Table};
 use qmk_qec::experiment::memory::{Memory, Tally};
-use qmk_qec::experiment::{self, Experiment, Stop};
+use qmk_qec::experiment::{self, Experiment, StoppingRule};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -80,7 +80,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let mut text = String::from("# Logical error rates of a round of syndrome extraction, per logical qubit.\n");
     _ = writeln!(text, "# cargo xtask calibrate{quick} --seed {seed}");
     _ = writeln!(text, "# version {}, noise model {NOISE}, decoder best, one thread", env!("CARGO_PKG_VERSION"));
-    text += "# The meaning of the columns is in src/calibration.rs. us_per_round is measured time; all else follows from the seed.\n";
+    text += "# The meaning of the columns is in src/calibration/table.rs. us_per_round is measured time; all else follows from the seed.\n";
     std::fs::write(&path, text + &table.to_string()).map_err(failed)?;
     println!("{}: {} rows in {:.0} s", path.display(), table.rows.len(), began.elapsed().as_secs_f64());
     for fit in &table.fits {
@@ -108,14 +108,14 @@ fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &
         let decoder = experiment::decoder("best", memory.model(), built.is_matchable())?;
         let slow = if built.is_matchable() { 1 } else { SLOW };
         let most = WORK / slow / (built.physical_qubits() as u64 * rounds as u64) / if args.quick { 4 } else { 1 };
-        let stop = Stop { target: 0.03, min_shots: 1024, max_shots: most.clamp(1024, 1 << 22) };
+        let stop = StoppingRule { target: 0.03, min_shots: 1024, max_shots: most.clamp(1024, 1 << 22) };
         let mut tally = Tally::default();
         // Each experiment has a seed of its own.
         let seed = args.seed << 32
             | (distance as u64) << 16
             | (i as u64) << 8
             | RATES.iter().position(|r| *r == p).unwrap_or(0) as u64;
-        experiment::until(&memory, decoder.as_ref(), (seed, stop, 1), &mut tally, &|_| true, &mut |_| {});
+        experiment::sample_until(&memory, decoder.as_ref(), (seed, stop, 1), &mut tally, &|_| true, &mut |_| {});
         row.logical_qubits = memory.model().observables;
         row.counts[i] = Counts { rounds, shots: tally.shots, failures: tally.failures };
         row.us_per_round = tally.us_per_round(rounds);

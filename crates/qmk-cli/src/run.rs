@@ -8,7 +8,7 @@ use crate::job::Checked;
 use crate::output::{print, write};
 use crate::svg;
 use qmk_client::Client;
-use qmk_qec::machine::Corrected;
+use qmk_qec::machine::NoisyDevice;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimConfig;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(crate) fn run(
         Place::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);
-            let machine = Machine::start(Corrected::simulated(SimConfig::default()), config);
+            let machine = Machine::start(NoisyDevice::simulated(SimConfig::default()), config);
             checked.run(&Client::over(machine.connect()), None, policy, !json)?
         }
     };

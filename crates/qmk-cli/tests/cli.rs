@@ -238,7 +238,7 @@ fn jobs_on_a_server() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("qmk.sock");
     let machine =
-        qmk_services::Machine::start(qmk_qec::machine::Corrected::simulated(Default::default()), Default::default());
+        qmk_services::Machine::start(qmk_qec::machine::NoisyDevice::simulated(Default::default()), Default::default());
     let connect: qmk_server::Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
     let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
     std::thread::spawn(move || server.run(&connect));

@@ -340,7 +340,7 @@ impl<'a> Job<'a> {
             formatted(self.counts, self.params, &physical_counts, &logical_qubit, tfactory.as_ref(), &self.budget);
         Ok(Estimate {
             status: "success",
-            job_params: self.params.echo.clone(),
+            job_params: self.params.reported.clone(),
             physical_counts,
             physical_counts_formatted,
             logical_qubit,

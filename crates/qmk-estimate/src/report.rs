@@ -1,7 +1,7 @@
 //! The report, under the names of the Azure Quantum Resource Estimator.
 
 use crate::factory::Factory;
-use crate::params::{Budget, Echo, JobParams};
+use crate::params::{Budget, JobParams, ReportedParams};
 use qmk_abi::rpc::LogicalCounts;
 use serde::Serialize;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub struct Estimate {
     /// Always `success`.
     pub(crate) status: &'static str,
-    pub(crate) job_params: Echo,
+    pub(crate) job_params: ReportedParams,
     /// The figures.
     pub physical_counts: PhysicalCounts,
     /// The figures for people.

@@ -30,19 +30,19 @@ pub struct DetectorErrorModel {
 }
 
 /// Probability that one of two independent events happens without the other.
-pub(crate) fn either(a: f64, b: f64) -> f64 {
+pub(crate) fn exactly_one(a: f64, b: f64) -> f64 {
     a + (b - 2.0 * a * b)
 }
 
 /// Mechanisms on the way into a model: those that do the same are one.
 #[derive(Default)]
-pub(crate) struct Merged(BTreeMap<(Vec<u32>, u64), f64>);
+pub(crate) struct MergedMechanisms(BTreeMap<(Vec<u32>, u64), f64>);
 
-impl Merged {
+impl MergedMechanisms {
     /// Adds a mechanism, given its detectors, ascending, its observables and its probability.
     pub(crate) fn add(&mut self, detectors: Vec<u32>, observables: u64, p: f64) {
         let merged = self.0.entry((detectors, observables)).or_insert(0.0);
-        *merged = either(*merged, p);
+        *merged = exactly_one(*merged, p);
     }
 
     /// The mechanisms that can happen, in the order of a model.
@@ -79,16 +79,16 @@ impl DetectorErrorModel {
     /// The model of a circuit, by its [`parities`].
     pub(crate) fn new(circuit: &Circuit, parities: &DetectorSampler) -> Self {
         let detectors = circuit.detectors();
-        let mut found = Merged::default();
+        let mut found = MergedMechanisms::default();
         for (index, channel) in parities.channels().iter().enumerate() {
-            let (errors, product) = independent(channel);
+            let (errors, product) = independent_errors(channel);
             let mut of_channel: BTreeMap<&[u32], f64> = BTreeMap::new();
             for (error, p) in errors {
                 let flips = parities.flips(index, error);
                 if p > 0.0 && !flips.is_empty() {
                     let q = of_channel.entry(flips).or_insert(0.0);
                     // Errors of which at most one happens add up.
-                    *q = if product { either(*q, p) } else { *q + p };
+                    *q = if product { exactly_one(*q, p) } else { *q + p };
                 }
             }
             for (flips, p) in of_channel {
@@ -108,7 +108,7 @@ impl DetectorErrorModel {
 /// The characters of the distribution over products of X and Z parts are `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their
 /// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of
 /// independent errors, they are taken as they are, wrong to second order in their probabilities.
-fn independent(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
+fn independent_errors(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
     if let Channel::Flip { p, .. } = channel {
         return (vec![(1, *p)], true);
     }

@@ -1,7 +1,7 @@
 //! Noise models: which errors follow which steps of a circuit.
 
 use crate::circuit::{Circuit, Gate, Step};
-use crate::dem::either;
+use crate::dem::exactly_one;
 use qmk_abi::image::{Pauli, Qubit};
 
 /// Relaxation and dephasing of waiting qubits.
@@ -244,13 +244,13 @@ impl NoiseModel {
         Ok(())
     }
 
-    fn one(&self, q: Qubit, p: f64) -> Option<Step> {
+    fn one_qubit_errors(&self, q: Qubit, p: f64) -> Option<Step> {
         let z = self.bias / (self.bias + 1.0);
         let xy = (1.0 - z) / 2.0;
         (p > 0.0).then(|| Step::Pauli1(q, if self.bias == 0.5 { [p / 3.0; 3] } else { [p * xy, p * xy, p * z] }))
     }
 
-    fn two(&self, q: [Qubit; 2], p: f64) -> Option<Step> {
+    fn two_qubit_errors(&self, q: [Qubit; 2], p: f64) -> Option<Step> {
         if self.bias == 0.5 {
             return (p > 0.0).then(|| Step::Pauli2(q, [p / 15.0; 15]));
         }
@@ -279,46 +279,46 @@ impl NoiseModel {
                     Step::Round => {
                         noisy.push(Step::Round);
                         let data = (0..circuit.qubits()).filter(|&q| live[q as usize]);
-                        data.filter_map(|q| self.one(q, self.round)).for_each(|s| noisy.push(s));
+                        data.filter_map(|q| self.one_qubit_errors(q, self.round)).for_each(|s| noisy.push(s));
                     }
                     Step::Gate(gate, q) => {
                         touch(q);
                         noisy.push(step.clone());
                         // Paulis are tracked in software.
                         if !matches!(gate, Gate::Pauli(_)) {
-                            self.one(q, self.gate1).into_iter().for_each(|s| noisy.push(s));
+                            self.one_qubit_errors(q, self.gate1).into_iter().for_each(|s| noisy.push(s));
                         }
                     }
                     Step::Gate2(_, q) => {
                         q.into_iter().for_each(&mut touch);
                         couples = true;
                         noisy.push(step.clone());
-                        self.two(q, self.gate2).into_iter().for_each(|s| noisy.push(s));
+                        self.two_qubit_errors(q, self.gate2).into_iter().for_each(|s| noisy.push(s));
                     }
                     Step::Reset(basis, q) => {
                         touch(q);
                         (reads, live[q as usize]) = (true, true);
                         noisy.push(step.clone());
-                        flip(&mut noisy, basis, q, self.reset);
+                        wrong_eigenstate(&mut noisy, basis, q, self.reset);
                     }
                     Step::Measure(basis, q, wrong) => {
                         touch(q);
                         (reads, live[q as usize]) = (true, false);
-                        flip(&mut noisy, basis, q, self.before_measure);
-                        noisy.push(Step::Measure(basis, q, either(wrong, self.record)));
+                        wrong_eigenstate(&mut noisy, basis, q, self.before_measure);
+                        noisy.push(Step::Measure(basis, q, exactly_one(wrong, self.record)));
                     }
                     Step::MeasurePair(basis, q, wrong) => {
                         q.into_iter().for_each(&mut touch);
                         couples = true;
-                        noisy.push(Step::MeasurePair(basis, q, either(wrong, self.pair_record)));
-                        self.two(q, self.pair).into_iter().for_each(|s| noisy.push(s));
+                        noisy.push(Step::MeasurePair(basis, q, exactly_one(wrong, self.pair_record)));
+                        self.two_qubit_errors(q, self.pair).into_iter().for_each(|s| noisy.push(s));
                     }
                     Step::Tick => {
                         let idle = (0..circuit.qubits()).filter(|&q| waiting[q as usize] && !busy[q as usize]);
                         for q in idle.filter(|_| works) {
-                            self.one(q, self.idle).into_iter().for_each(|s| noisy.push(s));
+                            self.one_qubit_errors(q, self.idle).into_iter().for_each(|s| noisy.push(s));
                             if reads {
-                                self.one(q, self.idle_readout).into_iter().for_each(|s| noisy.push(s));
+                                self.one_qubit_errors(q, self.idle_readout).into_iter().for_each(|s| noisy.push(s));
                             }
                             if let Some(r) = &self.relaxation {
                                 let t = if reads { r.readout } else { 0.0 };
@@ -341,7 +341,7 @@ impl NoiseModel {
 }
 
 /// A Pauli that turns an eigenstate of `basis` over.
-fn flip(circuit: &mut Circuit, basis: Pauli, q: Qubit, p: f64) {
+fn wrong_eigenstate(circuit: &mut Circuit, basis: Pauli, q: Qubit, p: f64) {
     if p > 0.0 {
         circuit.push(Step::Pauli1(q, if basis == Pauli::Z { [p, 0.0, 0.0] } else { [0.0, 0.0, p] }));
     }

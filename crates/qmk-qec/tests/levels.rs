@@ -3,7 +3,7 @@
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{Device, SpaceSpec};
-use qmk_qec::machine::Corrected;
+use qmk_qec::machine::NoisyDevice;
 use qmk_sim::SimConfig;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn there_and_back() -> Image {
 
 /// Shots in which an outcome is wrong.
 fn failures(image: &Arc<Image>, patch: Patch, errors: NoiseSpec, shots: u64, threads: usize) -> u64 {
-    let mut device = Corrected::simulated(SimConfig { threads, ..SimConfig::default() });
+    let mut device = NoisyDevice::simulated(SimConfig { threads, ..SimConfig::default() });
     let spec = SpaceSpec { image: image.clone(), patch, errors, shots, seed: 4, ..SpaceSpec::default() };
     let space = device.open(spec).unwrap();
     (0..image.code.len() as u32).for_each(|i| device.issue(space, i).unwrap());

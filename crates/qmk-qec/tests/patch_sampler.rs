@@ -4,8 +4,8 @@ use qmk_abi::image::Pauli;
 use qmk_qec::codes::{Code, RotatedSurface, by_name};
 use qmk_qec::decoder::matching::Matching;
 use qmk_qec::experiment::memory::Memory;
-use qmk_qec::machine::logical_error_sampler::History;
-use qmk_qec::machine::patch_sampler::Online;
+use qmk_qec::machine::logical_error_sampler::LogicalErrorSampler;
+use qmk_qec::machine::patch_sampler::PatchSampler;
 use qmk_qec::noise::NoiseModel;
 
 /// ln(1 - 2P) of a memory of so many rounds, and its standard deviation.
@@ -32,13 +32,13 @@ fn a_patch_fails_as_often_as_a_long_memory_does_per_round() {
         let code = by_name(name, d).unwrap();
         let code = code.as_ref();
         let noise = NoiseModel::named("uniform", p).unwrap();
-        let online = Online::new(code, d, &noise).unwrap();
+        let sampler = PatchSampler::new(code, d, &noise).unwrap();
         let lives = |cycles: u32| {
             let mut failures = [0u64; 2];
             let mut out = Vec::new();
             for shot in 0..shots {
                 out.clear();
-                online.run(7, shot, cycles, cycles, &mut out);
+                sampler.sample(7, shot, cycles, cycles, &mut out);
                 for (half, failures) in failures.iter_mut().enumerate() {
                     *failures += out.iter().fold(false, |p, f| p ^ f[half]) as u64;
                 }
@@ -64,10 +64,10 @@ fn a_patch_fails_as_often_as_a_long_memory_does_per_round() {
 #[test]
 fn a_life_is_a_function_of_seed_shot_and_stream() {
     let code = RotatedSurface::new(3).unwrap();
-    let online = Online::new(&code, 3, &NoiseModel::named("uniform", 0.01).unwrap()).unwrap();
+    let sampler = PatchSampler::new(&code, 3, &NoiseModel::named("uniform", 0.01).unwrap()).unwrap();
     let life = |seed, shot, stream, cycles| {
         let mut out = Vec::new();
-        online.run(seed, shot, stream, cycles, &mut out);
+        sampler.sample(seed, shot, stream, cycles, &mut out);
         assert_eq!(out.len(), cycles as usize);
         out
     };
@@ -77,18 +77,18 @@ fn a_life_is_a_function_of_seed_shot_and_stream() {
         assert_ne!(life(1, 2, 3, 200), other);
     }
     // Without errors nothing happens.
-    let clean = Online::new(&code, 3, &NoiseModel::NONE).unwrap();
+    let clean = PatchSampler::new(&code, 3, &NoiseModel::NONE).unwrap();
     let mut out = Vec::new();
-    clean.run(1, 0, 0, 9, &mut out);
+    clean.sample(1, 0, 0, 9, &mut out);
     assert_eq!(out, vec![[false; 2]; 9]);
 }
 
 #[test]
 fn patches_out_of_range_are_refused() {
     use qmk_abi::syscall::Code;
-    let refused = |code, d, p| qmk_qec::machine::patch_sampler::history(code, d, p).err().unwrap();
+    let refused = |code, d, p| qmk_qec::machine::patch_sampler::sampler(code, d, p).err().unwrap();
     assert!(refused(Code::Surface, 17, 1e-3).contains("between 2 and 9"));
     assert!(refused(Code::Surface, 3, 0.6).contains("between 0 and 0.5"));
     assert!(refused(Code::Shyps, 4, 1e-3).contains("surface_code, bacon_shor"));
-    assert!(qmk_qec::machine::patch_sampler::history(Code::BaconShor, 3, 1e-3).is_ok());
+    assert!(qmk_qec::machine::patch_sampler::sampler(Code::BaconShor, 3, 1e-3).is_ok());
 }

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use qmk_journal::JournalError;
-use qmk_qec::machine::Corrected;
+use qmk_qec::machine::NoisyDevice;
 use qmk_server::log::{self, LogFormat};
 use qmk_server::metrics::{Address, Exporter};
 use qmk_server::{Connect, Limits, Server, default_socket};
@@ -252,17 +252,17 @@ fn boot(
     place: &Place,
     asked: bool,
     told: &AtomicBool,
-) -> Result<Machine<Corrected<SimDevice>>, (u8, String)> {
+) -> Result<Machine<NoisyDevice<SimDevice>>, (u8, String)> {
     let (Place::Default(dir) | Place::Given(dir)) = place else {
         if !asked {
             eprintln!("qmk-server: no home to keep state in, so nothing outlives this server; see --data-dir");
         }
-        return Ok(Machine::start(Corrected::simulated(sim), services));
+        return Ok(Machine::start(NoisyDevice::simulated(sim), services));
     };
     // One that was told to end may take a few seconds.
     let deadline = Instant::now() + Duration::from_secs(7);
     loop {
-        match Machine::open(Corrected::simulated(sim.clone()), services.clone(), dir) {
+        match Machine::open(NoisyDevice::simulated(sim.clone()), services.clone(), dir) {
             Ok(machine) => return Ok(machine),
             Err(StoreError::Journal(JournalError::Locked(_)))
                 if Instant::now() < deadline && !told.load(Ordering::Relaxed) =>
@@ -273,7 +273,7 @@ fn boot(
                 if matches!(place, Place::Default(_)) =>
             {
                 eprintln!("qmk-server: nothing outlives this server; see --data-dir: {}: {e}", dir.display());
-                return Ok(Machine::start(Corrected::simulated(sim), services));
+                return Ok(Machine::start(NoisyDevice::simulated(sim), services));
             }
             Err(e) => return Err((4, format!("{}: {e}", dir.display()))),
         }
@@ -281,7 +281,7 @@ fn boot(
 }
 
 /// Reads the policy again on each SIGHUP, if there is one.
-fn reload_on_hangup(machine: Arc<Machine<Corrected<SimDevice>>>, path: Option<PathBuf>) -> std::io::Result<()> {
+fn reload_on_hangup(machine: Arc<Machine<NoisyDevice<SimDevice>>>, path: Option<PathBuf>) -> std::io::Result<()> {
     let mut hangups = Signals::new([SIGHUP])?;
     let reload = move || {
         for _ in hangups.forever() {

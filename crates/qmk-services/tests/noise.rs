@@ -6,14 +6,14 @@ use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch, Quota, Reply as Answer, Run, outcome_bit};
 use qmk_kernel::Clock;
 use qmk_qec::calibration::rates;
-use qmk_qec::machine::logical_error_sampler::History;
-use qmk_qec::machine::{Corrected, DEFAULT_ERROR_RATE, odd};
+use qmk_qec::machine::logical_error_sampler::LogicalErrorSampler;
+use qmk_qec::machine::{DEFAULT_ERROR_RATE, NoisyDevice, odd};
 use qmk_services::replay::{Recorder, replay};
 use qmk_services::{Connection, Machine, MachineConfig};
 use qmk_sim::{SimConfig, SimDevice};
 use std::sync::Arc;
 
-type Device = Corrected<SimDevice>;
+type Device = NoisyDevice<SimDevice>;
 
 /// Five gates of two cycles each. The measured qubit is 1 where an odd number of X errors happened.
 const WAIT: &str =
@@ -24,18 +24,18 @@ const SHOTS: u64 = 20_000;
 /// An X error in the first cycle of every third shot.
 struct Third;
 
-impl History for Third {
-    fn run(&self, _: u64, shot: u64, _: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
+impl LogicalErrorSampler for Third {
+    fn sample(&self, _: u64, shot: u64, _: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
         out.extend((0..cycles).map(|cycle| [cycle == 0 && shot.is_multiple_of(3), false]));
     }
 }
 
 fn sampled() -> Device {
     let factory = |code, distance, p| match code {
-        Code::Surface if distance < 9 && p == 0.002 => Ok(Arc::new(Third) as Arc<dyn History>),
+        Code::Surface if distance < 9 && p == 0.002 => Ok(Arc::new(Third) as Arc<dyn LogicalErrorSampler>),
         _ => Err(format!("distance {distance} and error rate {p} of {code:?} are not sampled")),
     };
-    Corrected::new(SimDevice::default(), Box::new(factory))
+    NoisyDevice::new(SimDevice::default(), Box::new(factory))
 }
 
 fn session(at: &Connection<Device>, tenant: &str) -> String {
@@ -124,7 +124,7 @@ fn a_machine_without_a_model_says_so() {
 
 #[test]
 fn a_recorded_run_with_errors_replays() {
-    let device = |threads| Corrected::simulated(SimConfig { threads, ..SimConfig::default() });
+    let device = |threads| NoisyDevice::simulated(SimConfig { threads, ..SimConfig::default() });
     let (mut log, root, machine) = Recorder::boot(device(2), 1, Quota::UNLIMITED, Vec::new()).unwrap();
     log.set_clock(Clock::Lockstep).unwrap();
     let code =

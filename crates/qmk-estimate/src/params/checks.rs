@@ -4,7 +4,7 @@ use crate::error::{EstimateError, Result};
 use std::fmt;
 
 /// Names that formulas of a logical cycle time may use.
-pub(super) const TIMES: [&str; 5] =
+pub(super) const CYCLE_TIME_NAMES: [&str; 5] =
     ["codeDistance", "oneQubitMeasurementTime", "oneQubitGateTime", "twoQubitGateTime", "twoQubitJointMeasurementTime"];
 
 pub(super) fn out_of_range(key: &str, value: impl fmt::Display, range: &str) -> EstimateError {

@@ -1,6 +1,6 @@
 //! Error correction codes: the predefined ones, and what an estimate needs to know of one.
 
-use super::checks::{TIMES, clip, out_of_range, rate};
+use super::checks::{CYCLE_TIME_NAMES, clip, out_of_range, rate};
 use super::qubit::Qubit;
 use super::spec::SchemeSpec;
 use crate::error::{EstimateError, Result};
@@ -94,10 +94,11 @@ impl SchemeSpec {
             Formula::parse(text, names).map_err(|e| EstimateError::params(format!("qecScheme.{key}: {e}")))
         };
         // A Majorana qubit has no gates, the others no joint measurements.
-        let has: Vec<usize> = (0..TIMES.len()).filter(|&i| i < 2 || (i == 4) == qubit.majorana).collect();
-        let names: Vec<&str> = has.iter().map(|&i| TIMES[i]).collect();
+        let has: Vec<usize> = (0..CYCLE_TIME_NAMES.len()).filter(|&i| i < 2 || (i == 4) == qubit.majorana).collect();
+        let names: Vec<&str> = has.iter().map(|&i| CYCLE_TIME_NAMES[i]).collect();
         let cycle = formula("logicalCycleTime", &self.logical_cycle_time, &names)?;
-        let physical = formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, &TIMES[..1])?;
+        let physical =
+            formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, &CYCLE_TIME_NAMES[..1])?;
         if qubit.physical_error_rate >= threshold {
             let rate = qubit.physical_error_rate;
             let message = format!(

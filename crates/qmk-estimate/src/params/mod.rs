@@ -7,7 +7,7 @@ mod spec;
 
 pub(crate) use code::{Code, Patch};
 pub(crate) use qubit::Qubit;
-pub(crate) use spec::{Constraints, Echo};
+pub(crate) use spec::{Constraints, ReportedParams};
 
 use crate::error::{EstimateError, Result};
 use checks::{nanoseconds, out_of_range};
@@ -28,7 +28,7 @@ pub struct JobParams {
     pub(crate) code: Code,
     pub(crate) budget: Budget,
     pub(crate) constraints: Constraints,
-    pub(crate) echo: Echo,
+    pub(crate) reported: ReportedParams,
 }
 
 /// The error budget as it was given.
@@ -104,14 +104,14 @@ impl JobParams {
             let message = "constraints: give maxDuration or maxPhysicalQubits, not both";
             return Err(EstimateError::params(message));
         }
-        let echo = Echo {
+        let reported = ReportedParams {
             qec_scheme: spec.qec_scheme,
             error_budget: given,
             qubit_params,
             constraints: spec.constraints.clone(),
             estimate_type: EstimateType::SinglePoint,
         };
-        Ok(JobParams { qubit, code, budget, constraints: spec.constraints, echo })
+        Ok(JobParams { qubit, code, budget, constraints: spec.constraints, reported })
     }
 }
 

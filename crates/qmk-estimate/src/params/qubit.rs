@@ -1,6 +1,6 @@
 //! Physical qubits: the predefined ones, and what an estimate needs to know of one.
 
-use super::checks::{TIMES, clip, nanoseconds, out_of_range, rate};
+use super::checks::{CYCLE_TIME_NAMES, clip, nanoseconds, out_of_range, rate};
 use super::spec::{MeasurementError, NumberOr, QubitSpec};
 use crate::error::{EstimateError, Result};
 
@@ -55,12 +55,12 @@ fn predefined(name: &str) -> Option<QubitSpec> {
 }
 
 /// Takes what is absent from a default.
-macro_rules! fill {
+macro_rules! fill_absent {
     ($spec:expr, $from:expr, $($field:ident)*) => { $( $spec.$field = $spec.$field.take().or($from.$field.clone()); )* };
 }
 
 impl QubitSpec {
-    /// Fills in the defaults; returns the values of [`TIMES`] but for the code distance.
+    /// Fills in the defaults; returns the values of [`CYCLE_TIME_NAMES`] but for the code distance.
     pub(super) fn complete(&mut self) -> Result<(Qubit, [f64; 4])> {
         const GATE_BASED: [&str; 4] = ["GateBased", "gateBased", "gate_based", "gate-based"];
         let known = self.name.as_deref().and_then(predefined);
@@ -84,7 +84,7 @@ impl QubitSpec {
             }
         };
         if let Some(q) = known.filter(|q| (q.instruction_set.as_deref() == Some("Majorana")) == majorana) {
-            fill!(self, q, one_qubit_measurement_time one_qubit_gate_time two_qubit_gate_time
+            fill_absent!(self, q, one_qubit_measurement_time one_qubit_gate_time two_qubit_gate_time
                 two_qubit_joint_measurement_time t_gate_time one_qubit_measurement_error_rate
                 two_qubit_joint_measurement_error_rate one_qubit_gate_error_rate two_qubit_gate_error_rate
                 t_gate_error_rate idle_error_rate);
@@ -110,7 +110,7 @@ impl QubitSpec {
             rate(&format!("qubitParams.{key}.process"), m.process)?;
             rate(&format!("qubitParams.{key}.readout"), m.readout)
         };
-        let one = measured.both();
+        let one = measured.process_and_readout();
         rates("oneQubitMeasurementErrorRate", one)?;
         self.idle_error_rate.get_or_insert(one.readout);
         let (clifford_error_rate, readout);
@@ -118,7 +118,7 @@ impl QubitSpec {
             self.two_qubit_joint_measurement_time.get_or_insert_with(|| measurement_text.clone());
             self.t_gate_time.get_or_insert_with(|| measurement_text.clone());
             let same = MeasurementError { process: one.readout, readout: one.readout };
-            let two = self.two_qubit_joint_measurement_error_rate.map_or(same, NumberOr::both);
+            let two = self.two_qubit_joint_measurement_error_rate.map_or(same, NumberOr::process_and_readout);
             rates("twoQubitJointMeasurementErrorRate", two)?;
             self.one_qubit_measurement_error_rate = Some(NumberOr::Parts(one));
             self.two_qubit_joint_measurement_error_rate = Some(NumberOr::Parts(two));
@@ -148,10 +148,10 @@ impl QubitSpec {
         };
         let t_time = time("tGateTime", &mut self.t_gate_time)?;
         let times = [
-            time(TIMES[1], &mut self.one_qubit_measurement_time)? as f64,
-            time(TIMES[2], &mut self.one_qubit_gate_time)? as f64,
-            time(TIMES[3], &mut self.two_qubit_gate_time)? as f64,
-            time(TIMES[4], &mut self.two_qubit_joint_measurement_time)? as f64,
+            time(CYCLE_TIME_NAMES[1], &mut self.one_qubit_measurement_time)? as f64,
+            time(CYCLE_TIME_NAMES[2], &mut self.one_qubit_gate_time)? as f64,
+            time(CYCLE_TIME_NAMES[3], &mut self.two_qubit_gate_time)? as f64,
+            time(CYCLE_TIME_NAMES[4], &mut self.two_qubit_joint_measurement_time)? as f64,
         ];
         self.instruction_set = Some(if majorana { "Majorana" } else { "GateBased" }.into());
         let name = self.name.take().unwrap_or_default();

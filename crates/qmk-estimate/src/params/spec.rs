@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 /// The parameters as the report shows them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Echo {
+pub(crate) struct ReportedParams {
     pub(super) qec_scheme: SchemeSpec,
     pub(super) error_budget: NumberOr<BudgetParts>,
     pub(super) qubit_params: QubitSpec,
@@ -28,14 +28,14 @@ pub(crate) struct Constraints {
     pub(super) max_duration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_physical_qubits: Option<u64>,
-    #[serde(default = "three")]
+    #[serde(default = "default_distillation_rounds")]
     pub(crate) max_distillation_rounds: u64,
     /// Nanoseconds.
     #[serde(skip)]
     pub(crate) max_duration_ns: Option<u64>,
 }
 
-fn three() -> u64 {
+fn default_distillation_rounds() -> u64 {
     3
 }
 
@@ -46,7 +46,7 @@ impl Default for Constraints {
             max_t_factories: None,
             max_duration: None,
             max_physical_qubits: None,
-            max_distillation_rounds: three(),
+            max_distillation_rounds: default_distillation_rounds(),
             max_duration_ns: None,
         }
     }
@@ -166,7 +166,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for NumberOr<T> {
 }
 
 impl NumberOr<MeasurementError> {
-    pub(super) fn both(self) -> MeasurementError {
+    pub(super) fn process_and_readout(self) -> MeasurementError {
         match self {
             NumberOr::Number(x) => MeasurementError { process: x, readout: x },
             NumberOr::Parts(parts) => parts,
@@ -174,7 +174,7 @@ impl NumberOr<MeasurementError> {
     }
 }
 
-impl Echo {
+impl ReportedParams {
     /// Names of the code and of the qubit.
     pub(crate) fn names(&self) -> (&str, &str) {
         let qubit = self.qubit_params.name.as_deref().filter(|n| !n.is_empty()).unwrap_or("custom");

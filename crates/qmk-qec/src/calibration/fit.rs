@@ -1,7 +1,7 @@
 //! Suppression laws through measured error rates.
 
 use super::row::Row;
-use crate::experiment::fit::linear;
+use crate::experiment::fit::weighted_least_squares;
 
 /// A suppression law: with `h = (d + 1)/2`, `ln e = a + h (b ln q + c) + g ln q`, where q is p, or d·p if each of d checks in a line can go wrong
 /// unseen by the others, as in Bacon-Shor codes. That is `A (p/p_th)^(b (d+1)/2)` with `p_th = exp(-c/b)`, times `p^g`.
@@ -75,29 +75,33 @@ impl Fit {
                 })
                 .collect();
             let three = |b: Option<f64>| match (one, b) {
-                (true, None) => {
-                    linear(&terms.iter().map(|&([i, hq, ..], y, w)| ([i, hq], y, w)).collect::<Vec<_>>(), 0.0)
-                        .map(|[a, b]| [a, b, 0.0, 0.0])
-                }
-                (true, Some(b)) => {
-                    linear(&terms.iter().map(|&([i, hq, ..], y, w)| ([i], y - b * hq, w)).collect::<Vec<_>>(), 0.0)
-                        .map(|[a]| [a, b, 0.0, 0.0])
-                }
-                (false, None) => {
-                    linear(&terms.iter().map(|&([i, hq, h, _], y, w)| ([i, hq, h], y, w)).collect::<Vec<_>>(), 0.0)
-                        .map(|[a, b, c]| [a, b, c, 0.0])
-                }
-                (false, Some(b)) => {
-                    linear(&terms.iter().map(|&([i, hq, h, _], y, w)| ([i, h], y - b * hq, w)).collect::<Vec<_>>(), 0.0)
-                        .map(|[a, c]| [a, b, c, 0.0])
-                }
+                (true, None) => weighted_least_squares(
+                    &terms.iter().map(|&([i, hq, ..], y, w)| ([i, hq], y, w)).collect::<Vec<_>>(),
+                    0.0,
+                )
+                .map(|[a, b]| [a, b, 0.0, 0.0]),
+                (true, Some(b)) => weighted_least_squares(
+                    &terms.iter().map(|&([i, hq, ..], y, w)| ([i], y - b * hq, w)).collect::<Vec<_>>(),
+                    0.0,
+                )
+                .map(|[a]| [a, b, 0.0, 0.0]),
+                (false, None) => weighted_least_squares(
+                    &terms.iter().map(|&([i, hq, h, _], y, w)| ([i, hq, h], y, w)).collect::<Vec<_>>(),
+                    0.0,
+                )
+                .map(|[a, b, c]| [a, b, c, 0.0]),
+                (false, Some(b)) => weighted_least_squares(
+                    &terms.iter().map(|&([i, hq, h, _], y, w)| ([i, h], y - b * hq, w)).collect::<Vec<_>>(),
+                    0.0,
+                )
+                .map(|[a, c]| [a, b, c, 0.0]),
             };
             // The least errors that break a code of distance d are (d + 1)/2, rounded down: where p is small, rates fall no faster.
             let steepest =
                 if one { first.distance.div_ceil(2) as f64 / basis(false, first.distance, 1.0).0 } else { 1.0 };
             let law = match offset {
                 true if one || terms.len() < 6 => None,
-                true => linear(&terms, 0.0).filter(|l| l[1] <= steepest && l[3] >= 0.0),
+                true => weighted_least_squares(&terms, 0.0).filter(|l| l[1] <= steepest && l[3] >= 0.0),
                 false => three(None).and_then(|l| if l[1] > steepest { three(Some(steepest)) } else { Some(l) }),
             };
             let Some(law) = law.filter(|l| l[1] > 0.0) else { continue };

@@ -32,7 +32,7 @@ pub struct Rates {
 }
 
 /// The name of a code in the table, and the distances that are answered for.
-fn family(code: Code) -> (&'static str, std::ops::RangeInclusive<u32>) {
+fn calibrated_code(code: Code) -> (&'static str, std::ops::RangeInclusive<u32>) {
     match code {
         Code::Surface => ("surface_code", 3..=51),
         Code::BaconShor => ("bacon_shor", 3..=15),
@@ -54,7 +54,7 @@ static TABLE: LazyLock<Result<Table, String>> = LazyLock::new(|| {
 /// What is out of range, and the range.
 pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, String> {
     let table = TABLE.as_ref().map_err(Clone::clone)?;
-    let (name, distances) = family(code);
+    let (name, distances) = calibrated_code(code);
     if !distances.contains(&distance) {
         let (low, high) = (distances.start(), distances.end());
         return Err(format!(
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn rates_rise_with_p_and_fall_with_distance() {
         for code in CODES {
-            let (name, distances) = family(code);
+            let (name, distances) = calibrated_code(code);
             for d in [3, 4, 5, 7, 11, 15].into_iter().filter(|d| distances.contains(d)) {
                 let at = |i: i32| rates(code, d, 1e-6 * 10f64.powf(f64::from(i) / 20.0));
                 let seen: Vec<Rates> = (0..80).map_while(|i| at(i).ok()).collect();

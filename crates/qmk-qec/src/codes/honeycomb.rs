@@ -43,14 +43,14 @@ pub struct Honeycomb {
 }
 
 /// A logical operator while checks are measured: letters of one colour on some data qubits, times records.
-struct Tracked {
+struct TrackedLogical {
     colour: usize,
     on: Vec<bool>,
     records: Vec<u32>,
 }
 
 /// A memory experiment under construction.
-struct Memory<'a> {
+struct MemoryBuilder<'a> {
     code: &'a Honeycomb,
     circuit: Circuit,
     /// Sub-rounds whose records are there.
@@ -60,7 +60,7 @@ struct Memory<'a> {
     previous: Option<Vec<u32>>,
     /// Records of each hexagon's last value, once it has one.
     last: Vec<Option<Vec<u32>>>,
-    tracked: [Tracked; 2],
+    tracked: [TrackedLogical; 2],
 }
 
 impl Honeycomb {
@@ -104,7 +104,7 @@ impl Honeycomb {
         y % self.height * self.width + x % self.width
     }
 
-    fn place(&self, q: Qubit) -> [u32; 2] {
+    fn position(&self, q: Qubit) -> [u32; 2] {
         [q % self.width, q / self.width]
     }
 
@@ -114,12 +114,12 @@ impl Honeycomb {
     }
 
     fn is_even(&self, q: Qubit) -> bool {
-        self.place(q).iter().sum::<u32>() % 2 == 0
+        self.position(q).iter().sum::<u32>() % 2 == 0
     }
 
     /// The other end of the edge of a colour.
     fn across(&self, q: Qubit, colour: usize) -> Qubit {
-        let [x, y] = self.place(q);
+        let [x, y] = self.position(q);
         match (colour as u32 + y) % 3 {
             0 => self.at(x, y + self.height - 1),
             1 if self.is_even(q) => self.at(x + 1, y),
@@ -131,7 +131,7 @@ impl Honeycomb {
     /// Letter of the edge of a colour at a qubit.
     fn letter(&self, q: Qubit, colour: usize) -> Pauli {
         let of = |direction: usize| [Pauli::X, Pauli::Y, Pauli::Z][direction];
-        match (colour + self.place(q)[1] as usize) % 3 {
+        match (colour + self.position(q)[1] as usize) % 3 {
             _ if self.ancillas => of(colour),
             1 => of(1),
             up => of(if self.is_even(q) { up } else { 2 - up }),
@@ -140,7 +140,7 @@ impl Honeycomb {
 
     /// The colour of the hexagon of an even qubit, and its six qubits.
     fn hexagon(&self, q: Qubit) -> (usize, [Qubit; 6]) {
-        let [x, y] = self.place(q);
+        let [x, y] = self.position(q);
         let ring = [(x, y), (x + 1, y), (x + 1, y + 1), (x + 1, y + 2), (x, y + 2), (x, y + 1)];
         ((2 * y % 3) as usize, ring.map(|(x, y)| self.at(x, y)))
     }
@@ -148,7 +148,7 @@ impl Honeycomb {
     /// Both qubits of edges of a colour that make a closed path, across the torus (axis 0) or along it (axis 1).
     fn path(&self, colour: usize, axis: usize) -> impl Iterator<Item = Qubit> {
         (0..self.data()).filter(move |&q| {
-            let [x, y] = self.place(q);
+            let [x, y] = self.position(q);
             let rung = (colour as u32 + y) % 3 == 1;
             if axis == 0 { rung && y < 3 } else { !rung && x == 0 }
         })
@@ -160,13 +160,13 @@ impl Honeycomb {
     }
 
     /// Place of each qubit, ancillas in the middle of their edges.
-    fn places(&self) -> Vec<(Qubit, Vec<f64>)> {
-        let data = (0..self.data()).map(|q| (q, self.place(q).map(f64::from).to_vec()));
+    fn positions(&self) -> Vec<(Qubit, Vec<f64>)> {
+        let data = (0..self.data()).map(|q| (q, self.position(q).map(f64::from).to_vec()));
         if !self.ancillas {
             return data.collect();
         }
         let ancilla = move |colour: usize, q: Qubit| {
-            let [x, y] = self.place(q);
+            let [x, y] = self.position(q);
             let [right, down] = [[0.0, -0.5], [0.5, 0.0], [0.0, 0.5]][(colour + y as usize) % 3];
             (self.ancilla(q, colour), vec![x as f64 + right, y as f64 + down])
         };
@@ -203,9 +203,9 @@ fn ancilla_basis(colour: usize) -> Pauli {
     if colour == 2 { Pauli::Z } else { Pauli::X }
 }
 
-impl Memory<'_> {
+impl MemoryBuilder<'_> {
     /// Takes in the records of the next sub-round's checks: detectors of what they tell, and logical operators that commute with them.
-    fn settle(&mut self, now: Vec<u32>) {
+    fn add_sub_round(&mut self, now: Vec<u32>) {
         let (code, colour) = (self.code, (self.time % 3) as usize);
         let [before, third] = [2, 1].map(|o| (colour + o) % 3);
         let earlier = |previous: &[u32], q: Qubit| previous.get(q as usize / 2).copied();
@@ -213,7 +213,7 @@ impl Memory<'_> {
         match &self.previous {
             None => {
                 for q in code.even() {
-                    self.circuit.push(Step::Detector(vec![now[q as usize / 2]], self.spot(code.place(q))));
+                    self.circuit.push(Step::Detector(vec![now[q as usize / 2]], self.coordinates(code.position(q))));
                 }
             }
             Some(previous) => {
@@ -224,8 +224,8 @@ impl Memory<'_> {
                         let value: Vec<u32> =
                             edges.flat_map(|q| earlier(previous, q).into_iter().chain([now[q as usize / 2]])).collect();
                         if let Some(old) = self.last[q as usize / 2].replace(value.clone()) {
-                            let [x, y] = code.place(q);
-                            self.circuit.push(Step::Detector([old, value].concat(), self.spot([x, y + 1])));
+                            let [x, y] = code.position(q);
+                            self.circuit.push(Step::Detector([old, value].concat(), self.coordinates([x, y + 1])));
                         }
                     }
                 }
@@ -260,7 +260,7 @@ impl Memory<'_> {
         self.time += 1;
     }
 
-    fn spot(&self, [x, y]: [u32; 2]) -> [f64; 3] {
+    fn coordinates(&self, [x, y]: [u32; 2]) -> [f64; 3] {
         [x as f64 + 0.5, y as f64, self.time as f64 / 3.0]
     }
 
@@ -274,7 +274,7 @@ impl Memory<'_> {
         if colour == 2 {
             for q in code.even() {
                 let records = vec![edges[q as usize / 2], data[q as usize], data[code.across(q, 2) as usize]];
-                self.circuit.push(Step::Detector(records, self.spot(code.place(q))));
+                self.circuit.push(Step::Detector(records, self.coordinates(code.position(q))));
             }
         }
         for q in code.even() {
@@ -287,8 +287,8 @@ impl Memory<'_> {
                 continue;
             }
             records.extend(ring.map(|q| data[q as usize]));
-            let [x, y] = code.place(q);
-            self.circuit.push(Step::Detector(records, self.spot([x, y + 1])));
+            let [x, y] = code.position(q);
+            self.circuit.push(Step::Detector(records, self.coordinates([x, y + 1])));
         }
         for (i, tracked) in (0..).zip(self.tracked) {
             let on = (0..data.len()).filter(|&q| tracked.on[q]).map(|q| data[q]);
@@ -349,21 +349,21 @@ impl Code for Honeycomb {
             let mut on = vec![false; self.data() as usize];
             let (colour, path) = self.logical(i, basis);
             path.for_each(|q| on[q as usize] = true);
-            Tracked { colour, on, records: Vec::new() }
+            TrackedLogical { colour, on, records: Vec::new() }
         });
         // Hexagons of the colour in whose letters the data are prepared are known.
         let known = if basis == Pauli::X { 0 } else { 2 };
         let last = self.even().map(|q| (self.hexagon(q).0 == known).then(Vec::new)).collect();
         let previous = (basis == Pauli::Z).then(Vec::new);
-        let mut m = Memory { code: self, circuit: Circuit::new(), time: 0, previous, last, tracked };
-        m.circuit.coordinates = self.places();
+        let mut m = MemoryBuilder { code: self, circuit: Circuit::new(), time: 0, previous, last, tracked };
+        m.circuit.coordinates = self.positions();
         (0..self.data()).for_each(|q| m.circuit.push(Step::Reset(self.letter(q, known), q)));
         let reset = |c: &mut Circuit, colour: usize| {
             self.even().for_each(|q| c.push(Step::Reset(ancilla_basis(colour), self.ancilla(q, colour))));
         };
-        let measure = |m: &mut Memory<'_>, colour: usize| {
+        let measure = |m: &mut MemoryBuilder<'_>, colour: usize| {
             let now = self.even().map(|q| m.circuit.measure(ancilla_basis(colour), self.ancilla(q, colour))).collect();
-            m.settle(now);
+            m.add_sub_round(now);
         };
         if self.ancillas {
             reset(&mut m.circuit, 0);
@@ -386,7 +386,7 @@ impl Code for Honeycomb {
             } else {
                 let pair = |q: Qubit| m.circuit.measure_pair(self.letter(q, colour), [q, self.across(q, colour)]);
                 let now = self.even().map(pair).collect();
-                m.settle(now);
+                m.add_sub_round(now);
                 m.circuit.push(Step::Tick);
             }
         }

@@ -1,6 +1,6 @@
 //! Subsystem hypergraph product simplex codes (Malcolm et al., "Computing efficiently in QLDPC codes", arXiv:2502.07150).
 
-use super::subsystem::{Letter, Subsystem};
+use super::subsystem::{GaugeSector, Subsystem};
 use crate::gf2::Matrix;
 use qmk_abi::image::Qubit;
 
@@ -14,7 +14,7 @@ impl Subsystem {
     /// the grid exchanged, and p and q.
     ///
     /// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a circulant, ancillas meet the
-    /// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one letter meet the
+    /// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one sector meet the
     /// data, those of the other are measured and reset.
     ///
     /// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a preparation in X and of Z
@@ -42,12 +42,12 @@ impl Subsystem {
         let sets = |of: &[Vec<usize>], place: &dyn Fn(usize, usize) -> usize| -> Vec<Vec<usize>> {
             (0..n).flat_map(|i| of.iter().map(move |set| set.iter().map(|&s| place(i, s)).collect())).collect()
         };
-        let letter = |which: usize| {
+        let sector = |which: usize| {
             let gauge = |g: usize| {
                 let (along, across) = if which == 0 { (g / n, g % n) } else { (g % n, g / n) };
                 [0, a, b].map(|o| cell(which, (along + o) % n, across) as Qubit).to_vec()
             };
-            Letter {
+            GaugeSector {
                 gauges: (0..n * n).map(gauge).collect(),
                 ancillas: ((1 + which) * n * n) as Qubit,
                 stabilizers: sets(&words, &|along, w| cell(which, along, w)),
@@ -63,7 +63,7 @@ impl Subsystem {
         let logicals = (0..k * k).map(|i| logical(i / k, i % k)).collect();
         let shift = |s: f64, t: f64| (0..n * n).map(move |q| [(q % n) as f64 + s, (q / n) as f64 + t]);
         let places = shift(0.0, 0.0).chain(shift(0.0, 0.5)).chain(shift(0.5, 0.0)).collect();
-        let (distance, data, letters) = (1 << (r - 1), (n * n) as u32, [letter(0), letter(1)]);
-        Ok(Subsystem { name: "shyps", distance, matchable: false, places, data, letters, logicals })
+        let (distance, data, sectors) = (1 << (r - 1), (n * n) as u32, [sector(0), sector(1)]);
+        Ok(Subsystem { name: "shyps", distance, matchable: false, places, data, sectors, logicals })
     }
 }

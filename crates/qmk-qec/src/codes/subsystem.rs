@@ -5,9 +5,9 @@ use crate::circuit::{Circuit, Step};
 use qmk_abi::image::{Clifford2, Pauli, Qubit};
 use qmk_sim::sets::drop_pairs;
 
-/// The gauges of one letter and what is made of them. Gauges are numbered in order.
+/// The gauges of one sector and what is made of them. Gauges are numbered in order.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct GaugeSector {
     /// Data qubits of each gauge, all of one weight, in the order in which the ancilla meets them: the first of all gauges are distinct,
     /// and the second, and so on.
     pub gauges: Vec<Vec<Qubit>>,
@@ -30,19 +30,19 @@ pub struct Subsystem {
     /// Number of data qubits.
     pub(super) data: u32,
     /// X, then Z.
-    pub(super) letters: [Letter; 2],
+    pub(super) sectors: [GaugeSector; 2],
     /// Data qubits of X and of Z of each logical qubit.
     pub(super) logicals: Vec<[Vec<Qubit>; 2]>,
 }
 
-const LETTERS: [Pauli; 2] = [Pauli::X, Pauli::Z];
+const SECTORS: [Pauli; 2] = [Pauli::X, Pauli::Z];
 
-/// The product of one letter over the qubits that are named an odd number of times.
-fn product(letter: Pauli, qubits: impl IntoIterator<Item = Qubit>) -> PauliProduct {
+/// The product of one sector over the qubits that are named an odd number of times.
+fn product(sector: Pauli, qubits: impl IntoIterator<Item = Qubit>) -> PauliProduct {
     let mut qubits: Vec<Qubit> = qubits.into_iter().collect();
     qubits.sort_unstable();
     drop_pairs(&mut qubits);
-    qubits.into_iter().map(|q| (letter, q)).collect()
+    qubits.into_iter().map(|q| (sector, q)).collect()
 }
 
 impl Code for Subsystem {
@@ -64,32 +64,32 @@ impl Code for Subsystem {
 
     fn checks(&self) -> Checks {
         let mut checks = Checks { data: (0..self.data).collect(), ..Checks::default() };
-        for (letter, name) in self.letters.iter().zip(LETTERS) {
-            let stabilizer = |s: &Vec<usize>| product(name, s.iter().flat_map(|&g| letter.gauges[g].iter().copied()));
-            checks.stabilizers.extend(letter.stabilizers.iter().map(stabilizer));
-            checks.gauges.extend(letter.gauges.iter().map(|g| product(name, g.iter().copied())));
+        for (sector, name) in self.sectors.iter().zip(SECTORS) {
+            let stabilizer = |s: &Vec<usize>| product(name, s.iter().flat_map(|&g| sector.gauges[g].iter().copied()));
+            checks.stabilizers.extend(sector.stabilizers.iter().map(stabilizer));
+            checks.gauges.extend(sector.gauges.iter().map(|g| product(name, g.iter().copied())));
         }
-        let pair = |l: &[Vec<Qubit>; 2]| [0, 1].map(|i| product(LETTERS[i], l[i].iter().copied()));
+        let pair = |l: &[Vec<Qubit>; 2]| [0, 1].map(|i| product(SECTORS[i], l[i].iter().copied()));
         checks.logicals = self.logicals.iter().map(pair).collect();
         checks
     }
 
     /// The memory experiment. A round couples the ancillas of X to their gauges, a layer for each qubit of a gauge, then those of Z.
-    /// While one letter is coupled, the ancillas of the other are measured (first layer) and reset (last layer), so a round takes no
+    /// While one sector is coupled, the ancillas of the other are measured (first layer) and reset (last layer), so a round takes no
     /// other layers.
     ///
     /// Detectors compare stabilizers with the round before. Next to a preparation of X or a measurement of Z of the data stand gauges
-    /// of the same letter, and each of them is a detector. Relations are detectors of one round.
+    /// of the same sector, and each of them is a detector. Relations are detectors of one round.
     fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
         let rounds = rounds.max(1);
         let mut c = Circuit::new();
         c.coordinates = self.places.iter().enumerate().map(|(q, at)| (q as Qubit, at.to_vec())).collect();
-        let [x, z] = &self.letters;
-        let reset = |c: &mut Circuit, letter: &Letter, name: Pauli| {
-            (letter.ancillas..).zip(&letter.gauges).for_each(|(q, _)| c.push(Step::Reset(name, q)));
+        let [x, z] = &self.sectors;
+        let reset = |c: &mut Circuit, sector: &GaugeSector, name: Pauli| {
+            (sector.ancillas..).zip(&sector.gauges).for_each(|(q, _)| c.push(Step::Reset(name, q)));
         };
-        let couple = |c: &mut Circuit, letter: &Letter, name: Pauli, layer: usize| {
-            for (ancilla, gauge) in (letter.ancillas..).zip(&letter.gauges) {
+        let couple = |c: &mut Circuit, sector: &GaugeSector, name: Pauli, layer: usize| {
+            for (ancilla, gauge) in (sector.ancillas..).zip(&sector.gauges) {
                 let pair = if name == Pauli::X { [ancilla, gauge[layer]] } else { [gauge[layer], ancilla] };
                 c.push(Step::Gate2(Clifford2::Cnot, pair));
             }
@@ -128,11 +128,11 @@ impl Code for Subsystem {
         let data: Vec<u32> = (0..self.data).map(|q| c.measure(basis, q)).collect();
         c.push(Step::Tick);
         let which = (basis == Pauli::Z) as usize;
-        let letter = &self.letters[which];
-        let singles: Vec<Vec<usize>> = (0..letter.gauges.len()).map(|g| vec![g]).collect();
-        for set in if which == 1 { &singles } else { &letter.stabilizers } {
+        let sector = &self.sectors[which];
+        let singles: Vec<Vec<usize>> = (0..sector.gauges.len()).map(|g| vec![g]).collect();
+        for set in if which == 1 { &singles } else { &sector.stabilizers } {
             let gauge =
-                |&g: &usize| [before[which][g]].into_iter().chain(letter.gauges[g].iter().map(|&q| data[q as usize]));
+                |&g: &usize| [before[which][g]].into_iter().chain(sector.gauges[g].iter().map(|&q| data[q as usize]));
             let mut records: Vec<u32> = set.iter().flat_map(gauge).collect();
             records.sort_unstable();
             c.push(Step::Detector(records, self.place(which, set, rounds)));
@@ -145,31 +145,31 @@ impl Code for Subsystem {
 }
 
 impl Subsystem {
-    /// Measures the ancillas of a letter, pushes the detectors of their round, and leaves the records in `before`.
+    /// Measures the ancillas of a sector, pushes the detectors of their round, and leaves the records in `before`.
     fn measure(&self, c: &mut Circuit, which: usize, basis: Pauli, round: u32, before: &mut Vec<u32>) {
-        let letter = &self.letters[which];
+        let sector = &self.sectors[which];
         let now: Vec<u32> =
-            (letter.ancillas..).zip(&letter.gauges).map(|(q, _)| c.measure(LETTERS[which], q)).collect();
+            (sector.ancillas..).zip(&sector.gauges).map(|(q, _)| c.measure(SECTORS[which], q)).collect();
         let mut detector = |set: &[usize], old: &[u32]| {
             let records = set.iter().flat_map(|&g| old.get(g).copied().into_iter().chain([now[g]])).collect();
             c.push(Step::Detector(records, self.place(which, set, round)));
         };
-        let prepared = round == 0 && LETTERS[which] == basis;
+        let prepared = round == 0 && SECTORS[which] == basis;
         if prepared && which == 0 {
             // They follow the preparation, so each is known; relations and stabilizers are their sums.
             (0..now.len()).for_each(|g| detector(&[g], &[]));
         } else {
             if prepared || round > 0 {
-                letter.stabilizers.iter().for_each(|s| detector(s, before));
+                sector.stabilizers.iter().for_each(|s| detector(s, before));
             }
-            letter.relations.iter().for_each(|s| detector(s, &[]));
+            sector.relations.iter().for_each(|s| detector(s, &[]));
         }
         *before = now;
     }
 
     /// The middle of the ancillas of some gauges, and the round.
     fn place(&self, which: usize, gauges: &[usize], round: u32) -> [f64; 3] {
-        let at = |g: &usize| self.places[self.letters[which].ancillas as usize + g];
+        let at = |g: &usize| self.places[self.sectors[which].ancillas as usize + g];
         let mean = |axis: usize| gauges.iter().map(|g| at(g)[axis]).sum::<f64>() / gauges.len() as f64;
         [mean(0), mean(1), round as f64]
     }

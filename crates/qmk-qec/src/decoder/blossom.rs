@@ -7,9 +7,9 @@
 /// Partner of a node that is matched to the boundary.
 pub(super) const BOUNDARY: u32 = u32::MAX;
 /// Partner of a node that cannot be matched.
-pub(super) const ALONE: u32 = u32::MAX - 1;
+pub(super) const UNMATCHED: u32 = u32::MAX - 1;
 /// Weight of what is not there. Sums of four stay in range.
-pub(super) const NEVER: i32 = i32::MAX / 4;
+pub(super) const UNREACHABLE: i32 = i32::MAX / 4;
 
 const NONE: u32 = u32::MAX;
 const OUTSIDE: (u32, u32) = (NONE, NONE);
@@ -33,13 +33,13 @@ struct Node {
     base: u32,
     parent: u32,
     /// Dual; of a labelled blossom, what it was at time 0.
-    z: i32,
+    dual: i32,
     /// Nodes inside.
     leaves: Vec<u32>,
     /// Odd cycle of nodes and blossoms, the one with the base first.
-    kids: Vec<u32>,
-    /// Edges between a kid and the next.
-    joins: Vec<(u32, u32)>,
+    children: Vec<u32>,
+    /// Edges between a child and the next.
+    cycle_edges: Vec<(u32, u32)>,
 }
 
 /// Work space of the algorithm.
@@ -51,7 +51,7 @@ pub(super) struct Blossom {
     top: Vec<u32>,
     mate: Vec<u32>,
     /// Sum of the duals of a node and all blossoms around it; in the tree, what it was at time 0.
-    y: Vec<i32>,
+    dual_sum: Vec<i32>,
     /// When the nearest outer node is reached (of inner nodes: how far it stays), and which one it is.
     reach: Vec<i32>,
     from: Vec<u32>,
@@ -64,8 +64,8 @@ pub(super) struct Blossom {
 }
 
 impl Blossom {
-    /// Partners of `boundary.len()` nodes: other nodes, [`BOUNDARY`] or [`ALONE`], of least total weight. `weight` is the symmetric matrix
-    /// of even weights, row by row, with [`NEVER`] on the diagonal and where there is no edge.
+    /// Partners of `boundary.len()` nodes: other nodes, [`BOUNDARY`] or [`UNMATCHED`], of least total weight. `weight` is the symmetric matrix
+    /// of even weights, row by row, with [`UNREACHABLE`] on the diagonal and where there is no edge.
     pub(super) fn solve(&mut self, weight: &[i32], boundary: &[i32]) -> &[u32] {
         let n = boundary.len();
         for v in self.nodes.len()..2 * n {
@@ -74,15 +74,15 @@ impl Blossom {
                 up: OUTSIDE,
                 base: v as u32,
                 parent: NONE,
-                z: 0,
+                dual: 0,
                 leaves: vec![v as u32],
-                kids: Vec::new(),
-                joins: Vec::new(),
+                children: Vec::new(),
+                cycle_edges: Vec::new(),
             };
             self.nodes.push(node);
         }
         for (v, node) in self.nodes[..n].iter_mut().enumerate() {
-            (node.label, node.base, node.parent, node.z) = (Label::Free, v as u32, NONE, 0);
+            (node.label, node.base, node.parent, node.dual) = (Label::Free, v as u32, NONE, 0);
             node.leaves.clear();
             node.leaves.push(v as u32);
         }
@@ -91,34 +91,34 @@ impl Blossom {
         self.top.clear();
         self.top.extend(0..n as u32);
         self.mate.clear();
-        self.mate.resize(n, ALONE);
+        self.mate.resize(n, UNMATCHED);
         self.taken.clear();
         self.taken.resize(n, 0);
         self.from.resize(n, 0);
         self.reach.resize(n, 0);
         // Duals grow to half of the nearest weight, then as far as each can; most nodes find their partner so.
-        self.y.clear();
-        self.y.extend(weight.chunks_exact(n).zip(boundary).map(|(row, b)| {
-            let nearest = row.iter().fold(NEVER, |a, w| a.min(*w));
+        self.dual_sum.clear();
+        self.dual_sum.extend(weight.chunks_exact(n).zip(boundary).map(|(row, b)| {
+            let nearest = row.iter().fold(UNREACHABLE, |a, w| a.min(*w));
             (nearest / 2).min(*b)
         }));
         for v in 0..n {
-            if self.mate[v] != ALONE {
+            if self.mate[v] != UNMATCHED {
                 continue;
             }
             let row = &weight[v * n..][..n];
-            let slack = row.iter().zip(&self.y).fold(NEVER, |a, (w, y)| a.min(w - y));
-            self.y[v] = slack.min(boundary[v]);
+            let slack = row.iter().zip(&self.dual_sum).fold(UNREACHABLE, |a, (w, y)| a.min(w - y));
+            self.dual_sum[v] = slack.min(boundary[v]);
             if boundary[v] <= slack {
-                if boundary[v] < NEVER {
+                if boundary[v] < UNREACHABLE {
                     self.mate[v] = BOUNDARY;
                 }
-            } else if let Some(u) = (0..n).find(|&u| row[u] - self.y[u] == slack && self.mate[u] >= ALONE) {
+            } else if let Some(u) = (0..n).find(|&u| row[u] - self.dual_sum[u] == slack && self.mate[u] >= UNMATCHED) {
                 (self.mate[v], self.mate[u]) = (u as u32, v as u32);
             }
         }
         for root in 0..n {
-            if self.mate[root] == ALONE {
+            if self.mate[root] == UNMATCHED {
                 self.grow(root, weight, boundary);
             }
         }
@@ -128,9 +128,9 @@ impl Blossom {
     /// Grows a tree from a node without partner until it finds one.
     fn grow(&mut self, root: usize, weight: &[i32], boundary: &[i32]) {
         let n = boundary.len();
-        self.reach.fill(NEVER);
+        self.reach.fill(UNREACHABLE);
         self.outer.clear();
-        self.edge = (NEVER, NONE);
+        self.edge = (UNREACHABLE, NONE);
         let s = self.top[root];
         self.nodes[s as usize].up = OUTSIDE;
         self.make_outer(s, 0, weight, boundary);
@@ -139,25 +139,25 @@ impl Blossom {
             let nearest = self.reach[..n].iter().zip(&self.taken).fold(i32::MAX, |a, (t, taken)| a.min(*t.max(taken)));
             let meeting = loop {
                 let Some((k, &(x, twice, with))) = self.outer.iter().enumerate().min_by_key(|(_, o)| o.1) else {
-                    break (NEVER, NONE, NONE);
+                    break (UNREACHABLE, NONE, NONE);
                 };
-                if twice >= NEVER / 2 {
-                    break (NEVER, NONE, NONE);
+                if twice >= UNREACHABLE / 2 {
+                    break (UNREACHABLE, NONE, NONE);
                 }
                 if self.top[x as usize] != self.top[with as usize] {
                     break (twice / 2, x, with);
                 }
                 self.outer[k] = self.meeting(x, k, weight, n);
             };
-            let mut burst = (NEVER, NONE);
+            let mut burst = (UNREACHABLE, NONE);
             for b in n..self.nodes.len().min(2 * n) {
                 let node = &self.nodes[b];
-                if node.label == Label::Inner && node.parent == NONE && node.z < burst.0 {
-                    burst = (node.z, b as u32);
+                if node.label == Label::Inner && node.parent == NONE && node.dual < burst.0 {
+                    burst = (node.dual, b as u32);
                 }
             }
             let next = nearest.min(meeting.0).min(self.edge.0).min(burst.0);
-            if next >= NEVER / 2 {
+            if next >= UNREACHABLE / 2 {
                 break;
             }
             now = next;
@@ -171,7 +171,7 @@ impl Blossom {
                 let (u, t) = (self.from[v], self.top[v]);
                 let base = self.nodes[t as usize].base;
                 let mate = self.mate[base as usize];
-                if mate >= ALONE {
+                if mate >= UNMATCHED {
                     self.rotate(t, v as u32);
                     self.mate[v] = u;
                     self.augment(u, v as u32);
@@ -192,13 +192,13 @@ impl Blossom {
             let top = self.top[v] as usize;
             match self.nodes[top].label {
                 Label::Free => {}
-                Label::Outer => self.y[v] += now,
-                Label::Inner => self.y[v] -= now,
+                Label::Outer => self.dual_sum[v] += now,
+                Label::Inner => self.dual_sum[v] -= now,
             }
             self.taken[v] = 0;
         }
         for node in &mut self.nodes[..2 * n] {
-            node.z += match node.label {
+            node.dual += match node.label {
                 Label::Free => 0,
                 Label::Outer => now,
                 Label::Inner => -now,
@@ -211,10 +211,10 @@ impl Blossom {
     fn make_inner(&mut self, t: u32, now: i32) {
         let node = &mut self.nodes[t as usize];
         node.label = Label::Inner;
-        node.z += now;
+        node.dual += now;
         for &x in &node.leaves {
             let x = x as usize;
-            self.y[x] += now;
+            self.dual_sum[x] += now;
             self.reach[x] -= now;
             self.taken[x] = i32::MAX;
         }
@@ -224,10 +224,10 @@ impl Blossom {
     fn make_outer(&mut self, s: u32, now: i32, weight: &[i32], boundary: &[i32]) {
         let node = &mut self.nodes[s as usize];
         node.label = Label::Outer;
-        node.z -= now;
+        node.dual -= now;
         let leaves = std::mem::take(&mut node.leaves);
         for &x in &leaves {
-            self.y[x as usize] -= now;
+            self.dual_sum[x as usize] -= now;
             self.taken[x as usize] = i32::MAX;
         }
         leaves.iter().for_each(|&x| self.scan(x, weight, boundary));
@@ -237,12 +237,14 @@ impl Blossom {
     /// Notes when a node that has become outer reaches others.
     fn scan(&mut self, x: u32, weight: &[i32], boundary: &[i32]) {
         let (n, at) = (boundary.len(), x as usize);
-        let y = self.y[at];
+        let y = self.dual_sum[at];
         if boundary[at] - y < self.edge.0 {
             self.edge = (boundary[at] - y, x);
         }
         let row = &weight[at * n..][..n];
-        for (((w, v), reach), from) in row.iter().zip(&self.y[..n]).zip(&mut self.reach[..n]).zip(&mut self.from[..n]) {
+        for (((w, v), reach), from) in
+            row.iter().zip(&self.dual_sum[..n]).zip(&mut self.reach[..n]).zip(&mut self.from[..n])
+        {
             let time = w - y - v;
             *from = if time < *reach { x } else { *from };
             *reach = time.min(*reach);
@@ -254,9 +256,9 @@ impl Blossom {
     /// When an outer node meets the first of the `earlier` ones outside of its blossom.
     fn meeting(&self, x: u32, earlier: usize, weight: &[i32], n: usize) -> (u32, i32, u32) {
         let (row, top) = (&weight[x as usize * n..][..n], self.top[x as usize]);
-        let mut first = (x, NEVER, NONE);
+        let mut first = (x, UNREACHABLE, NONE);
         for &(o, ..) in &self.outer[..earlier] {
-            let twice = row[o as usize] - self.y[x as usize] - self.y[o as usize];
+            let twice = row[o as usize] - self.dual_sum[x as usize] - self.dual_sum[o as usize];
             if twice < first.1 && self.top[o as usize] != top {
                 first = (x, twice, o);
             }
@@ -284,40 +286,41 @@ impl Blossom {
         let Some(b) = self.unused.pop() else { return };
         // From the common ancestor down to u, over to v, and up again.
         let node = &mut self.nodes[b as usize];
-        let [mut leaves, mut kids] = [&mut node.leaves, &mut node.kids].map(std::mem::take);
-        let mut joins = std::mem::take(&mut node.joins);
+        let [mut leaves, mut children] = [&mut node.leaves, &mut node.children].map(std::mem::take);
+        let mut cycle_edges = std::mem::take(&mut node.cycle_edges);
         leaves.clear();
-        kids.clear();
-        joins.clear();
-        for &(kid, up) in left.iter().rev() {
-            kids.push(kid);
+        children.clear();
+        cycle_edges.clear();
+        for &(child, up) in left.iter().rev() {
+            children.push(child);
             if up != OUTSIDE {
-                joins.push(up);
+                cycle_edges.push(up);
             }
         }
-        joins.push((u, v));
+        cycle_edges.push((u, v));
         for pair in right.windows(2) {
-            kids.push(pair[0].0);
-            joins.push((pair[1].1.1, pair[1].1.0));
+            children.push(pair[0].0);
+            cycle_edges.push((pair[1].1.1, pair[1].1.0));
         }
         let mut fresh = Vec::new();
-        for &kid in &kids {
-            let kid = &mut self.nodes[kid as usize];
-            kid.parent = b;
-            for &x in &kid.leaves {
+        for &child in &children {
+            let child = &mut self.nodes[child as usize];
+            child.parent = b;
+            for &x in &child.leaves {
                 self.top[x as usize] = b;
-                if kid.label == Label::Inner {
-                    self.y[x as usize] -= 2 * now;
+                if child.label == Label::Inner {
+                    self.dual_sum[x as usize] -= 2 * now;
                     fresh.push(x);
                 }
             }
-            kid.z += if kid.label == Label::Inner { -now } else { now };
-            kid.label = Label::Free;
-            leaves.extend_from_slice(&kid.leaves);
+            child.dual += if child.label == Label::Inner { -now } else { now };
+            child.label = Label::Free;
+            leaves.extend_from_slice(&child.leaves);
         }
-        let ancestor = &self.nodes[kids[0] as usize];
+        let ancestor = &self.nodes[children[0] as usize];
         let (up, base) = (ancestor.up, ancestor.base);
-        self.nodes[b as usize] = Node { label: Label::Outer, up, base, parent: NONE, z: -now, leaves, kids, joins };
+        self.nodes[b as usize] =
+            Node { label: Label::Outer, up, base, parent: NONE, dual: -now, leaves, children, cycle_edges };
         fresh.iter().for_each(|&x| self.scan(x, weight, boundary));
     }
 
@@ -326,60 +329,60 @@ impl Blossom {
         let node = &mut self.nodes[b as usize];
         node.label = Label::Free;
         let up = node.up;
-        let kids = std::mem::take(&mut node.kids);
-        let joins = std::mem::take(&mut node.joins);
-        for &kid in &kids {
-            self.nodes[kid as usize].parent = NONE;
-            for &x in &self.nodes[kid as usize].leaves {
-                self.top[x as usize] = kid;
+        let children = std::mem::take(&mut node.children);
+        let cycle_edges = std::mem::take(&mut node.cycle_edges);
+        for &child in &children {
+            self.nodes[child as usize].parent = NONE;
+            for &x in &self.nodes[child as usize].leaves {
+                self.top[x as usize] = child;
             }
         }
         // The way of even length from where the tree enters to the base stays in the tree.
         let entry = self.top[up.1 as usize];
-        let Some(mut at) = kids.iter().position(|&k| k == entry) else { return };
+        let Some(mut at) = children.iter().position(|&k| k == entry) else { return };
         let forward = at % 2 == 1;
         let mut reached = up;
         let mut outer = Vec::new();
         let mut inner = true;
         loop {
-            let kid = &mut self.nodes[kids[at] as usize];
-            kid.up = reached;
+            let child = &mut self.nodes[children[at] as usize];
+            child.up = reached;
             if inner {
-                kid.label = Label::Inner;
-                kid.z += now;
+                child.label = Label::Inner;
+                child.dual += now;
             } else {
-                kid.label = Label::Outer;
-                outer.push(kids[at]);
+                child.label = Label::Outer;
+                outer.push(children[at]);
             }
             if at == 0 {
                 break;
             }
             if forward {
-                reached = joins[at];
-                at = (at + 1) % kids.len();
+                reached = cycle_edges[at];
+                at = (at + 1) % children.len();
             } else {
                 at -= 1;
-                reached = (joins[at].1, joins[at].0);
+                reached = (cycle_edges[at].1, cycle_edges[at].0);
             }
             inner = !inner;
         }
-        for &kid in &kids {
-            let node = &self.nodes[kid as usize];
+        for &child in &children {
+            let node = &self.nodes[child as usize];
             if node.label == Label::Inner {
                 continue;
             }
             for &x in &node.leaves {
                 let x = x as usize;
-                self.y[x] -= now;
+                self.dual_sum[x] -= now;
                 self.reach[x] += now;
                 self.taken[x] = 0;
             }
         }
-        for kid in outer {
-            self.make_outer(kid, now, weight, boundary);
+        for child in outer {
+            self.make_outer(child, now, weight, boundary);
         }
         let node = &mut self.nodes[b as usize];
-        (node.kids, node.joins) = (kids, joins);
+        (node.children, node.cycle_edges) = (children, cycle_edges);
         self.unused.push(b);
     }
 
@@ -406,27 +409,27 @@ impl Blossom {
         if self.nodes[b as usize].base == v {
             return;
         }
-        let mut kid = v;
-        while self.nodes[kid as usize].parent != b {
-            kid = self.nodes[kid as usize].parent;
+        let mut child = v;
+        while self.nodes[child as usize].parent != b {
+            child = self.nodes[child as usize].parent;
         }
-        self.rotate(kid, v);
+        self.rotate(child, v);
         let node = &mut self.nodes[b as usize];
         node.base = v;
-        let mut kids = std::mem::take(&mut node.kids);
-        let mut joins = std::mem::take(&mut node.joins);
-        let at = kids.iter().position(|&k| k == kid).unwrap_or(0);
-        let pairs = if at % 2 == 1 { at + 1..kids.len() } else { 0..at };
+        let mut children = std::mem::take(&mut node.children);
+        let mut cycle_edges = std::mem::take(&mut node.cycle_edges);
+        let at = children.iter().position(|&k| k == child).unwrap_or(0);
+        let pairs = if at % 2 == 1 { at + 1..children.len() } else { 0..at };
         for j in pairs.step_by(2) {
-            let (x, y) = joins[j];
-            self.rotate(kids[j], x);
-            self.rotate(kids[(j + 1) % kids.len()], y);
+            let (x, y) = cycle_edges[j];
+            self.rotate(children[j], x);
+            self.rotate(children[(j + 1) % children.len()], y);
             (self.mate[x as usize], self.mate[y as usize]) = (y, x);
         }
-        kids.rotate_left(at);
-        joins.rotate_left(at);
+        children.rotate_left(at);
+        cycle_edges.rotate_left(at);
         let node = &mut self.nodes[b as usize];
-        (node.kids, node.joins) = (kids, joins);
+        (node.children, node.cycle_edges) = (children, cycle_edges);
     }
 }
 
@@ -441,7 +444,7 @@ mod tests {
         for set in 1usize..1 << n {
             let v = set.trailing_zeros() as usize;
             let rest = set & (set - 1);
-            let pairs = (v + 1..n).filter(|u| rest >> u & 1 == 1 && weight[v * n + u] < NEVER);
+            let pairs = (v + 1..n).filter(|u| rest >> u & 1 == 1 && weight[v * n + u] < UNREACHABLE);
             let paired = pairs.map(|u| weight[v * n + u] as i64 + best[rest & !(1 << u)]).min();
             best[set] = paired.unwrap_or(i64::MAX / 4).min(boundary[v] as i64 + best[rest]);
         }
@@ -460,7 +463,7 @@ mod tests {
             let n = 1 + next(13) as usize;
             let range = [3, 10, 1000][case % 3];
             let missing = next(8);
-            let mut weight = vec![NEVER; n * n];
+            let mut weight = vec![UNREACHABLE; n * n];
             for u in 0..n {
                 for v in 0..u {
                     if next(8) >= missing {
@@ -472,7 +475,7 @@ mod tests {
             let none = case % 5 == 0 && n.is_multiple_of(2) && missing == 0;
             let far = 1 + next(3);
             let boundary: Vec<i32> = (0..n)
-                .map(|_| if none { NEVER } else { (next(range * far) + range / 2 * (case as u64 % 2)) as i32 })
+                .map(|_| if none { UNREACHABLE } else { (next(range * far) + range / 2 * (case as u64 % 2)) as i32 })
                 .collect();
             let mates = blossom.solve(&weight, &boundary);
             let mut total = 0i64;
@@ -490,8 +493,8 @@ mod tests {
 
     #[test]
     fn an_odd_node_without_boundary_stays_alone() {
-        let weight = [NEVER, 2, 4, 2, NEVER, 6, 4, 6, NEVER];
-        let mates = Blossom::default().solve(&weight, &[NEVER; 3]).to_vec();
-        assert_eq!(mates.iter().filter(|m| **m == ALONE).count(), 1);
+        let weight = [UNREACHABLE, 2, 4, 2, UNREACHABLE, 6, 4, 6, UNREACHABLE];
+        let mates = Blossom::default().solve(&weight, &[UNREACHABLE; 3]).to_vec();
+        assert_eq!(mates.iter().filter(|m| **m == UNMATCHED).count(), 1);
     }
 }

@@ -31,12 +31,12 @@ impl Default for Options {
 /// Belief propagation and ordered-statistics decoder.
 #[derive(Clone)]
 pub struct BpOsd {
-    code: Arc<Code>,
-    work: Work,
+    code: Arc<CheckMatrix>,
+    work: Workspace,
 }
 
 /// Errors are columns of the check matrix, detectors its rows.
-struct Code {
+struct CheckMatrix {
     options: Options,
     rank: usize,
     /// Rows: ranges of `columns`.
@@ -51,7 +51,7 @@ struct Code {
 }
 
 #[derive(Clone, Default)]
-struct Work {
+struct Workspace {
     fired: Vec<bool>,
     /// ln((1-p)/p) of each error given the syndrome.
     posterior: Vec<f32>,
@@ -74,13 +74,13 @@ struct Basis {
     /// Sum of each pivot row, or `NONE`.
     pivot: Vec<u32>,
     /// The syndrome that is not explained yet, and the columns that explain the rest.
-    left: Vec<u64>,
+    residual: Vec<u64>,
     scratch: Vec<u64>,
 }
 
 const NONE: u32 = u32::MAX;
 /// Largest message.
-const CERTAIN: f32 = 1e4;
+const MAX_MESSAGE: f32 = 1e4;
 
 fn bit(words: &[u64], at: usize) -> bool {
     words[at / 64] >> (at % 64) & 1 == 1
@@ -91,17 +91,17 @@ fn add(to: &mut [u64], from: &[u64]) {
 }
 
 impl Basis {
-    fn start(&mut self, rows: usize, rank: usize, fired: impl Iterator<Item = usize>) {
+    fn reset(&mut self, rows: usize, rank: usize, fired: impl Iterator<Item = usize>) {
         (self.words, self.set_words) = (rows.div_ceil(64), rank.div_ceil(64));
         let width = self.words + self.set_words;
         self.sums.clear();
         self.column.clear();
         self.pivot.clear();
         self.pivot.resize(rows, NONE);
-        self.left.clear();
-        self.left.resize(width, 0);
+        self.residual.clear();
+        self.residual.resize(width, 0);
         self.scratch.resize(width, 0);
-        fired.for_each(|d| self.left[d / 64] |= 1 << (d % 64));
+        fired.for_each(|d| self.residual[d / 64] |= 1 << (d % 64));
     }
 
     /// Writes a column to `scratch`, less the sums that it contains.
@@ -124,7 +124,7 @@ impl Basis {
         let Some(word) = self.scratch[..self.words].iter().position(|w| *w != 0) else { return false };
         let row = word * 64 + self.scratch[word].trailing_zeros() as usize;
         self.scratch[self.words + k / 64] ^= 1 << (k % 64);
-        for sum in self.sums.chunks_exact_mut(width).chain([&mut self.left[..]]) {
+        for sum in self.sums.chunks_exact_mut(width).chain([&mut self.residual[..]]) {
             if bit(sum, row) {
                 add(sum, &self.scratch);
             }
@@ -135,8 +135,8 @@ impl Basis {
         true
     }
 
-    fn explains(&self) -> bool {
-        self.left[..self.words].iter().all(|w| *w == 0)
+    fn explains_syndrome(&self) -> bool {
+        self.residual[..self.words].iter().all(|w| *w == 0)
     }
 }
 
@@ -191,9 +191,9 @@ impl BpOsd {
                 at[d as usize] += 1;
             }
         }
-        let mut code = Code { options, rank: 0, rows: starts, columns, errors, detectors, prior, observables };
-        let mut work = Work::default();
-        work.basis.start(rows, rows, std::iter::empty());
+        let mut code = CheckMatrix { options, rank: 0, rows: starts, columns, errors, detectors, prior, observables };
+        let mut work = Workspace::default();
+        work.basis.reset(rows, rows, std::iter::empty());
         code.rank = (0..code.prior.len()).filter(|&c| work.basis.insert(c as u32, code.column(c))).count();
         Ok(Self { code: Arc::new(code), work })
     }
@@ -223,7 +223,7 @@ impl BpOsd {
                 for (&c, m) in columns.iter().zip(messages) {
                     let belief = work.posterior[c as usize];
                     let size = if belief.abs() == least { b } else { a };
-                    *m = f32::from_bits(size.min(CERTAIN).to_bits() ^ sign ^ belief.to_bits() & 1 << 31);
+                    *m = f32::from_bits(size.min(MAX_MESSAGE).to_bits() ^ sign ^ belief.to_bits() & 1 << 31);
                     work.posterior[c as usize] = belief + *m;
                 }
             }
@@ -239,11 +239,11 @@ impl BpOsd {
     }
 
     /// Observables of the best explanation by few of the errors that are likely.
-    fn order(&mut self) -> u64 {
+    fn ordered_statistics(&mut self) -> u64 {
         let (code, work) = (&*self.code, &mut self.work);
         let basis = &mut work.basis;
         let fired = work.fired.iter().enumerate().filter(|(_, f)| **f).map(|(d, _)| d);
-        basis.start(work.fired.len(), code.rank, fired);
+        basis.reset(work.fired.len(), code.rank, fired);
         // Numbers whose order is that of the floating-point numbers.
         let key = |x: f32| {
             let bits = x.to_bits();
@@ -254,13 +254,13 @@ impl BpOsd {
         queue.extend(work.posterior.iter().enumerate().map(|(c, x)| Reverse((key(*x), c as u32))));
         work.queue = queue.into();
         work.outside.clear();
-        while basis.column.len() < code.rank && (code.options.sweep.is_some() || !basis.explains()) {
+        while basis.column.len() < code.rank && (code.options.sweep.is_some() || !basis.explains_syndrome()) {
             let Some(Reverse((_, c))) = work.queue.pop() else { break };
             if !basis.insert(c, code.column(c as usize)) {
                 work.outside.push(c);
             }
         }
-        let explained = basis.left[basis.words..].to_vec();
+        let explained = basis.residual[basis.words..].to_vec();
         let total = |set: &[u64]| ones(set).fold(0, |a, k| a ^ code.observables[basis.column[k] as usize]);
         let mut best = total(&explained);
         let Some(pairs) = code.options.sweep else { return best };
@@ -306,7 +306,7 @@ impl BpOsd {
     }
 }
 
-impl Code {
+impl CheckMatrix {
     /// Detectors of an error.
     fn column(&self, c: usize) -> &[u32] {
         &self.detectors[self.errors[c] as usize..self.errors[c + 1] as usize]
@@ -326,11 +326,11 @@ impl Decoder for BpOsd {
             let errors = self.work.posterior.iter().zip(&self.code.observables);
             return errors.filter(|(x, _)| **x < 0.0).fold(0, |a, (_, o)| a ^ o);
         }
-        self.order()
+        self.ordered_statistics()
     }
 
     fn another(&self) -> Box<dyn Decoder> {
-        Box::new(Self { code: self.code.clone(), work: Work::default() })
+        Box::new(Self { code: self.code.clone(), work: Workspace::default() })
     }
 
     fn name(&self) -> &'static str {

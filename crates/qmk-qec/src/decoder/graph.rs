@@ -40,7 +40,7 @@ type Ends = (u32, u32);
 /// Edges and the observables that they flip.
 type Parts = Vec<(Ends, u64)>;
 /// Edges that mechanisms give: probability for each set of observables.
-type Known = BTreeMap<Ends, Vec<(u64, f64)>>;
+type KnownEdges = BTreeMap<Ends, Vec<(u64, f64)>>;
 
 impl Graph {
     /// The graph of a model. A mechanism that flips more than two detectors counts as several edges at once, as with Stim's
@@ -65,7 +65,7 @@ impl Graph {
             }
         }
         let split = split_pairs(model);
-        let mut known = Known::new();
+        let mut known = KnownEdges::new();
         let mut composite = Vec::new();
         for (m, split) in model.mechanisms.iter().zip(split) {
             let ends = match m.detectors[..] {
@@ -78,7 +78,7 @@ impl Graph {
                 }
             };
             if m.p > 0.0 {
-                add(&mut known, ends, m.observables, m.p);
+                add_edge(&mut known, ends, m.observables, m.p);
             }
         }
         let mut all = known.clone();
@@ -86,22 +86,23 @@ impl Graph {
             if m.detectors.len() > MAX_DETECTORS {
                 return Err(format!("{}: it flips more than {MAX_DETECTORS} detectors", Name(m)));
             }
-            let mut search = Search { known: &known, parts: Vec::new(), best: None, remnant: None };
-            search.run(&m.detectors, m.observables, 0.0);
-            if search.best.is_none() {
+            let mut decomposition = Decomposition { known: &known, parts: Vec::new(), best: None, remnant: None };
+            decomposition.run(&m.detectors, m.observables, 0.0);
+            if decomposition.best.is_none() {
                 let n = m.detectors.len();
                 for (i, &first) in m.detectors.iter().enumerate() {
                     for j in i + 1..=n {
-                        search.remnant = Some((first, *m.detectors.get(j).unwrap_or(&BOUNDARY)));
+                        decomposition.remnant = Some((first, *m.detectors.get(j).unwrap_or(&BOUNDARY)));
                         let rest = m.detectors.iter().enumerate().filter(|(k, _)| *k != i && *k != j);
                         let rest: Vec<u32> = rest.map(|(_, d)| *d).collect();
-                        search.run(&rest, m.observables, 0.0);
+                        decomposition.run(&rest, m.observables, 0.0);
                     }
                 }
             }
-            let (.., parts) = search.best.ok_or_else(|| format!("{}: it is no combination of known edges", Name(m)))?;
+            let (.., parts) =
+                decomposition.best.ok_or_else(|| format!("{}: it is no combination of known edges", Name(m)))?;
             for (ends, observables) in parts {
-                add(&mut all, ends, observables, m.p);
+                add_edge(&mut all, ends, observables, m.p);
             }
         }
         let edges = all.into_iter().map(|((from, to), options)| {
@@ -124,7 +125,7 @@ impl std::fmt::Display for Name<'_> {
     }
 }
 
-fn add(edges: &mut Known, ends: Ends, observables: u64, p: f64) {
+fn add_edge(edges: &mut KnownEdges, ends: Ends, observables: u64, p: f64) {
     let options = edges.entry(ends).or_default();
     match options.iter_mut().find(|o| o.0 == observables) {
         Some((_, q)) => *q = *q * (1.0 - p) + p * (1.0 - *q),
@@ -133,8 +134,8 @@ fn add(edges: &mut Known, ends: Ends, observables: u64, p: f64) {
 }
 
 /// Search for the best way to make a mechanism of edges.
-struct Search<'a> {
-    known: &'a Known,
+struct Decomposition<'a> {
+    known: &'a KnownEdges,
     parts: Parts,
     /// Whether observables differ, number of parts, weight, parts.
     best: Option<(bool, usize, f64, Parts)>,
@@ -142,7 +143,7 @@ struct Search<'a> {
     remnant: Option<Ends>,
 }
 
-impl Search<'_> {
+impl Decomposition<'_> {
     fn run(&mut self, detectors: &[u32], observables: u64, weight: f64) {
         let Some((&first, rest)) = detectors.split_first() else {
             let (differ, parts) = (observables != 0 && self.remnant.is_none(), self.parts.len());
@@ -191,30 +192,31 @@ fn split_pairs(model: &DetectorErrorModel) -> Vec<bool> {
         _ => false,
     };
     let candidate: Vec<bool> = model.mechanisms.iter().map(splits).collect();
-    let Some(mut kinds) = kinds(model, &candidate, true).or_else(|| kinds(model, &candidate, false)) else {
+    let Some(mut types) = detector_types(model, &candidate, true).or_else(|| detector_types(model, &candidate, false))
+    else {
         return vec![false; candidate.len()];
     };
     let pairs = model.mechanisms.iter().zip(candidate);
-    pairs.map(|(m, c)| c && kinds.relation(m.detectors[0], m.detectors[1]) == Some(true)).collect()
+    pairs.map(|(m, c)| c && types.relation(m.detectors[0], m.detectors[1]) == Some(true)).collect()
 }
 
-/// Tells detectors of two kinds apart, X and Z checks of a code, as far as the model shows: an error flips at most two of each; two
+/// Tells detectors of two types apart, X and Z checks of a code, as far as the model shows: an error flips at most two of each; two
 /// that an error flips which is not two others at once are of one kind; and so are those `at_place`, of one place in space at different times.
 /// `None` if that is contradictory.
-fn kinds(model: &DetectorErrorModel, candidate: &[bool], at_place: bool) -> Option<Kinds> {
-    let mut kinds = Kinds((0..model.detectors).map(|d| (d, false)).collect());
+fn detector_types(model: &DetectorErrorModel, candidate: &[bool], at_place: bool) -> Option<DetectorTypes> {
+    let mut types = DetectorTypes((0..model.detectors).map(|d| (d, false)).collect());
     if at_place && model.coordinates.len() == model.detectors as usize {
         let mut last = BTreeMap::new();
         for (d, [x, y, _]) in model.coordinates.iter().enumerate() {
             if let Some(e) = last.insert([x.to_bits(), y.to_bits()], d as u32) {
-                kinds.relate(d as u32, e, false)?;
+                types.relate(d as u32, e, false)?;
             }
         }
     }
     let mut open = Vec::new();
     for (m, &candidate) in model.mechanisms.iter().zip(candidate) {
         match m.detectors[..] {
-            [a, b] if !candidate => _ = kinds.relate(a, b, false)?,
+            [a, b] if !candidate => _ = types.relate(a, b, false)?,
             [_, _, _] | [_, _, _, _] => open.push(&m.detectors[..]),
             _ if m.detectors.len() > 4 => return None,
             _ => {}
@@ -225,28 +227,28 @@ fn kinds(model: &DetectorErrorModel, candidate: &[bool], at_place: bool) -> Opti
         for d in &open {
             for i in 0..d.len() {
                 for j in 0..i {
-                    let Some(differ) = kinds.relation(d[i], d[j]) else { continue };
+                    let Some(differ) = types.relation(d[i], d[j]) else { continue };
                     let mut rest = (0..d.len()).filter(|k| *k != i && *k != j);
                     if !differ {
                         for k in rest {
-                            changed |= kinds.relate(d[i], d[k], true)?;
+                            changed |= types.relate(d[i], d[k], true)?;
                         }
                     } else if let (Some(k), Some(l)) = (rest.next(), rest.next()) {
-                        changed |= kinds.relate(d[k], d[l], true)?;
+                        changed |= types.relate(d[k], d[l], true)?;
                     }
                 }
             }
         }
         if !changed {
-            return Some(kinds);
+            return Some(types);
         }
     }
 }
 
-/// Sets of detectors whose kinds are known relative to each other: another of the set, and whether it is of the other kind.
-struct Kinds(Vec<(u32, bool)>);
+/// Sets of detectors whose types are known relative to each other: another of the set, and whether it is of the other kind.
+struct DetectorTypes(Vec<(u32, bool)>);
 
-impl Kinds {
+impl DetectorTypes {
     fn find(&mut self, d: u32) -> (u32, bool) {
         let (mut root, mut differ) = (d, false);
         while self.0[root as usize].0 != root {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Matching, window by window: a window sees `commit + buffer` rounds, decides upon the errors of the first `commit` rounds and
 /// leaves the rest to the next, which sees what the errors decided upon explain no longer. The last window decides upon all.
 #[derive(Clone)]
-pub struct Window {
+pub struct SlidingWindow {
     plan: Arc<Plan>,
     matchings: Vec<Matching>,
     /// Detectors that fired and are not explained yet, then in the numbers of the window.
@@ -24,11 +24,11 @@ pub struct Window {
 struct Plan {
     graph: Graph,
     round: Vec<i64>,
-    windows: Vec<View>,
+    windows: Vec<WindowView>,
 }
 
 /// What one window sees.
-struct View {
+struct WindowView {
     /// Rounds before this one are decided upon, those before `end` are seen.
     commit: i64,
     end: i64,
@@ -45,11 +45,11 @@ pub struct Committed<'a> {
     pub before: i64,
     /// Observables that the errors flip, one bit each.
     pub observables: u64,
-    /// The errors: numbers of edges in [`Graph::edges`] of [`Window::graph`].
+    /// The errors: numbers of edges in [`Graph::edges`] of [`SlidingWindow::graph`].
     pub edges: &'a [u32],
 }
 
-impl Window {
+impl SlidingWindow {
     /// The decoder of a model, with sizes in rounds. The third coordinate of a detector, rounded down, is its round.
     ///
     /// # Errors
@@ -105,14 +105,14 @@ impl Window {
             near.dedup_by_key(|(e, _)| (e.from, e.to));
             let (local, edges) = near.into_iter().unzip();
             let local = Graph { detectors: detectors.len() as u32, edges: local };
-            let matching = match matchings.iter().position(|m| looks_the_same(m.graph(), &local)) {
+            let matching = match matchings.iter().position(|m| equal_but_for_rounding(m.graph(), &local)) {
                 Some(matching) => matching,
                 None => {
                     matchings.push(Matching::of(local)?);
                     matchings.len() - 1
                 }
             };
-            windows.push(View { commit: until, end, matching, detectors, edges });
+            windows.push(WindowView { commit: until, end, matching, detectors, edges });
             if until > last {
                 break;
             }
@@ -171,14 +171,14 @@ impl Window {
 }
 
 /// Whether graphs are equal but for rounding.
-fn looks_the_same(a: &Graph, b: &Graph) -> bool {
+fn equal_but_for_rounding(a: &Graph, b: &Graph) -> bool {
     let same = |(a, b): (&Edge, &Edge)| {
         (a.from, a.to, a.observables) == (b.from, b.to, b.observables) && (a.p - b.p).abs() <= 1e-9 * a.p
     };
     a.detectors == b.detectors && a.edges.len() == b.edges.len() && a.edges.iter().zip(&b.edges).all(same)
 }
 
-impl Decoder for Window {
+impl Decoder for SlidingWindow {
     fn decode(&mut self, fired: &[u32]) -> u64 {
         let mut flipped = 0;
         if !fired.is_empty() {
@@ -205,10 +205,10 @@ mod tests {
     fn windows_decode_as_well_as_the_whole_history() {
         let model = repetition(5, 60, 0.03);
         let mut whole = Matching::new(&model).unwrap();
-        let mut windows = Window::new(&model, 5, 5).unwrap();
+        let mut windows = SlidingWindow::new(&model, 5, 5).unwrap();
         assert_eq!(windows.plan.windows.len(), 12);
         assert!(windows.matchings.len() <= 3, "windows within the history are alike");
-        let mut blind = Window::new(&model, 1, 0).unwrap();
+        let mut blind = SlidingWindow::new(&model, 1, 0).unwrap();
         let mut random = Random(11);
         let (mut better, mut worse, mut failed, mut blindly) = (0u32, 0u32, 0, 0);
         for _ in 0..6000 {
@@ -234,11 +234,11 @@ mod tests {
     fn one_window_is_the_whole_and_errors_decided_upon_explain_all() {
         for model in [surface(), repetition(4, 9, 0.05)] {
             let mut whole = Matching::new(&model).unwrap();
-            let mut one = Window::new(&model, 1, 20).unwrap();
+            let mut one = SlidingWindow::new(&model, 1, 20).unwrap();
             let mut edges = Vec::new();
             let mut random = Random(3);
             for (commit, buffer) in [(1, 0), (1, 1), (2, 0), (2, 3)] {
-                let mut windows = Window::new(&model, commit, buffer).unwrap();
+                let mut windows = SlidingWindow::new(&model, commit, buffer).unwrap();
                 for _ in 0..200 {
                     let (fired, _) = random.shot(&model);
                     whole.decode_edges(&fired, &mut edges);
@@ -270,10 +270,10 @@ mod tests {
     #[test]
     fn bad_sizes_and_places_are_refused() {
         let mut model = repetition(3, 3, 0.01);
-        assert!(Window::new(&model, 0, 3).is_err());
+        assert!(SlidingWindow::new(&model, 0, 3).is_err());
         model.coordinates[4][2] = f64::NAN;
-        assert!(Window::new(&model, 1, 3).err().is_some_and(|e| e.contains("detector 4")));
+        assert!(SlidingWindow::new(&model, 1, 3).err().is_some_and(|e| e.contains("detector 4")));
         model.coordinates.pop();
-        assert!(Window::new(&model, 1, 3).is_err());
+        assert!(SlidingWindow::new(&model, 1, 3).is_err());
     }
 }

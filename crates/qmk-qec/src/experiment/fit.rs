@@ -2,7 +2,7 @@
 
 /// Solves the normal equations of `min Σ_i w_i (y_i - Σ_k a_ik x_k)²`, with `damping` times its own size added to each diagonal element.
 /// Rows are (a, y, w). None if the columns are dependent.
-pub(crate) fn linear<const N: usize>(rows: &[([f64; N], f64, f64)], damping: f64) -> Option<[f64; N]> {
+pub(crate) fn weighted_least_squares<const N: usize>(rows: &[([f64; N], f64, f64)], damping: f64) -> Option<[f64; N]> {
     let mut m = [[0.0; N]; N];
     let mut x = [0.0; N];
     for (a, y, w) in rows {
@@ -44,7 +44,7 @@ pub(crate) type Residual<const N: usize> = (f64, [f64; N]);
 
 /// Minimises `Σ_i r_i(x)²` from a first guess by Levenberg-Marquardt steps (Marquardt, J. SIAM 11, 431 (1963)). `model` gives residuals and
 /// their derivatives at x. Returns the minimum and its sum of squares.
-pub(crate) fn nonlinear<const N: usize>(
+pub(crate) fn levenberg_marquardt<const N: usize>(
     mut x: [f64; N],
     model: &dyn Fn(&[f64; N]) -> Vec<Residual<N>>,
 ) -> ([f64; N], f64) {
@@ -53,7 +53,7 @@ pub(crate) fn nonlinear<const N: usize>(
     let mut damping = 1e-3;
     for _ in 0..200 {
         let rows: Vec<_> = here.iter().map(|(r, d)| (*d, -r, 1.0)).collect();
-        let step = linear(&rows, damping);
+        let step = weighted_least_squares(&rows, damping);
         let moved: [f64; N] = std::array::from_fn(|i| x[i] + step.map_or(f64::NAN, |s| s[i]));
         let there = model(&moved);
         let (old, new) = (sum(&here), sum(&there));
@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn exact_data_are_fitted_exactly() {
         let rows: Vec<_> = (1..9).map(f64::from).map(|t| ([1.0, t, 1e6 * t * t], 2.0 - t + 3.0 * t * t, t)).collect();
-        let x = linear(&rows, 0.0).unwrap();
+        let x = weighted_least_squares(&rows, 0.0).unwrap();
         assert!((x[0] - 2.0).abs() + (x[1] + 1.0).abs() + (1e6 * x[2] - 3.0).abs() < 1e-8, "{x:?}");
-        assert_eq!(linear(&[([1.0, 2.0], 1.0, 1.0), ([2.0, 4.0], 2.0, 1.0)], 0.0), None);
+        assert_eq!(weighted_least_squares(&[([1.0, 2.0], 1.0, 1.0), ([2.0, 4.0], 2.0, 1.0)], 0.0), None);
         let data: Vec<f64> = (0..9).map(|t| 3.0 * (-0.7 * f64::from(t)).exp()).collect();
         let model = |x: &[f64; 2]| {
             let at = |(t, y): (usize, &f64)| {
@@ -91,7 +91,7 @@ mod tests {
             };
             data.iter().enumerate().map(at).collect()
         };
-        let (x, rest) = nonlinear([1.0, 0.0], &model);
+        let (x, rest) = levenberg_marquardt([1.0, 0.0], &model);
         assert!((x[0] - 3.0).abs() + (x[1] + 0.7).abs() < 1e-6 && rest < 1e-12, "{x:?}");
     }
 }

@@ -105,7 +105,7 @@ pub fn any_per_round(p: f64, rounds: f64, observables: u32) -> f64 {
 
 /// When a point has been sampled enough.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stop {
+pub struct StoppingRule {
     /// Standard error of the failure probability, relative to it, that suffices.
     pub target: f64,
     /// Fewest shots.
@@ -114,7 +114,7 @@ pub struct Stop {
     pub max_shots: u64,
 }
 
-impl Stop {
+impl StoppingRule {
     /// Shots of the next batch; 0 when there are enough. It depends on what was seen alone, so neither threads nor interruptions
     /// between batches change where a point stops.
     pub fn next_batch(&self, seen: &Tally) -> u64 {
@@ -140,10 +140,10 @@ impl Stop {
 /// point early; `done` hears of each batch, the unit that a later run can go on from.
 ///
 /// Returns whether the point is finished; if not, `tally` is that of the last finished batch.
-pub fn until(
+pub fn sample_until(
     memory: &Memory,
     decoder: &dyn Decoder,
-    (seed, stop, threads): (u64, Stop, usize),
+    (seed, stop, threads): (u64, StoppingRule, usize),
     tally: &mut Tally,
     go_on: &(dyn Fn(&Tally) -> bool + Sync),
     done: &mut dyn FnMut(&Tally),
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn points_stop_when_the_error_bar_is_small_or_shots_run_out() {
-        let stop = Stop { target: 0.1, min_shots: 1024, max_shots: 1 << 20 };
-        let run = |p: f64, stop: Stop| {
+        let stop = StoppingRule { target: 0.1, min_shots: 1024, max_shots: 1 << 20 };
+        let run = |p: f64, stop: StoppingRule| {
             let mut seen = Tally::default();
             loop {
                 let batch = stop.next_batch(&seen);
@@ -192,8 +192,8 @@ mod tests {
             assert!(seen.failures as f64 >= needed && (seen.failures as f64) < 2.5 * needed, "{p}: {seen:?}");
         }
         assert_eq!(run(0.0, stop).shots, 1 << 20);
-        assert_eq!(run(1e-5, Stop { max_shots: 5000, ..stop }).shots, 5000);
-        assert_eq!(run(0.0, Stop { max_shots: 7, ..stop }).shots, 7);
+        assert_eq!(run(1e-5, StoppingRule { max_shots: 5000, ..stop }).shots, 5000);
+        assert_eq!(run(0.0, StoppingRule { max_shots: 7, ..stop }).shots, 7);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Threshold {
 }
 
 /// Physical error rates that are fitted lie within this factor of the crossing.
-const WINDOW: f64 = 1.6;
+const FIT_WINDOW: f64 = 1.6;
 /// Times that the points are resampled.
 const RESAMPLES: u64 = 400;
 
@@ -52,7 +52,7 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
         return Err("a threshold takes two distances or more".into());
     }
     let mut crossings = Vec::new();
-    let (mut better, mut worse) = (false, false);
+    let (mut below, mut above) = (false, false);
     for pair in distances.windows(2) {
         // Logarithm of the ratio of failure probabilities, by physical error rate.
         let mut ratios: Vec<(f64, f64)> = Vec::new();
@@ -61,8 +61,8 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
             ratios.extend(same.map(|b| (a.p.ln(), (b.failure / a.failure).ln())));
         }
         ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
-        better |= ratios.iter().any(|r| r.1 < 0.0);
-        worse |= ratios.iter().any(|r| r.1 > 0.0);
+        below |= ratios.iter().any(|r| r.1 < 0.0);
+        above |= ratios.iter().any(|r| r.1 > 0.0);
         // Where both fail half of the time, noise makes curves cross many times; the true crossing comes first.
         let first = ratios.windows(2).find(|w| w[0].1 < 0.0 && w[1].1 >= 0.0);
         crossings.extend(first.map(|w| w[0].0 - w[0].1 * (w[1].0 - w[0].0) / (w[1].1 - w[0].1)));
@@ -72,7 +72,7 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
         format!("{} to {}", p.clone().fold(f64::INFINITY, f64::min), p.fold(0.0, f64::max))
     };
     if crossings.is_empty() {
-        return Err(match (better, worse) {
+        return Err(match (below, above) {
             (true, false) => format!("no threshold from {}: all points lie below it", range()),
             (false, true) => format!("no threshold from {}: all points lie above it", range()),
             _ => format!("no threshold from {}: curves do not cross", range()),
@@ -83,15 +83,15 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
     let near: Vec<Point> = points
         .iter()
         .copied()
-        .filter(|q| q.p <= centre * WINDOW && q.p >= centre / WINDOW && q.error > 0.0 && q.failure < 0.5)
+        .filter(|q| q.p <= centre * FIT_WINDOW && q.p >= centre / FIT_WINDOW && q.error > 0.0 && q.failure < 0.5)
         .collect();
     if near.len() < 6 {
         return Err(format!(
-            "curves cross near {centre:.2e}, but only {} points lie within a factor of {WINDOW} of it; a fit takes 6",
+            "curves cross near {centre:.2e}, but only {} points lie within a factor of {FIT_WINDOW} of it; a fit takes 6",
             near.len()
         ));
     }
-    let (x, chi2) = scaling(&near, [centre, 1.0]).ok_or("the points near the crossing do not determine a curve")?;
+    let (x, chi2) = fit_scaling(&near, [centre, 1.0]).ok_or("the points near the crossing do not determine a curve")?;
     let mut found: Vec<f64> = Vec::new();
     for round in 0..RESAMPLES {
         let again = near.iter().enumerate().map(|(i, q)| {
@@ -100,13 +100,13 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
             Point { failure: q.failure + q.error * (-2.0 * a.ln()).sqrt() * (TAU * b).cos(), ..*q }
         });
         let again: Vec<Point> = again.collect();
-        found.extend(scaling(&again, [x[0], x[1]]).map(|(x, _)| x[0]).filter(|p| *p > 0.0));
+        found.extend(fit_scaling(&again, [x[0], x[1]]).map(|(x, _)| x[0]).filter(|p| *p > 0.0));
     }
     found.sort_by(f64::total_cmp);
     let (low, high) = (found.len() / 40, found.len().saturating_sub(1 + found.len() / 40));
     let interval = [low, high].map(|i| found.get(i).copied().unwrap_or(x[0]));
     // The window is about the crossing that was seen; a fit outside of it is a straight line through noise.
-    if !(centre / WINDOW..=centre * WINDOW).contains(&x[0]) || found.len() < RESAMPLES as usize / 2 {
+    if !(centre / FIT_WINDOW..=centre * FIT_WINDOW).contains(&x[0]) || found.len() < RESAMPLES as usize / 2 {
         return Err(format!("curves cross near {centre:.2e}, but the points do not determine where"));
     }
     Ok(Threshold {
@@ -120,7 +120,7 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
 }
 
 /// Fits (p_th, 1/ν, A, B, C); returns them and χ².
-fn scaling(points: &[Point], [p, inverse]: [f64; 2]) -> Option<([f64; 5], f64)> {
+fn fit_scaling(points: &[Point], [p, inverse]: [f64; 2]) -> Option<([f64; 5], f64)> {
     let x = |q: &Point, p: f64, inverse: f64| (q.p - p) * (q.distance as f64).powf(inverse);
     let rows: Vec<_> = points
         .iter()
@@ -129,7 +129,7 @@ fn scaling(points: &[Point], [p, inverse]: [f64; 2]) -> Option<([f64; 5], f64)> 
             ([1.0, x, x * x], q.failure, q.error.powi(-2))
         })
         .collect();
-    let [a, b, c] = fit::linear(&rows, 0.0)?;
+    let [a, b, c] = fit::weighted_least_squares(&rows, 0.0)?;
     let model = |v: &[f64; 5]| {
         let [p, inverse, a, b, c] = *v;
         let at = |q: &Point| {
@@ -141,7 +141,7 @@ fn scaling(points: &[Point], [p, inverse]: [f64; 2]) -> Option<([f64; 5], f64)> 
         };
         points.iter().map(at).collect()
     };
-    let (v, chi2) = fit::nonlinear([p, inverse, a, b, c], &model);
+    let (v, chi2) = fit::levenberg_marquardt([p, inverse, a, b, c], &model);
     v.iter().all(|v| v.is_finite()).then_some((v, chi2))
 }
 

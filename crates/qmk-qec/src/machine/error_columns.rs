@@ -1,6 +1,6 @@
 //! The errors of a program at the physical level: sampled patch by patch, laid out as columns of its shots.
 
-use super::logical_error_sampler::History;
+use super::logical_error_sampler::LogicalErrorSampler;
 use super::timeline::{Stretch, Timeline};
 use qmk_abi::image::Pauli;
 use qmk_hal::{Channel, Column, DeviceError, Noise, SpaceSpec};
@@ -8,26 +8,26 @@ use qmk_sim::rng::philox2x64;
 use std::sync::Arc;
 
 /// Bytes that the errors of one space may take.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_SPACE_BYTES: u64 = 64 << 20;
 
 /// Cycles that are sampled at a time. A longer life is sampled in pieces, each cut out of a longer one as a life is.
-const PIECE: u32 = 64;
+const PIECE_CYCLES: u32 = 64;
 /// All of [`SpaceStatus::prepared`].
-pub(super) const PREPARED: u32 = 1_000_000;
+pub(super) const FULLY_PREPARED: u32 = 1_000_000;
 /// Steps of a history for which it pays to start a thread.
-const WORTH_A_THREAD: u64 = 1 << 14;
+const MIN_STEPS_PER_THREAD: u64 = 1 << 14;
 
-/// Cuts a life, given by the end and the effects of each of its stretches, in pieces of at most [`PIECE`] cycles.
-pub(super) fn pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Life> {
-    let mut pieces: Vec<Life> = Vec::new();
+/// Cuts a life, given by the end and the effects of each of its stretches, in pieces of at most [`PIECE_CYCLES`] cycles.
+pub(super) fn cut_in_pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<PatchLife> {
+    let mut pieces: Vec<PatchLife> = Vec::new();
     let mut from = 0;
     for &(end, does) in stretches {
         while from < end {
-            if pieces.last().is_none_or(|p| p.cycles == PIECE) {
-                pieces.push(Life { cycles: 0, stretches: Vec::new() });
+            if pieces.last().is_none_or(|p| p.cycles == PIECE_CYCLES) {
+                pieces.push(PatchLife { cycles: 0, stretches: Vec::new() });
             }
             let Some(piece) = pieces.last_mut() else { break };
-            let cycles = (PIECE - piece.cycles).min(end - from);
+            let cycles = (PIECE_CYCLES - piece.cycles).min(end - from);
             piece.cycles += cycles;
             piece.stretches.push((piece.cycles, does));
             from += cycles;
@@ -37,51 +37,51 @@ pub(super) fn pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Life> {
 }
 
 /// A space whose errors are being sampled.
-pub(super) struct Sampled {
+pub(super) struct ErrorColumns {
     pub(super) seed: u64,
     pub(super) shots: u64,
-    pub(super) history: Arc<dyn History>,
+    pub(super) sampler: Arc<dyn LogicalErrorSampler>,
     /// Elementary steps of one cycle of a patch.
     pub(super) steps: u64,
-    pub(super) lives: Vec<Life>,
+    pub(super) lives: Vec<PatchLife>,
     pub(super) columns: Vec<Column>,
     /// Life and shot to go on with.
     pub(super) next: (usize, u64),
 }
 
 /// What the errors of a patch do.
-pub(super) struct Life {
+pub(super) struct PatchLife {
     pub(super) cycles: u32,
     /// The stretches: the cycle with which each ends, and column and Pauli of its X and its Z errors.
     pub(super) stretches: Vec<(u32, [(u32, Pauli); 2])>,
 }
 
 /// Places of a program where errors act.
-pub(super) fn places(timeline: &Timeline) -> u64 {
+pub(super) fn error_places(timeline: &Timeline) -> u64 {
     timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum()
 }
 
 /// Refuses errors that take too much memory, given what those of one place take beside their channel.
 pub(super) fn check_size(shots: u64, places: u64, more: u64) -> Result<(), DeviceError> {
     let bytes = places.saturating_mul(more.saturating_add(size_of::<Noise>() as u64));
-    if bytes > MAX_BYTES {
+    if bytes > MAX_SPACE_BYTES {
         return Err(DeviceError::Refused(format!(
-            "the errors of {shots} shots at {places} places of the program take {bytes} bytes, the limit is {MAX_BYTES}; \
+            "the errors of {shots} shots at {places} places of the program take {bytes} bytes, the limit is {MAX_SPACE_BYTES}; \
              run fewer shots at a time, or a shorter program"
         )));
     }
     Ok(())
 }
 
-impl Sampled {
+impl ErrorColumns {
     /// Lays out the errors of a program as columns, and adds them to its noise.
     pub(super) fn new(
         spec: &SpaceSpec,
         timeline: Timeline,
-        history: Arc<dyn History>,
+        sampler: Arc<dyn LogicalErrorSampler>,
         noise: &mut Vec<Noise>,
     ) -> Result<Self, DeviceError> {
-        let (columns, words) = (places(&timeline), spec.shots.div_ceil(64));
+        let (columns, words) = (error_places(&timeline), spec.shots.div_ceil(64));
         check_size(spec.shots, columns, words.saturating_mul(16))?;
         let mut next = 0;
         let mut column = |after, qubit| {
@@ -98,7 +98,7 @@ impl Sampled {
                 let z = if first == second { x } else { column(after, second) };
                 (cycles, [(x, a), (z, b)])
             });
-            lives.extend(pieces(&stretches.collect::<Vec<_>>()));
+            lives.extend(cut_in_pieces(&stretches.collect::<Vec<_>>()));
         }
         let column = Column { x: vec![0; words as usize], z: vec![0; words as usize] };
         // Streams of randomness that the program does not draw from.
@@ -106,17 +106,17 @@ impl Sampled {
         // About one for each qubit and round.
         let steps = (spec.patch.distance as u64).pow(3).max(1);
         let columns = vec![column; columns as usize];
-        Ok(Sampled { seed, shots: spec.shots, history, steps, lives, columns, next: (0, 0) })
+        Ok(ErrorColumns { seed, shots: spec.shots, sampler, steps, lives, columns, next: (0, 0) })
     }
 
     /// How much is sampled, in millionths.
     pub(super) fn prepared(&self) -> u32 {
-        let cycles = |lives: &[Life]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();
+        let cycles = |lives: &[PatchLife]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();
         let (life, shot) = self.next;
         let (before, rest) = self.lives.split_at(life);
         let all = cycles(&self.lives) * self.shots as u128;
         let done = cycles(before) * self.shots as u128 + cycles(&rest[..rest.len().min(1)]) * shot as u128;
-        (done * PREPARED as u128 / all.max(1)) as u32
+        (done * FULLY_PREPARED as u128 / all.max(1)) as u32
     }
 
     /// Samples more, for about `budget` steps; returns the steps that it took.
@@ -130,14 +130,14 @@ impl Sampled {
             let each = self.steps.saturating_mul(life.cycles as u64 + 2);
             let most = ((budget - took) / each).max(1);
             let shots = (self.shots - first).min(most.saturating_mul(threads as u64));
-            let threads = (shots.saturating_mul(each) / WORTH_A_THREAD).clamp(1, threads as u64);
+            let threads = (shots.saturating_mul(each) / MIN_STEPS_PER_THREAD).clamp(1, threads as u64);
             let share = shots.div_ceil(threads);
-            let (history, seed) = (&self.history, self.seed);
+            let (sampler, seed) = (&self.sampler, self.seed);
             let sample = |from: u64, to: u64| {
                 let (mut hits, mut flips) = (Vec::new(), Vec::new());
                 for shot in from..to {
                     flips.clear();
-                    history.run(seed, shot, stream, life.cycles, &mut flips);
+                    sampler.sample(seed, shot, stream, life.cycles, &mut flips);
                     let mut cycle = 0;
                     for (number, (end, _)) in life.stretches.iter().enumerate() {
                         let within = flips.get(cycle..*end as usize).unwrap_or_default();
@@ -163,8 +163,8 @@ impl Sampled {
                 }
                 hits
             });
-            for (shot, number, struck) in hits {
-                for ((column, pauli), _) in life.stretches[number].1.iter().zip(struck).filter(|(_, struck)| *struck) {
+            for (shot, number, flips) in hits {
+                for ((column, pauli), _) in life.stretches[number].1.iter().zip(flips).filter(|(_, flips)| *flips) {
                     let Column { x, z } = &mut self.columns[*column as usize];
                     let (word, bit) = ((shot / 64) as usize, 1 << (shot % 64));
                     if *pauli != Pauli::Z {

@@ -1,9 +1,9 @@
 //! A machine whose logical qubits err as patches do.
 //!
-//! [`Corrected`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are. At the
+//! [`NoisyDevice`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are. At the
 //! *logical* level each patch suffers X and Z errors with the measured rates of its code, distance and physical error rate
 //! ([`crate::calibration`]) for as long as it lives ([`crate::machine::timeline`]). At the *physical* level the history of each patch is sampled for
-//! each shot ([`History`]), and what the decoder gets wrong acts where it happened.
+//! each shot ([`LogicalErrorSampler`]), and what the decoder gets wrong acts where it happened.
 //!
 //! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are transversal and take no
 //! time, so they add no error to what came before. Qubits that are held one by one have none.
@@ -14,8 +14,8 @@ pub mod patch_sampler;
 pub mod timeline;
 
 use crate::calibration::{Rates, rates};
-use error_columns::{PREPARED, Sampled, check_size, places};
-use logical_error_sampler::History;
+use error_columns::{ErrorColumns, FULLY_PREPARED, check_size, error_places};
+use logical_error_sampler::LogicalErrorSampler;
 use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{
@@ -34,26 +34,26 @@ pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
 pub const ROUND_US: f64 = 1.0;
 
 /// Bytes that those of all spaces may take whose errors are sampled.
-const MAX_TOTAL: u64 = 1 << 30;
+const MAX_TOTAL_BYTES: u64 = 1 << 30;
 /// Histories of patches that are kept ready.
-const MOST_KEPT: usize = 8;
+const MAX_SAMPLERS: usize = 8;
 
 /// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
-pub type Factory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn History>, String> + Send>;
+pub type SamplerFactory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn LogicalErrorSampler>, String> + Send>;
 
 /// Patch, error rate in parts per billion, and their history.
-type Kept = ((Patch, u32), Arc<dyn History>);
+type CachedSampler = ((Patch, u32), Arc<dyn LogicalErrorSampler>);
 
 /// A machine with error-corrected patches for logical qubits.
-pub struct Corrected<D> {
+pub struct NoisyDevice<D> {
     inner: D,
-    factory: Factory,
+    factory: SamplerFactory,
     threads: usize,
     /// Those made last.
-    histories: RefCell<Vec<Kept>>,
-    sampled: BTreeMap<SpaceId, Sampled>,
+    samplers: RefCell<Vec<CachedSampler>>,
+    sampled: BTreeMap<SpaceId, ErrorColumns>,
     /// Bytes of the sampled errors of each space.
-    taken: BTreeMap<SpaceId, u64>,
+    column_bytes: BTreeMap<SpaceId, u64>,
 }
 
 /// Physical error rate that is asked for.
@@ -75,7 +75,7 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
         let p = [Pauli::X, Pauli::Y, Pauli::Z].map(|p| each.iter().filter(|(q, _)| *q == p).map(|(_, p)| p).sum());
         Noise { after: stretch.after, channel: Channel::Pauli1 { qubit, p } }
     };
-    let [one, two] = if first != second {
+    let [first_channel, second_channel] = if first != second {
         [Some(single(first, &[(a, x)])), Some(single(second, &[(b, z)]))]
     } else {
         let mut each = vec![(a, x * (1.0 - z)), (b, z * (1.0 - x))];
@@ -86,51 +86,51 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
         }
         [Some(single(first, &each)), None]
     };
-    one.into_iter().chain(two)
+    first_channel.into_iter().chain(second_channel)
 }
 
-impl Corrected<SimDevice> {
+impl NoisyDevice<SimDevice> {
     /// Over a simulated machine, with the histories of [`crate::machine::patch_sampler`].
     pub fn simulated(config: SimConfig) -> Self {
         let threads = config.threads;
-        let corrected = Corrected::new(SimDevice::new(config), Box::new(crate::machine::patch_sampler::history));
-        if threads == 0 { corrected } else { corrected.with_threads(threads) }
+        let device = NoisyDevice::new(SimDevice::new(config), Box::new(crate::machine::patch_sampler::sampler));
+        if threads == 0 { device } else { device.with_threads(threads) }
     }
 }
 
-impl<D: Device> Corrected<D> {
+impl<D: Device> NoisyDevice<D> {
     /// Over a machine of perfect logical qubits, with what makes histories for the physical level.
-    pub fn new(inner: D, factory: Factory) -> Self {
+    pub fn new(inner: D, factory: SamplerFactory) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Corrected {
+        NoisyDevice {
             inner,
             factory,
             threads,
-            histories: RefCell::default(),
+            samplers: RefCell::default(),
             sampled: BTreeMap::new(),
-            taken: BTreeMap::new(),
+            column_bytes: BTreeMap::new(),
         }
     }
 
     /// The same with so many threads for sampling. Outcomes do not depend on it.
     pub fn with_threads(self, threads: usize) -> Self {
-        Corrected { threads: threads.max(1), ..self }
+        NoisyDevice { threads: threads.max(1), ..self }
     }
 
-    fn history(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn History>, String> {
+    fn sampler(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn LogicalErrorSampler>, String> {
         let key = (patch, noise.ppb);
-        let mut kept = self.histories.borrow_mut();
-        if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
+        let mut cache = self.samplers.borrow_mut();
+        if let Some(at) = cache.iter().position(|(k, _)| *k == key) {
             // Those used last are the last to go.
-            kept[at..].rotate_left(1);
+            cache[at..].rotate_left(1);
         } else {
-            let history = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
-            if kept.len() == MOST_KEPT {
-                kept.remove(0);
+            let sampler = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
+            if cache.len() == MAX_SAMPLERS {
+                cache.remove(0);
             }
-            kept.push((key, history));
+            cache.push((key, sampler));
         }
-        kept.last().map(|k| k.1.clone()).ok_or_else(|| "no history".into())
+        cache.last().map(|k| k.1.clone()).ok_or_else(|| "no history".into())
     }
 
     fn timeline(&self, image: &Image, patch: Patch) -> Timeline {
@@ -138,7 +138,7 @@ impl<D: Device> Corrected<D> {
     }
 }
 
-impl<D: Device> Device for Corrected<D> {
+impl<D: Device> Device for NoisyDevice<D> {
     fn spec(&self) -> &MachineSpec {
         self.inner.spec()
     }
@@ -171,7 +171,7 @@ impl<D: Device> Device for Corrected<D> {
             Level::Physical => {
                 // Where codes do not help, decoders have no end of work.
                 let decoding = thousandths(rates()?.us_per_round);
-                self.history(patch, noise)?;
+                self.sampler(patch, noise)?;
                 Ok(Errors { decoding, ..Errors::default() })
             }
         }
@@ -202,16 +202,16 @@ impl<D: Device> Device for Corrected<D> {
         if asked.level == Level::Logical {
             let rates = rates(spec.patch.code, spec.patch.distance as u32, error_rate(asked));
             let rates = rates.map_err(DeviceError::Refused)?;
-            check_size(spec.shots, places(&timeline), 0)?;
+            check_size(spec.shots, error_places(&timeline), 0)?;
             noise.extend(timeline.stretches().flat_map(|s| channels(s, &rates, spec.patch.distance)));
         } else {
-            let history = self.history(spec.patch, asked).map_err(DeviceError::Refused)?;
-            let more = Sampled::new(&spec, timeline, history, &mut noise)?;
+            let sampler = self.sampler(spec.patch, asked).map_err(DeviceError::Refused)?;
+            let more = ErrorColumns::new(&spec, timeline, sampler, &mut noise)?;
             let bytes = more.columns.len() as u64 * spec.shots.div_ceil(64) * 16;
-            let taken: u64 = self.taken.values().sum();
-            if taken + bytes > MAX_TOTAL {
+            let taken: u64 = self.column_bytes.values().sum();
+            if taken + bytes > MAX_TOTAL_BYTES {
                 return Err(DeviceError::Refused(format!(
-                    "the errors of the programs under way take {taken} bytes, with {bytes} more than the limit of {MAX_TOTAL}; \
+                    "the errors of the programs under way take {taken} bytes, with {bytes} more than the limit of {MAX_TOTAL_BYTES}; \
                      run the program later, or fewer shots at a time"
                 )));
             }
@@ -222,7 +222,7 @@ impl<D: Device> Device for Corrected<D> {
         let space = self.inner.open(spec)?;
         if let Some((sampled, bytes)) = sampled {
             self.sampled.insert(space, sampled);
-            self.taken.insert(space, bytes);
+            self.column_bytes.insert(space, bytes);
         }
         Ok(space)
     }
@@ -256,7 +256,7 @@ impl<D: Device> Device for Corrected<D> {
         self.sampled.remove(&space);
         self.inner.give(space, columns.into())?;
         let status = self.inner.work(space, budget.saturating_sub(steps).max(1))?;
-        Ok(SpaceStatus { steps: steps + status.steps, prepared: PREPARED, ..status })
+        Ok(SpaceStatus { steps: steps + status.steps, prepared: FULLY_PREPARED, ..status })
     }
 
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
@@ -289,7 +289,7 @@ impl<D: Device> Device for Corrected<D> {
 
     fn close(&mut self, space: SpaceId) {
         self.sampled.remove(&space);
-        self.taken.remove(&space);
+        self.column_bytes.remove(&space);
         self.inner.close(space);
     }
 }

@@ -16,8 +16,8 @@ use crate::calibration;
 use crate::codes::{Code, RotatedSurface, Subsystem};
 use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
-use crate::dem::{DetectorErrorModel, Merged, parities};
-use crate::machine::logical_error_sampler::History;
+use crate::dem::{DetectorErrorModel, MergedMechanisms, parities};
+use crate::machine::logical_error_sampler::LogicalErrorSampler;
 use crate::noise::NoiseModel;
 use qmk_abi::image::Pauli;
 use qmk_hal::Channel;
@@ -28,30 +28,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Cycles of the circuit that is taken as the pattern: the errors of the second are those of all.
-const PATTERN: u32 = 4;
+const PERIODS: u32 = 4;
 /// Cycles in a window: one to keep, one to look ahead.
-const WINDOW: u32 = 2;
+const WINDOW_CYCLES: u32 = 2;
 
 /// Samples and decodes patches of one code under one noise model.
-pub struct Online {
+pub struct PatchSampler {
     /// Rounds of a cycle.
     rounds: u32,
     /// Channels of one cycle, grouped by their total probability.
-    groups: Vec<Group>,
+    groups: Vec<ChannelGroup>,
     /// What is seen by detectors of Z, for X errors, and of X.
-    halves: [Half; 2],
+    sectors: [Sector; 2],
 }
 
 /// Channels that err equally often.
-struct Group {
+struct ChannelGroup {
     /// 1 / ln(1 - p).
     scale: f64,
-    channels: Vec<Errors>,
+    channels: Vec<ChannelErrors>,
 }
 
 /// What the errors of a channel do.
-struct Errors {
-    /// Errors by cumulated share of the channel's probability: what each does to the two halves.
+struct ChannelErrors {
+    /// Errors by cumulated share of the channel's probability: what each does to the two sectors.
     errors: Vec<(f64, [Effect; 2])>,
 }
 
@@ -63,15 +63,15 @@ struct Effect {
 }
 
 /// One kind of logical error.
-struct Half {
+struct Sector {
     /// Detectors in a round.
     detectors: u32,
     window: Matching,
 }
 
-/// Where one half of a history stands.
+/// Where one sector of a history stands.
 #[derive(Default)]
-struct Stream {
+struct SectorState {
     /// Detectors from the beginning of this cycle on that errors flipped, whole cycles ahead.
     actual: Vec<bool>,
     /// Of them, by corrections that were kept.
@@ -80,7 +80,7 @@ struct Stream {
     class: bool,
 }
 
-impl Online {
+impl PatchSampler {
     /// Prepares patches of a code whose rounds are all alike and whose errors matching decodes. A cycle is `rounds` rounds.
     ///
     /// # Errors
@@ -90,36 +90,36 @@ impl Online {
         if !code.is_matchable() {
             return Err(format!("the code {} is not decoded by matching, which running programs need", code.name()));
         }
-        let [z, x] = [Pauli::Z, Pauli::X].map(|basis| Pattern::new(code, basis, rounds, noise));
-        let patterns = [z?, x?];
-        let cycle = |p: &Pattern| p.channels.clone();
-        if cycle(&patterns[0]) != cycle(&patterns[1]) {
+        let [z, x] = [Pauli::Z, Pauli::X].map(|basis| PeriodicMemory::new(code, basis, rounds, noise));
+        let memories = [z?, x?];
+        let cycle = |p: &PeriodicMemory| p.channels.clone();
+        if cycle(&memories[0]) != cycle(&memories[1]) {
             return Err(format!("the rounds of {} differ between bases", code.name()));
         }
-        let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
-        for (i, channel) in patterns[0].channels.iter().enumerate() {
+        let mut groups: BTreeMap<u64, ChannelGroup> = BTreeMap::new();
+        for (i, channel) in memories[0].channels.iter().enumerate() {
             let each: Vec<_> = channel_errors(channel).filter(|e| e.1 > 0.0).collect();
             let total: f64 = each.iter().map(|e| e.1).sum();
             let mut sum = 0.0;
             let errors = each.into_iter().map(|(error, p)| {
                 sum += p / total;
-                (sum, [0, 1].map(|half: usize| patterns[half].effect(i, error)))
+                (sum, [0, 1].map(|sector: usize| memories[sector].effect(i, error)))
             });
             let errors: Vec<_> = errors.collect();
             if total <= 0.0 || errors.iter().all(|(_, e)| e.iter().all(|e| *e == Effect::default())) {
                 continue;
             }
             let scale = libm::log1p(-total.min(1.0)).recip();
-            let group = groups.entry(total.to_bits()).or_insert(Group { scale, channels: Vec::new() });
-            group.channels.push(Errors { errors });
+            let group = groups.entry(total.to_bits()).or_insert(ChannelGroup { scale, channels: Vec::new() });
+            group.channels.push(ChannelErrors { errors });
         }
-        let [z, x] = patterns.map(|p| p.half());
-        Ok(Online { rounds, groups: groups.into_values().collect(), halves: [z?, x?] })
+        let [z, x] = memories.map(|p| p.sector());
+        Ok(PatchSampler { rounds, groups: groups.into_values().collect(), sectors: [z?, x?] })
     }
 }
 
 /// A memory of a few cycles, and where the errors of one cycle are in it.
-struct Pattern {
+struct PeriodicMemory {
     rounds: u32,
     model: DetectorErrorModel,
     parities: qmk_sim::DetectorSampler,
@@ -131,9 +131,9 @@ struct Pattern {
     per_round: u32,
 }
 
-impl Pattern {
+impl PeriodicMemory {
     fn new(code: &dyn Code, basis: Pauli, rounds: u32, noise: &NoiseModel) -> Result<Self, String> {
-        let circuit = noise.apply(&code.memory(basis, PATTERN * rounds));
+        let circuit = noise.apply(&code.memory(basis, PERIODS * rounds));
         let parities = parities(&circuit)?;
         let model = DetectorErrorModel::new(&circuit, &parities);
         // Channels are numbered as the steps that make them.
@@ -151,22 +151,23 @@ impl Pattern {
                 _ => {}
             }
         }
-        let per_cycle = round / PATTERN;
+        let per_cycle = round / PERIODS;
         let (first, last) = (bounds[per_cycle as usize], bounds[2 * per_cycle as usize]);
         let channels = parities.channels()[first..last].iter().map(|c| match *c {
             Channel::Flip { p, .. } => Channel::Flip { event: 0, p },
             other => other,
         });
         let channels = channels.collect();
-        let relevant = relevant(&model);
+        let decides_observable = decides_observable(&model);
         let mut numbers: BTreeMap<[u64; 2], u32> = BTreeMap::new();
-        let places = model.coordinates.iter().zip(relevant).map(|(at, relevant)| {
+        let places = model.coordinates.iter().zip(decides_observable).map(|(at, decides_observable)| {
             let next = numbers.len() as u32;
-            relevant.then(|| (at[2] as u32, *numbers.entry([at[0].to_bits(), at[1].to_bits()]).or_insert(next)))
+            decides_observable
+                .then(|| (at[2] as u32, *numbers.entry([at[0].to_bits(), at[1].to_bits()]).or_insert(next)))
         });
         let places: Vec<_> = places.collect();
         let per_round = numbers.len() as u32;
-        Ok(Pattern { rounds, model, parities, first, channels, places, per_round })
+        Ok(PeriodicMemory { rounds, model, parities, first, channels, places, per_round })
     }
 
     /// What an error of channel `i` of the cycle does.
@@ -186,9 +187,9 @@ impl Pattern {
     }
 
     /// The window: errors of the second cycle and the third, the past closed, the future open.
-    fn half(self) -> Result<Half, String> {
-        let rounds = self.rounds..(1 + WINDOW) * self.rounds;
-        let mut found = Merged::default();
+    fn sector(self) -> Result<Sector, String> {
+        let rounds = self.rounds..(1 + WINDOW_CYCLES) * self.rounds;
+        let mut found = MergedMechanisms::default();
         for m in &self.model.mechanisms {
             let places: Vec<(u32, u32)> = m.detectors.iter().filter_map(|&d| self.places[d as usize]).collect();
             if places.iter().any(|p| p.0 < rounds.start) || places.iter().all(|p| p.0 >= rounds.end) {
@@ -199,19 +200,19 @@ impl Pattern {
             detectors.sort_unstable();
             found.add(detectors, m.observables, m.p);
         }
-        let detectors = WINDOW * self.rounds * self.per_round;
+        let detectors = WINDOW_CYCLES * self.rounds * self.per_round;
         let model = DetectorErrorModel {
             detectors,
             observables: 1,
             mechanisms: found.mechanisms(),
             coordinates: vec![[0.0; 3]; detectors as usize],
         };
-        Ok(Half { detectors: self.per_round, window: Matching::new(&model)? })
+        Ok(Sector { detectors: self.per_round, window: Matching::new(&model)? })
     }
 }
 
 /// Which detectors have to do with the observable: those that errors of at most two detectors connect with one that flips it.
-fn relevant(model: &DetectorErrorModel) -> Vec<bool> {
+fn decides_observable(model: &DetectorErrorModel) -> Vec<bool> {
     let mut group: Vec<u32> = (0..model.detectors).collect();
     let mut marked = Vec::new();
     for m in &model.mechanisms {
@@ -231,14 +232,14 @@ fn relevant(model: &DetectorErrorModel) -> Vec<bool> {
 }
 
 /// Uniform draws in [0, 1) of one patch in one shot.
-struct Draws {
+struct UniformDraws {
     seed: u64,
     shot: u64,
     next: u64,
     kept: Option<u64>,
 }
 
-impl Draws {
+impl UniformDraws {
     fn uniform(&mut self) -> f64 {
         let bits = self.kept.take().unwrap_or_else(|| {
             let [now, later] = philox2x64([self.shot, self.next], self.seed);
@@ -250,9 +251,9 @@ impl Draws {
     }
 }
 
-impl Online {
+impl PatchSampler {
     /// Lets the errors of one cycle strike.
-    fn strike(&self, draws: &mut Draws, streams: &mut [Stream; 2]) {
+    fn inject_errors(&self, draws: &mut UniformDraws, states: &mut [SectorState; 2]) {
         for group in &self.groups {
             let mut at = 0usize;
             loop {
@@ -268,7 +269,7 @@ impl Online {
                 let Some((_, effects)) = channel.errors.iter().find(|e| which < e.0).or(channel.errors.last()) else {
                     continue;
                 };
-                for (stream, effect) in streams.iter_mut().zip(effects) {
+                for (stream, effect) in states.iter_mut().zip(effects) {
                     effect.detectors.iter().for_each(|&d| stream.actual[d as usize] ^= true);
                     stream.class ^= effect.observable;
                 }
@@ -277,31 +278,31 @@ impl Online {
     }
 }
 
-impl History for Online {
-    fn run(&self, seed: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
-        let mut draws = Draws { seed, shot, next: (stream as u64) << 32, kept: None };
-        let mut matching = [0, 1].map(|half: usize| self.halves[half].window.clone());
-        let size = |half: usize| (self.rounds * self.halves[half].detectors) as usize;
-        let mut streams: [Stream; 2] = std::array::from_fn(|half| Stream {
-            actual: vec![false; 3 * size(half)],
-            kept: vec![false; 3 * size(half)],
+impl LogicalErrorSampler for PatchSampler {
+    fn sample(&self, seed: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
+        let mut draws = UniformDraws { seed, shot, next: (stream as u64) << 32, kept: None };
+        let mut matching = [0, 1].map(|sector: usize| self.sectors[sector].window.clone());
+        let size = |sector: usize| (self.rounds * self.sectors[sector].detectors) as usize;
+        let mut states: [SectorState; 2] = std::array::from_fn(|sector| SectorState {
+            actual: vec![false; 3 * size(sector)],
+            kept: vec![false; 3 * size(sector)],
             class: false,
         });
         // The errors of the next cycle, which the window sees already.
-        let mut ahead = streams.each_ref().map(|s| Stream { actual: s.actual.clone(), ..Stream::default() });
+        let mut ahead = states.each_ref().map(|s| SectorState { actual: s.actual.clone(), ..SectorState::default() });
         let (mut fired, mut edges) = (Vec::new(), Vec::new());
         let mut before = [false; 2];
         if cycles > 0 {
-            self.strike(&mut draws, &mut streams);
+            self.inject_errors(&mut draws, &mut states);
         }
         // The cycle before the first is not counted, that after the last only struck.
         for cycle in 0..if cycles > 0 { cycles as u64 + 1 } else { 0 } {
-            self.strike(&mut draws, &mut ahead);
+            self.inject_errors(&mut draws, &mut ahead);
             let mut now = [false; 2];
-            for (half, (stream, next)) in streams.iter_mut().zip(&mut ahead).enumerate() {
-                let size = size(half);
+            for (sector, (stream, next)) in states.iter_mut().zip(&mut ahead).enumerate() {
+                let size = size(sector);
                 fired.clear();
-                for d in 0..WINDOW as usize * size {
+                for d in 0..WINDOW_CYCLES as usize * size {
                     // The next cycle counts its detectors from its own beginning.
                     let later = d.checked_sub(size).is_some_and(|d| next.actual[d]);
                     if stream.actual[d] ^ stream.kept[d] ^ later {
@@ -309,9 +310,9 @@ impl History for Online {
                     }
                 }
                 edges.clear();
-                matching[half].decode_edges(&fired, &mut edges);
+                matching[sector].decode_edges(&fired, &mut edges);
                 for &e in &edges {
-                    let edge = &matching[half].graph().edges[e as usize];
+                    let edge = &matching[sector].graph().edges[e as usize];
                     let nodes = [Some(edge.from), edge.to].into_iter().flatten();
                     if nodes.clone().any(|n| (n as usize) < size) {
                         nodes.for_each(|n| stream.kept[n as usize] ^= true);
@@ -320,9 +321,9 @@ impl History for Online {
                 }
                 // What an ideal decoder would make of the rest.
                 fired.clear();
-                let rest = size..(1 + WINDOW as usize) * size;
+                let rest = size..(1 + WINDOW_CYCLES as usize) * size;
                 fired.extend(rest.filter(|&d| stream.actual[d] ^ stream.kept[d]).map(|d| (d - size) as u32));
-                now[half] = stream.class ^ (matching[half].decode(&fired) & 1 == 1);
+                now[sector] = stream.class ^ (matching[sector].decode(&fired) & 1 == 1);
                 for bits in [&mut stream.actual, &mut stream.kept] {
                     bits.copy_within(size.., 0);
                     bits[2 * size..].fill(false);
@@ -346,23 +347,23 @@ const DISTANCES: std::ops::RangeInclusive<u32> = 2..=9;
 ///
 /// # Errors
 /// If the code has no such patches, or the distance or physical error rate is out of range.
-pub fn history(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
+pub fn sampler(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, String> {
     use qmk_abi::syscall::Code;
     let noise = NoiseModel::named(calibration::NOISE, p)?;
     let check = |name| crate::codes::code::check_distance(name, distance, DISTANCES);
-    let online = match code {
+    let sampler = match code {
         Code::Surface => {
             check("surface_code patches that are decoded while they live")?;
-            Online::new(&RotatedSurface::new(distance)?, distance, &noise)
+            PatchSampler::new(&RotatedSurface::new(distance)?, distance, &noise)
         }
         Code::BaconShor => {
             check("bacon_shor patches that are decoded while they live")?;
-            Online::new(&Subsystem::bacon_shor(distance)?, distance, &noise)
+            PatchSampler::new(&Subsystem::bacon_shor(distance)?, distance, &noise)
         }
         Code::Floquet | Code::Shyps => {
             Err("patches of this code are not decoded while they live; the codes that are: surface_code, bacon_shor"
                 .into())
         }
     };
-    Ok(Arc::new(online?))
+    Ok(Arc::new(sampler?))
 }

@@ -1,4 +1,4 @@
-use super::error_columns::pieces;
+use super::error_columns::cut_in_pieces;
 use super::*;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event};
 use qmk_sim::rng::philox2x64;
@@ -18,8 +18,8 @@ struct Twin {
     z: f64,
 }
 
-impl History for Twin {
-    fn run(&self, seed: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
+impl LogicalErrorSampler for Twin {
+    fn sample(&self, seed: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
         let below = |p: f64, bits: u64| ((bits >> 11) as f64) < p * (1u64 << 53) as f64;
         out.extend((0..cycles).map(|cycle| {
             let [x, z] = philox2x64([shot, (stream as u64) << 32 | cycle as u64], seed);
@@ -28,7 +28,7 @@ impl History for Twin {
     }
 }
 
-fn twin(code: Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
+fn twin(code: Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, String> {
     if distance > 9 {
         return Err(format!("distance {distance} is above 9"));
     }
@@ -36,9 +36,9 @@ fn twin(code: Code, distance: u32, p: f64) -> Result<Arc<dyn History>, String> {
     Ok(Arc::new(Twin { x: odd(r.x, distance as u64), z: odd(r.z, distance as u64) }))
 }
 
-fn machine(threads: usize) -> Corrected<SimDevice> {
+fn machine(threads: usize) -> NoisyDevice<SimDevice> {
     let sim = SimDevice::new(SimConfig { threads, ..SimConfig::default() });
-    Corrected::new(sim, Box::new(twin)).with_threads(threads)
+    NoisyDevice::new(sim, Box::new(twin)).with_threads(threads)
 }
 
 fn image(qubits: u32, events: u32, code: &[Op]) -> Image {
@@ -47,7 +47,7 @@ fn image(qubits: u32, events: u32, code: &[Op]) -> Image {
 }
 
 fn run(
-    device: &mut Corrected<SimDevice>,
+    device: &mut NoisyDevice<SimDevice>,
     image: &Image,
     errors: NoiseSpec,
     seed: u64,
@@ -189,8 +189,8 @@ fn neither_threads_nor_budgets_change_outcomes() {
 /// An X in the given cycle of odd shots.
 struct At(u32, u32);
 
-impl History for At {
-    fn run(&self, _: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
+impl LogicalErrorSampler for At {
+    fn sample(&self, _: u64, shot: u64, stream: u32, cycles: u32, out: &mut Vec<[bool; 2]>) {
         out.extend((0..cycles).map(|cycle| [(stream, cycle) == (self.0, self.1) && shot % 2 == 1, false]));
     }
 }
@@ -211,11 +211,11 @@ fn sampling_tells_how_far_it_is() {
         if status.shots_done == shots {
             break;
         }
-        assert!(status.shots_done == 0 || status.prepared == PREPARED);
+        assert!(status.shots_done == 0 || status.prepared == FULLY_PREPARED);
     }
     // In even steps, each a tenth of all or less, to the end.
-    assert!(told.is_sorted() && told.last() == Some(&PREPARED), "{told:?}");
-    assert!(told[0] > 0 && told.windows(2).all(|w| w[1] - w[0] < PREPARED / 10), "{told:?}");
+    assert!(told.is_sorted() && told.last() == Some(&FULLY_PREPARED), "{told:?}");
+    assert!(told[0] > 0 && told.windows(2).all(|w| w[1] - w[0] < FULLY_PREPARED / 10), "{told:?}");
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn flips_act_at_the_end_of_their_cycle() {
         (0, 1, 0b10),
         (1, 0, 0b10),
     ] {
-        let factory: Factory = Box::new(move |_, _, _| Ok(Arc::new(At(stream, cycle))));
-        let mut device = Corrected::new(SimDevice::default(), factory);
+        let factory: SamplerFactory = Box::new(move |_, _, _| Ok(Arc::new(At(stream, cycle))));
+        let mut device = NoisyDevice::new(SimDevice::default(), factory);
         let out = run(&mut device, &image(2, 2, &code), PHYSICAL, 1, 200, 1000);
         for (shot, outcome) in out.into_iter().enumerate() {
             assert_eq!(outcome, if shot % 2 == 1 { flipped } else { 0 }, "stream {stream}, cycle {cycle}, shot {shot}");
@@ -304,10 +304,10 @@ fn odd_numbers_of_errors_are_counted_exactly() {
 #[test]
 fn long_lives_are_cut_between_stretches_and_within() {
     let does = |column| [(column, Pauli::X), (column, Pauli::Z)];
-    let all: Vec<(u32, Vec<(u32, u32)>)> = pieces(&[(10, does(0)), (150, does(1)), (151, does(2))])
+    let all: Vec<(u32, Vec<(u32, u32)>)> = cut_in_pieces(&[(10, does(0)), (150, does(1)), (151, does(2))])
         .into_iter()
         .map(|life| (life.cycles, life.stretches.into_iter().map(|(end, d)| (end, d[0].0)).collect()))
         .collect();
     assert_eq!(all, [(64, vec![(10, 0), (64, 1)]), (64, vec![(64, 1)]), (23, vec![(22, 1), (23, 2)])]);
-    assert!(pieces(&[]).is_empty());
+    assert!(cut_in_pieces(&[]).is_empty());
 }

@@ -2,7 +2,7 @@
 
 use super::lex::{MAX_STEPS, blocks, list, probabilities, unroll};
 use crate::circuit::MAX_OBSERVABLES;
-use crate::dem::{DetectorErrorModel, Merged};
+use crate::dem::{DetectorErrorModel, MergedMechanisms};
 use std::fmt::Write;
 
 /// Most detectors of an imported model.
@@ -31,7 +31,7 @@ pub fn export_model(model: &DetectorErrorModel) -> String {
 /// The line, and what is wrong with it.
 pub fn import_model(text: &str) -> Result<DetectorErrorModel, String> {
     let mut model = DetectorErrorModel::default();
-    let mut errors = Merged::default();
+    let mut errors = MergedMechanisms::default();
     let (mut offset, mut shift) = (0u64, [0.0; 3]);
     let mut left = MAX_STEPS;
     unroll(&blocks(text)?, &mut left, &mut |l| {

@@ -13,7 +13,7 @@ use args::Rounds;
 use log::{Log, Row};
 use qmk_abi::image::Pauli;
 use qmk_qec::experiment::memory::{Memory, Tally};
-use qmk_qec::experiment::{self, Experiment, Stop};
+use qmk_qec::experiment::{self, Experiment, StoppingRule};
 use qmk_sim::rng::philox2x64;
 use report::report;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<(), Failure> {
         let (min, max) = (args.min_shots, args.max_shots);
         return Err(usage(format!("--min-shots {min} is above --max-shots {max}")));
     }
-    let stop = Stop { target: args.target_error, min_shots: args.min_shots, max_shots: args.max_shots };
+    let stop = StoppingRule { target: args.target_error, min_shots: args.min_shots, max_shots: args.max_shots };
     let mut distances = args.distances.clone();
     distances.sort_unstable();
     distances.dedup();
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<(), Failure> {
 fn measure(
     point: &Experiment,
     args: &SweepArgs,
-    stop: Stop,
+    stop: StoppingRule,
     known: &[Row],
     log: &mut Log,
     show: &(dyn Fn(f64, &dyn Fn() -> String) + Sync),
@@ -150,7 +150,7 @@ fn measure(
         }
     };
     let how = (seed, stop, args.work.threads());
-    experiment::until(&memory, decoder.as_ref(), how, &mut tally, &go_on, &mut done);
+    experiment::sample_until(&memory, decoder.as_ref(), how, &mut tally, &go_on, &mut done);
     if let Some(failure) = failed {
         return Err(failure);
     }

@@ -4,7 +4,7 @@ use super::search::Search;
 use crate::decoder::blossom::Blossom;
 
 #[derive(Clone, Default)]
-pub(super) struct Work {
+pub(super) struct Workspace {
     pub(super) search: Search,
     pub(super) blossom: Blossom,
     pub(super) nodes: Vec<u32>,

@@ -8,23 +8,23 @@ mod cluster;
 mod prepare;
 mod search;
 
-use super::blossom::{ALONE, BOUNDARY, NEVER};
+use super::blossom::{BOUNDARY, UNMATCHED, UNREACHABLE};
 use super::decode::Decoder;
 use super::graph::{Edge, Graph};
 use crate::dem::DetectorErrorModel;
-use cluster::Work;
+use cluster::Workspace;
 use prepare::Prepared;
 use qmk_sim::sets::{drop_pairs, find};
 use std::sync::Arc;
 
 /// Most distances that are tabled; larger graphs are searched shot by shot.
-const TABLE: usize = 1 << 24;
+const MAX_TABLED: usize = 1 << 24;
 
 /// Minimum-weight perfect matching decoder.
 #[derive(Clone)]
 pub struct Matching {
     prepared: Arc<Prepared>,
-    work: Work,
+    work: Workspace,
 }
 
 impl Matching {
@@ -57,12 +57,12 @@ impl Matching {
                 return Err(format!("edge {k}: probability {} is not above 0, at most 0.5", e.p));
             }
         }
-        Self::with_table(graph, TABLE)
+        Self::with_table(graph, MAX_TABLED)
     }
 
     /// The decoder of a graph that tables no more than so many distances.
     fn with_table(graph: Graph, limit: usize) -> Result<Self, String> {
-        let mut work = Work::default();
+        let mut work = Workspace::default();
         let prepared = Arc::new(Prepared::new(graph, &mut work.search, limit)?);
         Ok(Self { prepared, work })
     }
@@ -75,7 +75,7 @@ impl Matching {
     /// Numbers of the edges (in [`Graph::edges`]) of the correction, replacing `out`; in ascending order, none twice.
     pub fn decode_edges(&mut self, fired: &[u32], out: &mut Vec<u32>) {
         out.clear();
-        self.pair(fired);
+        self.match_nodes(fired);
         let p = &*self.prepared;
         for &(u, v) in &self.work.pairs {
             p.walk(&mut self.work.search, u, v, |arc| out.push(arc.edge));
@@ -87,7 +87,7 @@ impl Matching {
 
     /// Total weight of the matching of the detectors that fired, as sum of ln((1-p)/p), rounded as the decoder rounds.
     pub fn weight(&mut self, fired: &[u32]) -> f64 {
-        self.pair(fired);
+        self.match_nodes(fired);
         let p = &*self.prepared;
         let mut total = 0;
         for &(u, v) in &self.work.pairs {
@@ -97,7 +97,7 @@ impl Matching {
     }
 
     /// Pairs the nodes that fired.
-    fn pair(&mut self, fired: &[u32]) {
+    fn match_nodes(&mut self, fired: &[u32]) {
         let (p, work) = (&*self.prepared, &mut self.work);
         work.pairs.clear();
         work.nodes.clear();
@@ -120,17 +120,17 @@ impl Matching {
                         break;
                     }
                     let w = table[(v - row.first) as usize];
-                    if w < NEVER {
+                    if w < UNREACHABLE {
                         link(j, w);
                     }
                 }
             } else {
                 let own = p.boundary[u].0;
-                let radius = own.saturating_add(p.farthest[p.component[u] as usize]);
+                let radius = own.saturating_add(p.farthest_boundary[p.component[u] as usize]);
                 work.search.run(&p.starts, &p.arcs, u as u32, radius, BOUNDARY);
                 for (j, &v) in work.nodes.iter().enumerate().skip(i + 1) {
                     let w = work.search.distance[v as usize];
-                    if w < NEVER && w < own + p.boundary[v as usize].0 {
+                    if w < UNREACHABLE && w < own + p.boundary[v as usize].0 {
                         link(j, w);
                     }
                 }
@@ -158,7 +158,7 @@ impl Matching {
             members += c.0;
         }
         work.weight.clear();
-        work.weight.resize(cells as usize, NEVER);
+        work.weight.resize(cells as usize, UNREACHABLE);
         work.members.resize(work.nodes.len(), 0);
         work.far.resize(work.nodes.len(), 0);
         for (&v, &(c, k)) in work.nodes.iter().zip(&work.cluster) {
@@ -178,7 +178,7 @@ impl Matching {
             let weight = &work.weight[at as usize..][..if n > 1 { n * n } else { 0 }];
             let pairs = &mut work.pairs;
             let mut to_boundary = |k: usize| {
-                if far[k] < NEVER {
+                if far[k] < UNREACHABLE {
                     pairs.push((members[k], BOUNDARY));
                 }
             };
@@ -197,7 +197,7 @@ impl Matching {
                     for (k, &mate) in work.blossom.solve(weight, far).iter().enumerate() {
                         if mate == BOUNDARY {
                             pairs.push((members[k], BOUNDARY));
-                        } else if mate != ALONE && mate as usize > k {
+                        } else if mate != UNMATCHED && mate as usize > k {
                             pairs.push((members[k], members[mate as usize]));
                         }
                     }
@@ -212,7 +212,7 @@ impl Decoder for Matching {
         if fired.is_empty() {
             return 0;
         }
-        self.pair(fired);
+        self.match_nodes(fired);
         let p = &*self.prepared;
         let mut flipped = 0;
         for &(u, v) in &self.work.pairs {
@@ -226,7 +226,7 @@ impl Decoder for Matching {
     }
 
     fn another(&self) -> Box<dyn Decoder> {
-        Box::new(Self { prepared: self.prepared.clone(), work: Work::default() })
+        Box::new(Self { prepared: self.prepared.clone(), work: Workspace::default() })
     }
 
     fn name(&self) -> &'static str {

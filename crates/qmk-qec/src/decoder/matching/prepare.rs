@@ -1,14 +1,14 @@
 //! What is the same for all shots of a graph.
 
-use super::search::{START, Search, Step};
-use crate::decoder::blossom::{BOUNDARY, NEVER};
+use super::search::{GraphArc, NO_ARC, Search};
+use crate::decoder::blossom::{BOUNDARY, UNREACHABLE};
 use crate::decoder::graph::Graph;
 use qmk_sim::sets::find;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Integer weight of the longest distances.
-const LONGEST: f64 = (1 << 25) as f64;
+const LONGEST_DISTANCE: f64 = (1 << 25) as f64;
 
 /// Where the distances from a node begin in the table, and the nodes they lead to.
 #[derive(Clone, Copy)]
@@ -25,11 +25,11 @@ pub(super) struct Prepared {
     pub(super) component: Vec<u32>,
     /// Ranges of `arcs`.
     pub(super) starts: Vec<u32>,
-    pub(super) arcs: Vec<Step>,
+    pub(super) arcs: Vec<GraphArc>,
     /// Distance to the boundary, the arc that leads there, and the observables on the way.
     pub(super) boundary: Vec<(i32, u16, u64)>,
     /// Largest distance to the boundary, of each component.
-    pub(super) farthest: Vec<i32>,
+    pub(super) farthest_boundary: Vec<i32>,
     /// Empty if the table would be too large.
     pub(super) rows: Vec<Row>,
     pub(super) distance: Vec<i32>,
@@ -75,8 +75,8 @@ impl Prepared {
         }
         ends.sort_unstable();
         ends.iter().for_each(|e| degree[e.0 as usize] += 1);
-        if let Some(v) = degree.iter().position(|d| *d >= START as u32) {
-            return Err(format!("detector {} has {} edges; at most {} are possible", order[v], degree[v], START - 1));
+        if let Some(v) = degree.iter().position(|d| *d >= NO_ARC as u32) {
+            return Err(format!("detector {} has {} edges; at most {} are possible", order[v], degree[v], NO_ARC - 1));
         }
         let mut starts = vec![0u32; n + 1];
         for v in 0..n {
@@ -88,24 +88,25 @@ impl Prepared {
             let graph = &graph;
             move |&(_, to, edge): &(u32, u32, u32)| {
                 let e = &graph.edges[edge as usize];
-                Step { to, weight: 2 * (e.weight() * scale).round() as i32, edge, observables: e.observables }
+                GraphArc { to, weight: 2 * (e.weight() * scale).round() as i32, edge, observables: e.observables }
             }
         };
-        let coarse: Vec<Step> = ends.iter().map(arc(LONGEST / 2.0 / heaviest / (n.max(1) as f64))).collect();
+        let coarse: Vec<GraphArc> =
+            ends.iter().map(arc(LONGEST_DISTANCE / 2.0 / heaviest / (n.max(1) as f64))).collect();
         let mut widest = 1;
         let mut v = 0;
         while v < n {
-            search.run(&starts, &coarse, v as u32, NEVER, BOUNDARY);
+            search.run(&starts, &coarse, v as u32, UNREACHABLE, BOUNDARY);
             widest = search.touched.iter().map(|u| search.distance[*u as usize]).fold(widest, i32::max);
             let c = component[v];
             v += component[v..].iter().take_while(|d| **d == c).count();
         }
         // Ways are at most twice as long as the longest from one node, plus the edge to the boundary.
-        let longest = 2.0 * heaviest + widest as f64 / LONGEST * heaviest * n as f64 * 2.0;
-        let scale = (LONGEST / 2.0 / longest).min(65536.0);
-        let arcs: Vec<Step> = ends.iter().map(arc(scale)).collect();
+        let longest = 2.0 * heaviest + widest as f64 / LONGEST_DISTANCE * heaviest * n as f64 * 2.0;
+        let scale = (LONGEST_DISTANCE / 2.0 / longest).min(65536.0);
+        let arcs: Vec<GraphArc> = ends.iter().map(arc(scale)).collect();
         // Distances to the boundary, from it.
-        let mut boundary = vec![(NEVER, START, 0u64); n];
+        let mut boundary = vec![(UNREACHABLE, NO_ARC, 0u64); n];
         let mut queue = BinaryHeap::new();
         for v in 0..n {
             for (slot, a) in arcs[starts[v] as usize..starts[v + 1] as usize].iter().enumerate() {
@@ -132,9 +133,9 @@ impl Prepared {
                 }
             }
         }
-        let mut farthest = vec![0; component.last().map_or(0, |c| *c as usize + 1)];
+        let mut farthest_boundary = vec![0; component.last().map_or(0, |c| *c as usize + 1)];
         for v in 0..n {
-            let f = &mut farthest[component[v] as usize];
+            let f = &mut farthest_boundary[component[v] as usize];
             *f = boundary[v].0.max(*f);
         }
         let mut prepared = Self {
@@ -144,7 +145,7 @@ impl Prepared {
             starts,
             arcs,
             boundary,
-            farthest,
+            farthest_boundary,
             rows: Vec::new(),
             distance: Vec::new(),
             back: Vec::new(),
@@ -158,9 +159,9 @@ impl Prepared {
     fn table(&mut self, search: &mut Search, limit: usize) {
         for u in 0..self.graph.detectors {
             let own = self.boundary[u as usize].0;
-            let radius = own.saturating_add(self.farthest[self.component[u as usize] as usize]);
+            let radius = own.saturating_add(self.farthest_boundary[self.component[u as usize] as usize]);
             search.run(&self.starts, &self.arcs, u, radius, BOUNDARY);
-            let keeps = |v: u32| search.distance[v as usize] < (own + self.boundary[v as usize].0).min(NEVER);
+            let keeps = |v: u32| search.distance[v as usize] < (own + self.boundary[v as usize].0).min(UNREACHABLE);
             let kept = search.touched.iter().filter(|v| keeps(**v));
             let (first, end) = kept.fold((u, u + 1), |(a, b), v| (a.min(*v), b.max(v + 1)));
             let at = self.distance.len();
@@ -168,14 +169,15 @@ impl Prepared {
                 (self.rows, self.distance, self.back) = Default::default();
                 return;
             }
-            self.distance.extend((first..end).map(|v| if keeps(v) { search.distance[v as usize] } else { NEVER }));
+            self.distance
+                .extend((first..end).map(|v| if keeps(v) { search.distance[v as usize] } else { UNREACHABLE }));
             self.back.extend_from_slice(&search.back[first as usize..end as usize]);
             self.rows.push(Row { at, first, end });
         }
     }
 
     /// Visits the arcs of the shortest way from the smaller of two nodes to the other, or from a node to the boundary.
-    pub(super) fn walk(&self, search: &mut Search, u: u32, v: u32, mut visit: impl FnMut(&Step)) {
+    pub(super) fn walk(&self, search: &mut Search, u: u32, v: u32, mut visit: impl FnMut(&GraphArc)) {
         if v == BOUNDARY {
             let mut at = u;
             while at != BOUNDARY {
@@ -187,7 +189,7 @@ impl Prepared {
         }
         let row = self.rows.get(u as usize);
         if row.is_none() {
-            search.run(&self.starts, &self.arcs, u, NEVER, v);
+            search.run(&self.starts, &self.arcs, u, UNREACHABLE, v);
         }
         let mut at = v;
         while at != u {

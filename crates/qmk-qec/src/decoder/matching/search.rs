@@ -1,14 +1,14 @@
 //! Dijkstra's algorithm on the arcs of a matching graph.
 
-use crate::decoder::blossom::{BOUNDARY, NEVER};
+use crate::decoder::blossom::{BOUNDARY, UNREACHABLE};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Slot of where a search began.
-pub(super) const START: u16 = u16::MAX;
+pub(super) const NO_ARC: u16 = u16::MAX;
 
 #[derive(Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct GraphArc {
     pub(super) to: u32,
     pub(super) weight: i32,
     pub(super) edge: u32,
@@ -26,15 +26,15 @@ pub(super) struct Search {
 
 impl Search {
     /// Finds nodes up to a distance, or until `target` is reached. Ties are decided by the start alone.
-    pub(super) fn run(&mut self, starts: &[u32], arcs: &[Step], from: u32, radius: i32, target: u32) {
+    pub(super) fn run(&mut self, starts: &[u32], arcs: &[GraphArc], from: u32, radius: i32, target: u32) {
         for v in self.touched.drain(..) {
-            self.distance[v as usize] = NEVER;
+            self.distance[v as usize] = UNREACHABLE;
         }
         self.queue.clear();
-        self.distance.resize(starts.len() - 1, NEVER);
-        self.back.resize(starts.len() - 1, START);
+        self.distance.resize(starts.len() - 1, UNREACHABLE);
+        self.back.resize(starts.len() - 1, NO_ARC);
         self.distance[from as usize] = 0;
-        self.back[from as usize] = START;
+        self.back[from as usize] = NO_ARC;
         self.touched.push(from);
         self.queue.push(Reverse((0, from)));
         while let Some(Reverse((d, v))) = self.queue.pop() {
@@ -51,7 +51,7 @@ impl Search {
                 let to = arc.to as usize;
                 let next = d + arc.weight;
                 if next < self.distance[to] {
-                    if self.distance[to] == NEVER {
+                    if self.distance[to] == UNREACHABLE {
                         self.touched.push(arc.to);
                     }
                     self.distance[to] = next;
