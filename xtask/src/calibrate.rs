@@ -1,6 +1,7 @@
 //! Measures the logical error rates that are built into `qmk-qec`.
 
 use qmk_abi::image::Pauli;
+use qmk_qec::QecError;
 use qmk_qec::calibration::{Counts, Fit, NOISE, Row, Table};
 use qmk_qec::experiment::memory::{Memory, Tally};
 use qmk_qec::experiment::{self, Experiment, StoppingRule};
@@ -43,10 +44,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("{}: {e}", path.display());
     if args.refit {
         let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let mut table = Table::parse(&text)?;
+        let mut table = Table::parse(&text).map_err(|e| e.to_string())?;
         for fit in &mut table.fits {
             let rows: Vec<&Row> = table.rows.iter().filter(|r| r.code == fit.code && r.error == fit.error).collect();
-            *fit = Fit::of(&rows)?;
+            *fit = Fit::of(&rows).map_err(|e| e.to_string())?;
             println!("{fit:?}");
         }
         let head: String = text.lines().filter(|l| l.starts_with("# ")).map(|l| format!("{l}\n")).collect();
@@ -57,7 +58,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
         for (error, basis) in [('x', Pauli::Z), ('z', Pauli::X)] {
             for &distance in distances {
                 for p in RATES {
-                    let Some(row) = measure(code, distance, p, basis, error, args)? else { continue };
+                    let Some(row) = measure(code, distance, p, basis, error, args).map_err(|e| e.to_string())? else {
+                        continue;
+                    };
                     let few = row.counts[1].failures < if args.quick { FAILURES / 4 } else { FAILURES };
                     let (rate, [low, high]) = row.rate();
                     eprintln!(
@@ -73,7 +76,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
                 }
             }
             let rows: Vec<&Row> = table.rows.iter().filter(|r| r.code == code && r.error == error).collect();
-            table.fits.push(Fit::of(&rows)?);
+            table.fits.push(Fit::of(&rows).map_err(|e| e.to_string())?);
         }
     }
     let (quick, seed) = (if args.quick { " --quick" } else { "" }, args.seed);
@@ -90,7 +93,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
 }
 
 /// Measures one row; `None` where logical qubits are lost before the end of the long experiment.
-fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &Args) -> Result<Option<Row>, String> {
+fn measure(code: &str, distance: u32, p: f64, basis: Pauli, error: char, args: &Args) -> Result<Option<Row>, QecError> {
     let mut row = Row {
         code: code.into(),
         error,

@@ -1,6 +1,7 @@
 //! Detector error models: what each independent error does.
 
 use crate::circuit::Circuit;
+use crate::error::QecError;
 use qmk_hal::Channel;
 use qmk_sim::{DetectorSampler, ParityError, channel_errors};
 use std::collections::BTreeMap;
@@ -56,14 +57,14 @@ impl MergedMechanisms {
 ///
 /// # Errors
 /// If a detector or observable is random without noise.
-pub fn parities(circuit: &Circuit) -> Result<DetectorSampler, String> {
+pub fn parities(circuit: &Circuit) -> Result<DetectorSampler, QecError> {
     let (image, noise) = circuit.lower();
     let mut parities = circuit.detector_records();
     parities.extend(circuit.observable_records());
     DetectorSampler::new(&image, &noise, &parities).map_err(|e| match e {
-        ParityError::Random(i) if (i as u32) < circuit.detectors() => format!("detector {i} is random without noise"),
-        ParityError::Random(i) => format!("observable {} is random without noise", i as u32 - circuit.detectors()),
-        unfit => unfit.to_string(),
+        ParityError::Random(i) if (i as u32) < circuit.detectors() => QecError::RandomDetector(i as u32),
+        ParityError::Random(i) => QecError::RandomObservable(i as u32 - circuit.detectors()),
+        unfit => QecError::Parity(unfit),
     })
 }
 
@@ -72,7 +73,7 @@ impl DetectorErrorModel {
     ///
     /// # Errors
     /// If a detector or observable is random without noise.
-    pub fn of(circuit: &Circuit) -> Result<Self, String> {
+    pub fn of(circuit: &Circuit) -> Result<Self, QecError> {
         Ok(Self::new(circuit, &parities(circuit)?))
     }
 

@@ -11,6 +11,7 @@ pub mod codes;
 pub mod decoder;
 pub mod dem;
 pub mod distance;
+pub mod error;
 pub mod experiment;
 pub mod gf2;
 pub mod machine;
@@ -18,3 +19,4 @@ pub mod noise;
 pub mod stim;
 
 pub use circuit::Circuit;
+pub use error::QecError;

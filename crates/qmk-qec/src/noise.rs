@@ -2,6 +2,7 @@
 
 use crate::circuit::{Circuit, Gate, Step};
 use crate::dem::exactly_one;
+use crate::error::{NoiseError, QecError};
 use qmk_abi::image::{Pauli, Qubit};
 
 /// Relaxation and dephasing of waiting qubits.
@@ -97,7 +98,7 @@ impl NoiseModel {
     ///
     /// # Errors
     /// If there is no such model, or p is out of its range.
-    pub fn named(name: &str, p: f64) -> Result<NoiseModel, String> {
+    pub fn named(name: &str, p: f64) -> Result<NoiseModel, QecError> {
         let none = NoiseModel::NONE;
         let pairs = NoiseModel { pair: p, pair_record: p, ..none };
         let uniform = NoiseModel { gate1: p, gate2: p, reset: p, before_measure: p, round: p, ..pairs };
@@ -141,10 +142,10 @@ impl NoiseModel {
                 let relaxation = Relaxation { t1: t, t2: t, gate1: 25.0, gate2: 50.0, readout: 500.0 };
                 (NoiseModel { idle: 0.0, relaxation: Some(relaxation), ..sd6 }, 0.5)
             }
-            _ => return Err(format!("unknown noise model {name:?}; known: {}", MODELS.join(", "))),
+            _ => return Err(QecError::UnknownName { kind: "noise model", name: name.into(), known: &MODELS }),
         };
         if !(0.0..=most).contains(&p) {
-            return Err(format!("physical error rate {p} of the model {name} is not between 0 and {most}"));
+            return Err(NoiseError::ErrorRate { model: name.into(), p, most }.into());
         }
         model.check()?;
         Ok(model)
@@ -174,7 +175,7 @@ impl NoiseModel {
     ///
     /// # Errors
     /// If there is no such parameter, or the value is out of range.
-    pub fn set(&mut self, name: &str, value: f64) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, value: f64) -> Result<(), QecError> {
         let mut relax =
             self.relaxation.unwrap_or(Relaxation { t1: 100.0, t2: 100.0, gate1: 25.0, gate2: 50.0, readout: 500.0 });
         match name {
@@ -195,7 +196,11 @@ impl NoiseModel {
             "gate2_ns" => relax.gate2 = value,
             "readout_ns" => relax.readout = value,
             _ => {
-                return Err(format!("unknown noise parameter {name:?}; known: {}", Self::PARAMETERS.join(", ")));
+                return Err(QecError::UnknownName {
+                    kind: "noise parameter",
+                    name: name.into(),
+                    known: &Self::PARAMETERS,
+                });
             }
         }
         if matches!(name, "t1" | "t2" | "gate1_ns" | "gate2_ns" | "readout_ns") {
@@ -208,10 +213,10 @@ impl NoiseModel {
     ///
     /// # Errors
     /// Which is out of range, and the range.
-    pub fn check(&self) -> Result<(), String> {
-        let most = |name: &str, value: f64, most: f64| match (0.0..=most).contains(&value) {
+    pub fn check(&self) -> Result<(), QecError> {
+        let most = |name: &'static str, value: f64, most: f64| match (0.0..=most).contains(&value) {
             true => Ok(()),
-            false => Err(format!("noise parameter {name} = {value} is not between 0 and {most}")),
+            false => Err(NoiseError::Parameter { name, value, low: 0.0, high: most }),
         };
         most("gate1", self.gate1, 0.75)?;
         most("gate2", self.gate2, 0.9375)?;
@@ -224,18 +229,14 @@ impl NoiseModel {
         most("idle_readout", self.idle_readout, 0.75)?;
         most("round", self.round, 0.75)?;
         if self.bias != 0.5 && !(0.5..=1e6).contains(&self.bias) {
-            return Err(format!("noise parameter bias = {} is not between 0.5 and 1000000", self.bias));
+            return Err(NoiseError::Parameter { name: "bias", value: self.bias, low: 0.5, high: 1e6 }.into());
         }
         if let Some(r) = &self.relaxation {
             if r.t1.is_nan() || r.t1 <= 0.0 {
-                return Err(format!("relaxation time t1 = {} us is not above 0", r.t1));
+                return Err(NoiseError::RelaxationTime { t1_us: r.t1 }.into());
             }
             if !(r.t2 > 0.0 && r.t2 <= 2.0 * r.t1) {
-                return Err(format!(
-                    "dephasing time t2 = {} us is not above 0 and at most 2 t1 = {} us",
-                    r.t2,
-                    2.0 * r.t1
-                ));
+                return Err(NoiseError::DephasingTime { t1_us: r.t1, t2_us: r.t2 }.into());
             }
             for (name, t) in [("gate1_ns", r.gate1), ("gate2_ns", r.gate2), ("readout_ns", r.readout)] {
                 most(name, t, 1e9)?;

@@ -384,7 +384,7 @@ fn layers_share_no_qubit() {
 
 #[test]
 fn names_and_distances() {
-    let error = |name, distance| by_name(name, distance).err().expect("out of range");
+    let error = |name, distance| by_name(name, distance).err().expect("out of range").to_string();
     for (name, distance, said) in [
         ("bacon_shor", 2, "3 to 51, not 2"),
         ("bacon_shor", 52, "3 to 51, not 52"),

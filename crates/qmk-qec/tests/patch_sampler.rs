@@ -86,7 +86,7 @@ fn a_life_is_a_function_of_seed_shot_and_stream() {
 #[test]
 fn patches_out_of_range_are_refused() {
     use qmk_abi::syscall::Code;
-    let refused = |code, d, p| qmk_qec::machine::patch_sampler::sampler(code, d, p).err().unwrap();
+    let refused = |code, d, p| qmk_qec::machine::patch_sampler::sampler(code, d, p).err().unwrap().to_string();
     assert!(refused(Code::Surface, 17, 1e-3).contains("between 2 and 9"));
     assert!(refused(Code::Surface, 3, 0.6).contains("between 0 and 0.5"));
     assert!(refused(Code::Shyps, 4, 1e-3).contains("surface_code, bacon_shor"));

@@ -6,6 +6,7 @@ use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch, Quota, Reply as Answer, Run, outcome_bit};
 use qmk_kernel::Clock;
 use qmk_qec::calibration::rates;
+use qmk_qec::error::PatchSamplerError;
 use qmk_qec::machine::logical_error_sampler::LogicalErrorSampler;
 use qmk_qec::machine::{DEFAULT_ERROR_RATE, NoisyDevice, odd};
 use qmk_services::replay::{Recorder, replay};
@@ -33,7 +34,10 @@ impl LogicalErrorSampler for Third {
 fn sampled() -> Device {
     let factory = |code, distance, p| match code {
         Code::Surface if distance < 9 && p == 0.002 => Ok(Arc::new(Third) as Arc<dyn LogicalErrorSampler>),
-        _ => Err(format!("distance {distance} and error rate {p} of {code:?} are not sampled")),
+        _ => {
+            let message = format!("distance {distance} and error rate {p} of {code:?} are not sampled");
+            Err(PatchSamplerError::Other(message).into())
+        }
     };
     NoisyDevice::new(SimDevice::default(), Box::new(factory))
 }

@@ -7,7 +7,7 @@ use qmk_qec::decoder::Decoder;
 use qmk_qec::decoder::matching::Matching;
 use qmk_qec::experiment::memory::{BLOCK, Memory, Samples};
 use qmk_qec::noise::NoiseModel;
-use qmk_qec::{Circuit, stim};
+use qmk_qec::{Circuit, QecError, stim};
 use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -52,7 +52,7 @@ fn points() -> impl Iterator<Item = (u32, f64)> {
 }
 
 /// Memory in the Z basis for as many rounds as the distance.
-fn circuit(d: u32, p: f64) -> Result<Circuit, String> {
+fn circuit(d: u32, p: f64) -> Result<Circuit, QecError> {
     Ok(NoiseModel::named("uniform", p)?.apply(&RotatedSurface::new(d)?.memory(Pauli::Z, d)))
 }
 

@@ -53,6 +53,6 @@ fn parameter(text: &str) -> Result<(String, f64), String> {
     Ok((known("noise parameter", &noise::NoiseModel::PARAMETERS, &name)?, value))
 }
 
-pub(crate) fn usage(message: String) -> Failure {
-    Failure::new(2, "USAGE", message)
+pub(crate) fn usage(message: impl ToString) -> Failure {
+    Failure::new(2, "USAGE", message.to_string())
 }

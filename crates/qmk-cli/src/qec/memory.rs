@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use qmk_abi::image::Pauli;
 use qmk_qec::experiment::memory::{Memory, Tally, per_round, wilson};
 use qmk_qec::experiment::{self, Experiment, MAX_ROUNDS};
-use qmk_qec::{Circuit, stim};
+use qmk_qec::{Circuit, QecError, stim};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ pub(super) fn ready(setup: &Setup) -> Result<Ready, Failure> {
         let (rounds, qubits) = (setup.rounds.unwrap_or(1), circuit.used_qubits());
         return Ok(Ready { circuit, rounds, qubits, matchable: true, title: path.display().to_string() });
     }
-    let missing = || usage("--code, --distance and --p, or --circuit".into());
+    let missing = || usage("--code, --distance and --p, or --circuit");
     let distance = setup.distance.ok_or_else(missing)?;
     let experiment = Experiment {
         code: setup.code.clone().ok_or_else(missing)?,
@@ -99,8 +99,8 @@ pub(super) fn ready(setup: &Setup) -> Result<Ready, Failure> {
 }
 
 /// What cannot be sampled or decoded, such as an imported circuit whose detectors are random without noise.
-pub(super) fn unfit(message: String) -> Failure {
-    Failure::new(1, "E-ARG", message)
+pub(super) fn unfit(error: QecError) -> Failure {
+    Failure::new(1, "E-ARG", error.to_string())
 }
 
 pub(super) fn memory(setup: &Setup, shots: u64, seed: u64, work: &Work, as_json: bool) -> Result<(), Failure> {

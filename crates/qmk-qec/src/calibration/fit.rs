@@ -1,6 +1,7 @@
 //! Suppression laws through measured error rates.
 
 use super::row::Row;
+use crate::error::CalibrationError;
 use crate::experiment::fit::weighted_least_squares;
 
 /// A suppression law: with `h = (d + 1)/2`, `ln e = a + h (b ln q + c) + g ln q`, where q is p, or d·p if each of d checks in a line can go wrong
@@ -38,9 +39,8 @@ impl Fit {
     ///
     /// # Errors
     /// If there are too few rows, or none below threshold.
-    pub fn of(rows: &[&Row]) -> Result<Fit, String> {
-        let first = rows.first().ok_or("there are no rows to fit")?;
-        let name = || format!("{} {}", first.code, first.error);
+    pub fn of(rows: &[&Row]) -> Result<Fit, CalibrationError> {
+        let first = rows.first().ok_or(CalibrationError::NoRows)?;
         let mut distances: Vec<u32> = rows.iter().map(|r| r.distance).collect();
         distances.sort_unstable();
         distances.dedup();
@@ -53,7 +53,7 @@ impl Fit {
         let largest = rows.iter().map(|r| r.p).filter(|&p| below(p)).fold(0.0, f64::max);
         let fitted: Vec<&&Row> = rows.iter().filter(|r| r.p <= largest && r.rate().0 < 0.03).collect();
         if fitted.len() < 3 {
-            return Err(format!("{}: {} rows below threshold are too few for a fit", name(), fitted.len()));
+            return Err(CalibrationError::FewRows { code: first.code.clone(), error: first.error, rows: fitted.len() });
         }
         let mut best: Option<(f64, Fit)> = None;
         let one = distances.len() == 1;
@@ -136,7 +136,7 @@ impl Fit {
                 best = Some((criterion, fit));
             }
         }
-        best.map(|b| b.1).ok_or_else(|| format!("{}: no law fits", name()))
+        best.map(|b| b.1).ok_or_else(|| CalibrationError::NoLaw { code: first.code.clone(), error: first.error })
     }
 }
 

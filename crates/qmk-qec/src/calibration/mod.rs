@@ -12,6 +12,7 @@ pub use fit::Fit;
 pub use row::{Counts, Row};
 pub use table::{MIN_P, Table};
 
+use crate::error::{CalibrationError, DistanceError, QecError};
 use qmk_abi::syscall::Code;
 use std::sync::LazyLock;
 
@@ -43,8 +44,8 @@ fn calibrated_code(code: Code) -> (&'static str, std::ops::RangeInclusive<u32>) 
 }
 
 /// The checked-in table.
-static TABLE: LazyLock<Result<Table, String>> = LazyLock::new(|| {
-    Table::parse(include_str!("../../calibration.tsv")).map_err(|e| format!("calibration table: {e}"))
+static TABLE: LazyLock<Result<Table, CalibrationError>> = LazyLock::new(|| {
+    Table::parse(include_str!("../../calibration.tsv")).map_err(|e| CalibrationError::Table(Box::new(e)))
 });
 
 /// Rates of a code at a distance and physical error rate under circuit noise ([`NOISE`]), per logical qubit and round of syndrome extraction:
@@ -52,14 +53,12 @@ static TABLE: LazyLock<Result<Table, String>> = LazyLock::new(|| {
 ///
 /// # Errors
 /// What is out of range, and the range.
-pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, String> {
+pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, QecError> {
     let table = TABLE.as_ref().map_err(Clone::clone)?;
     let (name, distances) = calibrated_code(code);
     if !distances.contains(&distance) {
-        let (low, high) = (distances.start(), distances.end());
-        return Err(format!(
-            "distance {distance} of {name} is not between {low} and {high}, for which there are rates"
-        ));
+        let (low, high) = distances.into_inner();
+        return Err(DistanceError::NotCalibrated { code: name, distance, low, high }.into());
     }
     let distance = if code == Code::Shyps { 4 } else { distance };
     let (x, x_beyond) = table.rate(name, 'x', distance, p)?;
@@ -68,7 +67,7 @@ pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, String> {
     let far = |r: &&Row| ((r.distance as f64).ln() - (distance as f64).ln()).abs() * 1e3 + (r.p.ln() - p.ln()).abs();
     let nearest = table.rows.iter().filter(|r| r.code == name).min_by(|a, b| far(a).total_cmp(&far(b)));
     let us = nearest.map(|r| r.us_per_round * (distance as f64 / r.distance as f64).powi(2));
-    let us_per_round = us.ok_or_else(|| format!("{name} is not calibrated"))?;
+    let us_per_round = us.ok_or_else(|| CalibrationError::Code(name.into()))?;
     Ok(Rates { x, z, us_per_round, extrapolated: x_beyond || z_beyond })
 }
 
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn out_of_range_is_refused_with_the_range() {
         let says = |code, d, p, word: &str| {
-            let error = rates(code, d, p).unwrap_err();
+            let error = rates(code, d, p).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         };
         says(Code::Surface, 2, 1e-3, "between 3 and 51");

@@ -2,6 +2,7 @@
 
 use super::fit::Fit;
 use super::row::{Counts, Row};
+use crate::error::CalibrationError;
 use std::fmt::{self, Display};
 
 /// Physical error rates below this are not extrapolated to.
@@ -51,7 +52,7 @@ impl Table {
     ///
     /// # Errors
     /// The line, and what is wrong with it.
-    pub fn parse(text: &str) -> Result<Table, String> {
+    pub fn parse(text: &str) -> Result<Table, CalibrationError> {
         fn number<T: std::str::FromStr>(text: Option<&&str>) -> Option<T> {
             text?.parse().ok()
         }
@@ -93,7 +94,7 @@ impl Table {
                 "fit" => fit(&fields).map(|f| table.fits.push(f)),
                 _ => None,
             };
-            read.ok_or_else(|| format!("line {}: neither a row nor a fit: {line:?}", i + 1))?;
+            read.ok_or_else(|| CalibrationError::Line { line: i + 1, text: line.into() })?;
         }
         Ok(table)
     }
@@ -106,17 +107,14 @@ impl Table {
     }
 
     /// Rate of one kind of error, and whether it is extrapolated.
-    pub(super) fn rate(&self, code: &str, error: char, distance: u32, p: f64) -> Result<(f64, bool), String> {
+    pub(super) fn rate(&self, code: &str, error: char, distance: u32, p: f64) -> Result<(f64, bool), CalibrationError> {
         let rows = self.of(code, error);
         let fit = self.fits.iter().find(|f| f.code == code && f.error == error);
-        let fit = fit.ok_or_else(|| format!("{code} is not calibrated"))?;
+        let fit = fit.ok_or_else(|| CalibrationError::Code(code.into()))?;
         let here: Vec<&&Row> = rows.iter().filter(|r| r.distance == distance).collect();
         let most = here.last().map_or(fit.max_p, |r| r.p.max(fit.max_p));
         if !(MIN_P..=most).contains(&p) {
-            return Err(format!(
-                "physical error rate {p} of {code} at distance {distance} is not between {MIN_P:e} and {most:e}, \
-                 below the threshold"
-            ));
+            return Err(CalibrationError::ErrorRate { code: code.into(), distance, p, low: MIN_P, high: most });
         }
         if let Some(w) = here.windows(2).find(|w| w[0].p <= p && p <= w[1].p) {
             let [a, b] = [w[0], w[1]].map(|r| (r.p.ln(), r.rate().0.ln()));

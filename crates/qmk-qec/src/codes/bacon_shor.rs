@@ -1,6 +1,7 @@
 //! Bacon-Shor codes (Bacon, quant-ph/0506023; Aliferis and Cross, quant-ph/0610063).
 
 use super::subsystem::{GaugeSector, Subsystem};
+use crate::error::{DistanceError, QecError};
 use qmk_abi::image::Qubit;
 use std::ops::RangeInclusive;
 
@@ -20,10 +21,10 @@ impl Subsystem {
     ///
     /// # Errors
     /// If the distance is not between 3 and 51.
-    pub fn bacon_shor(distance: u32) -> Result<Self, String> {
+    pub fn bacon_shor(distance: u32) -> Result<Self, QecError> {
         if !DISTANCES.contains(&distance) {
-            let (low, high) = (DISTANCES.start(), DISTANCES.end());
-            return Err(format!("Bacon-Shor codes have distance {low} to {high}, not {distance}"));
+            let (low, high) = DISTANCES.into_inner();
+            return Err(DistanceError::OfFamily { family: "Bacon-Shor", distance, low, high }.into());
         }
         let d = distance;
         let at = |row: Qubit, column: Qubit| d * row + column;

@@ -1,6 +1,7 @@
 //! What every code answers for.
 
 use crate::circuit::Circuit;
+use crate::error::{DistanceError, QecError};
 use qmk_abi::image::{Pauli, Qubit};
 
 /// A product of Paulis, ascending by qubit.
@@ -47,9 +48,14 @@ pub trait Code: Send + Sync {
 ///
 /// # Errors
 /// The range.
-pub(crate) fn check_distance(code: &str, distance: u32, range: std::ops::RangeInclusive<u32>) -> Result<(), String> {
-    match range.contains(&distance) {
+pub(crate) fn check_distance(
+    code: &'static str,
+    distance: u32,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<(), QecError> {
+    let (low, high) = range.into_inner();
+    match (low..=high).contains(&distance) {
         true => Ok(()),
-        false => Err(format!("distance {distance} of {code} is not between {} and {}", range.start(), range.end())),
+        false => Err(DistanceError::OutOfRange { code, distance, low, high }.into()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Gate, Step};
+use crate::error::{DistanceError, QecError};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use std::ops::RangeInclusive;
 
@@ -73,7 +74,7 @@ impl Honeycomb {
     ///
     /// # Errors
     /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
-    pub fn pairs(distance: u32) -> Result<Self, String> {
+    pub fn pairs(distance: u32) -> Result<Self, QecError> {
         Self::new(distance, |d| [2 * d, 3 * d], false)
     }
 
@@ -82,14 +83,14 @@ impl Honeycomb {
     ///
     /// # Errors
     /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
-    pub fn ancillas(distance: u32) -> Result<Self, String> {
+    pub fn ancillas(distance: u32) -> Result<Self, QecError> {
         Self::new(distance, |d| [d.next_multiple_of(2), 2 * d], true)
     }
 
-    fn new(distance: u32, size: fn(u32) -> [u32; 2], ancillas: bool) -> Result<Self, String> {
+    fn new(distance: u32, size: fn(u32) -> [u32; 2], ancillas: bool) -> Result<Self, QecError> {
         if !Self::DISTANCES.contains(&distance) {
-            let (low, high) = (Self::DISTANCES.start(), Self::DISTANCES.end());
-            return Err(format!("honeycomb codes have distance {low} to {high}, not {distance}"));
+            let (low, high) = Self::DISTANCES.into_inner();
+            return Err(DistanceError::OfFamily { family: "honeycomb", distance, low, high }.into());
         }
         let [width, height] = size(distance);
         Ok(Self { distance, width, height: height.next_multiple_of(6), ancillas })

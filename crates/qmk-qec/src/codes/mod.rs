@@ -12,6 +12,8 @@ pub use honeycomb::Honeycomb;
 pub use subsystem::Subsystem;
 pub use surface::RotatedSurface;
 
+use crate::error::{DistanceError, QecError};
+
 /// Names of the codes.
 pub const NAMES: [&str; 5] = ["surface_code", "bacon_shor", "honeycomb", "honeycomb_ancillas", "shyps"];
 
@@ -19,7 +21,7 @@ pub const NAMES: [&str; 5] = ["surface_code", "bacon_shor", "honeycomb", "honeyc
 ///
 /// # Errors
 /// Which names there are, or which distances the code can have.
-pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, String> {
+pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, QecError> {
     match name {
         "surface_code" | "surface" => Ok(Box::new(RotatedSurface::new(distance)?)),
         "bacon_shor" => Ok(Box::new(Subsystem::bacon_shor(distance)?)),
@@ -29,8 +31,8 @@ pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, String> {
             4 => Ok(Box::new(Subsystem::shyps(3)?)),
             8 => Ok(Box::new(Subsystem::shyps(4)?)),
             16 => Ok(Box::new(Subsystem::shyps(5)?)),
-            _ => Err(format!("SHYPS codes have distance 4, 8 or 16, not {distance}")),
+            _ => Err(DistanceError::Shyps(distance).into()),
         },
-        _ => Err(format!("unknown code {name:?}; known: {}", NAMES.join(", "))),
+        _ => Err(QecError::UnknownName { kind: "code", name: name.into(), known: &NAMES }),
     }
 }

@@ -1,6 +1,7 @@
 //! Subsystem hypergraph product simplex codes (Malcolm et al., "Computing efficiently in QLDPC codes", arXiv:2502.07150).
 
 use super::subsystem::{GaugeSector, Subsystem};
+use crate::error::{DistanceError, QecError};
 use crate::gf2::Matrix;
 use qmk_abi::image::Qubit;
 
@@ -23,12 +24,12 @@ impl Subsystem {
     ///
     /// # Errors
     /// If r is not 3, 4 or 5.
-    pub fn shyps(r: u32) -> Result<Self, String> {
+    pub fn shyps(r: u32) -> Result<Self, QecError> {
         let [a, b] = match r {
             3 => [1, 3],
             4 => [1, 4],
             5 => [2, 5],
-            _ => return Err(format!("SHYPS codes have r = 3, 4 or 5, that is, distance 4, 8 or 16, not r = {r}")),
+            _ => return Err(DistanceError::ShypsDimension(r).into()),
         };
         let n = (1usize << r) - 1;
         let circulant = Matrix::from_ones(n, (0..n).map(|i| [i, (i + a) % n, (i + b) % n]));

@@ -2,6 +2,7 @@
 
 use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Gate, Step};
+use crate::error::QecError;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 
 /// The rotated surface code [[d², 1, d]] with an ancilla for each of its d² - 1 stabilizers and four layers of CNOTs in an
@@ -30,7 +31,7 @@ impl RotatedSurface {
     ///
     /// # Errors
     /// If the distance is out of range.
-    pub fn new(distance: u32) -> Result<Self, String> {
+    pub fn new(distance: u32) -> Result<Self, QecError> {
         super::code::check_distance("surface_code", distance, Self::DISTANCES)?;
         let d = distance;
         let mut plaquettes: Vec<Plaquette> = Vec::new();

@@ -6,6 +6,7 @@
 
 use super::decode::Decoder;
 use crate::dem::DetectorErrorModel;
+use crate::error::{DecoderError, QecError};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -157,19 +158,19 @@ impl BpOsd {
     ///
     /// # Errors
     /// Options, probabilities or detectors out of range.
-    pub fn new(model: &DetectorErrorModel, options: Options) -> Result<Self, String> {
+    pub fn new(model: &DetectorErrorModel, options: Options) -> Result<Self, QecError> {
         if !(options.scale > 0.0 && options.scale <= 1.0) {
-            return Err(format!("messages are scaled by {}; it should be above 0, at most 1", options.scale));
+            return Err(DecoderError::MessageScale(options.scale).into());
         }
         let rows = model.detectors as usize;
         let (mut errors, mut detectors) = (vec![0], Vec::new());
         let (mut prior, mut observables) = (Vec::new(), Vec::new());
         for (k, m) in model.mechanisms.iter().enumerate() {
             if !(0.0..=1.0).contains(&m.p) {
-                return Err(format!("mechanism {k}: probability {} is not in 0 to 1", m.p));
+                return Err(DecoderError::Probability { mechanism: k, p: m.p }.into());
             }
             if let Some(d) = m.detectors.iter().find(|d| **d >= model.detectors) {
-                return Err(format!("mechanism {k}: detector {d} is not below {rows}"));
+                return Err(DecoderError::Detector { mechanism: k, detector: *d, detectors: rows }.into());
             }
             if m.p > 0.0 && !m.detectors.is_empty() {
                 detectors.extend_from_slice(&m.detectors);
@@ -438,7 +439,9 @@ mod tests {
         let error = |p, d: u32| Mechanism { p, detectors: vec![d], observables: 1 };
         let model = |m: Mechanism| DetectorErrorModel { detectors: 3, mechanisms: vec![m], ..Default::default() };
         assert!(BpOsd::new(&model(error(1.5, 0)), Options::default()).is_err());
-        assert!(BpOsd::new(&model(error(0.1, 3)), Options::default()).is_err_and(|e| e.contains("detector 3")));
+        assert!(
+            BpOsd::new(&model(error(0.1, 3)), Options::default()).is_err_and(|e| e.to_string().contains("detector 3"))
+        );
         // What happens in every shot is explained, too.
         assert_eq!(BpOsd::new(&model(error(1.0, 0)), Options::default()).map(|mut d| d.decode(&[0])), Ok(1));
         let good = model(error(0.1, 1));

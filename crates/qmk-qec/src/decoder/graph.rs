@@ -2,6 +2,7 @@
 
 use super::blossom::BOUNDARY;
 use crate::dem::{DetectorErrorModel, Mechanism};
+use crate::error::{DecoderError, MechanismError, QecError};
 use std::collections::BTreeMap;
 
 /// An edge between two detectors, or a detector and the boundary.
@@ -52,16 +53,16 @@ impl Graph {
     /// # Errors
     /// The mechanism that is no edge and no combination of edges, that flips observables alone, or whose probability is not in
     /// 0 ..= 0.5; detectors out of range.
-    pub fn new(model: &DetectorErrorModel) -> Result<Self, String> {
+    pub fn new(model: &DetectorErrorModel) -> Result<Self, QecError> {
         for m in &model.mechanisms {
             if !(0.0..=0.5).contains(&m.p) {
-                return Err(format!("{}: the probability is outside of 0 to 0.5", Name(m)));
+                return Err(refused(m, MechanismError::Probability));
             }
             if let Some(d) = m.detectors.iter().find(|d| **d >= model.detectors) {
-                return Err(format!("{}: detector {d} is not below {}", Name(m), model.detectors));
+                return Err(refused(m, MechanismError::Detector { detector: *d, detectors: model.detectors }));
             }
             if m.detectors.is_empty() && m.observables != 0 && m.p > 0.0 {
-                return Err(format!("{}: no detector notices it", Name(m)));
+                return Err(refused(m, MechanismError::Undetected));
             }
         }
         let split = split_pairs(model);
@@ -84,7 +85,7 @@ impl Graph {
         let mut all = known.clone();
         for m in composite.into_iter().filter(|m| m.p > 0.0) {
             if m.detectors.len() > MAX_DETECTORS {
-                return Err(format!("{}: it flips more than {MAX_DETECTORS} detectors", Name(m)));
+                return Err(refused(m, MechanismError::TooManyDetectors(MAX_DETECTORS)));
             }
             let mut decomposition = Decomposition { known: &known, parts: Vec::new(), best: None, remnant: None };
             decomposition.run(&m.detectors, m.observables, 0.0);
@@ -99,8 +100,7 @@ impl Graph {
                     }
                 }
             }
-            let (.., parts) =
-                decomposition.best.ok_or_else(|| format!("{}: it is no combination of known edges", Name(m)))?;
+            let (.., parts) = decomposition.best.ok_or_else(|| refused(m, MechanismError::NotEdges))?;
             for (ends, observables) in parts {
                 add_edge(&mut all, ends, observables, m.p);
             }
@@ -114,15 +114,12 @@ impl Graph {
     }
 }
 
-/// Name of a mechanism, as in Stim's format.
-struct Name<'a>(&'a Mechanism);
-
-impl std::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "error({})", self.0.p)?;
-        self.0.detectors.iter().try_for_each(|d| write!(f, " D{d}"))?;
-        (0..64).filter(|o| self.0.observables >> o & 1 == 1).try_for_each(|o| write!(f, " L{o}"))
-    }
+/// The error of a mechanism that is named as in Stim's format.
+fn refused(m: &Mechanism, reason: MechanismError) -> QecError {
+    let detectors = m.detectors.iter().map(|d| format!(" D{d}"));
+    let observables = (0..64).filter(|o| m.observables >> o & 1 == 1).map(|o| format!(" L{o}"));
+    let targets: String = detectors.chain(observables).collect();
+    DecoderError::Mechanism { mechanism: format!("error({}){targets}", m.p), reason }.into()
 }
 
 fn add_edge(edges: &mut KnownEdges, ends: Ends, observables: u64, p: f64) {
@@ -324,7 +321,7 @@ mod tests {
             (error(0.1, &[5], 0), "D5"),
             (error(0.1, &[], 1), "error(0.1) L0"),
         ] {
-            let error = with(bad).unwrap_err();
+            let error = with(bad).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
     }

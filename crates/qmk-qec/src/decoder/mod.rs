@@ -10,13 +10,14 @@ pub mod window;
 pub use decode::Decoder;
 
 use crate::dem::DetectorErrorModel;
+use crate::error::QecError;
 
 /// The decoder to use for a model: matching if its errors are `matchable` (see [`graph::Graph::new`]), else belief propagation with ordered
 /// statistics.
 ///
 /// # Errors
 /// Those of [`matching::Matching::new`] and [`bp_osd::BpOsd::new`].
-pub fn best(model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, String> {
+pub fn best(model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, QecError> {
     Ok(match matchable {
         true => Box::new(matching::Matching::new(model)?),
         false => Box::new(bp_osd::BpOsd::new(model, bp_osd::Options::default())?),

@@ -5,6 +5,7 @@ use super::decode::Decoder;
 use super::graph::{Edge, Graph};
 use super::matching::Matching;
 use crate::dem::DetectorErrorModel;
+use crate::error::{DecoderError, QecError};
 use qmk_sim::sets::drop_pairs;
 use std::sync::Arc;
 
@@ -54,15 +55,16 @@ impl SlidingWindow {
     ///
     /// # Errors
     /// Those of [`Matching::new`]; no commit region; coordinates that are missing or no rounds.
-    pub fn new(model: &DetectorErrorModel, commit: u32, buffer: u32) -> Result<Self, String> {
+    pub fn new(model: &DetectorErrorModel, commit: u32, buffer: u32) -> Result<Self, QecError> {
         if commit == 0 {
-            return Err("a window commits 0 rounds; at least 1 is needed".into());
+            return Err(DecoderError::NoCommitRegion.into());
         }
         if model.coordinates.len() != model.detectors as usize {
-            return Err(format!("{} detectors have {} coordinates", model.detectors, model.coordinates.len()));
+            let (detectors, coordinates) = (model.detectors, model.coordinates.len());
+            return Err(DecoderError::Coordinates { detectors, coordinates }.into());
         }
         if let Some(d) = model.coordinates.iter().position(|c| c[2].is_nan() || c[2].abs() > (1u64 << 52) as f64) {
-            return Err(format!("detector {d}: {} is no round", model.coordinates[d][2]));
+            return Err(DecoderError::Round { detector: d, time: model.coordinates[d][2] }.into());
         }
         let graph = Graph::new(model)?;
         let round: Vec<i64> = model.coordinates.iter().map(|c| c[2].floor() as i64).collect();
@@ -272,7 +274,7 @@ mod tests {
         let mut model = repetition(3, 3, 0.01);
         assert!(SlidingWindow::new(&model, 0, 3).is_err());
         model.coordinates[4][2] = f64::NAN;
-        assert!(SlidingWindow::new(&model, 1, 3).err().is_some_and(|e| e.contains("detector 4")));
+        assert!(SlidingWindow::new(&model, 1, 3).err().is_some_and(|e| e.to_string().contains("detector 4")));
         model.coordinates.pop();
         assert!(SlidingWindow::new(&model, 1, 3).is_err());
     }

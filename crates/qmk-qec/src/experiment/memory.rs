@@ -3,6 +3,7 @@
 use crate::circuit::Circuit;
 use crate::decoder::Decoder;
 use crate::dem::{DetectorErrorModel, parities};
+use crate::error::QecError;
 use qmk_sim::DetectorSampler;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ impl Memory {
     ///
     /// # Errors
     /// If a detector or observable is random without noise.
-    pub fn new(circuit: &Circuit) -> Result<Self, String> {
+    pub fn new(circuit: &Circuit) -> Result<Self, QecError> {
         let parities = parities(circuit)?;
         Ok(Memory { model: DetectorErrorModel::new(circuit, &parities), parities })
     }

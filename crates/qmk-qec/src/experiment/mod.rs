@@ -8,6 +8,7 @@ use crate::circuit::Circuit;
 use crate::codes::{self, Code};
 use crate::decoder::{self, Decoder};
 use crate::dem::DetectorErrorModel;
+use crate::error::QecError;
 use crate::experiment::memory::{BLOCK, Memory, Tally, per_round};
 use crate::noise::NoiseModel;
 use qmk_abi::image::Pauli;
@@ -43,18 +44,14 @@ impl Experiment {
     ///
     /// # Errors
     /// Which parameter is out of range, and the range.
-    pub fn check(&self) -> Result<(Box<dyn Code>, NoiseModel), String> {
+    pub fn check(&self) -> Result<(Box<dyn Code>, NoiseModel), QecError> {
         let code = codes::by_name(&self.code, self.distance)?;
         if !(1..=MAX_ROUNDS).contains(&self.rounds) {
-            return Err(format!("{} rounds are not between 1 and {MAX_ROUNDS}", self.rounds));
+            return Err(QecError::Rounds { rounds: self.rounds, most: MAX_ROUNDS });
         }
         let qubits = code.physical_qubits() as u64;
         if qubits * self.rounds as u64 > MAX_QUBIT_ROUNDS {
-            return Err(format!(
-                "{qubits} physical qubits times {} rounds are more than {MAX_QUBIT_ROUNDS}: at most {} rounds",
-                self.rounds,
-                MAX_QUBIT_ROUNDS / qubits
-            ));
+            return Err(QecError::QubitRounds { qubits, rounds: self.rounds, most: MAX_QUBIT_ROUNDS });
         }
         let mut noise = NoiseModel::named(&self.noise, self.p)?;
         for (name, value) in &self.set {
@@ -68,7 +65,7 @@ impl Experiment {
     ///
     /// # Errors
     /// Which parameter is out of range, and the range.
-    pub fn build(&self) -> Result<(Box<dyn Code>, Circuit), String> {
+    pub fn build(&self) -> Result<(Box<dyn Code>, Circuit), QecError> {
         let (code, noise) = self.check()?;
         let circuit = noise.apply(&code.memory(self.basis, self.rounds));
         Ok((code, circuit))
@@ -80,14 +77,12 @@ impl Experiment {
 ///
 /// # Errors
 /// An unknown name, or a model that the decoder cannot decode.
-pub fn decoder(name: &str, model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, String> {
+pub fn decoder(name: &str, model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, QecError> {
     match name {
         "best" if matchable => decoder::best(model, true).or_else(|_| decoder::best(model, false)),
-        "matching" => {
-            decoder::best(model, true).map_err(|e| format!("matching cannot decode this model, bp_osd can: {e}"))
-        }
+        "matching" => decoder::best(model, true).map_err(|e| QecError::NotMatchable(Box::new(e))),
         "best" | "bp_osd" => decoder::best(model, false),
-        _ => Err(format!("unknown decoder {name:?}; known: {}", DECODERS.join(", "))),
+        _ => Err(QecError::UnknownName { kind: "decoder", name: name.into(), known: &DECODERS }),
     }
 }
 
@@ -228,7 +223,7 @@ mod tests {
             (Experiment { set: vec![("gate2".into(), 2.0)], ..good.clone() }, "between 0 and 0.9375"),
         ];
         for (experiment, says) in cases {
-            let error = experiment.build().err().unwrap();
+            let error = experiment.build().err().unwrap().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

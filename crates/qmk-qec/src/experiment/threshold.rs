@@ -1,5 +1,6 @@
 //! Thresholds from curves of logical over physical error rate at several distances.
 
+use crate::error::{Side, ThresholdError};
 use crate::experiment::fit;
 use qmk_sim::rng::philox2x64;
 use std::f64::consts::TAU;
@@ -44,12 +45,12 @@ const RESAMPLES: u64 = 400;
 ///
 /// # Errors
 /// Why there is none: too few points, or curves that do not cross.
-pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
+pub fn threshold(points: &[Point]) -> Result<Threshold, ThresholdError> {
     let mut distances: Vec<u32> = points.iter().map(|p| p.distance).collect();
     distances.sort_unstable();
     distances.dedup();
     if distances.len() < 2 {
-        return Err("a threshold takes two distances or more".into());
+        return Err(ThresholdError::FewDistances);
     }
     let mut crossings = Vec::new();
     let (mut below, mut above) = (false, false);
@@ -67,16 +68,15 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
         let first = ratios.windows(2).find(|w| w[0].1 < 0.0 && w[1].1 >= 0.0);
         crossings.extend(first.map(|w| w[0].0 - w[0].1 * (w[1].0 - w[0].0) / (w[1].1 - w[0].1)));
     }
-    let range = || {
-        let p = points.iter().map(|p| p.p);
-        format!("{} to {}", p.clone().fold(f64::INFINITY, f64::min), p.fold(0.0, f64::max))
-    };
     if crossings.is_empty() {
-        return Err(match (below, above) {
-            (true, false) => format!("no threshold from {}: all points lie below it", range()),
-            (false, true) => format!("no threshold from {}: all points lie above it", range()),
-            _ => format!("no threshold from {}: curves do not cross", range()),
-        });
+        let p = points.iter().map(|p| p.p);
+        let (low, high) = (p.clone().fold(f64::INFINITY, f64::min), p.fold(0.0, f64::max));
+        let side = match (below, above) {
+            (true, false) => Side::Below,
+            (false, true) => Side::Above,
+            _ => Side::Both,
+        };
+        return Err(ThresholdError::NoCrossing { low, high, side });
     }
     crossings.sort_by(f64::total_cmp);
     let centre = crossings[crossings.len() / 2].exp();
@@ -86,12 +86,9 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
         .filter(|q| q.p <= centre * FIT_WINDOW && q.p >= centre / FIT_WINDOW && q.error > 0.0 && q.failure < 0.5)
         .collect();
     if near.len() < 6 {
-        return Err(format!(
-            "curves cross near {centre:.2e}, but only {} points lie within a factor of {FIT_WINDOW} of it; a fit takes 6",
-            near.len()
-        ));
+        return Err(ThresholdError::FewPoints { crossing: centre, points: near.len(), factor: FIT_WINDOW });
     }
-    let (x, chi2) = fit_scaling(&near, [centre, 1.0]).ok_or("the points near the crossing do not determine a curve")?;
+    let (x, chi2) = fit_scaling(&near, [centre, 1.0]).ok_or(ThresholdError::NoCurve)?;
     let mut found: Vec<f64> = Vec::new();
     for round in 0..RESAMPLES {
         let again = near.iter().enumerate().map(|(i, q)| {
@@ -107,7 +104,7 @@ pub fn threshold(points: &[Point]) -> Result<Threshold, String> {
     let interval = [low, high].map(|i| found.get(i).copied().unwrap_or(x[0]));
     // The window is about the crossing that was seen; a fit outside of it is a straight line through noise.
     if !(centre / FIT_WINDOW..=centre * FIT_WINDOW).contains(&x[0]) || found.len() < RESAMPLES as usize / 2 {
-        return Err(format!("curves cross near {centre:.2e}, but the points do not determine where"));
+        return Err(ThresholdError::Undetermined { crossing: centre });
     }
     Ok(Threshold {
         p: x[0],
@@ -184,11 +181,11 @@ mod tests {
     #[test]
     fn where_there_is_no_threshold_that_is_said() {
         let below = points(0.02, 1.4, &[0.015, 0.016, 0.017], 1e-3, 1);
-        assert!(threshold(&below).unwrap_err().contains("below"), "{:?}", threshold(&below));
+        assert!(threshold(&below).unwrap_err().to_string().contains("below"), "{:?}", threshold(&below));
         let above = points(0.005, 1.4, &[0.006, 0.007, 0.008], 1e-3, 1);
-        assert!(threshold(&above).unwrap_err().contains("above"));
+        assert!(threshold(&above).unwrap_err().to_string().contains("above"));
         let few = points(0.0071, 1.4, &[0.003, 0.012], 1e-3, 1);
         assert!(threshold(&few).is_err());
-        assert!(threshold(&few[..2]).unwrap_err().contains("two distances"));
+        assert!(threshold(&few[..2]).unwrap_err().to_string().contains("two distances"));
     }
 }

@@ -14,6 +14,7 @@ pub mod patch_sampler;
 pub mod timeline;
 
 use crate::calibration::{Rates, rates};
+use crate::error::QecError;
 use error_columns::{ErrorColumns, FULLY_PREPARED, check_size, error_places};
 use logical_error_sampler::LogicalErrorSampler;
 use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
@@ -39,7 +40,7 @@ const MAX_TOTAL_BYTES: u64 = 1 << 30;
 const MAX_SAMPLERS: usize = 8;
 
 /// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
-pub type SamplerFactory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn LogicalErrorSampler>, String> + Send>;
+pub type SamplerFactory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn LogicalErrorSampler>, QecError> + Send>;
 
 /// Patch, error rate in parts per billion, and their history.
 type CachedSampler = ((Patch, u32), Arc<dyn LogicalErrorSampler>);
@@ -117,20 +118,19 @@ impl<D: Device> NoisyDevice<D> {
         NoisyDevice { threads: threads.max(1), ..self }
     }
 
-    fn sampler(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn LogicalErrorSampler>, String> {
+    fn sampler(&self, patch: Patch, noise: NoiseSpec) -> Result<Arc<dyn LogicalErrorSampler>, QecError> {
         let key = (patch, noise.ppb);
         let mut cache = self.samplers.borrow_mut();
-        if let Some(at) = cache.iter().position(|(k, _)| *k == key) {
-            // Those used last are the last to go.
-            cache[at..].rotate_left(1);
-        } else {
-            let sampler = (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?;
-            if cache.len() == MAX_SAMPLERS {
-                cache.remove(0);
-            }
-            cache.push((key, sampler));
+        let sampler = match cache.iter().position(|(k, _)| *k == key) {
+            Some(at) => cache.remove(at).1,
+            None => (self.factory)(patch.code, patch.distance as u32, error_rate(noise))?,
+        };
+        // The sampler that was used longest ago is the first to go.
+        if cache.len() == MAX_SAMPLERS {
+            cache.remove(0);
         }
-        cache.last().map(|k| k.1.clone()).ok_or_else(|| "no history".into())
+        cache.push((key, sampler.clone()));
+        Ok(sampler)
     }
 
     fn timeline(&self, image: &Image, patch: Patch) -> Timeline {
@@ -153,7 +153,7 @@ impl<D: Device> Device for NoisyDevice<D> {
 
     /// Decoders that take longer for a round than the round itself fall behind.
     fn errors(&self, patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
-        let rates = || rates(patch.code, patch.distance as u32, error_rate(noise));
+        let rates = || rates(patch.code, patch.distance as u32, error_rate(noise)).map_err(|e| e.to_string());
         let thousandths = |us: f64| (us / ROUND_US * 1000.0).ceil().clamp(1.0, u32::MAX as f64) as u32;
         match noise.level {
             Level::Ideal => self.inner.errors(patch, noise),
@@ -171,7 +171,7 @@ impl<D: Device> Device for NoisyDevice<D> {
             Level::Physical => {
                 // Where codes do not help, decoders have no end of work.
                 let decoding = thousandths(rates()?.us_per_round);
-                self.sampler(patch, noise)?;
+                self.sampler(patch, noise).map_err(|e| e.to_string())?;
                 Ok(Errors { decoding, ..Errors::default() })
             }
         }
@@ -201,11 +201,11 @@ impl<D: Device> Device for NoisyDevice<D> {
         let mut sampled = None;
         if asked.level == Level::Logical {
             let rates = rates(spec.patch.code, spec.patch.distance as u32, error_rate(asked));
-            let rates = rates.map_err(DeviceError::Refused)?;
+            let rates = rates.map_err(|e| DeviceError::Refused(e.to_string()))?;
             check_size(spec.shots, error_places(&timeline), 0)?;
             noise.extend(timeline.stretches().flat_map(|s| channels(s, &rates, spec.patch.distance)));
         } else {
-            let sampler = self.sampler(spec.patch, asked).map_err(DeviceError::Refused)?;
+            let sampler = self.sampler(spec.patch, asked).map_err(|e| DeviceError::Refused(e.to_string()))?;
             let more = ErrorColumns::new(&spec, timeline, sampler, &mut noise)?;
             let bytes = more.columns.len() as u64 * spec.shots.div_ceil(64) * 16;
             let taken: u64 = self.column_bytes.values().sum();

@@ -17,6 +17,7 @@ use crate::codes::{Code, RotatedSurface, Subsystem};
 use crate::decoder::Decoder;
 use crate::decoder::matching::Matching;
 use crate::dem::{DetectorErrorModel, MergedMechanisms, parities};
+use crate::error::{PatchSamplerError, QecError};
 use crate::machine::logical_error_sampler::LogicalErrorSampler;
 use crate::noise::NoiseModel;
 use qmk_abi::image::Pauli;
@@ -85,16 +86,16 @@ impl PatchSampler {
     ///
     /// # Errors
     /// If the code is not of that kind, or a parameter is out of range.
-    pub fn new(code: &dyn Code, rounds: u32, noise: &NoiseModel) -> Result<Self, String> {
+    pub fn new(code: &dyn Code, rounds: u32, noise: &NoiseModel) -> Result<Self, QecError> {
         noise.check()?;
         if !code.is_matchable() {
-            return Err(format!("the code {} is not decoded by matching, which running programs need", code.name()));
+            return Err(PatchSamplerError::NotMatchable(code.name()).into());
         }
         let [z, x] = [Pauli::Z, Pauli::X].map(|basis| PeriodicMemory::new(code, basis, rounds, noise));
         let memories = [z?, x?];
         let cycle = |p: &PeriodicMemory| p.channels.clone();
         if cycle(&memories[0]) != cycle(&memories[1]) {
-            return Err(format!("the rounds of {} differ between bases", code.name()));
+            return Err(PatchSamplerError::RoundsDiffer(code.name()).into());
         }
         let mut groups: BTreeMap<u64, ChannelGroup> = BTreeMap::new();
         for (i, channel) in memories[0].channels.iter().enumerate() {
@@ -132,7 +133,7 @@ struct PeriodicMemory {
 }
 
 impl PeriodicMemory {
-    fn new(code: &dyn Code, basis: Pauli, rounds: u32, noise: &NoiseModel) -> Result<Self, String> {
+    fn new(code: &dyn Code, basis: Pauli, rounds: u32, noise: &NoiseModel) -> Result<Self, QecError> {
         let circuit = noise.apply(&code.memory(basis, PERIODS * rounds));
         let parities = parities(&circuit)?;
         let model = DetectorErrorModel::new(&circuit, &parities);
@@ -187,7 +188,7 @@ impl PeriodicMemory {
     }
 
     /// The window: errors of the second cycle and the third, the past closed, the future open.
-    fn sector(self) -> Result<Sector, String> {
+    fn sector(self) -> Result<Sector, QecError> {
         let rounds = self.rounds..(1 + WINDOW_CYCLES) * self.rounds;
         let mut found = MergedMechanisms::default();
         for m in &self.model.mechanisms {
@@ -347,7 +348,7 @@ const DISTANCES: std::ops::RangeInclusive<u32> = 2..=9;
 ///
 /// # Errors
 /// If the code has no such patches, or the distance or physical error rate is out of range.
-pub fn sampler(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, String> {
+pub fn sampler(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, QecError> {
     use qmk_abi::syscall::Code;
     let noise = NoiseModel::named(calibration::NOISE, p)?;
     let check = |name| crate::codes::code::check_distance(name, distance, DISTANCES);
@@ -360,10 +361,7 @@ pub fn sampler(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Ar
             check("bacon_shor patches that are decoded while they live")?;
             PatchSampler::new(&Subsystem::bacon_shor(distance)?, distance, &noise)
         }
-        Code::Floquet | Code::Shyps => {
-            Err("patches of this code are not decoded while they live; the codes that are: surface_code, bacon_shor"
-                .into())
-        }
+        Code::Floquet | Code::Shyps => Err(PatchSamplerError::Code.into()),
     };
     Ok(Arc::new(sampler?))
 }

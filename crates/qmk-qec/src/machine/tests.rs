@@ -1,5 +1,6 @@
 use super::error_columns::cut_in_pieces;
 use super::*;
+use crate::error::PatchSamplerError;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event};
 use qmk_sim::rng::philox2x64;
 use qmk_sim::{SimConfig, SimDevice};
@@ -28,9 +29,9 @@ impl LogicalErrorSampler for Twin {
     }
 }
 
-fn twin(code: Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, String> {
+fn twin(code: Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, QecError> {
     if distance > 9 {
-        return Err(format!("distance {distance} is above 9"));
+        return Err(PatchSamplerError::Other(format!("distance {distance} is above 9")).into());
     }
     let r = rates(code, distance, p)?;
     Ok(Arc::new(Twin { x: odd(r.x, distance as u64), z: odd(r.z, distance as u64) }))

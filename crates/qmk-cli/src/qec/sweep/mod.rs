@@ -127,10 +127,10 @@ fn measure(
     }
     let mut tally = before.map_or_else(Tally::default, Row::tally);
     let (code, circuit) = point.build().map_err(usage)?;
-    let memory = Memory::new(&circuit).map_err(|e| Failure::new(1, "E-ARG", e))?;
+    let memory = Memory::new(&circuit).map_err(|e| Failure::new(1, "E-ARG", e.to_string()))?;
     drop(circuit);
     let decoder = experiment::decoder(&args.work.decoder, memory.model(), code.is_matchable())
-        .map_err(|e| Failure::new(1, "E-ARG", e))?;
+        .map_err(|e| Failure::new(1, "E-ARG", e.to_string()))?;
     row.decoder = decoder.name().into();
     row.logical_qubits = memory.model().observables;
     let go_on = |t: &Tally| {

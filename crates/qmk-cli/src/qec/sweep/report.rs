@@ -45,7 +45,11 @@ pub(super) fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path
     let points = combined(rows);
     let has_threshold = args.code != "bacon_shor";
     let only: Vec<Point> = points.iter().map(|p| p.0).collect();
-    let found = if has_threshold { threshold(&only) } else { Err("Bacon-Shor codes have no threshold".into()) };
+    let found = if has_threshold {
+        threshold(&only).map_err(|e| e.to_string())
+    } else {
+        Err("Bacon-Shor codes have no threshold".into())
+    };
     // Of each physical error rate, the distance that loses least in a round, and why a larger one may lose less.
     let known = |q: &Point| q.failure > 0.0 && q.error < 0.35 * q.failure;
     let optimal: Vec<(f64, u32, f64, &str)> = args

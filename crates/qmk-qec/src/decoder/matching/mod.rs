@@ -12,6 +12,7 @@ use super::blossom::{BOUNDARY, UNMATCHED, UNREACHABLE};
 use super::decode::Decoder;
 use super::graph::{Edge, Graph};
 use crate::dem::DetectorErrorModel;
+use crate::error::{DecoderError, QecError};
 use cluster::Workspace;
 use prepare::Prepared;
 use qmk_sim::sets::{drop_pairs, find};
@@ -32,7 +33,7 @@ impl Matching {
     ///
     /// # Errors
     /// Those of [`Graph::new`].
-    pub fn new(model: &DetectorErrorModel) -> Result<Self, String> {
+    pub fn new(model: &DetectorErrorModel) -> Result<Self, QecError> {
         Self::of(Graph::new(model)?)
     }
 
@@ -41,27 +42,25 @@ impl Matching {
     /// # Errors
     /// Edges with detectors out of range, in another order than [`Graph::edges`] has, or of probability outside of 0 < p <= 0.5;
     /// a detector with more than 65534 edges.
-    pub fn of(graph: Graph) -> Result<Self, String> {
+    pub fn of(graph: Graph) -> Result<Self, QecError> {
         let ends = |e: &Edge| (e.from, e.to.unwrap_or(BOUNDARY));
         for (k, e) in graph.edges.iter().enumerate() {
             if e.from >= graph.detectors || e.to.is_some_and(|d| d >= graph.detectors || d <= e.from) {
-                return Err(format!(
-                    "edge {k}: {:?} to {:?} is not between {} detectors",
-                    e.from, e.to, graph.detectors
-                ));
+                let (from, to, detectors) = (e.from, e.to, graph.detectors);
+                return Err(DecoderError::EdgeEnds { edge: k, from, to, detectors }.into());
             }
             if k > 0 && ends(&graph.edges[k - 1]) >= ends(e) {
-                return Err(format!("edge {k}: it comes before the edge before it, or is the same"));
+                return Err(DecoderError::EdgeOrder(k).into());
             }
             if !(e.p > 0.0 && e.p <= 0.5) {
-                return Err(format!("edge {k}: probability {} is not above 0, at most 0.5", e.p));
+                return Err(DecoderError::EdgeProbability { edge: k, p: e.p }.into());
             }
         }
         Self::with_table(graph, MAX_TABLED)
     }
 
     /// The decoder of a graph that tables no more than so many distances.
-    fn with_table(graph: Graph, limit: usize) -> Result<Self, String> {
+    fn with_table(graph: Graph, limit: usize) -> Result<Self, QecError> {
         let mut work = Workspace::default();
         let prepared = Arc::new(Prepared::new(graph, &mut work.search, limit)?);
         Ok(Self { prepared, work })
@@ -320,7 +319,7 @@ mod tests {
         for spoil in [|e: &mut Edge| e.from = 6, |e: &mut Edge| e.to = Some(0), |e: &mut Edge| e.p = 0.0] {
             let mut graph = graph.clone();
             spoil(&mut graph.edges[2]);
-            assert!(Matching::of(graph).err().is_some_and(|e| e.contains("edge 2")));
+            assert!(Matching::of(graph).err().is_some_and(|e| e.to_string().contains("edge 2")));
         }
     }
 }

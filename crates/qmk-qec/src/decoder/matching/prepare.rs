@@ -3,6 +3,7 @@
 use super::search::{GraphArc, NO_ARC, Search};
 use crate::decoder::blossom::{BOUNDARY, UNREACHABLE};
 use crate::decoder::graph::Graph;
+use crate::error::{DecoderError, QecError};
 use qmk_sim::sets::find;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -40,7 +41,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(graph: Graph, search: &mut Search, limit: usize) -> Result<Self, String> {
+    pub(super) fn new(graph: Graph, search: &mut Search, limit: usize) -> Result<Self, QecError> {
         let n = graph.detectors as usize;
         // Components, and nodes in their order.
         let mut root: Vec<u32> = (0..graph.detectors).collect();
@@ -76,7 +77,7 @@ impl Prepared {
         ends.sort_unstable();
         ends.iter().for_each(|e| degree[e.0 as usize] += 1);
         if let Some(v) = degree.iter().position(|d| *d >= NO_ARC as u32) {
-            return Err(format!("detector {} has {} edges; at most {} are possible", order[v], degree[v], NO_ARC - 1));
+            return Err(DecoderError::Degree { detector: order[v], edges: degree[v], most: NO_ARC - 1 }.into());
         }
         let mut starts = vec![0u32; n + 1];
         for v in 0..n {
