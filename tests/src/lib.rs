@@ -3,4 +3,5 @@
 
 pub mod dense;
 pub mod exact;
+pub mod pins;
 pub mod stats;
