@@ -174,27 +174,7 @@ pub(crate) fn read(text: &str, most: usize) -> Result<Graph, Vec<Finding>> {
         None | Some((_, None | Some(Value::Null))) => {}
         Some((line, _)) => r.report("E-SCHEMA", None, line, "\"metadata\" must be an object"),
     }
-    match raw.program.map(|p| (p, object::<RawProgram<'_>>(p.get()))) {
-        None => r.report("E-SCHEMA", None, 1, "\"program\" is missing"),
-        Some((p, Err(_))) => {
-            let line = r.line_of(p);
-            r.report("E-SCHEMA", None, line, "\"program\" must be {\"nodes\": [...]}");
-        }
-        Some((p, Ok(program))) if program.nodes.len() > most => {
-            let line = r.line_of(p);
-            r.report("E-LIMIT", None, line, TooLarge(most).to_string());
-        }
-        Some((_, Ok(program))) => {
-            for (i, raw) in program.nodes.into_iter().enumerate() {
-                if r.found.len() >= limits::FINDINGS {
-                    break;
-                }
-                if let (line, Some(value)) = r.value(raw) {
-                    graph.nodes.extend(node(i, value, line, &mut r));
-                }
-            }
-        }
-    }
+    graph.nodes = nodes(raw.program, most, &mut r);
     match raw.resources.map(|v| r.value(v)) {
         Some((line, Some(Value::Object(m)))) => {
             let mut ids = |key: &str| id_list(m.get(key), key, None, line, &mut r);
@@ -239,6 +219,33 @@ fn id_list(v: Option<&Value>, key: &str, node: Option<&str>, line: u32, r: &mut 
         }
     }
     ids
+}
+
+/// The nodes of a program, if it has at most `most`.
+fn nodes(program: Option<&RawValue>, most: usize, r: &mut Reader<'_>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    match program.map(|p| (p, object::<RawProgram<'_>>(p.get()))) {
+        None => r.report("E-SCHEMA", None, 1, "\"program\" is missing"),
+        Some((p, Err(_))) => {
+            let line = r.line_of(p);
+            r.report("E-SCHEMA", None, line, "\"program\" must be {\"nodes\": [...]}");
+        }
+        Some((p, Ok(program))) if program.nodes.len() > most => {
+            let line = r.line_of(p);
+            r.report("E-LIMIT", None, line, TooLarge(most).to_string());
+        }
+        Some((_, Ok(program))) => {
+            for (i, raw) in program.nodes.into_iter().enumerate() {
+                if r.found.len() >= limits::FINDINGS {
+                    break;
+                }
+                if let (line, Some(value)) = r.value(raw) {
+                    nodes.extend(node(i, value, line, r));
+                }
+            }
+        }
+    }
+    nodes
 }
 
 fn node(index: usize, v: Value, line: u32, r: &mut Reader<'_>) -> Option<Node> {

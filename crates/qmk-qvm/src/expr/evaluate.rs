@@ -1,7 +1,10 @@
 //! Trees to values.
 
+use super::budget::Budget;
 use super::error::{Res, Wrong, too_deep};
-use super::operators::binary;
+use super::functions::{call, method};
+use super::interpolate::interpolate;
+use super::operators::{binary, unary};
 use super::parse::Parser;
 use super::scope::{Env, Scope};
 use super::tree::Expr;
@@ -10,28 +13,26 @@ use crate::lex::{Token, clip, lex};
 use crate::limits;
 use std::borrow::Cow;
 
-/// Evaluates expressions, counting steps so that no input runs for ever.
+/// Evaluates expressions within a budget.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
-    steps: usize,
+    pub(super) budget: Budget,
+    /// Depth of the recursion over trees, f-strings included.
     depth: usize,
 }
 
 impl Evaluator {
     pub(crate) fn new(steps: usize) -> Self {
-        Evaluator { steps, depth: 0 }
+        Evaluator { budget: Budget::new(steps), depth: 0 }
     }
 
-    /// Counts work; all loops and copies of the macro language go through it.
+    /// Takes `n` steps from the budget.
     pub(crate) fn step(&mut self, n: usize) -> Res<()> {
-        let left = self.steps.checked_sub(n);
-        self.steps = left.unwrap_or(0);
-        left.map(|_| ()).ok_or_else(|| Wrong::limit("the program takes too much work to expand; make loops smaller"))
+        self.budget.step(n)
     }
 
     pub(crate) fn eval(&mut self, text: &str, scope: &Scope) -> Res<Value> {
-        let tokens = self.tokens(text)?;
-        self.eval_in(&tokens, text, &Env::Top(scope))
+        self.eval_in(text, &Env::Top(scope))
     }
 
     /// The values of `first..last`, both included, or of a list.
@@ -42,32 +43,17 @@ impl Evaluator {
         let e = p.range_from(e, Parser::expr)?;
         p.end(text)?;
         let value = self.run(&e, &Env::Top(scope))?;
-        self.list(value)
+        self.budget.list(value)
     }
 
-    /// The arguments of a macro call, from behind its opening parenthesis. A name without a value means itself:
-    /// `BELL(q0, q1)` passes strings.
-    pub(crate) fn args(&mut self, text: &str, scope: &Scope) -> Res<Vec<Value>> {
-        let text = self.interpolate_args(text, scope)?;
-        let tokens = self.tokens(&text)?;
-        let mut p = Parser::new(&tokens);
-        let list = p.list(")")?;
-        p.end(&text)?;
-        list.iter().map(|e| self.arg(e, &Env::Top(scope))).collect()
+    /// Replaces `{expr}` by values; `{{` and `}}` stand for braces.
+    pub(crate) fn interpolate(&mut self, line: &str, scope: &Scope) -> Res<String> {
+        self.interpolate_in(line, &Env::Top(scope))
     }
 
-    fn arg(&mut self, e: &Expr, env: &Env<'_>) -> Res<Value> {
-        match e {
-            Expr::Name(n) if env.get(n).is_none() && constant(n).is_none() => Ok(Value::Str(n.clone())),
-            Expr::List(items) => {
-                let items = items.iter().map(|i| self.arg(i, env)).collect::<Res<_>>()?;
-                self.checked(Value::List(items))
-            }
-            e => {
-                let v = self.run(e, env)?;
-                self.own(v)
-            }
-        }
+    fn interpolate_in(&mut self, line: &str, env: &Env<'_>) -> Res<String> {
+        self.step(line.len() / 16)?;
+        interpolate(line, |text| self.eval_in(text, env))
     }
 
     pub(super) fn tokens(&mut self, text: &str) -> Res<Vec<Token>> {
@@ -75,45 +61,15 @@ impl Evaluator {
         Ok(lex(text)?)
     }
 
-    pub(super) fn eval_in(&mut self, tokens: &[Token], text: &str, env: &Env<'_>) -> Res<Value> {
-        let mut p = Parser::new(tokens);
+    fn eval_in(&mut self, text: &str, env: &Env<'_>) -> Res<Value> {
+        let tokens = self.tokens(text)?;
+        let mut p = Parser::new(&tokens);
         let e = p.expr()?;
         p.end(text)?;
-        let v = self.run(&e, env)?;
-        self.own(v)
+        self.run_owned(&e, env)
     }
 
-    /// A copy, paid for: twice, as it takes memory besides time.
-    fn own(&mut self, v: Cow<'_, Value>) -> Res<Value> {
-        if let Cow::Borrowed(v) = v {
-            self.step(2 * v.weight())?;
-        }
-        Ok(v.into_owned())
-    }
-
-    /// A list or the characters of a string.
-    fn list(&mut self, v: Cow<'_, Value>) -> Res<Vec<Value>> {
-        match &*v {
-            Value::List(_) => match self.own(v)? {
-                Value::List(l) => Ok(l),
-                _ => Ok(Vec::new()),
-            },
-            Value::Str(s) => {
-                self.step(s.len())?;
-                Ok(s.chars().map(|c| Value::Str(c.into())).collect())
-            }
-            other => Err(format!("{} is not a list", clip(&other.show())).into()),
-        }
-    }
-
-    /// Refuses lists that nest too deep to walk.
-    pub(super) fn checked(&mut self, v: Value) -> Res<Value> {
-        if let Value::List(l) = &v {
-            self.step(l.len())?;
-        }
-        if v.nesting() > limits::DEPTH { Err(Wrong::limit("lists are nested too deeply")) } else { Ok(v) }
-    }
-
+    /// The value of a tree; literals and variables are borrowed, so that reading them copies nothing.
     fn run<'v>(&mut self, e: &'v Expr, env: &Env<'v>) -> Res<Cow<'v, Value>> {
         self.step(1)?;
         if self.depth > 4 * limits::DEPTH {
@@ -121,7 +77,6 @@ impl Evaluator {
         }
         self.depth += 1;
         let r = match e {
-            // What is only read is not copied.
             Expr::Value(v) => Ok(Cow::Borrowed(v)),
             Expr::Name(n) => match (env.get(n), constant(n)) {
                 (Some(v), _) => Ok(Cow::Borrowed(v)),
@@ -139,7 +94,11 @@ impl Evaluator {
 
     pub(super) fn run_owned(&mut self, e: &Expr, env: &Env<'_>) -> Res<Value> {
         let v = self.run(e, env)?;
-        self.own(v)
+        self.budget.own(v)
+    }
+
+    fn run_all<'v>(&mut self, all: &'v [Expr], env: &Env<'v>) -> Res<Vec<Cow<'v, Value>>> {
+        all.iter().map(|e| self.run(e, env)).collect()
     }
 
     fn compute(&mut self, e: &Expr, env: &Env<'_>) -> Res<Value> {
@@ -148,38 +107,26 @@ impl Evaluator {
             Expr::FString(s) => self.interpolate_in(s, env).map(Value::Str),
             Expr::List(items) => {
                 let items = items.iter().map(|i| self.run_owned(i, env)).collect::<Res<_>>()?;
-                self.checked(Value::List(items))
+                self.budget.checked(Value::List(items))
             }
             Expr::Range(a, b) => {
-                // A bound such as n/2 - 1 may be a fraction.
-                let mut bound = |e| match &*self.run(e, env)? {
-                    Value::Float(f) if f.abs() < 1e15 => Ok(f.floor() as i64),
-                    v => v.int(),
-                };
-                let (a, b) = (bound(a)?, bound(b)?);
-                self.count(a, b as i128 + 1, 1)
+                let (a, b) = (self.range_bound(a, env)?, self.range_bound(b, env)?);
+                self.budget.count(a, b as i128 + 1, 1)
             }
             Expr::Comprehension(item, names, source, filter) => {
                 let source = self.run(source, env)?;
-                let source = self.list(source)?;
+                let source = self.budget.list(source)?;
                 let mut out = Vec::new();
                 for v in source {
                     let bound = unpack(names, v)?;
                     out.extend(self.comprehend(item, filter.as_deref(), &bound, env)?);
                 }
-                self.checked(Value::List(out))
+                self.budget.checked(Value::List(out))
             }
-            Expr::Unary(op, e) => {
-                let v = self.run(e, env)?;
-                match (*op, &*v) {
-                    ("not", v) => Ok(Value::Bool(!v.truthy())),
-                    (_, Value::Float(f)) => Ok(Value::Float(-f)),
-                    (_, v) => Ok(v.int()?.checked_neg().map(Value::Int).ok_or("overflow")?),
-                }
-            }
+            Expr::Unary(op, e) => unary(op, &*self.run(e, env)?),
             Expr::Binary(op @ ("and" | "or"), a, b) => {
                 let a = self.run(a, env)?;
-                if a.truthy() == (*op == "or") { self.own(a) } else { self.run_owned(b, env) }
+                if a.truthy() == (*op == "or") { self.budget.own(a) } else { self.run_owned(b, env) }
             }
             Expr::Binary(op, a, b) => {
                 let (a, b) = (self.run(a, env)?, self.run(b, env)?);
@@ -190,59 +137,63 @@ impl Evaluator {
                 let taken = if self.run(c, env)?.truthy() { a } else { b };
                 self.run_owned(taken, env)
             }
-            Expr::Index(e, i) => {
-                let i = self.run(i, env)?.int()?;
-                let v = self.run(e, env)?;
-                let length = match &*v {
-                    Value::List(l) => l.len(),
-                    Value::Str(s) => {
-                        self.step(s.len() / 16)?;
-                        s.chars().count()
-                    }
-                    other => return Err(format!("{} is not a list", clip(&other.show())).into()),
-                };
-                let at = usize::try_from(if i < 0 { i + length as i64 } else { i }).ok().filter(|at| *at < length);
-                let at = at.ok_or_else(|| format!("index {i} is outside a list of {length}"))?;
-                match &*v {
-                    Value::List(l) => self.own(Cow::Borrowed(&l[at])),
-                    v => Ok(Value::Str(v.show().chars().skip(at).take(1).collect())),
-                }
-            }
-            Expr::Slice(e, a, b) => {
-                let v = self.run(e, env)?;
-                let is_string = matches!(*v, Value::Str(_));
-                let l = self.list(v)?;
-                let n = l.len() as i64;
-                let mut bound = |e: &Option<Box<Expr>>, default: i64| -> Res<usize> {
-                    let i = e.as_ref().map_or(Ok(default), |e| self.run(e, env)?.int())?;
-                    Ok(if i < 0 { i.saturating_add(n) } else { i }.clamp(0, n) as usize)
-                };
-                let (a, b) = (bound(a, 0)?, bound(b, n)?);
-                let part = l[a..b.max(a)].to_vec();
-                Ok(if is_string { Value::Str(part.iter().map(Value::show).collect()) } else { Value::List(part) })
-            }
+            Expr::Index(e, i) => self.index(e, i, env),
+            Expr::Slice(e, a, b) => self.slice(e, [a.as_deref(), b.as_deref()], env),
             Expr::Call(name, args) => {
-                let args = args.iter().map(|a| self.run(a, env)).collect::<Res<Vec<_>>>()?;
+                let args = self.run_all(args, env)?;
                 let args: Vec<&Value> = args.iter().map(|a| &**a).collect();
-                self.call(name, &args)
+                call(&mut self.budget, name, &args)
             }
             Expr::Method(target, name, args) => {
                 let target = self.run(target, env)?;
-                let args = args.iter().map(|a| self.run(a, env)).collect::<Res<Vec<_>>>()?;
+                let args = self.run_all(args, env)?;
                 let args: Vec<&Value> = args.iter().map(|a| &**a).collect();
-                match (&*target, name.as_str(), args.as_slice()) {
-                    (Value::Str(sep), "join", [list @ Value::List(l)]) => {
-                        self.step(list.weight() + l.len() * (sep.len() / 16))?;
-                        let parts: Vec<String> = l.iter().map(Value::show).collect();
-                        if parts.iter().map(|p| p.len() + sep.len()).sum::<usize>() > limits::STRING {
-                            return Err(Wrong::limit("a joined string is too long"));
-                        }
-                        Ok(Value::Str(parts.join(sep)))
-                    }
-                    _ => Err(format!("there is no such method as {name}; known: string.join(list)").into()),
-                }
+                method(&mut self.budget, &target, name, &args)
             }
         }
+    }
+
+    /// A bound of `a..b`. One such as `n/2 - 1` may be a fraction, which is rounded down.
+    fn range_bound(&mut self, e: &Expr, env: &Env<'_>) -> Res<i64> {
+        match &*self.run(e, env)? {
+            Value::Float(f) if f.abs() < 1e15 => Ok(f.floor() as i64),
+            v => v.int(),
+        }
+    }
+
+    /// `e[i]`; an index below 0 counts from the end.
+    fn index(&mut self, e: &Expr, i: &Expr, env: &Env<'_>) -> Res<Value> {
+        let i = self.run(i, env)?.int()?;
+        let v = self.run(e, env)?;
+        let length = match &*v {
+            Value::List(l) => l.len(),
+            Value::Str(s) => {
+                self.step(s.len() / 16)?;
+                s.chars().count()
+            }
+            other => return Err(format!("{} is not a list", clip(&other.show())).into()),
+        };
+        let at = usize::try_from(if i < 0 { i + length as i64 } else { i }).ok().filter(|at| *at < length);
+        let at = at.ok_or_else(|| format!("index {i} is outside a list of {length}"))?;
+        match &*v {
+            Value::List(l) => self.budget.own(Cow::Borrowed(&l[at])),
+            v => Ok(Value::Str(v.show().chars().skip(at).take(1).collect())),
+        }
+    }
+
+    /// `e[from:to]`; bounds below 0 count from the end, and those outside are cut to it.
+    fn slice(&mut self, e: &Expr, [from, to]: [Option<&Expr>; 2], env: &Env<'_>) -> Res<Value> {
+        let v = self.run(e, env)?;
+        let is_string = matches!(*v, Value::Str(_));
+        let l = self.budget.list(v)?;
+        let n = l.len() as i64;
+        let mut bound = |e: Option<&Expr>, default: i64| -> Res<usize> {
+            let i = e.map_or(Ok(default), |e| self.run(e, env)?.int())?;
+            Ok(if i < 0 { i.saturating_add(n) } else { i }.clamp(0, n) as usize)
+        };
+        let (from, to) = (bound(from, 0)?, bound(to, n)?);
+        let part = l[from..to.max(from)].to_vec();
+        Ok(if is_string { Value::Str(part.iter().map(Value::show).collect()) } else { Value::List(part) })
     }
 
     /// The item of a comprehension for one element, unless the filter drops it.

@@ -1,5 +1,7 @@
 //! The expression language of `{...}`, `.set`, `.for` and `.if`.
 
+mod arguments;
+mod budget;
 mod error;
 mod evaluate;
 mod functions;

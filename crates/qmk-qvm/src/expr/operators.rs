@@ -1,8 +1,16 @@
-//! Operators between two values.
+//! Operators on values.
 
 use super::error::{Res, Wrong};
 use super::value::Value;
 use crate::limits;
+
+pub(super) fn unary(op: &str, v: &Value) -> Res<Value> {
+    match (op, v) {
+        ("not", v) => Ok(Value::Bool(!v.truthy())),
+        (_, Value::Float(f)) => Ok(Value::Float(-f)),
+        (_, v) => Ok(v.int()?.checked_neg().map(Value::Int).ok_or("overflow")?),
+    }
+}
 
 pub(super) fn binary(op: &str, a: Value, b: Value) -> Res<Value> {
     use Value::*;
