@@ -40,7 +40,7 @@ pub(crate) struct Output {
 }
 
 #[derive(Args)]
-pub(crate) struct To {
+pub(crate) struct OutputFile {
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: Option<PathBuf>,
@@ -115,6 +115,6 @@ pub(crate) fn job(text: &str) -> Result<JobRef, String> {
 }
 
 /// The name that `submit` prints.
-pub(crate) fn name(job: &JobRef) -> String {
+pub(crate) fn job_name(job: &JobRef) -> String {
     format!("{}/{}", job.session_id, job.job_id)
 }

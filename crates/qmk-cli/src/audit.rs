@@ -3,7 +3,7 @@
 use crate::args::ServerArgs;
 use crate::connect::connect;
 use crate::failure::Failure;
-use crate::output::{print, show};
+use crate::output::{print, print_fields};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::{AuditHead, AuditProve, AuditQuery, Reply, Request};
@@ -62,7 +62,7 @@ pub(crate) enum Audit {
 pub(crate) fn run(command: &Audit) -> Result<(), Failure> {
     match command {
         Audit::Head(server) => match connect(server)?.call(Request::AuditHead(AuditQuery {}))? {
-            Reply::AuditHead(head) => show(&json!(head), server.json),
+            Reply::AuditHead(head) => print_fields(&json!(head), server.json),
             other => Err(unexpected(&other)),
         },
         Audit::Prove { index, key, server } => prove(*index, key.as_deref(), server),
@@ -122,7 +122,7 @@ fn prove(index: u64, key: Option<&Path>, server: &ServerArgs) -> Result<(), Fail
         return Err(wrong("does not hold"));
     }
     if server.json {
-        return show(&json!({"entry": described(index, &proven.entry), "proof": proof}), true);
+        return print_fields(&json!({"entry": described(index, &proven.entry), "proof": proof}), true);
     }
     print(&format!("{}\nproven under the head of {} entries\n", line(index, &proven.entry), proof.head.size))
 }

@@ -1,6 +1,6 @@
 //! The commands and their options.
 
-use crate::args::{Input, JobArgs, Output, PolicyArgs, ServerArgs, To, socket};
+use crate::args::{Input, JobArgs, Output, OutputFile, PolicyArgs, ServerArgs, socket};
 use crate::{audit, qec, token};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         program: Input,
         #[command(flatten)]
-        to: To,
+        to: OutputFile,
     },
     /// Write a QVM graph as QVM assembly
     #[command(after_help = "Example:\n  qmk disasm bell.qvm.json -o bell.qvm")]
@@ -80,7 +80,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         program: Input,
         #[command(flatten)]
-        to: To,
+        to: OutputFile,
     },
     /// Draw a program as a circuit: a line for each qubit, time from left to right
     #[command(

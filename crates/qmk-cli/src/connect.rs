@@ -17,7 +17,7 @@ pub(crate) fn connect(server: &ServerArgs) -> Result<Client, Failure> {
 
 /// A connection under the token that is given, if any.
 pub(crate) fn client(socket: &str, token: Option<&Path>) -> Result<Client, Failure> {
-    let token = given(token)?;
+    let token = shown_token(token)?;
     let client = Client::connect(socket)?.patient(PATIENCE);
     if let Some(token) = token {
         client.authenticate(&token)?;
@@ -35,7 +35,7 @@ pub(crate) fn attach(job: &JobArgs) -> Result<Job, Failure> {
 }
 
 /// The token of a command that speaks to a server: the option's, or that of the environment.
-fn given(option: Option<&Path>) -> Result<Option<String>, Failure> {
+fn shown_token(option: Option<&Path>) -> Result<Option<String>, Failure> {
     match option {
         Some(path) => token::read(path).map(Some),
         None => Ok(std::env::var("QMK_TOKEN").ok().filter(|t| !t.is_empty())),

@@ -15,13 +15,13 @@ const NAME: usize = 16;
 pub(crate) struct Diagram {
     pub(crate) title: String,
     pub(crate) wires: Vec<String>,
-    pub(crate) columns: Vec<Vec<Box_>>,
+    pub(crate) columns: Vec<Vec<Element>>,
     /// What did not fit.
     pub(crate) note: Option<String>,
 }
 
 /// One operation in a column.
-pub(crate) struct Box_ {
+pub(crate) struct Element {
     /// First and last wire that it covers.
     pub(crate) top: usize,
     pub(crate) bottom: usize,
@@ -98,7 +98,7 @@ impl Diagram {
         wires.truncate(WIRES);
         let mut next = vec![0; wires.len()];
         let mut known: HashMap<&str, usize> = HashMap::new();
-        let mut columns: Vec<Vec<Box_>> = Vec::new();
+        let mut columns: Vec<Vec<Element>> = Vec::new();
         let mut hidden = 0usize;
         for node in &graph.nodes {
             let all: Vec<usize> = node.vqs.iter().filter_map(|q| rows.get(q.as_str()).copied()).collect();
@@ -140,7 +140,7 @@ impl Diagram {
             } else {
                 marks.iter().for_each(|m| next[m.0] = at + 1);
             }
-            columns[at].push(Box_ { top, bottom, marks, joined });
+            columns[at].push(Element { top, bottom, marks, joined });
         }
         let note = (hidden > 0 || total > wires.len()).then(|| {
             format!(
@@ -154,7 +154,7 @@ impl Diagram {
     /// The picture as text, folded at `width` characters.
     pub(crate) fn text(&self, width: usize) -> String {
         let label = self.wires.iter().map(|w| w.chars().count()).max().unwrap_or(0);
-        let size = |c: &Vec<Box_>| c.iter().flat_map(|b| &b.marks).map(|m| m.1.chars().count()).max().unwrap_or(1);
+        let size = |c: &Vec<Element>| c.iter().flat_map(|b| &b.marks).map(|m| m.1.chars().count()).max().unwrap_or(1);
         let mut out = format!("{}\n", self.title);
         let mut from = 0;
         while from < self.columns.len() {

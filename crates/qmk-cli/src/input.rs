@@ -43,7 +43,7 @@ pub(crate) fn graph(input: &Input, format: Format) -> Result<Graph, Failure> {
     read(input, Some(format))?.parse().map_err(|findings| Failure::invalid(&input.file, findings))
 }
 
-pub(crate) fn checked(file: &Input) -> Result<Graph, Failure> {
+pub(crate) fn verified_graph(file: &Input) -> Result<Graph, Failure> {
     let graph = read(file, None)?.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
     let findings = qmk_qvm::verify(&graph);
     if findings.iter().any(|f| f.severity == Severity::Error) {

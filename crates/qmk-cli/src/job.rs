@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// A program that passed the verifier here, where its includes and its lines are known.
-pub(crate) struct Checked {
+pub(crate) struct VerifiedProgram {
     program: Program,
     params: BTreeMap<String, String>,
     lines: HashMap<String, u32>,
@@ -19,7 +19,7 @@ pub(crate) struct Checked {
     pub(crate) warned: Vec<String>,
 }
 
-impl Checked {
+impl VerifiedProgram {
     pub(crate) fn read(file: &Input) -> Result<Self, Failure> {
         let source = input::read(file, None)?;
         let graph = source.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
@@ -34,7 +34,7 @@ impl Checked {
         // The text goes to the machine as it is: written out as a graph, it may be a thousand times as long.
         let (program, params) = source.program();
         let warned = findings.into_iter().map(|f| f.message).collect();
-        Ok(Checked { program, params, lines, warned })
+        Ok(VerifiedProgram { program, params, lines, warned })
     }
 
     pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
@@ -54,12 +54,12 @@ impl Checked {
     ) -> Result<JobResult, Failure> {
         let session = client.session_with(SessionCreate { tenant_id, ..SessionCreate::default() })?;
         let job = self.submit(&session, policy)?;
-        watch(&job, None, bar)
+        wait_with_bar(&job, None, bar)
     }
 }
 
 /// Waits for a job behind a progress bar, if wanted, which shows on a terminal once the wait is long enough to notice.
-pub(crate) fn watch(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
+pub(crate) fn wait_with_bar(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut shown: Option<ProgressBar> = None;
     let mut tick = Duration::from_millis(300);

@@ -27,7 +27,7 @@ use clap::{CommandFactory, Parser};
 use command::{Cli, Command};
 use failure::Failure;
 use output::{print, write};
-use run::Place;
+use run::Target;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -54,8 +54,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { program, policy, connect, token, tenant, max_active, svg, output } => {
             let tenant = tenant.or_else(|| std::env::var("QMK_TENANT").ok());
-            let place = connect.map_or(Place::Embedded(max_active), |path| Place::Server(path, token, tenant));
-            run::run(&program, policy, place, svg.as_deref(), output.json)
+            let target = connect.map_or(Target::Embedded(max_active), |path| Target::Server(path, token, tenant));
+            run::run(&program, policy, target, svg.as_deref(), output.json)
         }
         Command::Verify { program, output } => verify::verify(&program, output.json),
         Command::Asm { program, to } => {

@@ -24,20 +24,20 @@ pub(crate) fn write(out: Option<&Path>, text: &str) -> Result<(), Failure> {
 }
 
 /// One JSON document, or each of its members on a line.
-pub(crate) fn show(v: &Value, json: bool) -> Result<(), Failure> {
+pub(crate) fn print_fields(v: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&(v.to_string() + "\n"));
     }
     let mut text = String::new();
-    lines("", v, &mut text);
+    push_fields("", v, &mut text);
     print(&text)
 }
 
-fn lines(path: &str, v: &Value, out: &mut String) {
+fn push_fields(path: &str, v: &Value, out: &mut String) {
     match v {
         Value::Object(m) => {
             for (k, v) in m {
-                lines(&if path.is_empty() { k.clone() } else { format!("{path}.{k}") }, v, out);
+                push_fields(&if path.is_empty() { k.clone() } else { format!("{path}.{k}") }, v, out);
             }
         }
         Value::String(s) => *out += &format!("{path}: {s}\n"),

@@ -1,11 +1,11 @@
 //! Commands that speak to a server.
 
-use crate::args::{Input, JobArgs, PolicyArgs, ServerArgs, name};
+use crate::args::{Input, JobArgs, PolicyArgs, ServerArgs, job_name};
 use crate::connect::{attach, connect, observe};
 use crate::failure::Failure;
 use crate::histogram::histogram;
-use crate::job::{Checked, watch};
-use crate::output::{print, show, write};
+use crate::job::{VerifiedProgram, wait_with_bar};
+use crate::output::{print, print_fields, write};
 use crate::svg;
 use qmk_abi::rpc::json as wire;
 use qmk_abi::rpc::{Reply, Request, SessionCreate};
@@ -14,27 +14,27 @@ use std::time::Duration;
 
 fn call(server: &ServerArgs, request: Request) -> Result<(), Failure> {
     let reply = connect(server)?.call(request)?;
-    show(&wire::result_to_json(&reply), server.json)
+    print_fields(&wire::result_to_json(&reply), server.json)
 }
 
 pub(crate) fn submit(file: &Input, policy: PolicyArgs, server: &ServerArgs) -> Result<(), Failure> {
-    let checked = Checked::read(file)?;
+    let program = VerifiedProgram::read(file)?;
     let client = connect(server)?;
     // The job outlives this command.
     let tenant_id = server.tenant.clone();
     let session = client.session_with(SessionCreate { detached: true, tenant_id, ..SessionCreate::default() })?;
-    let job = checked.submit(&session, policy)?;
+    let job = program.submit(&session, policy)?;
     let r = job.reference();
     if server.json {
-        return show(
+        return print_fields(
             &serde_json::json!({
-                "job": name(r),
+                "job": job_name(r),
                 "session_id": r.session_id, "job_id": r.job_id, "estimated_epochs": job.estimated_epochs,
             }),
             true,
         );
     }
-    print(&(name(r) + "\n"))
+    print(&(job_name(r) + "\n"))
 }
 
 pub(crate) fn status(job: &JobArgs) -> Result<(), Failure> {
@@ -43,19 +43,19 @@ pub(crate) fn status(job: &JobArgs) -> Result<(), Failure> {
         // There may be thousands; `result` has them.
         status.events = None;
     }
-    show(&wire::result_to_json(&Reply::Status(status)), job.server.json)
+    print_fields(&wire::result_to_json(&Reply::Status(status)), job.server.json)
 }
 
 pub(crate) fn wait(job: &JobArgs, timeout_ms: Option<u64>) -> Result<(), Failure> {
     let attached = attach(job)?;
-    watch(&attached, timeout_ms.map(Duration::from_millis), !job.server.json)?;
+    wait_with_bar(&attached, timeout_ms.map(Duration::from_millis), !job.server.json)?;
     let status = attached.status()?;
     if job.server.json {
-        return show(&wire::result_to_json(&Reply::Status(status)), true);
+        return print_fields(&wire::result_to_json(&Reply::Status(status)), true);
     }
     let figures = status.telemetry.unwrap_or_default();
     let state = format!("{:?}", status.state).to_uppercase();
-    let job = name(&job.job);
+    let job = job_name(&job.job);
     print(&format!(
         "{job}: {state} after {} epochs, {:.1} ms; `qmk result {job}` prints the outcomes\n",
         figures.total_epochs, figures.execution_time_ms
@@ -68,9 +68,9 @@ pub(crate) fn result(job: &JobArgs, svg: Option<&Path>) -> Result<(), Failure> {
         write(Some(path), &svg::histogram(&job.job.job_id, &result.report))?;
     }
     if job.server.json {
-        return show(&serde_json::to_value(&result.report).unwrap_or_default(), true);
+        return print_fields(&serde_json::to_value(&result.report).unwrap_or_default(), true);
     }
-    let name = name(&job.job);
+    let name = job_name(&job.job);
     for w in &result.report.warnings {
         eprintln!("{name}: warning: {w}");
     }
@@ -87,5 +87,5 @@ pub(crate) fn telemetry(job: &JobArgs) -> Result<(), Failure> {
 
 pub(crate) fn resources(server: &ServerArgs) -> Result<(), Failure> {
     let resources = observe(server)?.resources()?;
-    show(&wire::result_to_json(&Reply::Resources(resources)), server.json)
+    print_fields(&wire::result_to_json(&Reply::Resources(resources)), server.json)
 }

@@ -2,13 +2,13 @@
 
 use crate::args::Input;
 use crate::failure::Failure;
-use crate::input::checked;
+use crate::input::verified_graph;
 use crate::output::print;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
 pub(crate) fn rev(file: &Input, as_json: bool) -> Result<(), Failure> {
-    let graph = checked(file)?;
+    let graph = verified_graph(file)?;
     let segments = qmk_qvm::segments(&graph);
     let ids = |s: &qmk_qvm::Segment| s.nodes.iter().map(|&n| graph.nodes[n].id.clone()).collect::<Vec<_>>();
     if as_json {

@@ -4,7 +4,7 @@ use crate::args::{Input, PolicyArgs};
 use crate::connect::client;
 use crate::failure::Failure;
 use crate::histogram::histogram;
-use crate::job::Checked;
+use crate::job::VerifiedProgram;
 use crate::output::{print, write};
 use crate::svg;
 use qmk_client::Client;
@@ -14,7 +14,7 @@ use qmk_sim::SimConfig;
 use std::path::{Path, PathBuf};
 
 /// Where to run: on a server, under the token of a file, for a tenant, or on an embedded machine of which so many qubits may carry live magic.
-pub(crate) enum Place {
+pub(crate) enum Target {
     Server(String, Option<PathBuf>, Option<String>),
     Embedded(Option<u32>),
 }
@@ -22,22 +22,22 @@ pub(crate) enum Place {
 pub(crate) fn run(
     file: &Input,
     policy: PolicyArgs,
-    place: Place,
+    target: Target,
     svg: Option<&Path>,
     json: bool,
 ) -> Result<(), Failure> {
-    let checked = Checked::read(file)?;
+    let program = VerifiedProgram::read(file)?;
     if let Some(path) = svg {
         // A run may be long, and would be lost with its picture.
         write(Some(path), "")?;
     }
-    let result = match place {
-        Place::Server(path, token, tenant) => checked.run(&client(&path, token.as_deref())?, tenant, policy, !json)?,
-        Place::Embedded(max_active) => {
+    let result = match target {
+        Target::Server(path, token, tenant) => program.run(&client(&path, token.as_deref())?, tenant, policy, !json)?,
+        Target::Embedded(max_active) => {
             let mut config = MachineConfig::default();
             config.max_active = max_active.unwrap_or(config.max_active);
             let machine = Machine::start(NoisyDevice::simulated(SimConfig::default()), config);
-            checked.run(&Client::over(machine.connect()), None, policy, !json)?
+            program.run(&Client::over(machine.connect()), None, policy, !json)?
         }
     };
     if let Some(path) = svg {
@@ -46,7 +46,7 @@ pub(crate) fn run(
     if json {
         return print(&(serde_json::to_string(&result.report).unwrap_or_default() + "\n"));
     }
-    for w in result.report.warnings.iter().filter(|w| !checked.warned.contains(w)) {
+    for w in result.report.warnings.iter().filter(|w| !program.warned.contains(w)) {
         eprintln!("{}: warning: {w}", file.file.display());
     }
     print(&histogram(&file.file.display().to_string(), &result.report))

@@ -3,14 +3,14 @@
 use crate::args::Input;
 use crate::diagram::Diagram;
 use crate::failure::Failure;
-use crate::input::checked;
+use crate::input::verified_graph;
 use crate::output::{print, write};
 use crate::svg;
 use serde_json::json;
 use std::path::Path;
 
 pub(crate) fn show(file: &Input, out: Option<&Path>, width: Option<usize>, as_json: bool) -> Result<(), Failure> {
-    let graph = checked(file)?;
+    let graph = verified_graph(file)?;
     let title = graph.name.clone().unwrap_or_else(|| file.file.display().to_string());
     let diagram = Diagram::new(&title, &graph);
     if let Some(path) = out {

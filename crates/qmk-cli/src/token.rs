@@ -1,7 +1,7 @@
 //! `qmk token`: tokens are made, narrowed and read here; no server is asked.
 
 use crate::failure::Failure;
-use crate::output::{print, show};
+use crate::output::{print, print_fields};
 use clap::{Args, Subcommand};
 use qmk_abi::Rights;
 use qmk_token::{Attenuation, Grant, Key, MAX_TEXT, Token, TokenError};
@@ -36,7 +36,7 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         tenant: String,
         #[command(flatten)]
-        within: Within,
+        bounds: TokenBounds,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -50,7 +50,7 @@ pub(crate) enum TokenCommand {
         /// File with a token; `-` reads standard input
         token: PathBuf,
         #[command(flatten)]
-        within: Within,
+        bounds: TokenBounds,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -74,7 +74,7 @@ pub(crate) enum TokenCommand {
 
 /// Bounds of a token.
 #[derive(Args)]
-pub(crate) struct Within {
+pub(crate) struct TokenBounds {
     /// Capability that it grants, such as CAP_ALLOC; may be given several times [default: all that there are to give]
     #[arg(long = "cap", value_name = "CAP", value_parser = class)]
     caps: Vec<Rights>,
@@ -89,7 +89,7 @@ pub(crate) struct Within {
     depth: Option<u8>,
 }
 
-impl Within {
+impl TokenBounds {
     fn caps(&self) -> Option<Rights> {
         (!self.caps.is_empty()).then(|| self.caps.iter().copied().collect())
     }
@@ -184,17 +184,17 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
             Key::create(&file).map_err(|e| at(&file, e))?;
             if json { print(&(json!({"key": file}).to_string() + "\n")) } else { Ok(()) }
         }
-        TokenCommand::Issue { key, tenant, within, json } => {
+        TokenCommand::Issue { key, tenant, bounds, json } => {
             let secret = Key::read(&key).map_err(|e| at(&key, e))?;
-            let caps = within.caps().unwrap_or(Rights::CLASSES - Rights::ADMIN);
-            let expires = within.expires().unwrap_or_else(|| now().saturating_add(86400));
-            let grant = Grant::new(&tenant, caps, expires, within.depth.unwrap_or(4))
+            let caps = bounds.caps().unwrap_or(Rights::CLASSES - Rights::ADMIN);
+            let expires = bounds.expires().unwrap_or_else(|| now().saturating_add(86400));
+            let grant = Grant::new(&tenant, caps, expires, bounds.depth.unwrap_or(4))
                 .map_err(|e| Failure::new(4, "IO", e.to_string()))?;
             let token = Token::issue(&secret, grant).map_err(|e| refused(&e))?;
             hand_over(&token, json)
         }
-        TokenCommand::Attenuate { token, within, json } => {
-            let by = Attenuation { capabilities: within.caps(), expires: within.expires(), depth: within.depth };
+        TokenCommand::Attenuate { token, bounds, json } => {
+            let by = Attenuation { capabilities: bounds.caps(), expires: bounds.expires(), depth: bounds.depth };
             let token = parse(&token)?.attenuate(&by).map_err(|e| refused(&e))?;
             hand_over(&token, json)
         }
@@ -208,7 +208,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
             v["attenuations"] = token.attenuations().into();
             v["expired"] = (now() >= token.claims().expires).into();
             v["verified"] = key.is_some().into();
-            show(&v, json)
+            print_fields(&v, json)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `qmk ps` and `qmk top`: what a server does now.
 
-use crate::args::{ServerArgs, name};
+use crate::args::{ServerArgs, job_name};
 use crate::connect::observe;
 use crate::failure::Failure;
 use crate::output::print;
@@ -26,7 +26,7 @@ pub(crate) fn ps(server: &ServerArgs) -> Result<(), Failure> {
     for job in &list.jobs {
         let reference = JobRef { session_id: job.session_id.clone(), job_id: job.job_id.clone() };
         let (state, age) = (job.state.name(), seconds(job.age_ms));
-        _ = writeln!(text, "{state:<9} {:>4}% {:>10} {age:>10}  {}", percent(job), job.shots, name(&reference));
+        _ = writeln!(text, "{state:<9} {:>4}% {:>10} {age:>10}  {}", percent(job), job.shots, job_name(&reference));
     }
     if list.more > 0 {
         _ = writeln!(text, "and {} older jobs", list.more);
@@ -49,17 +49,17 @@ fn seconds(ms: u64) -> String {
     }
 }
 
-/// One look at the machine.
-struct Look {
+/// One sample at the machine.
+struct Sample {
     stats: MachineStats,
     jobs: JobList,
-    /// Epochs and instructions per second since the look before, or since the machine was started.
+    /// Epochs and instructions per second since the sample before, or since the machine was started.
     epochs: f64,
     instructions: f64,
 }
 
-impl Look {
-    fn take(session: &Session, before: Option<&MachineStats>) -> Result<Look, Failure> {
+impl Sample {
+    fn take(session: &Session, before: Option<&MachineStats>) -> Result<Sample, Failure> {
         let (stats, jobs) = (session.machine_stats()?, session.jobs()?);
         let zero = MachineStats::default();
         let before = before.unwrap_or(&zero);
@@ -67,7 +67,7 @@ impl Look {
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / time;
         let epochs = rate(stats.epoch, before.epoch);
         let instructions = rate(stats.instructions, before.instructions);
-        Ok(Look { stats, jobs, epochs, instructions })
+        Ok(Sample { stats, jobs, epochs, instructions })
     }
 
     fn figures(&self) -> String {
@@ -131,7 +131,7 @@ const TENANT_HEAD: [&str; 9] =
 
 pub(crate) fn top(server: &ServerArgs, once: bool) -> Result<(), Failure> {
     let session = observe(server)?;
-    let first = Look::take(&session, None)?;
+    let first = Sample::take(&session, None)?;
     if server.json {
         return print(&first.json());
     }
@@ -149,11 +149,11 @@ pub(crate) fn top(server: &ServerArgs, once: bool) -> Result<(), Failure> {
 fn follow(
     terminal: &mut ratatui::DefaultTerminal,
     session: &Session,
-    mut look: Look,
+    mut sample: Sample,
     broken: impl Fn(std::io::Error) -> Failure,
 ) -> Result<(), Failure> {
     loop {
-        terminal.draw(|frame| draw(frame, &look)).map_err(&broken)?;
+        terminal.draw(|frame| draw(frame, &sample)).map_err(&broken)?;
         let next = Instant::now() + REFRESH;
         loop {
             let left = next.saturating_duration_since(Instant::now());
@@ -169,17 +169,17 @@ fn follow(
                     KeyCode::Char('c') if k.modifiers.contains(KeyModifiers::CONTROL) => return Ok(()),
                     _ => {}
                 },
-                Event::Resize(..) => _ = terminal.draw(|frame| draw(frame, &look)).map_err(&broken)?,
+                Event::Resize(..) => _ = terminal.draw(|frame| draw(frame, &sample)).map_err(&broken)?,
                 _ => {}
             }
         }
-        look = Look::take(session, Some(&look.stats))?;
+        sample = Sample::take(session, Some(&sample.stats))?;
     }
 }
 
-fn draw(frame: &mut Frame<'_>, look: &Look) {
-    let s = &look.stats;
-    let tenants = look.tenants();
+fn draw(frame: &mut Frame<'_>, sample: &Sample) {
+    let s = &sample.stats;
+    let tenants = sample.tenants();
     let rows = [
         Constraint::Length(4),
         Constraint::Length(3),
@@ -188,7 +188,7 @@ fn draw(frame: &mut Frame<'_>, look: &Look) {
         Constraint::Length(1),
     ];
     let [head, gauges, table, jobs, foot] = Layout::vertical(rows).areas(frame.area());
-    frame.render_widget(Paragraph::new(look.figures()).block(Block::bordered().title(" qmk top ")), head);
+    frame.render_widget(Paragraph::new(sample.figures()).block(Block::bordered().title(" qmk top ")), head);
     let [qubits, magic] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(gauges);
     let gauge = |title: &'static str, part: u64, all: u64| {
         let ratio = if all == 0 { 0.0 } else { (part as f64 / all as f64).clamp(0.0, 1.0) };
@@ -221,16 +221,16 @@ fn draw(frame: &mut Frame<'_>, look: &Look) {
         Constraint::Length(12),
         Constraint::Fill(1),
     ];
-    let list = Table::new(look.jobs.jobs.iter().take(jobs.height as usize).map(entry), widths)
+    let list = Table::new(sample.jobs.jobs.iter().take(jobs.height as usize).map(entry), widths)
         .header(Row::new(["JOB", "STATE", "DONE", "SHOTS", "TIME"]).style(bold))
-        .block(Block::bordered().title(format!(" jobs of {} ", look.jobs.tenant)));
+        .block(Block::bordered().title(format!(" jobs of {} ", sample.jobs.tenant)));
     frame.render_widget(list, jobs);
     frame.render_widget(Paragraph::new("q quits"), foot);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Look, draw};
+    use super::{Sample, draw};
     use qmk_abi::rpc::{JobCounts, JobList, MachineStats, TenantStats};
 
     #[test]
@@ -239,15 +239,15 @@ mod tests {
         let tenant = TenantStats { tenant: "al\u{1b}[2Jice".into(), jobs, ..TenantStats::default() };
         let stats =
             MachineStats { logical_qubits: 100, logical_qubits_free: 58, tenants: vec![tenant], ..Default::default() };
-        let look = Look { stats, jobs: JobList::default(), epochs: 1234.0, instructions: 0.0 };
+        let sample = Sample { stats, jobs: JobList::default(), epochs: 1234.0, instructions: 0.0 };
         for (width, height) in [(120, 40), (20, 5), (1, 1)] {
             let mut terminal = ratatui::Terminal::new(ratatui::backend::TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(frame, &look)).unwrap();
+            terminal.draw(|frame| draw(frame, &sample)).unwrap();
             if width == 120 {
                 let shown = format!("{}", terminal.backend());
                 assert!(shown.contains("1234/s") && shown.contains("42/100") && shown.contains("al?[2Jice"), "{shown}");
             }
         }
-        assert!(look.text().contains("qubits 42/100") && !look.text().contains('\u{1b}'));
+        assert!(sample.text().contains("qubits 42/100") && !sample.text().contains('\u{1b}'));
     }
 }

@@ -53,7 +53,7 @@ impl Basis {
 }
 
 /// What is to be run.
-pub(super) struct Ready {
+pub(super) struct Prepared {
     pub(super) circuit: Circuit,
     rounds: u32,
     qubits: u32,
@@ -62,7 +62,7 @@ pub(super) struct Ready {
     title: String,
 }
 
-pub(super) fn ready(setup: &Setup) -> Result<Ready, Failure> {
+pub(super) fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
     if let Some(path) = &setup.circuit {
         let circuit = stim::import(&input::text(path)?)
             .map_err(|e| Failure::new(1, "E-PARSE", format!("{}: {e}", path.display())))?;
@@ -70,7 +70,7 @@ pub(super) fn ready(setup: &Setup) -> Result<Ready, Failure> {
             return Err(Failure::new(1, "E-ARG", format!("{}: the circuit has no observables", path.display())));
         }
         let (rounds, qubits) = (setup.rounds.unwrap_or(1), circuit.used_qubits());
-        return Ok(Ready { circuit, rounds, qubits, matchable: true, title: path.display().to_string() });
+        return Ok(Prepared { circuit, rounds, qubits, matchable: true, title: path.display().to_string() });
     }
     let missing = || usage("--code, --distance and --p, or --circuit");
     let distance = setup.distance.ok_or_else(missing)?;
@@ -95,7 +95,7 @@ pub(super) fn ready(setup: &Setup) -> Result<Ready, Failure> {
         experiment.set.iter().map(|(name, value)| format!(", {name}={value}")).collect::<String>()
     );
     let (rounds, qubits, matchable) = (experiment.rounds, code.physical_qubits(), code.is_matchable());
-    Ok(Ready { circuit, rounds, qubits, matchable, title })
+    Ok(Prepared { circuit, rounds, qubits, matchable, title })
 }
 
 /// What cannot be sampled or decoded, such as an imported circuit whose detectors are random without noise.
@@ -104,7 +104,7 @@ pub(super) fn unfit(error: QecError) -> Failure {
 }
 
 pub(super) fn memory(setup: &Setup, shots: u64, seed: u64, work: &Work, as_json: bool) -> Result<(), Failure> {
-    let Ready { circuit, rounds, qubits, matchable, title } = ready(setup)?;
+    let Prepared { circuit, rounds, qubits, matchable, title } = prepare(setup)?;
     let memory = Memory::new(&circuit).map_err(unfit)?;
     drop(circuit);
     let decoder = experiment::decoder(&work.decoder, memory.model(), matchable).map_err(unfit)?;

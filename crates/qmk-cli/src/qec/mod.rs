@@ -5,11 +5,11 @@ mod memory;
 mod plot;
 mod sweep;
 
-use crate::args::{Output, To, seed, shots};
+use crate::args::{Output, OutputFile, seed, shots};
 use crate::failure::Failure;
 use crate::output::write;
 use args::Work;
-use memory::{Setup, memory, ready, unfit};
+use memory::{Setup, memory, prepare, unfit};
 use qmk_qec::experiment::memory::Memory;
 use qmk_qec::stim;
 use sweep::SweepArgs;
@@ -45,7 +45,7 @@ pub(crate) enum Qec {
         #[command(flatten)]
         setup: Setup,
         #[command(flatten)]
-        to: To,
+        to: OutputFile,
     },
     /// Print the detector error model of a memory experiment as Stim text
     #[command(after_help = "Examples:\n  qmk qec model --code surface_code --distance 3 --p 1e-3 -o d3.dem\n  \
@@ -54,7 +54,7 @@ pub(crate) enum Qec {
         #[command(flatten)]
         setup: Setup,
         #[command(flatten)]
-        to: To,
+        to: OutputFile,
     },
     /// Measure a code at many distances and physical error rates, plot it, and estimate its threshold
     #[command(after_help = sweep::HELP)]
@@ -64,9 +64,9 @@ pub(crate) enum Qec {
 pub(crate) fn run(command: Qec) -> Result<(), Failure> {
     match command {
         Qec::Memory { setup, shots, seed, work, output } => memory(&setup, shots, seed, &work, output.json),
-        Qec::Circuit { setup, to } => write(to.out.as_deref(), &stim::export(&ready(&setup)?.circuit)),
+        Qec::Circuit { setup, to } => write(to.out.as_deref(), &stim::export(&prepare(&setup)?.circuit)),
         Qec::Model { setup, to } => {
-            let memory = Memory::new(&ready(&setup)?.circuit).map_err(unfit)?;
+            let memory = Memory::new(&prepare(&setup)?.circuit).map_err(unfit)?;
             write(to.out.as_deref(), &stim::export_model(memory.model()))
         }
         Qec::Sweep(args) => sweep::run(&args),

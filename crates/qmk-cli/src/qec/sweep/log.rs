@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// A point of a sweep, as in its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(super) struct PointRecord {
     pub(super) code: String,
     pub(super) distance: u32,
     pub(super) rounds: u32,
@@ -34,9 +34,9 @@ pub(super) struct Row {
     pub(super) done: bool,
 }
 
-impl Row {
-    pub(super) fn is(&self, other: &Row) -> bool {
-        let what = |r: &Row| (r.distance, r.rounds, r.p.to_bits(), r.basis.clone(), r.seed);
+impl PointRecord {
+    pub(super) fn is(&self, other: &PointRecord) -> bool {
+        let what = |r: &PointRecord| (r.distance, r.rounds, r.p.to_bits(), r.basis.clone(), r.seed);
         what(self) == what(other)
     }
 
@@ -57,14 +57,14 @@ impl Row {
 }
 
 /// The file of a sweep: what it is, then a line for each point as it was when the line was written. Later lines count.
-pub(super) struct Log {
+pub(super) struct SweepLog {
     file: File,
     path: PathBuf,
 }
 
-impl Log {
+impl SweepLog {
     /// Opens or begins a file; returns the rows that are in it.
-    pub(super) fn open(path: &Path, sweep: &Value) -> Result<(Log, Vec<Row>), Failure> {
+    pub(super) fn open(path: &Path, sweep: &Value) -> Result<(SweepLog, Vec<PointRecord>), Failure> {
         let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
@@ -72,7 +72,7 @@ impl Log {
             .map_err(|_| Failure::new(1, "IO", format!("{}: another sweep is writing to it", path.display())))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed)?;
-        let mut log = Log { file, path: path.into() };
+        let mut log = SweepLog { file, path: path.into() };
         let wrong =
             |line: usize, what: String| Failure::new(1, "E-PARSE", format!("{}:{line}: {what}", path.display()));
         let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
@@ -89,10 +89,11 @@ impl Log {
             if i == 0 {
                 let found: Value = serde_json::from_slice(line).map_err(|e| wrong(1, format!("not a sweep: {e}")))?;
                 if found != *sweep {
-                    return Err(Failure::new(2, "USAGE", differ(path, &found, sweep)));
+                    return Err(Failure::new(2, "USAGE", differences(path, &found, sweep)));
                 }
             } else {
-                let row: Row = serde_json::from_slice(line).map_err(|e| wrong(i + 1, format!("not a point: {e}")))?;
+                let row: PointRecord =
+                    serde_json::from_slice(line).map_err(|e| wrong(i + 1, format!("not a point: {e}")))?;
                 if row.failures > row.shots {
                     return Err(wrong(i + 1, format!("{} failures in {} shots", row.failures, row.shots)));
                 }
@@ -115,7 +116,7 @@ impl Log {
 }
 
 /// What tells two sweeps apart.
-fn differ(path: &Path, found: &Value, asked: &Value) -> String {
+fn differences(path: &Path, found: &Value, asked: &Value) -> String {
     let mut what = format!("{} holds a different sweep", path.display());
     let (found, asked) = (&found["sweep"], &asked["sweep"]);
     for (name, value) in asked.as_object().into_iter().flatten() {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::qec::args::usage;
 use args::Rounds;
-use log::{Log, Row};
+use log::{PointRecord, SweepLog};
 use qmk_abi::image::Pauli;
 use qmk_qec::experiment::memory::{Memory, Tally};
 use qmk_qec::experiment::{self, Experiment, StoppingRule};
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<(), Failure> {
             (args.out.join("points.jsonl"), args.out.join("plot.svg"))
         }
     };
-    let (mut log, known) = Log::open(&file, &sweep)?;
+    let (mut log, known) = SweepLog::open(&file, &sweep)?;
     let bar =
         Progress::new((STEPS * points.len() as f64) as u64, "{bar:40} {percent}% of the sweep, {msg}, {eta} left");
     let mut rows = Vec::with_capacity(points.len());
@@ -98,11 +98,11 @@ fn measure(
     point: &Experiment,
     args: &SweepArgs,
     stop: StoppingRule,
-    known: &[Row],
-    log: &mut Log,
+    known: &[PointRecord],
+    log: &mut SweepLog,
     show: &(dyn Fn(f64, &dyn Fn() -> String) + Sync),
-) -> Result<Row, Failure> {
-    let mut row = Row {
+) -> Result<PointRecord, Failure> {
+    let mut row = PointRecord {
         code: point.code.clone(),
         distance: point.distance,
         rounds: point.rounds,
@@ -125,7 +125,7 @@ fn measure(
     if let Some(done) = before.filter(|k| k.done) {
         return Ok(done.clone());
     }
-    let mut tally = before.map_or_else(Tally::default, Row::tally);
+    let mut tally = before.map_or_else(Tally::default, PointRecord::tally);
     let (code, circuit) = point.build().map_err(usage)?;
     let memory = Memory::new(&circuit).map_err(|e| Failure::new(1, "E-ARG", e.to_string()))?;
     drop(circuit);

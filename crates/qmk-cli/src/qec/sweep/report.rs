@@ -1,7 +1,7 @@
 //! What a sweep found: table, plot, threshold.
 
 use super::args::{Rounds, SweepArgs};
-use super::log::Row;
+use super::log::PointRecord;
 use crate::failure::Failure;
 use crate::output::{print, write};
 use crate::qec::plot::{self, Curve, Labels};
@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Either of the bases, at each distance and physical error rate.
-fn combined(rows: &[Row]) -> Vec<(Point, [f64; 2], f64)> {
+fn combined(rows: &[PointRecord]) -> Vec<(Point, [f64; 2], f64)> {
     let mut all: Vec<(Point, [f64; 2], f64)> = Vec::new();
     for row in rows {
         // An interval of one standard deviation has a width also where nothing failed.
@@ -69,9 +69,9 @@ fn optimal_sizes(rates: &[f64], points: &[(Point, [f64; 2], f64)]) -> Vec<Optima
 }
 
 /// What a sweep found.
-struct Found<'a> {
+struct SweepReport<'a> {
     args: &'a SweepArgs,
-    rows: &'a [Row],
+    rows: &'a [PointRecord],
     points: Vec<(Point, [f64; 2], f64)>,
     threshold: Result<Threshold, String>,
     /// Sizes to use of a code that has no threshold.
@@ -79,7 +79,7 @@ struct Found<'a> {
     decoder: &'a str,
 }
 
-impl Found<'_> {
+impl SweepReport<'_> {
     fn title(&self) -> String {
         format!("{}, {} noise, {}", self.args.code, self.args.noise.noise_model, self.decoder)
     }
@@ -175,11 +175,11 @@ impl Found<'_> {
     }
 }
 
-pub(super) fn report(args: &SweepArgs, rows: &[Row], file: &Path, picture: &Path) -> Result<(), Failure> {
+pub(super) fn report(args: &SweepArgs, rows: &[PointRecord], file: &Path, picture: &Path) -> Result<(), Failure> {
     let points = combined(rows);
     let only: Vec<Point> = points.iter().map(|p| p.0).collect();
     let has_threshold = args.code != "bacon_shor";
-    let found = Found {
+    let found = SweepReport {
         args,
         rows,
         threshold: if has_threshold {
