@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Options that several commands have, and the checks of their values. The comments on fields are help texts.
 
 use clap::Args;
 use qmk_abi::rpc::JobRef;
@@ -91,7 +91,7 @@ pub(crate) fn profile(text: &str) -> Result<String, String> {
     qmk_qvm::Profile::parse(text).map(|_| text.into())
 }
 
-/// The path of a socket.
+/// The path in `unix:PATH`.
 pub(crate) fn socket(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         Some(("unix", path)) if !path.is_empty() => Ok(path.into()),
@@ -114,7 +114,7 @@ pub(crate) fn job(text: &str) -> Result<JobRef, String> {
     Ok(JobRef { session_id: session.into(), job_id: job.into() })
 }
 
-/// The name that `submit` prints.
+/// The name of a job as `qmk submit` prints it and [`job`] reads it.
 pub(crate) fn job_name(job: &JobRef) -> String {
     format!("{}/{}", job.session_id, job.job_id)
 }

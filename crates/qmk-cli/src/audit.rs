@@ -1,4 +1,5 @@
-//! `qmk audit`: the log of all that a server was asked and decided.
+//! `qmk audit`: the audit log of a server, which records every request and decision. `head` and `prove` ask the server;
+//! `log` and `verify` read the files.
 
 use crate::args::ServerArgs;
 use crate::connect::connect;
@@ -84,7 +85,7 @@ fn read_key(file: &Path) -> Result<PublicKey, Failure> {
     text.trim_end().parse().map_err(|e| io(file, e))
 }
 
-/// The directory of the journal, if there is one.
+/// The directory of the journal in `dir`, or `dir` itself.
 fn journal_in(dir: &Path) -> Result<PathBuf, Failure> {
     let journal = journal_dir(dir);
     match journal.join("log").metadata() {
@@ -97,7 +98,7 @@ fn journal_in(dir: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A head in the journal's terms.
+/// A head of the session protocol as a head of the journal.
 fn signed(head: &AuditHead) -> Option<SignedHead> {
     let AuditHead { origin, size, root, signature, .. } = head;
     serde_json::from_value(json!({"origin": origin, "size": size, "root": root, "signature": signature})).ok()
@@ -127,7 +128,7 @@ fn prove(index: u64, key: Option<&Path>, server: &ServerArgs) -> Result<(), Fail
     print(&format!("{}\nproven under the head of {} entries\n", line(index, &proven.entry), proof.head.size))
 }
 
-/// An entry with its position.
+/// An entry as JSON, its position first.
 fn described(index: u64, bytes: &[u8]) -> Value {
     let mut v = Entry::decode(bytes).map_or_else(|| json!({"event": "unknown"}), |entry| json!(entry));
     if let Value::Object(members) = &mut v {
@@ -142,7 +143,7 @@ fn line(index: u64, bytes: &[u8]) -> String {
     let name = event.as_object().and_then(|m| m.keys().next()).map_or("", String::as_str);
     let mut text = format!("{index:>6}  {}  {:<12}  {name}", time(entry.at_ms), entry.tenant.unwrap_or("-"));
     for (key, v) in event.get(name).and_then(Value::as_object).into_iter().flatten() {
-        // Texts may be long; --json has them whole.
+        // A text may be long; --json prints it whole.
         let v = v.as_str().map_or_else(|| v.to_string(), |s| format!("{:?}", s.chars().take(40).collect::<String>()));
         text += &format!(" {key}={v}");
     }
@@ -163,7 +164,7 @@ fn time(ms: u64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", left % 1000)
 }
 
-/// Prints entries as they are read: there may be millions.
+/// Prints entries while it reads them, because a log may hold millions.
 fn log(dir: &Path, json: bool) -> Result<(), Failure> {
     let entries = qmk_journal::scan(&journal_in(dir)?).map_err(|e| io(dir, e))?;
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -242,7 +243,7 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
             v.root
         )),
         Err(JournalError::Damaged(damage)) => {
-            // What is wrong is the output, not an error beside it.
+            // The damage on standard output is the report, so the failure prints nothing.
             if json {
                 let entries = damage.entries.as_ref().map(|e| [e.start, e.end]);
                 let (file, offset, what) = (damage.file, damage.offset, damage.what);

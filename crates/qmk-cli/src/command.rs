@@ -1,4 +1,4 @@
-//! The commands and their options.
+//! The commands and their options. The comments on variants and fields are help texts.
 
 use crate::args::{Input, JobArgs, Output, OutputFile, PolicyArgs, ServerArgs, socket};
 use crate::{audit, qec, token};

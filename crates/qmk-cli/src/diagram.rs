@@ -1,33 +1,33 @@
-//! A program laid out as a circuit.
+//! Circuit diagrams: the layout of a program on wires and columns, and its text form.
 
 use qmk_qvm::{Graph, Guard, Node};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Qubits and columns that are drawn.
+/// Most wires and columns of a diagram.
 const WIRES: usize = 100;
 const COLUMNS: usize = 400;
-/// Characters of a name.
+/// Most characters of a name.
 const NAME: usize = 16;
 
-/// A circuit laid out: one wire per qubit, time from left to right.
+/// A circuit laid out: one wire per qubit, time from left to right. No two elements of a column overlap.
 pub(crate) struct Diagram {
     pub(crate) title: String,
     pub(crate) wires: Vec<String>,
     pub(crate) columns: Vec<Vec<Element>>,
-    /// What did not fit.
+    /// How many qubits and operations are not drawn, if any.
     pub(crate) note: Option<String>,
 }
 
 /// One operation in a column.
 pub(crate) struct Element {
-    /// First and last wire that it covers.
+    /// First and last wire that it covers, from 0 at the top.
     pub(crate) top: usize,
     pub(crate) bottom: usize,
-    /// What stands on each wire that it acts on.
+    /// The text on each wire that it acts on.
     pub(crate) marks: Vec<(usize, String)>,
-    /// Whether a line joins the marks.
+    /// Whether a vertical line joins the marks.
     pub(crate) joined: bool,
 }
 
@@ -48,7 +48,7 @@ fn condition(guard: &Guard) -> String {
     }
 }
 
-/// What stands on the wires of a node, in the order of its qubits.
+/// The texts on the wires of a node, in the order of its qubits. The last also names the events written and read.
 fn marks(node: &Node) -> Vec<String> {
     let symbol = node.op.symbol();
     let angle = ["theta", "angle"].iter().find_map(|k| node.args.get(*k)).and_then(Value::as_f64);
@@ -85,6 +85,7 @@ fn marks(node: &Node) -> Vec<String> {
 }
 
 impl Diagram {
+    /// Places each node in the first column where its wires are free and its events are known.
     pub(crate) fn new(title: &str, graph: &Graph) -> Diagram {
         let mut rows: HashMap<&str, usize> = HashMap::new();
         let mut wires = Vec::new();
@@ -121,7 +122,7 @@ impl Diagram {
             } else {
                 marks.iter().map(|m| next[m.0]).max().unwrap_or(0)
             };
-            // What reads an event stands to the right of what writes it.
+            // A reader of an event stands to the right of its writer.
             let mut read = |e: &str| at = at.max(known.get(e).copied().unwrap_or(0));
             node.inputs.iter().for_each(|e| read(e));
             if let Some(guard) = &node.guard {
@@ -151,7 +152,7 @@ impl Diagram {
         Diagram { title: title.into(), wires, columns, note }
     }
 
-    /// The picture as text, folded at `width` characters.
+    /// The diagram as text. Rows longer than `width` characters continue below, in blocks of columns.
     pub(crate) fn text(&self, width: usize) -> String {
         let label = self.wires.iter().map(|w| w.chars().count()).max().unwrap_or(0);
         let size = |c: &Vec<Element>| c.iter().flat_map(|b| &b.marks).map(|m| m.1.chars().count()).max().unwrap_or(1);

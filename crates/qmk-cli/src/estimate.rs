@@ -1,4 +1,4 @@
-//! `qmk estimate`: what a program would take on a fault-tolerant machine.
+//! `qmk estimate`: the physical resources of a program, or of counts of operations, on a fault-tolerant machine.
 
 use crate::args::Input;
 use crate::failure::Failure;

@@ -1,13 +1,13 @@
-//! Errors as the user sees them.
+//! Failures: exit code, error code, message and findings, and how errors of the client map to them.
 
 use qmk_client::{ClientError, ErrorCode};
 use qmk_qvm::{Finding, Severity};
 use std::path::Path;
 
-/// Why a command failed.
+/// Why a command failed. `output` prints it.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Exit code.
+    /// Exit code of the process: 1 wrong input, 2 usage, 3 refused, 4 the machine failed.
     pub(crate) exit: u8,
     pub(crate) code: String,
     pub(crate) message: String,
@@ -19,21 +19,20 @@ impl Failure {
         Failure { exit, code: code.into(), message: message.into(), findings: Vec::new() }
     }
 
-    /// Everything has been said already.
+    /// A failure whose report is already on standard output.
     pub(crate) fn silent(exit: u8) -> Self {
         Failure::new(exit, "", "")
     }
 
-    /// A program with errors.
+    /// A program with findings, at least one of them an error. Warnings are listed too, because they may explain it.
     pub(crate) fn invalid(file: &Path, findings: Vec<Finding>) -> Self {
-        // Warnings may explain an error.
         let lines: Vec<String> = findings.iter().map(|f| describe(file, f)).collect();
         let mut failure = Failure::new(1, ErrorCode::InvalidGraph.name(), lines.join("\n"));
         failure.findings = findings;
         failure
     }
 
-    /// Findings of a machine that saw the graph but not its text.
+    /// Adds the source lines, by node id, to findings of a machine that saw the graph but not its text.
     pub(crate) fn with_lines(mut self, line_of: impl Fn(&str) -> Option<u32>) -> Self {
         for f in &mut self.findings {
             f.line = f.node.as_deref().and_then(&line_of);

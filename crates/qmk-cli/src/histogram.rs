@@ -1,12 +1,12 @@
-//! Outcomes as text.
+//! Histograms of outcomes as text. `svg` has those as pictures.
 
 use qmk_abi::rpc::RunReport;
 use std::fmt::Write;
 
-/// Outcomes a histogram shows.
+/// Most outcomes that a histogram lists.
 const ROWS: usize = 32;
 
-/// The outcomes as text, most frequent first if there are too many to show.
+/// One line per outcome, then the figures of the run. Of more than [`ROWS`] outcomes, only the most frequent are listed.
 pub(crate) fn histogram(title: &str, r: &RunReport) -> String {
     let mut rows: Vec<(&String, &u64)> = r.counts.iter().collect();
     let hidden = rows.len().saturating_sub(ROWS);

@@ -1,4 +1,4 @@
-//! Reading programs.
+//! Programs and other texts, read from files or standard input.
 
 use crate::args::Input;
 use crate::failure::Failure;
@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-/// Texts longer than this are refused before they are read whole.
+/// Longest text, in bytes. Reading stops one byte behind it.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A text, and how to read it.
+/// The text of a program with its language and parse options.
 pub(crate) struct Source {
     text: String,
     format: Format,
@@ -23,12 +23,12 @@ impl Source {
         &self.text
     }
 
-    /// Every finding of the parser is in the error.
+    /// Parses the text; the error holds every finding of the parser.
     pub(crate) fn parse(&self) -> Result<Graph, Vec<Finding>> {
         qmk_qvm::parse(&self.text, self.format, &self.options)
     }
 
-    /// The program for a machine that reads no files, and its parameters.
+    /// The program with its included files inlined, because a machine reads no files, and its parameters.
     pub(crate) fn program(self) -> (Program, BTreeMap<String, String>) {
         let source = match self.format {
             Format::Json => self.text,
@@ -38,11 +38,12 @@ impl Source {
     }
 }
 
-/// Reads and parses a program; a text with findings is an error.
+/// Reads and parses a program. `format` is the language of standard input; a file is read in the language of its name.
 pub(crate) fn graph(input: &Input, format: Format) -> Result<Graph, Failure> {
     read(input, Some(format))?.parse().map_err(|findings| Failure::invalid(&input.file, findings))
 }
 
+/// Reads, parses and verifies a program. Errors of the verifier are a failure; warnings are dropped.
 pub(crate) fn verified_graph(file: &Input) -> Result<Graph, Failure> {
     let graph = read(file, None)?.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
     let findings = qmk_qvm::verify(&graph);
@@ -63,7 +64,7 @@ pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     if is_stdin(path) {
         std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     } else {
-        // To open a pipe may take for ever, and to read a device.
+        // Opening a pipe can block for ever, and a device may never end.
         if !path.metadata().map_err(failed)?.is_file() {
             let what = format!("{}: not a regular file; `-` reads standard input", path.display());
             return Err(Failure::new(1, "IO", what));
@@ -96,7 +97,7 @@ pub(crate) fn read(input: &Input, format: Option<Format>) -> Result<Source, Fail
         }
     }
     if !stdin {
-        // Includes may name files beside the program and below.
+        // An include may name a file in the program's directory or below it.
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         options.file = Some(path.clone());
         options.include_root = Some(parent.to_path_buf());

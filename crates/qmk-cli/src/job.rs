@@ -1,4 +1,4 @@
-//! Programs that are sent to a machine, and the wait for their jobs.
+//! Jobs: a verified program is submitted to a machine, and the command waits for it behind a progress bar.
 
 use crate::args::{Input, PolicyArgs};
 use crate::failure::{Failure, describe};
@@ -10,16 +10,18 @@ use qmk_qvm::Severity;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// A program that passed the verifier here, where its includes and its lines are known.
+/// A program that passed the verifier on this side, where its includes and its source lines are known.
 pub(crate) struct VerifiedProgram {
     program: Program,
     params: BTreeMap<String, String>,
+    /// Source line of each node.
     lines: HashMap<String, u32>,
-    /// What was warned of here.
+    /// Warnings already printed, which the machine repeats in its report.
     pub(crate) warned: Vec<String>,
 }
 
 impl VerifiedProgram {
+    /// Reads, parses and verifies a program, and prints its warnings.
     pub(crate) fn read(file: &Input) -> Result<Self, Failure> {
         let source = input::read(file, None)?;
         let graph = source.parse().map_err(|findings| Failure::invalid(&file.file, findings))?;
@@ -31,12 +33,13 @@ impl VerifiedProgram {
             eprintln!("{}", describe(&file.file, f));
         }
         let lines = graph.nodes.iter().filter_map(|n| Some((n.id.clone(), n.line?))).collect();
-        // The text goes to the machine as it is: written out as a graph, it may be a thousand times as long.
+        // The machine gets the text and expands it itself: the graph may be a thousand times as long.
         let (program, params) = source.program();
         let warned = findings.into_iter().map(|f| f.message).collect();
         Ok(VerifiedProgram { program, params, lines, warned })
     }
 
+    /// Submits the program; findings of the machine get their source lines here.
     pub(crate) fn submit(&self, session: &Session, policy: PolicyArgs) -> Result<Job, Failure> {
         let PolicyArgs { shots, seed, noise, deadline: deadline_epochs, profile } = policy;
         let params = self.params.clone();
@@ -45,6 +48,7 @@ impl VerifiedProgram {
         submitted.map_err(|e| Failure::from(e).with_lines(|node| self.lines.get(node).copied()))
     }
 
+    /// Submits the program in a session of its own and waits for its result.
     pub(crate) fn run(
         &self,
         client: &Client,
@@ -58,7 +62,7 @@ impl VerifiedProgram {
     }
 }
 
-/// Waits for a job behind a progress bar, if wanted, which shows on a terminal once the wait is long enough to notice.
+/// Waits for a job. With `show`, a progress bar appears on a terminal after 0.3 seconds.
 pub(crate) fn wait_with_bar(job: &Job, timeout: Option<Duration>, show: bool) -> Result<JobResult, Failure> {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut shown: Option<ProgressBar> = None;

@@ -1,4 +1,9 @@
-//! The `qmk` command.
+//! `qmk-cli` is the `qmk` command: it checks, draws, runs and estimates programs, measures codes, and speaks to a
+//! server.
+//!
+//! Start at [`command`]: it declares every subcommand with its help text, and `dispatch` below calls the file of that
+//! subcommand. Files that hold no subcommand serve several: `args`, `input`, `output`, `failure`, `connect`, `job`,
+//! `progress`, and the pictures `diagram`, `histogram` and `svg`.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -34,7 +39,7 @@ fn main() -> ExitCode {
     let wants_json = std::env::args_os().any(|a| a == "--json");
     let outcome = match Cli::try_parse() {
         Ok(cli) => dispatch(cli.command),
-        // Help and version are not errors.
+        // clap reports --help and --version as errors; `exit` prints them with exit code 0.
         Err(e) if !e.use_stderr() || !wants_json => e.exit(),
         Err(e) => {
             let text = e.render().to_string();

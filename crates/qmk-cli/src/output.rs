@@ -1,11 +1,11 @@
-//! Standard output, files, and errors.
+//! Output of every command: text or JSON on standard output, files, and the report of a failure.
 
 use crate::failure::Failure;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-/// Prints to standard output. A reader that left early, such as `head`, is not an error.
+/// Prints to standard output. A closed pipe is no error: its reader, such as `head`, has all that it wants.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -16,6 +16,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a file, or prints if there is no path.
 pub(crate) fn write(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     match out {
         None => print(text),
@@ -23,7 +24,7 @@ pub(crate) fn write(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     }
 }
 
-/// One JSON document, or each of its members on a line.
+/// Prints a value as one JSON document, or as one line `path: value` per member.
 pub(crate) fn print_fields(v: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&(v.to_string() + "\n"));
@@ -46,6 +47,8 @@ fn push_fields(path: &str, v: &Value, out: &mut String) {
 }
 
 impl Failure {
+    /// Prints the message to standard error and, with `json`, the error document to standard output. A silent failure
+    /// prints nothing.
     pub(crate) fn print(&self, json: bool) {
         if self.message.is_empty() {
             return;
@@ -56,7 +59,7 @@ impl Failure {
             if !self.findings.is_empty() {
                 error["findings"] = json!(self.findings);
             }
-            // Standard output may be gone; the exit code still tells.
+            // If standard output is closed, the exit code still reports the failure.
             let _ = print(&(json!({"error": error}).to_string() + "\n"));
         }
     }

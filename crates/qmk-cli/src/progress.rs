@@ -3,14 +3,14 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Instant;
 
-/// A progress bar of this look.
+/// A progress bar with a template of `indicatif`.
 pub(crate) fn bar(length: u64, template: &str, target: ProgressDrawTarget) -> ProgressBar {
     let style = ProgressStyle::with_template(template);
     ProgressBar::with_draw_target(Some(length), target)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A bar that shows itself when work takes longer than a moment, on a terminal.
+/// A bar that appears on a terminal when work takes longer than half a second, and disappears when it is dropped.
 pub(crate) struct Progress {
     bar: ProgressBar,
     began: Instant,

@@ -1,4 +1,5 @@
-//! Commands that speak to a server.
+//! Commands on jobs and resources of a server, one function per command: `submit`, `status`, `wait`, `result`,
+//! `cancel`, `telemetry`, `resources`.
 
 use crate::args::{Input, JobArgs, PolicyArgs, ServerArgs, job_name};
 use crate::connect::{attach, connect, observe};
@@ -20,7 +21,7 @@ fn call(server: &ServerArgs, request: Request) -> Result<(), Failure> {
 pub(crate) fn submit(file: &Input, policy: PolicyArgs, server: &ServerArgs) -> Result<(), Failure> {
     let program = VerifiedProgram::read(file)?;
     let client = connect(server)?;
-    // The job outlives this command.
+    // A detached session outlives its connection, and with it the job.
     let tenant_id = server.tenant.clone();
     let session = client.session_with(SessionCreate { detached: true, tenant_id, ..SessionCreate::default() })?;
     let job = program.submit(&session, policy)?;
@@ -40,7 +41,7 @@ pub(crate) fn submit(file: &Input, policy: PolicyArgs, server: &ServerArgs) -> R
 pub(crate) fn status(job: &JobArgs) -> Result<(), Failure> {
     let mut status = attach(job)?.status()?;
     if !job.server.json {
-        // There may be thousands; `result` has them.
+        // A program may have thousands of events; `qmk result` prints them.
         status.events = None;
     }
     print_fields(&wire::result_to_json(&Reply::Status(status)), job.server.json)

@@ -1,4 +1,4 @@
-//! `qmk rev`: what of a program can be undone.
+//! `qmk rev`: the reversible segments of a program.
 
 use crate::args::Input;
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! `qmk run`.
+//! `qmk run`: a program runs on an embedded machine or on a server, and its outcomes are printed.
 
 use crate::args::{Input, PolicyArgs};
 use crate::connect::client;
@@ -13,9 +13,11 @@ use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimConfig;
 use std::path::{Path, PathBuf};
 
-/// Where to run: on a server, under the token of a file, for a tenant, or on an embedded machine of which so many qubits may carry live magic.
+/// The machine that runs a program.
 pub(crate) enum Target {
+    /// A server: socket path, token file, tenant.
     Server(String, Option<PathBuf>, Option<String>),
+    /// A machine in this process: most qubits that may carry live magic at once.
     Embedded(Option<u32>),
 }
 
@@ -28,7 +30,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let program = VerifiedProgram::read(file)?;
     if let Some(path) = svg {
-        // A run may be long, and would be lost with its picture.
+        // An unwritable path must fail before the run, not after it.
         write(Some(path), "")?;
     }
     let result = match target {

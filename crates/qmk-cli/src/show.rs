@@ -1,4 +1,4 @@
-//! `qmk show`: a program as a picture.
+//! `qmk show`: a program as a circuit diagram, in text or SVG.
 
 use crate::args::Input;
 use crate::diagram::Diagram;

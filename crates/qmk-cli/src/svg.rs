@@ -1,13 +1,13 @@
-//! Pictures as SVG text.
+//! Histograms and circuit diagrams as SVG text.
 
 use crate::diagram::Diagram;
 use qmk_abi::rpc::RunReport;
 use std::fmt::Write;
 
-/// Outcomes with bars of their own.
+/// Most outcomes with bars of their own; the others share one bar.
 const BARS: usize = 32;
 
-/// Text that is safe in an element or an attribute.
+/// Escapes text for an element or an attribute.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -17,7 +17,7 @@ pub(crate) fn escape(text: &str) -> String {
             '&' => out += "&amp;",
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
-            // XML has no way to write these.
+            // XML 1.0 cannot represent these characters, not even by a reference.
             c if (c.is_control() && c != '\t' && c != '\n') || matches!(c, '\u{fffe}' | '\u{ffff}') => {
                 out.push('\u{fffd}')
             }
@@ -36,7 +36,7 @@ fn open(width: usize, height: usize, title: &str) -> String {
     )
 }
 
-/// A bar chart of the counts: the most frequent outcomes, and the others together.
+/// A bar chart of the counts: one bar per frequent outcome, one for the rest.
 pub(crate) fn histogram(title: &str, r: &RunReport) -> String {
     let mut rows: Vec<(String, u64)> = r.counts.iter().map(|(k, n)| (k.clone(), *n)).collect();
     if rows.len() > BARS {
@@ -72,7 +72,7 @@ pub(crate) fn histogram(title: &str, r: &RunReport) -> String {
     out + "</svg>\n"
 }
 
-/// A circuit diagram.
+/// A circuit diagram: the layout of a [`Diagram`] in pixels.
 pub(crate) fn circuit(d: &Diagram) -> String {
     const ROW: usize = 36;
     let left = 30 + 8 * d.wires.iter().map(|w| w.chars().count()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `qmk token`: tokens are made, narrowed and read here; no server is asked.
+//! `qmk token`: makes, narrows and reads tokens. No server is asked.
 
 use crate::failure::Failure;
 use crate::output::{print, print_fields};
@@ -126,14 +126,14 @@ fn at(path: &Path, e: std::io::Error) -> Failure {
     Failure::new(1, "IO", format!("{}: {e}", path.display()))
 }
 
-/// The text of a token in a file.
+/// Reads the text of a token from a file or, for `-`, from standard input.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let limit = 2 * MAX_TEXT as u64;
     if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|e| at(path, e))?;
     } else {
-        // To open a pipe may take for ever.
+        // Opening a pipe can block for ever.
         if !path.metadata().map_err(|e| at(path, e))?.is_file() {
             return Err(Failure::new(1, "IO", format!("{}: not a regular file", path.display())));
         }

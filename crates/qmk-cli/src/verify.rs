@@ -1,4 +1,4 @@
-//! `qmk verify`.
+//! `qmk verify`: every finding of the parser or the verifier.
 
 use crate::args::Input;
 use crate::failure::{self, Failure};
@@ -22,6 +22,6 @@ pub(crate) fn verify(program: &Input, json: bool) -> Result<(), Failure> {
         text += &format!("{}: {}\n", program.file.display(), if valid { "valid" } else { "not valid" });
         print(&text)?;
     }
-    // The findings are the output, not an error beside it.
+    // The findings on standard output are the report, so the failure prints nothing.
     if valid { Ok(()) } else { Err(Failure::silent(1)) }
 }

@@ -1,4 +1,4 @@
-//! `qmk ps` and `qmk top`: what a server does now.
+//! `qmk ps` and `qmk top`: jobs, tenants and figures of a running server.
 
 use crate::args::{ServerArgs, job_name};
 use crate::connect::observe;
@@ -15,6 +15,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+/// Time between two samples.
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub(crate) fn ps(server: &ServerArgs) -> Result<(), Failure> {
@@ -49,11 +50,11 @@ fn seconds(ms: u64) -> String {
     }
 }
 
-/// One sample at the machine.
+/// The statistics of the machine at one moment.
 struct Sample {
     stats: MachineStats,
     jobs: JobList,
-    /// Epochs and instructions per second since the sample before, or since the machine was started.
+    /// Epochs and instructions per second since the previous sample; in the first, since the machine started.
     epochs: f64,
     instructions: f64,
 }
@@ -89,12 +90,12 @@ impl Sample {
         )
     }
 
-    /// Tenants, those with the most under way first.
+    /// Rows of the table of tenants, the most active tenants first.
     fn tenants(&self) -> Vec<[String; 9]> {
         let mut tenants: Vec<_> = self.stats.tenants.iter().collect();
         tenants.sort_by_key(|t| std::cmp::Reverse((t.jobs.queued + t.jobs.running, t.logical_qubits)));
         let row = |t: &&qmk_abi::rpc::TenantStats| {
-            // A name may hold anything, even what moves a terminal's cursor.
+            // A name may hold control characters, which would act on the terminal.
             let name: String = t.tenant.chars().take(24).map(|c| if c.is_control() { '?' } else { c }).collect();
             let j = &t.jobs;
             let figures = [t.sessions, t.logical_qubits, t.magic_spent, j.queued, j.running, j.completed, j.failed];
@@ -139,7 +140,7 @@ pub(crate) fn top(server: &ServerArgs, once: bool) -> Result<(), Failure> {
         return print(&first.text());
     }
     let broken = |e: std::io::Error| Failure::new(4, "IO", format!("terminal: {e}; --once needs none"));
-    // Also restores the terminal when the program panics.
+    // `try_init` also installs a panic hook that restores the terminal.
     let mut terminal = ratatui::try_init().map_err(broken)?;
     let ended = follow(&mut terminal, &session, first, broken);
     ratatui::restore();

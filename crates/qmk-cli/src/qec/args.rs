@@ -1,4 +1,4 @@
-//! Arguments that the commands of `qmk qec` share.
+//! Options that the commands of `qmk qec` share, and the checks of their values.
 
 use crate::args::pair;
 use crate::failure::Failure;
@@ -31,7 +31,7 @@ impl Work {
     }
 }
 
-/// One of a list of names.
+/// Checks that a text is one of `names`.
 fn known(what: &str, names: &[&str], text: &str) -> Result<String, String> {
     match names.contains(&text) {
         true => Ok(text.into()),

@@ -1,4 +1,4 @@
-//! `qmk qec memory`, and the circuit that it shares with `circuit` and `model`.
+//! `qmk qec memory`: one memory experiment. `qmk qec circuit` and `model` print the circuit prepared here.
 
 use super::args::{NoiseArgs, Work, code, usage};
 use crate::failure::Failure;
@@ -52,12 +52,13 @@ impl Basis {
     }
 }
 
-/// What is to be run.
+/// An experiment that is ready to run.
 pub(super) struct Prepared {
     pub(super) circuit: Circuit,
     rounds: u32,
+    /// Physical qubits.
     qubits: u32,
-    /// Whether to try matching first.
+    /// Whether each error flips at most two detectors, so that matching can decode it.
     matchable: bool,
     title: String,
 }
@@ -77,7 +78,7 @@ pub(super) fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
     let experiment = Experiment {
         code: setup.code.clone().ok_or_else(missing)?,
         distance,
-        // A distance that is no number of rounds is out of range, too, and that is said first.
+        // A distance beyond the range of rounds is out of range itself, which `build` reports.
         rounds: setup.rounds.unwrap_or(distance.clamp(1, MAX_ROUNDS)),
         basis: setup.basis.pauli(),
         p: setup.p.ok_or_else(missing)?,
@@ -98,7 +99,7 @@ pub(super) fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
     Ok(Prepared { circuit, rounds, qubits, matchable, title })
 }
 
-/// What cannot be sampled or decoded, such as an imported circuit whose detectors are random without noise.
+/// The failure of a circuit that cannot be sampled or decoded, such as one whose detectors are random without noise.
 pub(super) fn unfit(error: QecError) -> Failure {
     Failure::new(1, "E-ARG", error.to_string())
 }

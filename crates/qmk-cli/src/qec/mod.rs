@@ -1,4 +1,5 @@
-//! `qmk qec`: memory experiments.
+//! `qmk qec`: memory experiments on error-correcting codes. Start at `memory` for one experiment, at `sweep` for many;
+//! `args` holds the options that both have, and `plot` draws curves.
 
 mod args;
 mod memory;

@@ -1,21 +1,21 @@
-//! Plots of sweeps.
+//! Plots of sweeps as SVG: curves with error bars on logarithmic axes.
 
 use plotters::prelude::*;
 
 /// A curve with error bars.
 pub(crate) struct Curve {
-    /// For the legend.
+    /// Name in the legend.
     pub(crate) name: String,
     /// x, y, and the interval of y; all above 0.
     pub(crate) points: Vec<(f64, f64, [f64; 2])>,
 }
 
-/// What a plot says beside its curves.
+/// Title, axis labels and threshold of a plot.
 pub(crate) struct Labels {
     pub(crate) title: String,
     pub(crate) x: String,
     pub(crate) y: String,
-    /// A vertical line, and its interval.
+    /// Position of the vertical line that marks a threshold, and its interval.
     pub(crate) threshold: Option<(f64, [f64; 2])>,
 }
 
@@ -41,7 +41,7 @@ fn draw(labels: &Labels, curves: &[Curve], text: &mut String) -> Result<(), Box<
     let all = || curves.iter().flat_map(|c| &c.points);
     let span = |values: &mut dyn Iterator<Item = f64>| {
         let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(v), b.max(v)));
-        // Nothing to show still has axes.
+        // A plot of no points still has axes.
         if low < high { (low / 1.1, high * 1.1) } else { (high.max(1e-6) / 2.0, high.max(1e-6) * 2.0) }
     };
     let (x0, x1) = span(&mut all().map(|p| p.0));

@@ -1,4 +1,4 @@
-//! What a sweep is asked for.
+//! Options of a sweep, and the lists and multiples among their values.
 
 use crate::args::{Output, seed, shots};
 use crate::qec::args::{self, NoiseArgs, Work};
@@ -72,7 +72,7 @@ fn rates(text: &str) -> Result<Rates, String> {
                 return Err("LOW:HIGH:N takes 0 < LOW < HIGH".into());
             }
             let at = |i: u32| low * (high / low).powf(i as f64 / (n - 1) as f64);
-            // Numbers that a person can type again.
+            // Four digits, so that a reader can type the rate again.
             (0..n).map(|i| format!("{:.3e}", at(i)).parse().unwrap_or(at(i))).collect()
         }
         _ => return Err("expected P,P,... or LOW:HIGH:N".into()),

@@ -1,4 +1,4 @@
-//! The file of a sweep.
+//! The file of a sweep: one JSON document a line, the settings first, then the points.
 
 use crate::failure::Failure;
 use qmk_qec::experiment;
@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A point of a sweep, as in its file.
+/// A point of a sweep as a line of its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PointRecord {
     pub(super) code: String,
@@ -30,7 +30,7 @@ pub(super) struct PointRecord {
     pub(super) ci95: [f64; 2],
     pub(super) logical_error_per_round: f64,
     pub(super) us_per_round: f64,
-    /// Whether there are shots enough.
+    /// Whether the target error or the most shots are reached.
     pub(super) done: bool,
 }
 
@@ -56,14 +56,14 @@ impl PointRecord {
     }
 }
 
-/// The file of a sweep: what it is, then a line for each point as it was when the line was written. Later lines count.
+/// The open file of a sweep. A point has a line for each time that its counts were written; the last one holds.
 pub(super) struct SweepLog {
     file: File,
     path: PathBuf,
 }
 
 impl SweepLog {
-    /// Opens or begins a file; returns the rows that are in it.
+    /// Opens or begins a file; returns its points. The file is locked, and a line cut short at its end is dropped.
     pub(super) fn open(path: &Path, sweep: &Value) -> Result<(SweepLog, Vec<PointRecord>), Failure> {
         let failed = |e: std::io::Error| Failure::new(1, "IO", format!("{}: {e}", path.display()));
         let mut file =
@@ -78,7 +78,7 @@ impl SweepLog {
         let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
         let (mut rows, mut good) = (Vec::new(), 0);
         for (i, line) in lines.iter().enumerate() {
-            // A kill in the middle of a write leaves a part of a line.
+            // A sweep killed while it wrote leaves a part of a line.
             let cut = i + 1 == lines.len() && !(line.ends_with(b"\n") && serde_json::from_slice::<Value>(line).is_ok());
             if cut {
                 if i == 0 && !serde_json::to_vec(&sweep).unwrap_or_default().starts_with(line) {
@@ -115,7 +115,7 @@ impl SweepLog {
     }
 }
 
-/// What tells two sweeps apart.
+/// The message that a file holds another sweep, with the settings that differ.
 fn differences(path: &Path, found: &Value, asked: &Value) -> String {
     let mut what = format!("{} holds a different sweep", path.display());
     let (found, asked) = (&found["sweep"], &asked["sweep"]);

@@ -1,4 +1,5 @@
-//! `qmk qec sweep`: a code at many distances and physical error rates.
+//! `qmk qec sweep`: memory experiments of a code at many distances and physical error rates. `run` below measures the
+//! points, `log` keeps them in a file from which a killed sweep resumes, and `report` prints and plots them.
 
 mod args;
 mod log;
@@ -21,12 +22,12 @@ use std::time::{Duration, Instant};
 
 /// Most points of a sweep.
 const MAX_POINTS: usize = 10_000;
-/// How often an unfinished point is written down.
+/// How often the counts of an unfinished point are appended to the file.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 /// Steps of the progress bar for a point.
 const STEPS: f64 = 1000.0;
 
-/// A seed for each point, so that points do not share their luck.
+/// A seed of its own for each point, so that the points are statistically independent.
 fn seed_of(seed: u64, distance: u32, p: f64, basis: Pauli) -> u64 {
     philox2x64([(distance as u64) << 2 | basis as u64, p.to_bits()], seed)[0]
 }
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<(), Failure> {
     report(args, &rows, &file, &picture)
 }
 
-/// One point, from what is known of it.
+/// Measures one point. It resumes from the counts in `known`, and appends the new counts to the log.
 fn measure(
     point: &Experiment,
     args: &SweepArgs,

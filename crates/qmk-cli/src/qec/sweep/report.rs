@@ -1,4 +1,4 @@
-//! What a sweep found: table, plot, threshold.
+//! The report of a sweep: table or JSON, plot, and the threshold or the best sizes.
 
 use super::args::{Rounds, SweepArgs};
 use super::log::PointRecord;
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Either of the bases, at each distance and physical error rate.
+/// The probability of an error in either basis, at each distance and physical error rate.
 fn combined(rows: &[PointRecord]) -> Vec<(Point, [f64; 2], f64)> {
     let mut all: Vec<(Point, [f64; 2], f64)> = Vec::new();
     for row in rows {
-        // An interval of one standard deviation has a width also where nothing failed.
+        // Wilson's interval of one standard deviation has a width even where nothing failed.
         let [low, high] = wilson(row.failures, row.shots, 1.0);
         let (failure, error) = (row.logical_error_per_shot, (high - low) / 2.0);
         let last = all.last_mut().filter(|l| l.0.distance == row.distance && l.0.p == row.p);
@@ -30,7 +30,7 @@ fn combined(rows: &[PointRecord]) -> Vec<(Point, [f64; 2], f64)> {
             Some((point, ci95, round)) => {
                 let either = |a: f64, b: f64| 1.0 - (1.0 - a) * (1.0 - b);
                 let both = either(point.failure, failure);
-                // Deviations of independent counts add in squares.
+                // The bases are counted independently, so their deviations add in quadrature.
                 let side = |i: usize| ((ci95[i] - point.failure).powi(2) + (row.ci95[i] - failure).powi(2)).sqrt();
                 *ci95 = [(both - side(0)).max(0.0), (both + side(1)).min(1.0)];
                 (point.failure, point.error) = (both, point.error.hypot(error));
@@ -41,12 +41,12 @@ fn combined(rows: &[PointRecord]) -> Vec<(Point, [f64; 2], f64)> {
     all
 }
 
-/// The distance that loses least at a physical error rate.
+/// The distance with the smallest error per round at a physical error rate.
 struct OptimalSize {
     p: f64,
     distance: u32,
     error_per_round: f64,
-    /// Why a larger distance may lose less; empty if none does.
+    /// Why a larger distance may be better; empty if none is.
     or_larger: &'static str,
 }
 
@@ -68,13 +68,13 @@ fn optimal_sizes(rates: &[f64], points: &[(Point, [f64; 2], f64)]) -> Vec<Optima
     rates.iter().filter_map(optimal).collect()
 }
 
-/// What a sweep found.
+/// The points of a sweep with all that is derived from them.
 struct SweepReport<'a> {
     args: &'a SweepArgs,
     rows: &'a [PointRecord],
     points: Vec<(Point, [f64; 2], f64)>,
     threshold: Result<Threshold, String>,
-    /// Sizes to use of a code that has no threshold.
+    /// Best sizes of a code that has no threshold.
     optimal: Option<Vec<OptimalSize>>,
     decoder: &'a str,
 }
