@@ -46,7 +46,7 @@ pub(crate) fn too_long(text: &str) -> Option<Finding> {
 }
 
 /// Ends a list of findings that was cut short.
-pub(crate) fn note_cut(found: &mut Vec<Finding>, most: usize) {
+pub(crate) fn end_cut_list(found: &mut Vec<Finding>, most: usize) {
     if found.len() >= most {
         found.truncate(most);
         found.push(finding("E-LIMIT", None, None, format!("reading stopped after {most} findings")));

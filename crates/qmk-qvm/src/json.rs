@@ -1,6 +1,6 @@
 //! The JSON form of graphs.
 
-use crate::findings::{TooLarge, finding, note_cut, too_long};
+use crate::findings::{TooLarge, end_cut_list, finding, too_long};
 use crate::graph::{Graph, Guard, Node, Resources};
 use crate::lex::{clip, is_id, without_mark};
 use crate::limits::{self, nests_too_deep};
@@ -135,8 +135,8 @@ pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
     read(text, limits::NODES)
 }
 
-/// [`parse_json`] of at most so many nodes.
-pub(crate) fn read(text: &str, most: usize) -> Result<Graph, Vec<Finding>> {
+/// [`parse_json`] of at most `max_nodes` nodes.
+pub(crate) fn read(text: &str, max_nodes: usize) -> Result<Graph, Vec<Finding>> {
     let text = without_mark(text);
     if let Some(f) = too_long(text) {
         return Err(vec![f]);
@@ -174,7 +174,7 @@ pub(crate) fn read(text: &str, most: usize) -> Result<Graph, Vec<Finding>> {
         None | Some((_, None | Some(Value::Null))) => {}
         Some((line, _)) => r.report("E-SCHEMA", None, line, "\"metadata\" must be an object"),
     }
-    graph.nodes = nodes(raw.program, most, &mut r);
+    graph.nodes = nodes(raw.program, max_nodes, &mut r);
     match raw.resources.map(|v| r.value(v)) {
         Some((line, Some(Value::Object(m)))) => {
             let mut ids = |key: &str| id_list(m.get(key), key, None, line, &mut r);
@@ -186,7 +186,7 @@ pub(crate) fn read(text: &str, most: usize) -> Result<Graph, Vec<Finding>> {
     if let Some((line, Some(caps))) = raw.caps.map(|v| r.value(v)) {
         graph.caps = id_list(Some(&caps), "caps", None, line, &mut r);
     }
-    note_cut(&mut r.found, limits::FINDINGS);
+    end_cut_list(&mut r.found, limits::FINDINGS);
     if r.found.is_empty() { Ok(graph) } else { Err(r.found) }
 }
 
@@ -221,8 +221,8 @@ fn id_list(v: Option<&Value>, key: &str, node: Option<&str>, line: u32, r: &mut 
     ids
 }
 
-/// The nodes of a program, if it has at most `most`.
-fn nodes(program: Option<&RawValue>, most: usize, r: &mut Reader<'_>) -> Vec<Node> {
+/// The nodes of a program, if it has at most `max_nodes`.
+fn nodes(program: Option<&RawValue>, max_nodes: usize, r: &mut Reader<'_>) -> Vec<Node> {
     let mut nodes = Vec::new();
     match program.map(|p| (p, object::<RawProgram<'_>>(p.get()))) {
         None => r.report("E-SCHEMA", None, 1, "\"program\" is missing"),
@@ -230,9 +230,9 @@ fn nodes(program: Option<&RawValue>, most: usize, r: &mut Reader<'_>) -> Vec<Nod
             let line = r.line_of(p);
             r.report("E-SCHEMA", None, line, "\"program\" must be {\"nodes\": [...]}");
         }
-        Some((p, Ok(program))) if program.nodes.len() > most => {
+        Some((p, Ok(program))) if program.nodes.len() > max_nodes => {
             let line = r.line_of(p);
-            r.report("E-LIMIT", None, line, TooLarge(most).to_string());
+            r.report("E-LIMIT", None, line, TooLarge(max_nodes).to_string());
         }
         Some((_, Ok(program))) => {
             for (i, raw) in program.nodes.into_iter().enumerate() {

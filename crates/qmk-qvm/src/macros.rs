@@ -1,6 +1,6 @@
 //! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines.
 
-use crate::expr::{Evaluator, Scope, Value, Wrong, unpack};
+use crate::expr::{Evaluator, ExprError, Scope, Value, unpack};
 use crate::findings::{TooLarge, finding, unknown_params};
 use crate::lex::{Token, clip, is_id, lex, string_end, without_mark};
 use crate::limits;
@@ -24,12 +24,12 @@ pub(crate) struct Line {
 }
 
 /// A problem that ends the expansion.
-struct Problem(u32, Wrong);
+struct Fatal(u32, ExprError);
 
-type Done<T = ()> = Result<T, Problem>;
+type OrFatal<T = ()> = Result<T, Fatal>;
 
 #[derive(Debug)]
-struct Source {
+struct SourceLine {
     text: String,
     line: u32,
 }
@@ -37,12 +37,12 @@ struct Source {
 #[derive(Clone, Debug)]
 struct Macro {
     params: Vec<String>,
-    body: Rc<[Source]>,
+    body: Rc<[SourceLine]>,
 }
 
 /// Which text a block belongs to.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Position<'a> {
     file: Option<&'a Path>,
     /// Macro call under way, 0 for none, and the line of the outermost.
     call: u32,
@@ -60,8 +60,8 @@ struct Include {
 pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Finding>) {
     let mut e = Expander::new(options);
     let lines = split(text);
-    if let Err(Problem(line, wrong)) =
-        e.block(&lines, Place { file: options.file.as_deref(), call: 0, called_at: None })
+    if let Err(Fatal(line, wrong)) =
+        e.block(&lines, Position { file: options.file.as_deref(), call: 0, called_at: None })
     {
         e.report(line, &wrong);
     }
@@ -82,9 +82,9 @@ pub fn flatten(text: &str, options: &ParseOptions) -> String {
 }
 
 /// Lines without comments.
-fn split(text: &str) -> Vec<Source> {
+fn split(text: &str) -> Vec<SourceLine> {
     let numbered = without_mark(text).lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
-    numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| Source { text: l.into(), line }).collect()
+    numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| SourceLine { text: l.into(), line }).collect()
 }
 
 fn strip_comment(line: &str) -> &str {
@@ -128,11 +128,11 @@ struct Expander<'a> {
     out: Vec<Line>,
     found: Vec<Finding>,
     /// Lines and messages of findings: a loop says a thing once.
-    said: BTreeSet<(u32, String)>,
+    reported: BTreeSet<(u32, String)>,
     /// Parameters met.
     params: BTreeSet<String>,
     /// Names whose definition failed; that they are not defined is no finding of its own.
-    broken: BTreeSet<String>,
+    failed: BTreeSet<String>,
     bytes: usize,
     nodes: usize,
     calls: u32,
@@ -149,9 +149,9 @@ impl<'a> Expander<'a> {
             includes: Vec::new(),
             out: Vec::new(),
             found: Vec::new(),
-            said: BTreeSet::new(),
+            reported: BTreeSet::new(),
             params: BTreeSet::new(),
-            broken: BTreeSet::new(),
+            failed: BTreeSet::new(),
             bytes: 0,
             nodes: 0,
             calls: 0,
@@ -190,35 +190,35 @@ impl<'a> Expander<'a> {
         (first.line, Some(places.collect()))
     }
 
-    fn report(&mut self, line: u32, wrong: &Wrong) {
+    fn report(&mut self, line: u32, wrong: &ExprError) {
         let (line, origin) = self.origin(line);
         let message = origin.unwrap_or_default() + &wrong.message;
-        if self.said.insert((line, message.clone())) {
+        if self.reported.insert((line, message.clone())) {
             self.found.push(finding(wrong.code, None, Some(line), message));
         }
     }
 
     /// Notes a problem after which the expansion can go on.
-    fn note(&mut self, line: u32, wrong: Wrong) -> Done {
+    fn note(&mut self, line: u32, wrong: ExprError) -> OrFatal {
         if wrong.code == "E-LIMIT" || self.found.len() >= limits::FINDINGS {
-            return Err(Problem(line, wrong));
+            return Err(Fatal(line, wrong));
         }
         // Making a message costs more than a step.
-        self.eval.step(100).map_err(|w| Problem(line, w))?;
-        if !wrong.undefined.as_ref().is_some_and(|n| self.broken.contains(n)) {
+        self.eval.step(100).map_err(|w| Fatal(line, w))?;
+        if !wrong.undefined.as_ref().is_some_and(|n| self.failed.contains(n)) {
             self.report(line, &wrong);
         }
         Ok(())
     }
 
     /// Value of a parameter from outside; what is no expression is a string.
-    fn given(&mut self, name: &str) -> Option<Value> {
+    fn given_param(&mut self, name: &str) -> Option<Value> {
         let text = self.options.params.get(name)?;
         Some(self.eval.eval(text, &Scope::new()).unwrap_or_else(|_| Value::Str(text.clone())))
     }
 
     /// Index of the directive that ends the block opened before `from`: one of `ends` at the same depth.
-    fn find_end(lines: &[Source], from: usize, open: &str, ends: &[&str], at: u32) -> Done<usize> {
+    fn find_end(lines: &[SourceLine], from: usize, open: &str, ends: &[&str], at: u32) -> OrFatal<usize> {
         let mut depth = 0;
         for (i, l) in lines.iter().enumerate().skip(from) {
             if let Some((d, _)) = directive(&l.text) {
@@ -232,29 +232,29 @@ impl<'a> Expander<'a> {
                 }
             }
         }
-        Err(Problem(at, format!(".{open} is never closed by .{}", ends[ends.len() - 1]).into()))
+        Err(Fatal(at, format!(".{open} is never closed by .{}", ends[ends.len() - 1]).into()))
     }
 
-    fn block(&mut self, lines: &[Source], place: Place<'_>) -> Done {
+    fn block(&mut self, lines: &[SourceLine], position: Position<'_>) -> OrFatal {
         self.depth += 1;
         if self.depth > limits::DEPTH {
-            let line = place.called_at.or(lines.first().map(|l| l.line)).unwrap_or(1);
+            let line = position.called_at.or(lines.first().map(|l| l.line)).unwrap_or(1);
             let message = format!("blocks, macros or includes are nested deeper than {}", limits::DEPTH);
-            return Err(Problem(line, Wrong::limit(message)));
+            return Err(Fatal(line, ExprError::limit(message)));
         }
         let mut i = 0;
         while i < lines.len() {
-            i = self.item(lines, i, place)?;
+            i = self.item(lines, i, position)?;
         }
         self.depth -= 1;
         Ok(())
     }
 
     /// Expands the item at `i`; returns the index after it.
-    fn item(&mut self, lines: &[Source], i: usize, place: Place<'_>) -> Done<usize> {
+    fn item(&mut self, lines: &[SourceLine], i: usize, position: Position<'_>) -> OrFatal<usize> {
         let text = lines[i].text.as_str();
-        let line = place.called_at.unwrap_or(lines[i].line);
-        let fail = |w: Wrong| Problem(line, w);
+        let line = position.called_at.unwrap_or(lines[i].line);
+        let fail = |w: ExprError| Fatal(line, w);
         self.eval.step(1).map_err(fail)?;
         match directive(text) {
             Some((d @ ("set" | "param"), rest)) => {
@@ -266,7 +266,7 @@ impl<'a> Expander<'a> {
                 let end = Self::find_end(lines, i + 1, "for", &["endfor"], line)?;
                 self.eval.step((end - i) / 4).map_err(fail)?;
                 match self.loop_values(rest) {
-                    Ok((names, values)) => self.repeat(&lines[i + 1..end], &names, values, place, line)?,
+                    Ok((names, values)) => self.repeat(&lines[i + 1..end], &names, values, position, line)?,
                     Err(w) => self.note(line, w)?,
                 }
                 return Ok(end + 1);
@@ -274,7 +274,7 @@ impl<'a> Expander<'a> {
             Some(("if", condition)) => {
                 let close = Self::find_end(lines, i + 1, "if", &["endif"], line)?;
                 self.eval.step((close - i) / 4).map_err(fail)?;
-                self.choose(lines, i, condition, place, line)?;
+                self.choose(lines, i, condition, position, line)?;
                 return Ok(close + 1);
             }
             Some(("macro", rest)) => {
@@ -284,42 +284,42 @@ impl<'a> Expander<'a> {
                 self.eval.step(size).map_err(fail)?;
                 match signature(rest) {
                     Some((name, params)) => {
-                        let copy = body.iter().map(|s| Source { text: s.text.clone(), line: s.line });
+                        let copy = body.iter().map(|s| SourceLine { text: s.text.clone(), line: s.line });
                         self.macros.insert(name, Macro { params, body: copy.collect() });
                     }
                     None => self.note(line, ".macro needs NAME(parameters)".into())?,
                 }
                 return Ok(end + 1);
             }
-            Some(("include", rest)) => self.include(rest, place, line)?,
+            Some(("include", rest)) => self.include(rest, position, line)?,
             Some((d @ ("endfor" | "else" | "elif" | "endif" | "endmacro"), _)) => {
                 self.note(line, format!(".{d} without its opening directive").into())?;
             }
-            _ => self.line(text, line, place)?,
+            _ => self.line(text, line, position)?,
         }
         Ok(i + 1)
     }
 
-    fn define(&mut self, directive: &str, rest: &str) -> Result<(), Wrong> {
+    fn define(&mut self, directive: &str, rest: &str) -> Result<(), ExprError> {
         let (name, value) = assignment(rest).ok_or_else(|| format!(".{directive} needs name = expression"))?;
         let param = directive == "param";
         if param {
             self.params.insert(name.into());
         }
-        let given = if param { self.given(name) } else { None };
+        let given = if param { self.given_param(name) } else { None };
         match given.map_or_else(|| self.eval.eval(value, &self.scope), Ok) {
             Ok(v) => {
                 self.scope.insert(name.into(), v);
                 Ok(())
             }
             Err(w) => {
-                self.broken.insert(name.into());
+                self.failed.insert(name.into());
                 Err(w)
             }
         }
     }
 
-    fn loop_values(&mut self, rest: &str) -> Result<(Vec<String>, Vec<Value>), Wrong> {
+    fn loop_values(&mut self, rest: &str) -> Result<(Vec<String>, Vec<Value>), ExprError> {
         let (names, source) = rest.split_once(" in ").ok_or(".for needs name in first..last, or name in list")?;
         let names: Vec<String> = names.split(',').map(|n| n.trim().to_string()).collect();
         match names.iter().find(|n| !is_id(n)) {
@@ -328,10 +328,17 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn repeat(&mut self, body: &[Source], names: &[String], values: Vec<Value>, place: Place<'_>, line: u32) -> Done {
+    fn repeat(
+        &mut self,
+        body: &[SourceLine],
+        names: &[String],
+        values: Vec<Value>,
+        position: Position<'_>,
+        line: u32,
+    ) -> OrFatal {
         let saved: Vec<_> = names.iter().map(|n| (n.clone(), self.scope.remove(n))).collect();
         for v in values {
-            self.eval.step(1).map_err(|w| Problem(line, w))?;
+            self.eval.step(1).map_err(|w| Fatal(line, w))?;
             match unpack(names, v) {
                 Ok(bound) => self.scope.extend(bound),
                 Err(w) => {
@@ -339,7 +346,7 @@ impl<'a> Expander<'a> {
                     break;
                 }
             }
-            self.block(body, place)?;
+            self.block(body, position)?;
         }
         self.restore(saved);
         Ok(())
@@ -356,45 +363,52 @@ impl<'a> Expander<'a> {
     }
 
     /// Expands the branch of an `.if` whose condition holds.
-    fn choose(&mut self, lines: &[Source], i: usize, condition: &str, place: Place<'_>, line: u32) -> Done {
+    fn choose(
+        &mut self,
+        lines: &[SourceLine],
+        i: usize,
+        condition: &str,
+        position: Position<'_>,
+        line: u32,
+    ) -> OrFatal {
         let (mut condition, mut from, mut at) = (condition, i + 1, line);
         loop {
             let next = Self::find_end(lines, from, "if", &["elif", "else", "endif"], line)?;
             match self.eval.eval(condition, &self.scope) {
-                Ok(v) if v.truthy() => return self.block(&lines[from..next], place),
+                Ok(v) if v.truthy() => return self.block(&lines[from..next], position),
                 Ok(_) => {}
                 Err(w) => return self.note(at, w),
             }
             match directive(&lines[next].text) {
                 Some(("elif", c)) => {
-                    (condition, from, at) = (c, next + 1, place.called_at.unwrap_or(lines[next].line));
+                    (condition, from, at) = (c, next + 1, position.called_at.unwrap_or(lines[next].line));
                 }
                 Some(("else", _)) => {
                     let end = Self::find_end(lines, next + 1, "if", &["endif"], line)?;
-                    return self.block(&lines[next + 1..end], place);
+                    return self.block(&lines[next + 1..end], position);
                 }
                 _ => return Ok(()),
             }
         }
     }
 
-    fn include(&mut self, rest: &str, place: Place<'_>, line: u32) -> Done {
-        let (text, include) = self.open(rest, place.file, line).map_err(|w| Problem(line, w))?;
+    fn include(&mut self, rest: &str, position: Position<'_>, line: u32) -> OrFatal {
+        let (text, include) = self.open(rest, position.file, line).map_err(|w| Fatal(line, w))?;
         let path = include.path.clone();
         self.includes.push(include);
         // On failure the stack stays, to tell where.
-        self.block(&split(&text), Place { file: Some(&path), call: place.call, called_at: None })?;
+        self.block(&split(&text), Position { file: Some(&path), call: position.call, called_at: None })?;
         self.includes.pop();
         Ok(())
     }
 
     /// Reads an included file: beside the file that names it, else below the root.
-    fn open(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Result<(String, Include), Wrong> {
+    fn open(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Result<(String, Include), ExprError> {
         let name = match lex(rest).as_deref() {
             Ok([Token::Str(s)]) => s.clone(),
             _ => return Err(".include needs a file name in quotes".into()),
         };
-        let wrong = |what: String| Wrong::from(format!(".include {:?}: {what}", clip(&name)));
+        let wrong = |what: String| ExprError::from(format!(".include {:?}: {what}", clip(&name)));
         let Some(root) = &self.options.include_root else {
             return Err(wrong("includes are not allowed here".into()));
         };
@@ -418,14 +432,14 @@ impl<'a> Expander<'a> {
         let open = std::fs::File::open(&path).map_err(io)?;
         open.take(limits::SOURCE_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
         if text.len() > limits::SOURCE_BYTES {
-            return Err(Wrong::limit(format!(".include {name:?} is longer than {} bytes", limits::SOURCE_BYTES)));
+            return Err(ExprError::limit(format!(".include {name:?} is longer than {} bytes", limits::SOURCE_BYTES)));
         }
         self.eval.step(text.len() / 16)?;
         Ok((text, Include { line, name, path }))
     }
 
     /// A plain line or a macro call.
-    fn line(&mut self, text: &str, line: u32, place: Place<'_>) -> Done {
+    fn line(&mut self, text: &str, line: u32, position: Position<'_>) -> OrFatal {
         if let Some((name, rest)) = text.split_once('(')
             && let Some(m) = self.macros.get(name.trim()).cloned()
         {
@@ -441,7 +455,7 @@ impl<'a> Expander<'a> {
             self.scope.extend(m.params.iter().cloned().zip(args));
             self.calls += 1;
             let call = self.calls;
-            self.block(&m.body, Place { file: None, call, called_at: Some(line) })?;
+            self.block(&m.body, Position { file: None, call, called_at: Some(line) })?;
             self.restore(saved);
             return Ok(());
         }
@@ -454,16 +468,16 @@ impl<'a> Expander<'a> {
             self.nodes += 1;
             if self.nodes > self.options.nodes() {
                 let message = TooLarge(self.options.nodes()).to_string();
-                return Err(Problem(line, Wrong::limit(message)));
+                return Err(Fatal(line, ExprError::limit(message)));
             }
         }
         let bytes = limits::EXPANDED_BYTES.min(self.options.steps().saturating_mul(16));
         if self.out.len() >= limits::LINES || self.bytes > bytes {
             let message = format!("the program expands to more than {} lines or {bytes} bytes", limits::LINES);
-            return Err(Problem(line, Wrong::limit(message)));
+            return Err(Fatal(line, ExprError::limit(message)));
         }
         let (line, origin) = self.origin(line);
-        self.out.push(Line { text, line, call: place.call, origin: origin.map(Rc::from) });
+        self.out.push(Line { text, line, call: position.call, origin: origin.map(Rc::from) });
         Ok(())
     }
 }

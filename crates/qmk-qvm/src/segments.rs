@@ -33,7 +33,7 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
         }
         search.segment[i] = Some(search.members.len());
         search.members.push(vec![i]);
-        search.ends.push((i, i));
+        search.spans.push((i, i));
         let before = search.before[i].clone();
         for b in before {
             if let (Some(s), Some(mine)) = (search.segment[b], search.segment[i])
@@ -69,7 +69,7 @@ struct Search {
     segment: Vec<Option<usize>>,
     members: Vec<Vec<usize>>,
     /// The first and the last of them.
-    ends: Vec<(usize, usize)>,
+    spans: Vec<(usize, usize)>,
     /// Whether every node stands after what it depends on.
     ordered: bool,
     seen: Vec<usize>,
@@ -85,7 +85,7 @@ impl Search {
             after: vec![Vec::new(); n],
             segment: vec![None; n],
             members: Vec::new(),
-            ends: Vec::new(),
+            spans: Vec::new(),
             ordered: true,
             seen: vec![0; n],
             round: 0,
@@ -126,13 +126,13 @@ impl Search {
     /// smaller one.
     fn may_join(&mut self, a: usize, b: usize) -> bool {
         let (small, large) = if self.members[a].len() < self.members[b].len() { (a, b) } else { (b, a) };
-        let ends = (self.ends[large].0.min(self.ends[small].0), self.ends[large].1.max(self.ends[small].1));
-        !self.way(small, large, ends, false) && !self.way(small, large, ends, true)
+        let spans = (self.spans[large].0.min(self.spans[small].0), self.spans[large].1.max(self.spans[small].1));
+        !self.has_path(small, large, spans, false) && !self.has_path(small, large, spans, true)
     }
 
     /// Whether a way leads from one segment through other nodes to either, forwards or backwards in time; true if that
     /// takes too long to say.
-    fn way(&mut self, from: usize, to: usize, (first, last): (usize, usize), forwards: bool) -> bool {
+    fn has_path(&mut self, from: usize, to: usize, (first, last): (usize, usize), forwards: bool) -> bool {
         self.round += 1;
         let next = if forwards { &self.after } else { &self.before };
         let inside = |n: usize| self.segment[n] == Some(from) || self.segment[n] == Some(to);
@@ -168,8 +168,8 @@ impl Search {
             self.segment[n] = Some(into);
         }
         self.members[into].extend(moved);
-        let (a, b) = (self.ends[into], self.ends[from]);
-        self.ends[into] = (a.0.min(b.0), a.1.max(b.1));
+        let (a, b) = (self.spans[into], self.spans[from]);
+        self.spans[into] = (a.0.min(b.0), a.1.max(b.1));
     }
 }
 

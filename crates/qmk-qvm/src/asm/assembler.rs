@@ -1,7 +1,7 @@
 //! Lines to nodes.
 
-use super::cursor::{Cursor, Problem, parse_error};
-use crate::findings::{finding, note_cut, too_long};
+use super::cursor::{Cursor, LineError, parse_error};
+use crate::findings::{end_cut_list, finding, too_long};
 use crate::graph::{Graph, Node, Resources, natural_resources};
 use crate::lex::{Token, clip, is_id, lex};
 use crate::limits::{self, nests_too_deep};
@@ -21,7 +21,7 @@ pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding
         return Err(vec![f]);
     }
     let (lines, mut found) = expand(text, options);
-    note_cut(&mut found, limits::FINDINGS);
+    end_cut_list(&mut found, limits::FINDINGS);
     // What was expanded up to a limit says nothing more.
     if found.iter().any(|f| f.code == "E-LIMIT") {
         return Err(found);
@@ -40,7 +40,7 @@ pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding
         }
     }
     found.sort_by_key(|f| f.line);
-    note_cut(&mut found, limits::FINDINGS);
+    end_cut_list(&mut found, limits::FINDINGS);
     if found.is_empty() { Ok(a.finish()) } else { Err(found) }
 }
 
@@ -70,7 +70,7 @@ impl Assembler {
         self.graph
     }
 
-    fn line(&mut self, line: &Line) -> Result<(), Problem> {
+    fn line(&mut self, line: &Line) -> Result<(), LineError> {
         let label = line.text.split_once(':').map(|(label, _)| label.trim()).filter(|l| is_id(l));
         self.label = label.map(String::from);
         if let Some(rest) = line.text.strip_prefix('.') {
@@ -132,7 +132,7 @@ impl Assembler {
         Ok(())
     }
 
-    fn count(&mut self, tokens: usize) -> Result<(), Problem> {
+    fn count(&mut self, tokens: usize) -> Result<(), LineError> {
         self.tokens += tokens;
         if self.tokens <= limits::TOKENS {
             return Ok(());
@@ -157,7 +157,7 @@ impl Assembler {
         }
     }
 
-    fn directive(&mut self, rest: &str) -> Result<(), Problem> {
+    fn directive(&mut self, rest: &str) -> Result<(), LineError> {
         let (name, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         let text = || match lex(rest).as_deref() {
             Ok([Token::Str(s)]) => Ok(s.clone()),
@@ -189,7 +189,7 @@ impl Assembler {
     }
 
     /// `json"{...}"` gives all metadata, `key = value` adds one.
-    fn metadata(&mut self, rest: &str) -> Result<(), Problem> {
+    fn metadata(&mut self, rest: &str) -> Result<(), LineError> {
         let tokens = lex(rest).map_err(|m| ("E-PARSE", m))?;
         let (entry, mut c) = match tokens.as_slice() {
             [Token::Id(k) | Token::Str(k), Token::Sym("="), ..] => (Some(k), Cursor { tokens: &tokens, at: 2 }),

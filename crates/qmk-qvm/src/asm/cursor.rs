@@ -7,9 +7,9 @@ use crate::limits::{self, nests_too_deep};
 use crate::opcode::Kind;
 use serde_json::Value;
 
-pub(super) type Problem = (&'static str, String);
+pub(super) type LineError = (&'static str, String);
 
-pub(super) fn parse_error<T>(message: impl Into<String>) -> Result<T, Problem> {
+pub(super) fn parse_error<T>(message: impl Into<String>) -> Result<T, LineError> {
     Err(("E-PARSE", message.into()))
 }
 
@@ -25,7 +25,7 @@ impl<'a> Cursor<'a> {
         t
     }
 
-    pub(super) fn end(&self) -> Result<(), Problem> {
+    pub(super) fn end(&self) -> Result<(), LineError> {
         self.tokens.get(self.at).map_or(Ok(()), |t| parse_error(format!("unexpected {}", describe(t))))
     }
 
@@ -45,7 +45,7 @@ impl<'a> Cursor<'a> {
         hit
     }
 
-    fn id(&mut self) -> Result<String, Problem> {
+    fn id(&mut self) -> Result<String, LineError> {
         match self.next() {
             Some(Token::Id(s)) => Ok(s.clone()),
             Some(t) => parse_error(format!("expected an id, found {}", describe(t))),
@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn ids(&mut self) -> Result<Vec<String>, Problem> {
+    pub(super) fn ids(&mut self) -> Result<Vec<String>, LineError> {
         let mut out = vec![self.id()?];
         while self.take(",") {
             out.push(self.id()?);
@@ -61,7 +61,7 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
-    pub(super) fn ids_until(&mut self, close: &str) -> Result<Vec<String>, Problem> {
+    pub(super) fn ids_until(&mut self, close: &str) -> Result<Vec<String>, LineError> {
         let mut out = Vec::new();
         while !self.take(close) {
             out.push(self.id()?);
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
-    pub(super) fn operands(&mut self, node: &mut Node) -> Result<(), Problem> {
+    pub(super) fn operands(&mut self, node: &mut Node) -> Result<(), LineError> {
         loop {
             let (key, quoted) = match (self.tokens.get(self.at), self.tokens.get(self.at + 1)) {
                 (Some(Token::Id(w)), next) if w == "if" && !matches!(next, Some(Token::Sym("=" | ","))) => {
@@ -122,7 +122,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn value(&mut self) -> Result<Value, Problem> {
+    pub(super) fn value(&mut self) -> Result<Value, LineError> {
         let rest = &self.tokens[self.at..];
         let value = match rest {
             [] => return parse_error("expected a value at the end of the line"),
@@ -162,7 +162,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// `||` of `&&` of comparisons; parentheses and `all(...)`, `any(...)` keep groups apart.
-    pub(super) fn guard(&mut self, depth: usize) -> Result<Guard, Problem> {
+    pub(super) fn guard(&mut self, depth: usize) -> Result<Guard, LineError> {
         if depth > 2 * limits::DEPTH {
             return Err(("E-LIMIT", format!("guard nested deeper than {}", limits::DEPTH)));
         }
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
         Ok(if any.len() == 1 { any.remove(0) } else { Guard::Or(any) })
     }
 
-    fn conjunction(&mut self, depth: usize) -> Result<Guard, Problem> {
+    fn conjunction(&mut self, depth: usize) -> Result<Guard, LineError> {
         let mut all = vec![self.comparison(depth)?];
         while self.take("&&") || self.take_word("and") {
             all.push(self.comparison(depth)?);
@@ -181,7 +181,7 @@ impl<'a> Cursor<'a> {
         Ok(if all.len() == 1 { all.remove(0) } else { Guard::And(all) })
     }
 
-    fn comparison(&mut self, depth: usize) -> Result<Guard, Problem> {
+    fn comparison(&mut self, depth: usize) -> Result<Guard, LineError> {
         if self.take("(") {
             let g = self.guard(depth + 1)?;
             return if self.take(")") { Ok(g) } else { parse_error("expected \")\" in the guard") };

@@ -1,6 +1,6 @@
 //! The arguments of a macro call.
 
-use super::error::{Res, Wrong};
+use super::error::{ExprError, Res};
 use super::evaluate::Evaluator;
 use super::interpolate::braces_end;
 use super::parse::Parser;
@@ -55,7 +55,7 @@ impl Evaluator {
                 end
             };
             if out.len() > limits::STRING {
-                return Err(Wrong::limit("a line is too long"));
+                return Err(ExprError::limit("a line is too long"));
             }
             rest = &tail[end..];
         }

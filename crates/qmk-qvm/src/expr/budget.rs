@@ -1,6 +1,6 @@
 //! The budget of work that bounds an expansion: a small text must not ask for much time or memory.
 
-use super::error::{Res, Wrong};
+use super::error::{ExprError, Res};
 use super::value::Value;
 use crate::lex::clip;
 use crate::limits;
@@ -20,7 +20,8 @@ impl Budget {
     pub(super) fn step(&mut self, n: usize) -> Res<()> {
         let left = self.steps.checked_sub(n);
         self.steps = left.unwrap_or(0);
-        left.map(|_| ()).ok_or_else(|| Wrong::limit("the program takes too much work to expand; make loops smaller"))
+        left.map(|_| ())
+            .ok_or_else(|| ExprError::limit("the program takes too much work to expand; make loops smaller"))
     }
 
     /// An owned value. A copy costs twice its weight, because it takes memory besides time.
@@ -51,7 +52,7 @@ impl Budget {
         if let Value::List(l) = &v {
             self.step(l.len())?;
         }
-        if v.nesting() > limits::DEPTH { Err(Wrong::limit("lists are nested too deeply")) } else { Ok(v) }
+        if v.nesting() > limits::DEPTH { Err(ExprError::limit("lists are nested too deeply")) } else { Ok(v) }
     }
 
     /// Whole numbers from `start` up or down to `stop`, which is left out.
@@ -62,7 +63,7 @@ impl Budget {
         let (distance, stride) = (stop - start as i128, step as i128);
         let n = if (distance > 0) == (stride > 0) { (distance.abs() + stride.abs() - 1) / stride.abs() } else { 0 };
         if n > limits::LIST as i128 {
-            return Err(Wrong::limit(format!("a range of {n} values is longer than {}", limits::LIST)));
+            return Err(ExprError::limit(format!("a range of {n} values is longer than {}", limits::LIST)));
         }
         self.step(n as usize)?;
         Ok(Value::List((0..n).map(|k| Value::Int((start as i128 + k * stride) as i64)).collect()))

@@ -2,7 +2,7 @@
 
 /// What is wrong with an expression.
 #[derive(Debug)]
-pub(crate) struct Wrong {
+pub(crate) struct ExprError {
     /// `E-PARSE`, or `E-LIMIT` for what asks for too much.
     pub(crate) code: &'static str,
     pub(crate) message: String,
@@ -10,26 +10,26 @@ pub(crate) struct Wrong {
     pub(crate) undefined: Option<String>,
 }
 
-impl Wrong {
+impl ExprError {
     pub(crate) fn limit(message: impl Into<String>) -> Self {
-        Wrong { code: "E-LIMIT", message: message.into(), undefined: None }
+        ExprError { code: "E-LIMIT", message: message.into(), undefined: None }
     }
 }
 
-impl From<String> for Wrong {
+impl From<String> for ExprError {
     fn from(message: String) -> Self {
-        Wrong { code: "E-PARSE", message, undefined: None }
+        ExprError { code: "E-PARSE", message, undefined: None }
     }
 }
 
-impl From<&str> for Wrong {
+impl From<&str> for ExprError {
     fn from(message: &str) -> Self {
         message.to_string().into()
     }
 }
 
-pub(super) type Res<T> = Result<T, Wrong>;
+pub(super) type Res<T> = Result<T, ExprError>;
 
-pub(super) fn too_deep() -> Wrong {
-    Wrong::limit("an expression is nested too deeply; name parts of it with .set")
+pub(super) fn too_deep() -> ExprError {
+    ExprError::limit("an expression is nested too deeply; name parts of it with .set")
 }

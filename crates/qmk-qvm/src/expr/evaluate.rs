@@ -1,7 +1,7 @@
 //! Trees to values.
 
 use super::budget::Budget;
-use super::error::{Res, Wrong, too_deep};
+use super::error::{ExprError, Res, too_deep};
 use super::functions::{call, method};
 use super::interpolate::interpolate;
 use super::operators::{binary, unary};
@@ -82,8 +82,8 @@ impl Evaluator {
                 (Some(v), _) => Ok(Cow::Borrowed(v)),
                 (_, Some(v)) => Ok(Cow::Owned(v)),
                 _ => {
-                    let wrong = Wrong::from(format!("{n} is not defined; define it with .set or .param"));
-                    Err(Wrong { undefined: Some(n.clone()), ..wrong })
+                    let wrong = ExprError::from(format!("{n} is not defined; define it with .set or .param"));
+                    Err(ExprError { undefined: Some(n.clone()), ..wrong })
                 }
             },
             e => self.compute(e, env).map(Cow::Owned),

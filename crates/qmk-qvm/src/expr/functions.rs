@@ -1,7 +1,7 @@
 //! Functions and methods of the macro language.
 
 use super::budget::Budget;
-use super::error::{Res, Wrong};
+use super::error::{ExprError, Res};
 use super::operators::binary;
 use super::value::Value;
 use crate::lex::clip;
@@ -37,7 +37,7 @@ pub(super) fn call(budget: &mut Budget, name: &str, args: &[&Value]) -> Res<Valu
     Ok(Value::Float(function(args[0].number()?)))
 }
 
-fn unknown(name: &str, args: &[&Value]) -> Wrong {
+fn unknown(name: &str, args: &[&Value]) -> ExprError {
     format!("there is no function {name} that takes these {} arguments", args.len()).into()
 }
 
@@ -91,7 +91,7 @@ fn extreme(budget: &mut Budget, smallest: bool, args: &[&Value]) -> Res<Value> {
 /// `abs`, and the conversions to whole and to floating-point numbers.
 fn convert(name: &str, value: &Value) -> Res<Value> {
     let whole = |f: f64| {
-        if f.abs() < 9e18 { Ok(Value::Int(f as i64)) } else { Err(Wrong::from("a number does not fit 64 bits")) }
+        if f.abs() < 9e18 { Ok(Value::Int(f as i64)) } else { Err(ExprError::from("a number does not fit 64 bits")) }
     };
     match (name, value) {
         ("abs", Value::Float(f)) => Ok(Value::Float(f.abs())),
@@ -120,7 +120,7 @@ pub(super) fn method(budget: &mut Budget, target: &Value, name: &str, args: &[&V
             budget.step(list.weight() + l.len() * (sep.len() / 16))?;
             let parts: Vec<String> = l.iter().map(Value::show).collect();
             if parts.iter().map(|p| p.len() + sep.len()).sum::<usize>() > limits::STRING {
-                return Err(Wrong::limit("a joined string is too long"));
+                return Err(ExprError::limit("a joined string is too long"));
             }
             Ok(Value::Str(parts.join(sep)))
         }

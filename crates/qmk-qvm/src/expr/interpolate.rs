@@ -1,6 +1,6 @@
 //! Braces in a line, replaced by values.
 
-use super::error::{Res, Wrong};
+use super::error::{ExprError, Res};
 use super::value::Value;
 use crate::lex::string_end;
 use crate::limits;
@@ -26,7 +26,7 @@ pub(super) fn interpolate(line: &str, mut value: impl FnMut(&str) -> Res<Value>)
         let end = braces_end(tail).ok_or("a { is not closed; write {{ for a brace")?;
         out.push_str(&value(&tail[1..end])?.show());
         if out.len() > limits::STRING {
-            return Err(Wrong::limit("a line is too long"));
+            return Err(ExprError::limit("a line is too long"));
         }
         rest = &tail[end + 1..];
     }

@@ -13,7 +13,7 @@ mod scope;
 mod tree;
 mod value;
 
-pub(crate) use error::Wrong;
+pub(crate) use error::ExprError;
 pub(crate) use evaluate::Evaluator;
 pub(crate) use number::number;
 pub(crate) use scope::Scope;

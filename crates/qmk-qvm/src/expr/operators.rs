@@ -1,6 +1,6 @@
 //! Operators on values.
 
-use super::error::{Res, Wrong};
+use super::error::{ExprError, Res};
 use super::value::Value;
 use crate::limits;
 
@@ -46,7 +46,7 @@ pub(super) fn binary(op: &str, a: Value, b: Value) -> Res<Value> {
                 a.extend(b);
                 List(a)
             }
-            (Str(_), Str(_)) | (List(_), List(_)) => return Err(Wrong::limit("a string or list is too long")),
+            (Str(_), Str(_)) | (List(_), List(_)) => return Err(ExprError::limit("a string or list is too long")),
             (a, b) if as_int(&a) && as_int(&b) => Int(a.int()?.checked_add(b.int()?).ok_or_else(overflow)?),
             (a, b) => Float(a.number()? + b.number()?),
         },

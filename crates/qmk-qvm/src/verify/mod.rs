@@ -12,7 +12,7 @@ mod size;
 
 pub use caps::required_caps;
 
-use crate::findings::note_cut;
+use crate::findings::end_cut_list;
 use crate::graph::Graph;
 use crate::limits;
 use qmk_abi::Rights;
@@ -49,6 +49,6 @@ pub(crate) fn check(graph: &Graph, held: Option<Rights>) -> (Vec<Finding>, Vec<u
     let order = v.order();
     v.size();
     v.found.sort_by_key(|f| f.line.unwrap_or(u32::MAX));
-    note_cut(&mut v.found, MAX_FINDINGS);
+    end_cut_list(&mut v.found, MAX_FINDINGS);
     (v.found, order)
 }
