@@ -6,7 +6,8 @@ use crate::opcode::Kind;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
-/// Assembly text of a graph.
+/// Writes a graph as assembly. A graph that [`parse_json`](crate::parse_json) or [`assemble`](crate::assemble) made
+/// assembles from this text to an equal graph.
 pub fn disassemble(graph: &Graph) -> String {
     let mut out = String::from(".version 0.1\n");
     for (directive, text) in [("name", &graph.name), ("description", &graph.description)] {
@@ -36,7 +37,7 @@ pub fn disassemble(graph: &Graph) -> String {
     out
 }
 
-/// A string literal in which braces survive interpolation.
+/// A string literal. Braces are doubled, so that interpolation gives them back.
 fn quote(s: &str) -> String {
     Value::String(s.into()).to_string().replace('{', "{{").replace('}', "}}")
 }
@@ -45,7 +46,7 @@ fn value(v: &Value) -> String {
     match v {
         Value::String(s) => quote(s),
         Value::Number(n) if n.is_i64() || n.is_f64() => {
-            // Only what the lexer reads back as the same kind of number.
+            // The lexer reads a minus sign apart from its digits, so it cannot read the smallest integer.
             let text = n.to_string();
             if n.as_i64() == Some(i64::MIN) { format!("json{}", quote(&text)) } else { text }
         }
@@ -57,7 +58,7 @@ fn value(v: &Value) -> String {
 fn node(out: &mut String, n: &Node) {
     let mut operands: Vec<String> = Vec::new();
     let empty = &Vec::new();
-    // Lists that have no place of their own in this operation's line are named.
+    // A list without a place of its own in this operation's line is written as key=[ids].
     let (plain, outputs, named) = match n.op.kind() {
         Kind::Alloc => (empty, &n.vqs, vec![("chs", &n.chs), ("produces", &n.produces)]),
         Kind::OpenChan => (&n.vqs, &n.chs, vec![("produces", &n.produces)]),
@@ -108,7 +109,7 @@ fn guard(out: &mut String, g: &Guard, top: bool) {
         Guard::And(p) => ("all", " && ", p),
         Guard::Or(p) => ("any", " || ", p),
     };
-    // One part, or an event called all or any: the infix form would lose the group.
+    // `(a==1)` would lose a group of one part; `all(a==1)` keeps it.
     let infix = parts.len() > 1;
     out.push_str(if !infix { word } else { "" });
     if !infix || !top {

@@ -1,10 +1,11 @@
-//! How findings are made, counted and cut short.
+//! Findings: the messages of the parsers and the verifier, and the limits on their number and length.
 
 use crate::lex::clip;
 use crate::limits;
 use qmk_abi::rpc::{Finding, Severity};
 
-/// That a program has more nodes than are taken.
+/// The message that a program has more nodes than [`ParseOptions::max_nodes`](crate::ParseOptions::max_nodes), the
+/// number in the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge(pub usize);
 
@@ -15,7 +16,7 @@ impl std::fmt::Display for TooLarge {
 }
 
 impl TooLarge {
-    /// Whether this is what the findings say.
+    /// Whether the findings hold this message.
     pub fn found_in(self, findings: &[Finding]) -> bool {
         findings.iter().any(|f| f.code == "E-LIMIT" && f.message.ends_with(&self.to_string()))
     }
@@ -28,10 +29,11 @@ pub(crate) fn unknown_params<'a>(unknown: impl Iterator<Item = &'a String>, know
     unknown.take(limits::FINDINGS).map(|name| finding("E-ARG", None, None, message(name))).collect()
 }
 
+/// A finding. Codes that begin with `W` are warnings, all others are errors.
 pub(crate) fn finding(code: &str, node: Option<&str>, line: Option<u32>, message: impl Into<String>) -> Finding {
     let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
     let mut message = message.into();
-    // Messages quote the program, which may be long.
+    // A message may quote the program, whose names and strings may be long.
     if let Some((end, _)) = message.char_indices().nth(1000) {
         message.truncate(end);
         message.push_str("...");
@@ -45,7 +47,7 @@ pub(crate) fn too_long(text: &str) -> Option<Finding> {
     (text.len() > limits::SOURCE_BYTES).then(|| finding("E-LIMIT", None, None, message()))
 }
 
-/// Ends a list of findings that was cut short.
+/// Ends a list of `most` findings with one that says so.
 pub(crate) fn end_cut_list(found: &mut Vec<Finding>, most: usize) {
     if found.len() >= most {
         found.truncate(most);

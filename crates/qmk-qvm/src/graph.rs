@@ -1,4 +1,4 @@
-//! Graphs.
+//! Graphs: nodes, their guards, and the resources that they declare. A graph may be wrong; the verifier tells.
 
 use crate::opcode::Opcode;
 use foldhash::{HashSet, HashSetExt};
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 /// A QVM graph.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// Name.
+    /// Name of the program.
     pub name: Option<String>,
-    /// Description.
+    /// Description of the program.
     pub description: Option<String>,
     /// Free-form metadata.
     pub metadata: Map<String, Value>,
@@ -21,7 +21,7 @@ pub struct Graph {
     pub caps: Vec<String>,
 }
 
-/// Declared ids.
+/// Declared ids, in order. Outcomes list events in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Qubits.
@@ -32,7 +32,7 @@ pub struct Resources {
     pub events: Vec<String>,
 }
 
-/// Ids in order of first appearance, as a program without declarations declares them.
+/// The resources that a program without declarations declares: all ids, in order of first appearance.
 pub(crate) fn natural_resources(nodes: &[Node]) -> Resources {
     fn unique<'a>(ids: impl Iterator<Item = &'a String>) -> Vec<String> {
         let mut seen = HashSet::new();
@@ -52,21 +52,21 @@ pub struct Node {
     pub id: String,
     /// Operation.
     pub op: Opcode,
-    /// Arguments.
+    /// Arguments by name.
     pub args: Map<String, Value>,
-    /// Qubits.
+    /// Qubits that the node acts on, in the order of the operation.
     pub vqs: Vec<String>,
-    /// Channels.
+    /// Channels that it opens, uses or closes.
     pub chs: Vec<String>,
-    /// Events read besides the guard's.
+    /// Events read besides those of the guard: a `COND_PAULI` acts if their XOR is 1.
     pub inputs: Vec<String>,
-    /// Events written.
+    /// Events written, in the order of the outcomes.
     pub produces: Vec<String>,
-    /// Capabilities the node declares.
+    /// Capabilities that the node declares.
     pub caps: Vec<String>,
-    /// Condition.
+    /// Condition under which the node acts.
     pub guard: Option<Guard>,
-    /// Line of the source, from 1; not part of the node's identity.
+    /// Line of the source, from 1. It does not count when nodes are compared.
     pub line: Option<u32>,
 }
 
@@ -82,9 +82,9 @@ impl PartialEq for Node {
 pub enum Guard {
     /// The event has this value.
     Equals(String, u8),
-    /// All hold.
+    /// All of them hold.
     And(Vec<Guard>),
-    /// One holds.
+    /// At least one of them holds.
     Or(Vec<Guard>),
 }
 
@@ -97,7 +97,7 @@ impl Guard {
         }
     }
 
-    /// Levels of groups.
+    /// Depth of nested groups; 0 for a comparison.
     pub(crate) fn depth(&self) -> usize {
         match self {
             Guard::Equals(..) => 0,

@@ -1,4 +1,4 @@
-//! The JSON form of graphs.
+//! The JSON form of graphs, format 0.1. Start at [`read`]; `Graph::to_json` is its inverse.
 
 use crate::findings::{TooLarge, end_cut_list, finding, too_long};
 use crate::graph::{Graph, Guard, Node, Resources};
@@ -85,10 +85,10 @@ struct RawProgram<'a> {
     nodes: Vec<&'a RawValue>,
 }
 
-/// Reads the parts of a text and collects what is wrong with them.
+/// Reads the parts of a text and collects findings, with their lines.
 struct Reader<'a> {
     text: &'a str,
-    /// An offset into the text and its line.
+    /// A byte offset into the text and its line, from which the next line is counted.
     at: usize,
     line: u32,
     found: Vec<Finding>,
@@ -101,7 +101,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Line of a part of the text; cheap for parts in textual order.
+    /// Line of a part of the text. Parts in textual order cost one pass over the text together.
     fn line_of(&mut self, part: &RawValue) -> u32 {
         let offset = (part.get().as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
         if offset < self.at || offset > self.text.len() {
@@ -113,7 +113,7 @@ impl Reader<'_> {
         self.line
     }
 
-    /// Line and value of a part. A part may be well-formed and yet have no value: 1e999, a lone surrogate, depth.
+    /// Line and value of a part. A well-formed part may have no value: 1e999, a lone surrogate, too deep a nesting.
     fn value(&mut self, part: &RawValue) -> (u32, Option<Value>) {
         let line = self.line_of(part);
         let value = serde_json::from_str::<Value>(part.get()).map_err(|e| {
@@ -135,7 +135,7 @@ pub fn parse_json(text: &str) -> Result<Graph, Vec<Finding>> {
     read(text, limits::NODES)
 }
 
-/// [`parse_json`] of at most `max_nodes` nodes.
+/// As [`parse_json`], of at most `max_nodes` nodes.
 pub(crate) fn read(text: &str, max_nodes: usize) -> Result<Graph, Vec<Finding>> {
     let text = without_mark(text);
     if let Some(f) = too_long(text) {
@@ -143,7 +143,7 @@ pub(crate) fn read(text: &str, max_nodes: usize) -> Result<Graph, Vec<Finding>> 
     }
     let bad_json =
         |e: serde_json::Error| vec![finding("E-PARSE", None, Some(e.line() as u32), format!("not JSON: {e}"))];
-    // The whole text first: what follows may then call every mismatch a matter of schema.
+    // The whole text is checked first: every mismatch after this is one of the schema, not of the syntax.
     serde_json::from_str::<&RawValue>(text).map_err(bad_json)?;
     let raw: RawGraph<'_> = object(text).map_err(|(line, e)| {
         vec![finding("E-SCHEMA", None, Some(line), format!("a graph is a JSON object with a program: {e}"))]
@@ -190,7 +190,7 @@ pub(crate) fn read(text: &str, max_nodes: usize) -> Result<Graph, Vec<Finding>> 
     if r.found.is_empty() { Ok(graph) } else { Err(r.found) }
 }
 
-/// Reads an object. As far as serde is concerned, an array of the fields would do as well.
+/// Reads a struct from a JSON object. serde alone would also accept an array of the fields.
 fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (u32, String)> {
     if !text.trim_start().starts_with('{') {
         return Err((1, "it is none".into()));
@@ -198,6 +198,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (u32, String)> {
     serde_json::from_str(text).map_err(|e| (e.line() as u32, e.to_string()))
 }
 
+/// The ids in a list; a missing or null list is empty.
 fn id_list(v: Option<&Value>, key: &str, node: Option<&str>, line: u32, r: &mut Reader<'_>) -> Vec<String> {
     let items = match v {
         None | Some(Value::Null) => return Vec::new(),
@@ -248,6 +249,7 @@ fn nodes(program: Option<&RawValue>, max_nodes: usize, r: &mut Reader<'_>) -> Ve
     nodes
 }
 
+/// Node `index` of the program, unless it is no object or its opcode is unknown.
 fn node(index: usize, v: Value, line: u32, r: &mut Reader<'_>) -> Option<Node> {
     let Value::Object(mut m) = v else {
         r.report("E-SCHEMA", None, line, format!("node {index} must be an object"));

@@ -1,4 +1,4 @@
-//! The lexer of assembly lines and of the expressions in them.
+//! The lexer of assembly lines and of the expressions in them, and the rules for ids.
 
 use crate::limits;
 
@@ -19,6 +19,9 @@ const SYMBOLS: [&str; 29] = [
 ];
 
 /// Splits a line into tokens.
+///
+/// # Errors
+/// A message for the user.
 pub(crate) fn lex(text: &str) -> Result<Vec<Token>, String> {
     let mut out = Vec::new();
     let mut rest = text.trim_start();
@@ -72,7 +75,7 @@ pub(crate) fn string_end(s: &str) -> Option<usize> {
     None
 }
 
-/// JSON's escapes, and \' besides.
+/// Replaces escapes in the body of a string literal: those of JSON, and `\'`.
 fn unescape(s: &str) -> Result<String, String> {
     let mut out = String::with_capacity(s.len());
     let mut rest = s;
@@ -111,6 +114,7 @@ fn unescape(s: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// Length of the number that starts `s`.
 fn number_end(s: &str) -> usize {
     let b = s.as_bytes();
     let digits = |mut i: usize| {
@@ -134,7 +138,7 @@ fn number_end(s: &str) -> usize {
     i
 }
 
-/// A token as messages show it.
+/// A token as a message shows it.
 pub(crate) fn describe(t: &Token) -> String {
     match t {
         Token::Id(s) => format!("{:?}", clip(s)),
@@ -145,7 +149,7 @@ pub(crate) fn describe(t: &Token) -> String {
     }
 }
 
-/// A text shortened for a message.
+/// A text cut to 60 characters for a message.
 pub(crate) fn clip(s: &str) -> String {
     match s.char_indices().nth(60) {
         Some(_) => s.chars().take(57).chain("...".chars()).collect(),

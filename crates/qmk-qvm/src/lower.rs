@@ -1,4 +1,5 @@
-//! Lowering of a verified graph to a program image.
+//! Lowering of a graph to a program image: names become register numbers, guards become postfix conditions, and
+//! rotations by whole quarter turns become Clifford gates.
 
 use crate::facts::{angle, bell_events, endpoints, mask};
 use crate::graph::{Graph, Guard, Node};
@@ -10,33 +11,33 @@ use qmk_abi::Image;
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Instr, Op, Pauli};
 use qmk_abi::rpc::{Finding, Severity};
 
-/// One event of a graph and the event registers that hold it: two for a Bell index, high bit first.
+/// An event of a graph and the event registers that hold it: one, or two for a Bell index, high bit first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventBits {
-    /// Name.
+    /// Name of the event.
     pub name: String,
-    /// Registers.
+    /// Numbers of its registers.
     pub bits: Vec<u32>,
 }
 
-/// A lowered graph.
+/// A lowered graph: the image, and the names that its numbers stand for.
 #[derive(Clone, Debug)]
 pub struct Lowered {
     /// The image.
     pub image: Image,
-    /// Node of each instruction.
+    /// Index of the node of each instruction. Final frees have that of the last node.
     pub node_of: Vec<u32>,
-    /// Events in declared order.
+    /// Events in the order of their declaration.
     pub events: Vec<EventBits>,
     /// Profile of the first allocation that names one.
     pub profile: Option<Profile>,
-    /// Things worth knowing.
+    /// Messages of the verifier's warnings.
     pub warnings: Vec<String>,
-    /// Names of the qubit registers.
+    /// Name of each qubit register.
     pub qubits: Vec<String>,
 }
 
-/// Lowers a graph.
+/// Lowers a graph. Qubits still live at the end are freed there.
 ///
 /// # Errors
 /// The verifier's findings, if any is an error.
@@ -66,7 +67,7 @@ pub fn lower(graph: &Graph) -> Result<Lowered, Vec<Finding>> {
         l.node = index as u32;
         l.lower_node(&graph.nodes[index]);
     }
-    // What is still live at the end goes back to the pool.
+    // An image must free what it allocates.
     let mut live = vec![false; l.image.qubits as usize];
     for i in &l.image.code {
         match i.op {
@@ -95,7 +96,9 @@ struct Lowerer<'a> {
     endpoints: Vec<&'a [String]>,
     image: Image,
     node_of: Vec<u32>,
+    /// Index of the current node.
     node: u32,
+    /// Condition of the current node.
     cond: Option<Cond>,
 }
 
@@ -123,7 +126,7 @@ impl<'a> Lowerer<'a> {
                         terms.push(CondTerm::Not);
                     }
                 }
-                // A Bell index equals 0 or 1 if its high bit is 0 and its low bit is the value.
+                // A Bell index has two bits; it equals 0 or 1 if the high bit is 0 and the low bit is the value.
                 bits => {
                     terms.extend([CondTerm::Event(bits[0]), CondTerm::Not, CondTerm::Event(bits[1])]);
                     if *value == 0 {
@@ -140,6 +143,7 @@ impl<'a> Lowerer<'a> {
         }
     }
 
+    /// Appends the terms of a node's guard and inputs; both must hold.
     fn condition(&mut self, node: &'a Node) -> Option<Cond> {
         let start = self.image.terms.len() as u32;
         if let Some(g) = &node.guard {
@@ -186,7 +190,7 @@ impl<'a> Lowerer<'a> {
             Kind::MeasureBell => self.push(Op::MeasureBell(q[0], q[1], out[0], out[1])),
             Kind::MeasureAngle => {
                 let a = angle(node).unwrap_or(0.0);
-                // Outcome 0 projects on |0>, |+>, |1>, |-> at whole quarter turns.
+                // At 0, 1, 2 and 3 quarter turns, outcome 0 projects on |0>, |+>, |1> and |->.
                 let flipped = |l: &mut Self, flip, basis| {
                     l.push(Op::Pauli(flip, q[0]));
                     l.push(Op::Measure(basis, q[0], out[0]));

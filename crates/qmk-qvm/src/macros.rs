@@ -1,4 +1,5 @@
-//! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines.
+//! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines. Start at
+//! [`expand`]; `item` handles one directive or line.
 
 use crate::expr::{Evaluator, ExprError, Scope, Value, unpack};
 use crate::findings::{TooLarge, finding, unknown_params};
@@ -11,19 +12,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A plain line and where it came from.
+/// A plain assembly line and its origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// Line of the program: of the outermost include or macro call that made it.
+    /// Line of the program, from 1; for a line of an include or a macro, that of the outermost directive or call.
     pub(crate) line: u32,
-    /// Which macro call made it, 0 for none.
+    /// Number of the macro call that made it; 0 for none.
     pub(crate) call: u32,
-    /// Where it stands in included files, to put before messages.
+    /// Its position in included files, as a prefix for messages.
     pub(crate) origin: Option<Rc<str>>,
 }
 
-/// A problem that ends the expansion.
+/// An error that ends the expansion, and its line.
 struct Fatal(u32, ExprError);
 
 type OrFatal<T = ()> = Result<T, Fatal>;
@@ -40,12 +41,13 @@ struct Macro {
     body: Rc<[SourceLine]>,
 }
 
-/// Which text a block belongs to.
+/// The text that a block belongs to.
 #[derive(Clone, Copy)]
 struct Position<'a> {
     file: Option<&'a Path>,
-    /// Macro call under way, 0 for none, and the line of the outermost.
+    /// Number of the current macro call; 0 for none.
     call: u32,
+    /// Line of the outermost call.
     called_at: Option<u32>,
 }
 
@@ -56,7 +58,7 @@ struct Include {
     path: PathBuf,
 }
 
-/// Expands a text as far as possible; with findings, the lines are not all.
+/// Expands a text as far as possible. If there are findings, lines may be missing.
 pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Finding>) {
     let mut e = Expander::new(options);
     let lines = split(text);
@@ -65,7 +67,7 @@ pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Find
     {
         e.report(line, &wrong);
     }
-    // With other findings, not all parameters may have been met.
+    // After other findings, the `.param` of a name may have been skipped.
     if e.found.is_empty() {
         let known: Vec<&str> = e.params.iter().map(String::as_str).collect();
         e.found = unknown_params(options.params.keys().filter(|p| !e.params.contains(*p)), &known);
@@ -73,15 +75,15 @@ pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Find
     (e.out, e.found)
 }
 
-/// A program with its included files in the place of their directives, for a machine that cannot read them. What
-/// cannot be included stays, to be refused there.
+/// Replaces `.include` directives by the text of their files, for a machine that cannot read them. A directive whose
+/// file cannot be read stays, so that the machine refuses it.
 pub fn flatten(text: &str, options: &ParseOptions) -> String {
     let mut out = String::new();
     Expander::new(options).inline(text, options.file.as_deref(), &mut out);
     out
 }
 
-/// Lines without comments.
+/// Numbered lines without comments; empty ones are dropped.
 fn split(text: &str) -> Vec<SourceLine> {
     let numbered = without_mark(text).lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
     numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| SourceLine { text: l.into(), line }).collect()
@@ -105,7 +107,7 @@ fn strip_comment(line: &str) -> &str {
     line
 }
 
-/// The directive a line starts with, and the rest.
+/// The name of the directive that starts a line, and the rest.
 fn directive(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix('.')?;
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -123,15 +125,15 @@ struct Expander<'a> {
     eval: Evaluator,
     scope: Scope,
     macros: BTreeMap<String, Macro>,
-    /// Includes under way, outermost first.
+    /// Open includes, outermost first.
     includes: Vec<Include>,
     out: Vec<Line>,
     found: Vec<Finding>,
-    /// Lines and messages of findings: a loop says a thing once.
+    /// Lines and messages of findings, so that a loop reports each once.
     reported: BTreeSet<(u32, String)>,
-    /// Parameters met.
+    /// Parameters that the program declared so far.
     params: BTreeSet<String>,
-    /// Names whose definition failed; that they are not defined is no finding of its own.
+    /// Names whose definition failed. That one has a finding, so their uses have none.
     failed: BTreeSet<String>,
     bytes: usize,
     nodes: usize,
@@ -166,7 +168,7 @@ impl<'a> Expander<'a> {
                 Some(("macro", _)) => macros += 1,
                 Some(("endmacro", _)) => macros = macros.saturating_sub(1),
                 Some(("include", rest)) if out.len() <= limits::SOURCE_BYTES && self.includes.len() < limits::DEPTH => {
-                    // The body of a macro may be used anywhere, so it has no file to look beside.
+                    // A macro may be called from any file, so its body has no directory of its own.
                     if let Ok((text, include)) = self.open(rest, file.filter(|_| macros == 0), 0) {
                         let path = include.path.clone();
                         self.includes.push(include);
@@ -182,7 +184,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// The line of the program a line stands for, and its place in included files.
+    /// The line of the program for a line of the current text, and its position in included files.
     fn origin(&self, line: u32) -> (u32, Option<String>) {
         let Some(first) = self.includes.first() else { return (line, None) };
         let inner = self.includes.iter().skip(1).map(|i| i.line).chain([line]);
@@ -198,12 +200,12 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// Notes a problem after which the expansion can go on.
+    /// Reports an error after which the expansion continues; returns one that ends it.
     fn note(&mut self, line: u32, wrong: ExprError) -> OrFatal {
         if wrong.code == "E-LIMIT" || self.found.len() >= limits::FINDINGS {
             return Err(Fatal(line, wrong));
         }
-        // Making a message costs more than a step.
+        // A message costs more than a step, and a loop may make many.
         self.eval.step(100).map_err(|w| Fatal(line, w))?;
         if !wrong.undefined.as_ref().is_some_and(|n| self.failed.contains(n)) {
             self.report(line, &wrong);
@@ -211,7 +213,7 @@ impl<'a> Expander<'a> {
         Ok(())
     }
 
-    /// Value of a parameter from outside; what is no expression is a string.
+    /// The value that the options give to a parameter; a text that is no expression is a string.
     fn given_param(&mut self, name: &str) -> Option<Value> {
         let text = self.options.params.get(name)?;
         Some(self.eval.eval(text, &Scope::new()).unwrap_or_else(|_| Value::Str(text.clone())))
@@ -353,7 +355,7 @@ impl<'a> Expander<'a> {
     }
 
     fn restore(&mut self, saved: Vec<(String, Option<Value>)>) {
-        // In reverse: a name may stand twice.
+        // In reverse, because a name may be bound twice; its first value is the one outside.
         for (name, old) in saved.into_iter().rev() {
             match old {
                 Some(v) => self.scope.insert(name, v),
@@ -396,13 +398,13 @@ impl<'a> Expander<'a> {
         let (text, include) = self.open(rest, position.file, line).map_err(|w| Fatal(line, w))?;
         let path = include.path.clone();
         self.includes.push(include);
-        // On failure the stack stays, to tell where.
+        // After an error the stack stays, so that the finding names the included file.
         self.block(&split(&text), Position { file: Some(&path), call: position.call, called_at: None })?;
         self.includes.pop();
         Ok(())
     }
 
-    /// Reads an included file: beside the file that names it, else below the root.
+    /// Reads an included file: from the directory of the file that names it, else from the root.
     fn open(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Result<(String, Include), ExprError> {
         let name = match lex(rest).as_deref() {
             Ok([Token::Str(s)]) => s.clone(),
@@ -438,7 +440,7 @@ impl<'a> Expander<'a> {
         Ok((text, Include { line, name, path }))
     }
 
-    /// A plain line or a macro call.
+    /// Expands a plain line or a macro call.
     fn line(&mut self, text: &str, line: u32, position: Position<'_>) -> OrFatal {
         if let Some((name, rest)) = text.split_once('(')
             && let Some(m) = self.macros.get(name.trim()).cloned()
@@ -482,7 +484,7 @@ impl<'a> Expander<'a> {
     }
 }
 
-/// `NAME(a, b)` of a macro.
+/// The name and the parameters in `NAME(a, b)`.
 fn signature(text: &str) -> Option<(String, Vec<String>)> {
     let (name, params) = text.strip_suffix(')')?.split_once('(')?;
     let params: Vec<String> = params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();

@@ -1,9 +1,10 @@
-//! The opcode table.
+//! The opcode table: one line per operation, with its names and its kind. All that the crate knows of an operation,
+//! such as its arity, arguments, capabilities and symbol, follows from its kind in one match per question.
 
 use qmk_abi::Rights;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 
-/// Shape of an operation: what `lower` and `verify` need to know beyond its name.
+/// Kind of an operation: operations of one kind have the same operands and are lowered alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     Alloc,
@@ -91,10 +92,10 @@ opcodes! {
 }
 
 impl Opcode {
-    /// `; did you mean APPLY_H?` for a name that is no opcode, if one is near.
+    /// `; did you mean APPLY_H?` for a name that is close to an opcode, else an empty text.
     pub fn hint(name: &str) -> String {
         let upper = name.to_ascii_uppercase();
-        // No opcode is this long.
+        // No opcode is this long, and the distance takes time in the product of both lengths.
         if upper.is_empty() || upper.len() > 32 {
             return String::new();
         }
@@ -114,7 +115,7 @@ impl Opcode {
         near.map_or(String::new(), |n| format!("; did you mean {n}?"))
     }
 
-    /// Smallest and largest number of qubits named.
+    /// Smallest and largest number of qubits that a node may name.
     pub(crate) fn qubits(self) -> (usize, usize) {
         match self.kind() {
             Kind::Fence | Kind::BarRegion | Kind::SetPolicy | Kind::UseChan | Kind::CloseChan => (0, 0),
@@ -125,7 +126,7 @@ impl Opcode {
         }
     }
 
-    /// Smallest and largest number of events produced.
+    /// Smallest and largest number of events that a node may produce.
     pub(crate) fn produces(self) -> (usize, usize) {
         match self.kind() {
             Kind::Measure(_) | Kind::MeasureAngle => (1, 1),
@@ -134,12 +135,12 @@ impl Opcode {
         }
     }
 
-    /// Number of channels named.
+    /// Number of channels that a node names.
     pub(crate) fn channels(self) -> usize {
         matches!(self.kind(), Kind::OpenChan | Kind::UseChan | Kind::CloseChan) as usize
     }
 
-    /// Argument names the operation understands; `None` for any.
+    /// Names of the operation's arguments; `None` if any name is allowed.
     pub(crate) fn args(self) -> Option<&'static [&'static str]> {
         Some(match self.kind() {
             Kind::Alloc => &["n", "profile", "space"],
@@ -154,7 +155,7 @@ impl Opcode {
         })
     }
 
-    /// Whether the operation can be undone by a unitary.
+    /// Whether the operation is unitary, and so can be undone.
     pub fn is_unitary(self) -> bool {
         matches!(
             self.kind(),
@@ -171,8 +172,8 @@ impl Opcode {
         )
     }
 
-    /// Capability classes the operation needs, at least those of the instructions it is lowered to; `turns` is its
-    /// angle if that is a whole number of quarter turns.
+    /// Capability classes that the operation needs: those of all instructions that it is lowered to, or more. `turns`
+    /// is its angle in quarter turns, if that is a whole number.
     pub(crate) fn needs(self, turns: Option<u8>) -> Rights {
         let magic = if turns.is_some() { Rights::empty() } else { Rights::MAGIC };
         match self.kind() {
@@ -181,7 +182,7 @@ impl Opcode {
             Kind::T | Kind::Tdg | Kind::Toffoli | Kind::Ccz => Rights::COMPUTE | Rights::MAGIC,
             Kind::Rotate(_) => Rights::COMPUTE | magic,
             Kind::Measure(_) | Kind::MeasureBell => Rights::MEASURE,
-            // The opposite of Z or X is measured between two flips.
+            // -Z and -X are measured as Z and X between two Pauli gates.
             Kind::MeasureAngle if matches!(turns, Some(2 | 3)) => Rights::MEASURE | Rights::COMPUTE,
             Kind::MeasureAngle => Rights::MEASURE | magic,
             Kind::TeleportCnot => Rights::TELEPORT,
@@ -191,7 +192,7 @@ impl Opcode {
         }
     }
 
-    /// How a diagram draws the operation: a letter or two, and what stands on its qubits after the first.
+    /// Symbol of the operation in a circuit diagram.
     pub fn symbol(self) -> &'static str {
         match self.kind() {
             Kind::Alloc => "|0>",
@@ -222,7 +223,7 @@ impl Opcode {
     }
 }
 
-/// Letters to insert, drop or replace to get from one word to another.
+/// Levenshtein distance: the fewest bytes to insert, delete or replace to turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -235,11 +236,11 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Multiples of π/2 in an angle, 0 to 3, if it is within 1e-9 of one.
+/// An angle in quarter turns modulo 4, if it is within 1e-9 radians of a whole number of them.
 pub(crate) fn quarter_turns(angle: f64) -> Option<u8> {
     let turns = angle / std::f64::consts::FRAC_PI_2;
     let whole = turns.round();
-    // Beyond, floats lie too far apart to tell.
+    // Beyond this, rounding errors of the angle approach the tolerance.
     let exact = whole.abs() <= (1u64 << 20) as f64;
     (exact && (turns - whole).abs() * std::f64::consts::FRAC_PI_2 < 1e-9).then(|| whole.rem_euclid(4.0) as u8)
 }

@@ -1,21 +1,22 @@
-//! How to read a text.
+//! Options of the parsers.
 
 use crate::limits;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// How to read a text.
+/// How to read a text. The default reads assembly without parameters and without includes.
 #[derive(Clone, Debug, Default)]
 pub struct ParseOptions {
     /// Values for `.param` names.
     pub params: BTreeMap<String, String>,
-    /// Where the text came from; relative includes start there.
+    /// File of the text; its includes are searched beside it first.
     pub file: Option<PathBuf>,
-    /// Directory that includes must stay inside; `None` refuses them.
+    /// Directory that included files must lie in; `None` refuses includes.
     pub include_root: Option<PathBuf>,
-    /// Most nodes; a program is read no further, and [`TooLarge`] says so. As many as the language has if `None`.
+    /// Most nodes of a program; one with more is refused with [`TooLarge`](crate::TooLarge). Default: 1,000,000.
     pub max_nodes: Option<usize>,
-    /// Most work of the macro language: expressions, elements copied, 16 characters each. The usual if `None`.
+    /// Most steps of the macro language. An expression, a copied element and 16 characters cost a step each. Default:
+    /// 20,000,000.
     pub max_steps: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! A text in either language to a graph.
+//! Parsing of a text in either language, JSON or assembly.
 
 use crate::asm::assemble;
 use crate::findings::unknown_params;

@@ -1,4 +1,4 @@
-//! Error-correction profiles of allocations.
+//! Error-correction profiles of allocations, such as `logical:surface_code(d=7)`.
 
 /// A parsed profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ impl Profile {
     /// Parses `logical:<code>(d=<odd>[, p=<rate>])` or `azure:<qubit>:<scheme>(d=<odd>)`.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// A message for the user that names the wrong part and the values that are allowed.
     pub fn parse(text: &str) -> Result<Profile, String> {
         let lower = text.trim().to_ascii_lowercase();
         let (kind, rest) = lower.split_once(':').ok_or_else(|| {
@@ -82,7 +82,8 @@ impl Profile {
         Ok(Profile { code: code.into(), distance, error_rate, qubit })
     }
 
-    /// Physical qubits of one logical qubit, ancillas included.
+    /// Physical qubits per logical qubit, ancillas included. A code of several logical qubits shares its own evenly,
+    /// rounded up.
     pub fn physical_per_logical(&self) -> u64 {
         let d = self.distance as u64;
         match self.code.as_str() {
@@ -92,7 +93,8 @@ impl Profile {
             "bacon_shor" => d * d + 2 * d * (d - 1),
             // Azure estimator: 4d² + 8(d-1) (arXiv:2211.07629).
             "floquet" => 4 * d * d + 8 * (d - 1),
-            // [(2^r-1)², r², 2^(r-1)] with 2^(r-1) >= d, one ancilla per data qubit, shared by r² logical qubits (arXiv:2502.07150).
+            // [(2^r-1)², r², 2^(r-1)] with 2^(r-1) >= d, one ancilla per data qubit, shared by r² logical qubits
+            // (arXiv:2502.07150).
             _ => {
                 let r = (d.next_power_of_two().trailing_zeros() as u64 + 1).max(3);
                 let n = ((1u64 << r) - 1).pow(2);

@@ -1,12 +1,12 @@
-//! Reversible segments: what of a graph can be run backwards as a whole.
+//! Reversible segments: the parts of a graph that can be undone as a whole.
 
 use crate::graph::Graph;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
-/// Steps of the search for ways around, in all. A graph that takes more gets smaller segments than it could have.
+/// Most steps of all path searches together. A graph that needs more gets smaller segments than it could have.
 const STEPS: usize = 20_000_000;
 
-/// A maximal run of reversible nodes that qubits connect.
+/// A maximal set of reversible nodes that qubits connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Indices of nodes, in textual order.
@@ -15,9 +15,10 @@ pub struct Segment {
     pub qubits: Vec<String>,
 }
 
-/// The reversible segments of a valid graph, in order of their first nodes. No node outside of a segment both depends
-/// on one of its nodes and is depended on by another, so it can be undone with nothing else undone in between. Nodes
-/// without qubits, such as fences, are in no segment.
+/// The reversible segments of a valid graph, in order of their first nodes.
+///
+/// No dependency path leaves a segment and returns to it, so a segment can be undone without undoing any other node.
+/// Nodes without qubits, such as fences, belong to no segment.
 pub fn segments(graph: &Graph) -> Vec<Segment> {
     let mut search = Search::new(graph);
     let mut last: HashMap<&str, usize> = HashMap::new();
@@ -60,18 +61,21 @@ pub fn segments(graph: &Graph) -> Vec<Segment> {
     found
 }
 
+/// The segments so far, and the dependencies between nodes.
 struct Search {
-    /// What each node depends on directly.
+    /// Nodes that each node depends on directly.
     before: Vec<Vec<usize>>,
-    /// What depends on it, as far as is known yet.
+    /// Nodes that depend on it directly, among those read so far.
     after: Vec<Vec<usize>>,
-    /// Segment of each node placed so far, and the nodes of each segment.
+    /// Segment of each node, if it is in one.
     segment: Vec<Option<usize>>,
+    /// Nodes of each segment; empty once it was joined to another.
     members: Vec<Vec<usize>>,
-    /// The first and the last of them.
+    /// First and last node of each segment, in textual order.
     spans: Vec<(usize, usize)>,
-    /// Whether every node stands after what it depends on.
+    /// Whether every node stands behind its dependencies in the text.
     ordered: bool,
+    /// Round of the search that visited each node last.
     seen: Vec<usize>,
     round: usize,
     steps: usize,
@@ -95,7 +99,7 @@ impl Search {
         for (i, node) in graph.nodes.iter().enumerate() {
             node.produces.iter().for_each(|e| _ = writer.insert(e, i));
         }
-        // A channel orders its users as a qubit does.
+        // A channel orders the nodes that use it, as a qubit does.
         let mut channels: HashMap<&str, usize> = HashMap::new();
         for (i, node) in graph.nodes.iter().enumerate() {
             let mut read = |e: &str| {
@@ -122,16 +126,16 @@ impl Search {
         self.after[before].push(after);
     }
 
-    /// Whether nothing outside of two segments lies between nodes of them. Each way between them starts or ends in the
-    /// smaller one.
+    /// Whether no path leaves the union of two segments and returns to it. Such a path starts or ends in the smaller
+    /// segment, so the search starts there, in both directions.
     fn may_join(&mut self, a: usize, b: usize) -> bool {
         let (small, large) = if self.members[a].len() < self.members[b].len() { (a, b) } else { (b, a) };
         let spans = (self.spans[large].0.min(self.spans[small].0), self.spans[large].1.max(self.spans[small].1));
         !self.has_path(small, large, spans, false) && !self.has_path(small, large, spans, true)
     }
 
-    /// Whether a way leads from one segment through other nodes to either, forwards or backwards in time; true if that
-    /// takes too long to say.
+    /// Whether a path leads from segment `from` through other nodes to either segment, along or against the
+    /// dependencies. A search that runs out of steps answers yes.
     fn has_path(&mut self, from: usize, to: usize, (first, last): (usize, usize), forwards: bool) -> bool {
         self.round += 1;
         let next = if forwards { &self.after } else { &self.before };

@@ -1,4 +1,4 @@
-//! Lines to nodes.
+//! Lines to nodes and declarations.
 
 use super::cursor::{Cursor, LineError, parse_error};
 use crate::findings::{end_cut_list, finding, too_long};
@@ -22,7 +22,7 @@ pub fn assemble(text: &str, options: &ParseOptions) -> Result<Graph, Vec<Finding
     }
     let (lines, mut found) = expand(text, options);
     end_cut_list(&mut found, limits::FINDINGS);
-    // What was expanded up to a limit says nothing more.
+    // The expansion stopped at a limit, so its last lines may be cut and would give false findings.
     if found.iter().any(|f| f.code == "E-LIMIT") {
         return Err(found);
     }
@@ -50,12 +50,15 @@ struct Assembler {
     vqs: Option<Vec<String>>,
     chs: Option<Vec<String>>,
     events: Option<Vec<String>>,
-    /// Labels outside of macros, whether met yet or not, and all labels met.
+    /// Labels outside of macros, in the whole text. A label in a macro body must not take one of them.
     reserved: HashSet<String>,
+    /// All labels so far.
     labels: HashSet<String>,
+    /// Tokens of all lines so far.
     tokens: usize,
-    /// Label of the line under way, for findings.
+    /// Label of the current line, for findings.
     label: Option<String>,
+    /// Last number given to each stem of a label.
     suffix: HashMap<String, u32>,
 }
 
@@ -89,7 +92,7 @@ impl Assembler {
             return Err(("E-SCHEMA", format!("unknown opcode or macro {:?}{}", clip(name), Opcode::hint(name))));
         };
         let id = match label {
-            // Labels of a macro body may repeat from call to call, and give way to those outside.
+            // A label in a macro body may repeat from call to call, and the labels outside have precedence.
             Some(l) if line.call > 0 && self.taken(&l) => self.fresh(&l),
             Some(l) => l,
             None => self.fresh("n"),
@@ -144,8 +147,9 @@ impl Assembler {
         self.labels.contains(label) || self.reserved.contains(label)
     }
 
+    /// A label that is not taken: the stem and a number.
     fn fresh(&mut self, stem: &str) -> String {
-        // Room for the number.
+        // Ten characters are left for the number.
         let stem = &stem[..stem.len().min(limits::ID - 10)];
         loop {
             let n = self.suffix.entry(stem.into()).or_insert(0);
@@ -188,7 +192,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// `json"{...}"` gives all metadata, `key = value` adds one.
+    /// `.metadata json"{...}"` replaces all metadata, `.metadata key = value` adds one entry.
     fn metadata(&mut self, rest: &str) -> Result<(), LineError> {
         let tokens = lex(rest).map_err(|m| ("E-PARSE", m))?;
         let (entry, mut c) = match tokens.as_slice() {

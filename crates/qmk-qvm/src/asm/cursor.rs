@@ -1,4 +1,4 @@
-//! Tokens of a line to operands, values and guards.
+//! A cursor over the tokens of a line: operands, values and guards, by recursive descent.
 
 use crate::expr::number;
 use crate::graph::{Guard, Node};
@@ -72,6 +72,7 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
+    /// Operands and `key=value` arguments, up to an arrow, a guard or a bracket.
     pub(super) fn operands(&mut self, node: &mut Node) -> Result<(), LineError> {
         loop {
             let (key, quoted) = match (self.tokens.get(self.at), self.tokens.get(self.at + 1)) {
@@ -122,6 +123,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The value of an argument: a string, `json"..."`, a word, or an expression of numbers.
     pub(super) fn value(&mut self) -> Result<Value, LineError> {
         let rest = &self.tokens[self.at..];
         let value = match rest {
@@ -149,7 +151,7 @@ impl<'a> Cursor<'a> {
                 }
             }
             [Token::Id(_) | Token::Int(_) | Token::Float(_) | Token::Sym("-" | "("), ..] => {
-                // No number goes on behind a bracket, which opens capabilities.
+                // A bracket opens the capabilities of the line, so no number continues behind it.
                 let end = rest.iter().position(|t| *t == Token::Sym("[")).unwrap_or(rest.len());
                 let (value, taken) = number(&rest[..end]).map_err(|w| (w.code, w.message))?;
                 self.at += taken;
@@ -161,7 +163,7 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
-    /// `||` of `&&` of comparisons; parentheses and `all(...)`, `any(...)` keep groups apart.
+    /// A guard: `||` of `&&` of comparisons. Parentheses, `all(...)` and `any(...)` keep groups apart.
     pub(super) fn guard(&mut self, depth: usize) -> Result<Guard, LineError> {
         if depth > 2 * limits::DEPTH {
             return Err(("E-LIMIT", format!("guard nested deeper than {}", limits::DEPTH)));

@@ -1,4 +1,5 @@
-//! The assembler: expanded lines to a graph.
+//! The assembler: expanded lines to a graph. `assembler` reads labels, opcodes and directives, and keeps the graph;
+//! `cursor` reads the rest of a line.
 //!
 //! `label: OPCODE operands, key=value -> outputs if guard [CAPS]`
 

@@ -1,12 +1,12 @@
-//! What can be wrong with an expression.
+//! Errors of expressions.
 
-/// What is wrong with an expression.
+/// An error of an expression, as a finding will show it.
 #[derive(Debug)]
 pub(crate) struct ExprError {
-    /// `E-PARSE`, or `E-LIMIT` for what asks for too much.
+    /// `E-PARSE`, or `E-LIMIT` for an expression that exceeds a limit.
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    /// The name that has no value, if that is it.
+    /// The name without a value, if that is the error.
     pub(crate) undefined: Option<String>,
 }
 

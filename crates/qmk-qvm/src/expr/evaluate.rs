@@ -1,4 +1,4 @@
-//! Trees to values.
+//! Evaluation: the value of a text or of a tree.
 
 use super::budget::Budget;
 use super::error::{ExprError, Res, too_deep};

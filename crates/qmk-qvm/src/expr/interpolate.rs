@@ -1,4 +1,4 @@
-//! Braces in a line, replaced by values.
+//! Interpolation: `{expression}` in a line is replaced by its value.
 
 use super::error::{ExprError, Res};
 use super::value::Value;

@@ -1,4 +1,5 @@
-//! The expression language of `{...}`, `.set`, `.for` and `.if`.
+//! The expression language of `{...}`, `.set`, `.for` and `.if`. Start at `evaluate`: it parses a text (`parse` to a
+//! `tree`) and computes its value with `operators`, `functions` and `interpolate`, within a `budget`.
 
 mod arguments;
 mod budget;

@@ -1,4 +1,4 @@
-//! Numbers in operands, which may be sums and products.
+//! Numbers in operands, such as `theta=pi/4`, which need no braces.
 
 use super::error::Res;
 use super::evaluate::Evaluator;
@@ -8,7 +8,7 @@ use super::value::Value;
 use crate::lex::{Token, clip};
 use crate::limits;
 
-/// The number that begins a list of tokens, which may be a sum or product of numbers, and how many tokens it takes.
+/// The number at the start of a list of tokens, a sum or product of numbers, and how many tokens it takes.
 pub(crate) fn number(tokens: &[Token]) -> Res<(serde_json::Value, usize)> {
     let mut p = Parser::new(tokens);
     let e = p.level(SUM)?;

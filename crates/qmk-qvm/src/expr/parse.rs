@@ -1,4 +1,5 @@
-//! Tokens to a tree.
+//! The parser of expressions: tokens to a tree, by recursive descent. Both the recursion and the height of the tree are
+//! bounded, because evaluation recurses over the tree.
 
 use super::error::{Res, too_deep};
 use super::tree::Expr;
@@ -10,15 +11,16 @@ use crate::limits;
 pub(crate) struct Parser<'a> {
     tokens: &'a [Token],
     pub(super) at: usize,
-    /// Depth of the recursion.
+    /// Depth of the recursion now.
     depth: usize,
-    /// Height of the tree returned last: a chain of operators makes a high tree without any recursion.
+    /// Height of the tree returned last. A chain of operators makes a high tree without any recursion.
     height: usize,
 }
 
+/// Binary operators by precedence, weakest first; all associate to the left.
 const LEVELS: [&[&str]; 5] =
     [&["or"], &["and"], &["==", "!=", "<=", ">=", "<", ">", "in"], &["+", "-"], &["*", "//", "/", "%"]];
-/// The level of sums.
+/// The level of sums in [`LEVELS`].
 pub(super) const SUM: usize = 3;
 
 impl<'a> Parser<'a> {
@@ -62,7 +64,7 @@ impl<'a> Parser<'a> {
         Ok(name.clone())
     }
 
-    /// Counts the recursion into `f`.
+    /// Calls `f` one level deeper.
     fn nested<T>(&mut self, f: impl FnOnce(&mut Self) -> Res<T>) -> Res<T> {
         self.depth += 1;
         if self.depth > limits::DEPTH {
@@ -73,7 +75,7 @@ impl<'a> Parser<'a> {
         r
     }
 
-    /// Sets the height of a new tree.
+    /// Sets the height of a new tree, if it is allowed.
     fn grown(&mut self, height: usize) -> Res<()> {
         self.height = height;
         if height > 2 * limits::DEPTH { Err(too_deep()) } else { Ok(()) }
@@ -190,7 +192,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Expressions up to a closing symbol, which is consumed.
+    /// Expressions up to a closing symbol, and that symbol.
     pub(super) fn list(&mut self, close: &str) -> Res<Vec<Expr>> {
         let (mut out, mut height) = (Vec::new(), 0);
         while !self.take(close) {
@@ -255,13 +257,13 @@ impl<'a> Parser<'a> {
             names.push(self.name(",")?);
         }
         self.expect("in")?;
-        // Not a whole expression: an `if` belongs to the comprehension.
+        // An `if` here is the filter of the comprehension, not part of the source.
         let source = self.level(0)?;
         let source = self.range_from(source, |p| p.level(0))?;
         height = height.max(self.height);
         let filter = if self.take("if") { Some(Box::new(self.level(0)?)) } else { None };
         self.expect("]")?;
-        // Each name is a scope of its own.
+        // Evaluation recurses once for each name that it binds.
         self.grown(height.max(self.height) + 1 + names.len())?;
         Ok(Expr::Comprehension(Box::new(item), names, Box::new(source), filter))
     }

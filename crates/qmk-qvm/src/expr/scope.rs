@@ -1,12 +1,12 @@
-//! What names mean.
+//! Scopes: the values of names.
 
 use super::value::Value;
 use std::collections::BTreeMap;
 
-/// Variables in scope.
+/// The variables of a program.
 pub(crate) type Scope = BTreeMap<String, Value>;
 
-/// What a name means: the variables, and those that comprehensions bind on top of them.
+/// The values of names within an expression: variables, and the names that comprehensions bind over them.
 pub(super) enum Env<'a> {
     Top(&'a Scope),
     Bound(&'a str, &'a Value, &'a Env<'a>),

@@ -1,4 +1,4 @@
-//! Expressions as trees.
+//! Syntax trees of expressions.
 
 use super::value::Value;
 

@@ -1,4 +1,4 @@
-//! Values of the macro language.
+//! Values of the macro language, constants, and the unpacking of lists.
 
 use super::error::Res;
 use crate::lex::clip;
@@ -24,7 +24,7 @@ impl Value {
         }
     }
 
-    /// Text that stands for the value in a line.
+    /// The text that replaces the value in a line.
     pub(crate) fn show(&self) -> String {
         match self {
             Value::Int(i) => i.to_string(),
@@ -35,7 +35,7 @@ impl Value {
         }
     }
 
-    /// An expression that gives the value back.
+    /// An expression whose value this is.
     pub(super) fn literal(&self) -> String {
         match self {
             Value::Str(s) => serde_json::Value::from(s.as_str()).to_string(),
@@ -61,7 +61,7 @@ impl Value {
         }
     }
 
-    /// Steps that copying the value costs.
+    /// Steps that a copy of the value costs.
     pub(super) fn weight(&self) -> usize {
         match self {
             Value::Str(s) => 1 + s.len() / 16,
@@ -70,6 +70,7 @@ impl Value {
         }
     }
 
+    /// Depth of nested lists; 0 for all other values.
     pub(super) fn nesting(&self) -> usize {
         match self {
             Value::List(l) => 1 + l.iter().map(Value::nesting).max().unwrap_or(0),
@@ -78,7 +79,7 @@ impl Value {
     }
 }
 
-/// Values every program may name.
+/// The value of a constant that every program may name.
 pub(super) fn constant(name: &str) -> Option<Value> {
     use std::f64::consts;
     Some(match name {
@@ -90,7 +91,7 @@ pub(super) fn constant(name: &str) -> Option<Value> {
     })
 }
 
-/// Names and the values a loop gives them: one name the whole, several the parts of a list.
+/// Binds the names of a loop: one name to the whole value, several to the elements of a list.
 pub(crate) fn unpack(names: &[String], value: Value) -> Res<Vec<(String, Value)>> {
     match (names, value) {
         ([name], value) => Ok(vec![(name.clone(), value)]),

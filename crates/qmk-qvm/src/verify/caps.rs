@@ -1,4 +1,4 @@
-//! Capabilities: declared, needed and held.
+//! Capabilities: those that nodes declare, those that they need, and those that the session holds.
 
 use super::report::Verifier;
 use crate::facts::angle;
@@ -6,7 +6,7 @@ use crate::graph::{Graph, Node};
 use crate::opcode::quarter_turns;
 use qmk_abi::Rights;
 
-/// Capability classes the nodes of a graph need.
+/// Capability classes that a session needs to run a graph.
 pub fn required_caps(graph: &Graph) -> Rights {
     graph.nodes.iter().fold(Rights::empty(), |r, n| r | needs(n))
 }

@@ -1,4 +1,4 @@
-//! Channels: opened, used, closed.
+//! Channels: opened before use, and closed at the end.
 
 use super::report::Verifier;
 use crate::graph::Node;

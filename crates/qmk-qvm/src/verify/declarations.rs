@@ -1,4 +1,4 @@
-//! Ids: declared, and once.
+//! Ids: resources and nodes have distinct ids, nodes name declared resources, and `.caps` names capabilities.
 
 use super::caps::known_caps;
 use super::report::Verifier;

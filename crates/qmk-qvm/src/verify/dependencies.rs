@@ -1,4 +1,4 @@
-//! The order of nodes that their qubits, channels, events and fences ask for.
+//! Dependencies between nodes, by qubits, channels, events and fences, and the order or the cycles that they make.
 
 use crate::facts::{endpoints, reads};
 use crate::graph::Graph;
@@ -27,9 +27,9 @@ impl Dependencies {
         }
         let (mut fence, mut since_fence) = (None, Vec::new());
         for (i, node) in graph.nodes.iter().enumerate() {
-            // Using a channel acts on its endpoints.
+            // A node that uses a channel acts on the qubits at its ends.
             for q in node.vqs.iter().chain(ends[i]).chain(&node.chs) {
-                // A node may name a qubit twice, which is a finding of its own.
+                // A node that names a qubit twice does not depend on itself; the repetition has a finding.
                 if let Some(before) = last.insert(q, i).filter(|before| *before != i) {
                     d.edge(before, i);
                 }
@@ -60,7 +60,10 @@ impl Dependencies {
     }
 }
 
-/// Node indices in an order that respects all dependencies, textual where possible; else the cycles.
+/// Node indices in an order that respects all dependencies, textual where possible.
+///
+/// # Errors
+/// The cycles, if there is no such order.
 pub(super) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let mut d = Dependencies::of(graph);
     let n = graph.nodes.len();
@@ -78,7 +81,8 @@ pub(super) fn topological_order(graph: &Graph) -> Result<Vec<usize>, Vec<Vec<usi
     if order.len() == n { Ok(order) } else { Err(cycles(&d.successors)) }
 }
 
-/// Sets of nodes that all wait for each other, by Tarjan's algorithm without recursion; in textual order.
+/// Strongly connected components of more than one node, or of a node that waits for itself, in textual order. This is
+/// Tarjan's algorithm (SIAM J. Comput. 1, 146, 1972) with a stack of its own in place of recursion.
 fn cycles(successors: &[Vec<u32>]) -> Vec<Vec<usize>> {
     const NONE: usize = usize::MAX;
     let n = successors.len();

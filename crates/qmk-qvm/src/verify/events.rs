@@ -1,4 +1,4 @@
-//! Events: produced once, and before they are read.
+//! Events: each is produced once, and before it is read.
 
 use super::dependencies::topological_order;
 use super::report::Verifier;
@@ -6,6 +6,7 @@ use crate::facts::{bell_events, reads};
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 impl Verifier<'_> {
+    /// Checks events, and returns the node indices in an order that respects all dependencies; empty if there is none.
     pub(super) fn order(&mut self) -> Vec<usize> {
         let graph = self.graph;
         let bell = bell_events(graph);
@@ -20,7 +21,7 @@ impl Verifier<'_> {
         }
         for node in &graph.nodes {
             for e in reads(node) {
-                // What is not even declared is one mistake, reported as that.
+                // An undeclared event has a finding already.
                 if !producer.contains_key(e) && declared.contains(e) {
                     self.report("E-GUARD", Some(node), format!("event {e} is read but never produced"));
                 }
@@ -44,7 +45,7 @@ impl Verifier<'_> {
             self.report("E-CYCLE", Some(first), format!("nodes wait for each other: {}{more}", members.join(", ")));
             for &i in &cycle {
                 let node = &graph.nodes[i];
-                // Only events lead back in the text.
+                // In a cycle, only an event can lead back in the text: all else follows textual order.
                 for e in reads(node) {
                     if producer.get(e).is_some_and(|&p| p >= i && cycle.binary_search(&p).is_ok()) {
                         self.report("E-GUARD", Some(node), format!("event {e} is read before it can be produced"));

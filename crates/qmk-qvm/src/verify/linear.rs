@@ -1,4 +1,4 @@
-//! Qubits: allocated once, used while they live, and kept in their spaces.
+//! Qubits are linear: allocated once, used while they live, and joined only within one space.
 
 use super::report::Verifier;
 use crate::facts::endpoints;
@@ -13,7 +13,7 @@ enum Life {
     Freed,
 }
 
-/// A qubit that was allocated, as the last node so far left it.
+/// A qubit that was allocated, after the last node so far.
 struct Qubit<'a> {
     life: Life,
     /// In |0>: allocated or reset, and not used since.
@@ -51,7 +51,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// The use of a channel acts on the qubits that it was opened between.
+    /// Checks the qubits at the ends of a channel in use.
     fn use_ends(&mut self, node: &Node, ends: &[String], qubits: &mut Qubits<'_>) {
         for q in ends {
             let Some(qubit) = qubits.get_mut(q.as_str()) else { continue };
@@ -62,7 +62,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// The qubits that a node names.
+    /// Checks and updates the qubits that a node names.
     fn use_qubits<'a>(&mut self, node: &'a Node, qubits: &mut Qubits<'a>) {
         let kind = node.op.kind();
         let mut seen = HashSet::new();
@@ -92,7 +92,7 @@ impl Verifier<'_> {
                 }
                 _ => {}
             }
-            // A guarded reset may not have happened.
+            // A guarded reset may be skipped, so the qubit is not known to be fresh.
             qubit.fresh = kind == Kind::Reset && node.guard.is_none();
             qubit.last = kind;
         }

@@ -1,4 +1,5 @@
-//! The verifier: every finding of a graph, not only the first.
+//! The verifier: every finding of a graph, not only the first. Start at `check` below, which calls one file per class
+//! of rules; `report` collects the findings.
 
 mod caps;
 mod channels;
@@ -19,17 +20,17 @@ use qmk_abi::Rights;
 use qmk_abi::rpc::Finding;
 use report::{MAX_FINDINGS, Verifier};
 
-/// All findings of a graph. Errors have codes `E-*`, warnings `W-*`.
+/// All findings of a graph, by line. Errors have codes `E-*`, warnings `W-*`.
 pub fn verify(graph: &Graph) -> Vec<Finding> {
     verify_with(graph, None)
 }
 
-/// As [`verify`]; with `held`, also `E-CAP` for each node that needs a capability not held.
+/// As [`verify`]. With `held`, each node that needs a capability outside of it has an `E-CAP` finding too.
 pub fn verify_with(graph: &Graph, held: Option<Rights>) -> Vec<Finding> {
     check(graph, held).0
 }
 
-/// The findings, and without errors among them the node indices in an order that respects all dependencies.
+/// The findings. If none is an error, also the node indices in an order that respects all dependencies.
 pub(crate) fn check(graph: &Graph, held: Option<Rights>) -> (Vec<Finding>, Vec<usize>) {
     let mut v = Verifier { graph, found: Vec::new() };
     if graph.nodes.len() > limits::NODES {

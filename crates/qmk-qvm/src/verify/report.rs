@@ -1,10 +1,10 @@
-//! The findings so far.
+//! The verifier's state: the graph and the findings so far.
 
 use crate::findings::finding;
 use crate::graph::{Graph, Node};
 use qmk_abi::rpc::Finding;
 
-/// Reports of one graph are cut here.
+/// Most findings of one graph.
 pub(super) const MAX_FINDINGS: usize = 10_000;
 
 pub(super) struct Verifier<'a> {

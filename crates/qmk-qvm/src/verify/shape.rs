@@ -1,4 +1,4 @@
-//! Operands, arguments and guards of single nodes.
+//! The shape of single nodes: number of operands, names and types of arguments, and whether a guard is allowed.
 
 use super::report::Verifier;
 use crate::facts::{angle, mask};
@@ -42,7 +42,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// How many qubits, channels, inputs and outputs a node names.
+    /// Checks how many qubits, channels, inputs and outputs a node names.
     fn arity(&mut self, node: &Node) {
         let op = node.op;
         let name = op.name();

@@ -1,4 +1,4 @@
-//! The size of the image that a graph becomes.
+//! The size of the image that a graph is lowered to, against the kernel's limits.
 
 use super::report::Verifier;
 use crate::facts::bell_events;
@@ -7,7 +7,7 @@ use crate::limits;
 use crate::opcode::Kind;
 use foldhash::HashSet;
 
-/// Most instructions a node becomes.
+/// Most instructions that a node is lowered to.
 fn instructions(node: &Node) -> u64 {
     match node.op.kind() {
         Kind::Alloc | Kind::Free | Kind::CondPauli => node.vqs.len() as u64,
@@ -18,7 +18,7 @@ fn instructions(node: &Node) -> u64 {
     }
 }
 
-/// Terms a guard becomes; `bell` are the events that hold an index of two bits.
+/// Terms that a guard is lowered to. `bell` are the events that hold an index of two bits.
 fn terms(guard: &Guard, bell: &HashSet<&str>) -> u64 {
     match guard {
         Guard::Equals(e, value) => (if bell.contains(e.as_str()) { 4 } else { 1 }) + (*value == 0) as u64,
@@ -27,7 +27,7 @@ fn terms(guard: &Guard, bell: &HashSet<&str>) -> u64 {
 }
 
 impl Verifier<'_> {
-    /// What the kernel would not admit for its size.
+    /// Reports a program whose image the kernel would refuse for its size, at the node that exceeds the limit.
     pub(super) fn size(&mut self) {
         let graph = self.graph;
         let r = &graph.resources;
@@ -47,7 +47,7 @@ impl Verifier<'_> {
                 self.report("E-LIMIT", Some(node), message);
             }
             code += instructions(node);
-            // The instructions of a node share its condition, and each reads it.
+            // The instructions of a node share its condition, and the kernel's pass reads it once for each.
             (stored, read) = (stored + terms, read + terms * instructions(node));
             if fits && (code > limits::IMAGE || stored > limits::IMAGE || read > 4 * limits::IMAGE) {
                 fits = false;
