@@ -21,7 +21,8 @@ pub(crate) struct PolicyArgs {
     /// Seed of all randomness
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
-    /// Errors of the qubits: none, those of logical qubits at measured rates, or those of patches whose syndrome is sampled and decoded
+    /// Errors of the qubits: none, those of logical qubits at measured rates, or those of patches whose syndrome is
+    /// sampled and decoded
     #[arg(long, default_value = "ideal", value_parser = ["ideal", "logical", "physical"])]
     pub(crate) noise: String,
     /// Epochs within which all shots must end; refused at once if that cannot be kept

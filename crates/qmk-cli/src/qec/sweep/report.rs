@@ -11,31 +11,50 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The probability of an error in either basis, at each distance and physical error rate.
-fn combined(rows: &[PointRecord]) -> Vec<(Point, [f64; 2], f64)> {
-    let mut all: Vec<(Point, [f64; 2], f64)> = Vec::new();
-    for row in rows {
+/// A distance and a physical error rate, with the errors in both bases together.
+struct CombinedPoint {
+    /// Error per shot.
+    point: Point,
+    /// Interval of 95 % of the error per shot.
+    ci95: [f64; 2],
+    error_per_round: f64,
+}
+
+impl CombinedPoint {
+    fn new(row: &PointRecord) -> CombinedPoint {
         // Wilson's interval of one standard deviation has a width even where nothing failed.
         let [low, high] = wilson(row.failures, row.shots, 1.0);
         let (failure, error) = (row.logical_error_per_shot, (high - low) / 2.0);
-        let last = all.last_mut().filter(|l| l.0.distance == row.distance && l.0.p == row.p);
-        match last {
-            None => {
-                all.push((
-                    Point { distance: row.distance, p: row.p, failure, error },
-                    row.ci95,
-                    row.logical_error_per_round,
-                ));
-            }
-            Some((point, ci95, round)) => {
-                let either = |a: f64, b: f64| 1.0 - (1.0 - a) * (1.0 - b);
-                let both = either(point.failure, failure);
-                // The bases are counted independently, so their deviations add in quadrature.
-                let side = |i: usize| ((ci95[i] - point.failure).powi(2) + (row.ci95[i] - failure).powi(2)).sqrt();
-                *ci95 = [(both - side(0)).max(0.0), (both + side(1)).min(1.0)];
-                (point.failure, point.error) = (both, point.error.hypot(error));
-                *round = either(*round, row.logical_error_per_round);
-            }
+        let point = Point { distance: row.distance, p: row.p, failure, error };
+        CombinedPoint { point, ci95: row.ci95, error_per_round: row.logical_error_per_round }
+    }
+
+    /// Adds the errors of the other basis, which are independent.
+    fn add(&mut self, other: &CombinedPoint) {
+        let either = |a: f64, b: f64| 1.0 - (1.0 - a) * (1.0 - b);
+        let (mine, its) = (self.point.failure, other.point.failure);
+        let both = either(mine, its);
+        // Deviations of independent counts add in quadrature.
+        let side = |i: usize| ((self.ci95[i] - mine).powi(2) + (other.ci95[i] - its).powi(2)).sqrt();
+        self.ci95 = [(both - side(0)).max(0.0), (both + side(1)).min(1.0)];
+        (self.point.failure, self.point.error) = (both, self.point.error.hypot(other.point.error));
+        self.error_per_round = either(self.error_per_round, other.error_per_round);
+    }
+
+    /// Whether enough failures were seen to compare the point with others.
+    fn is_known(&self) -> bool {
+        self.point.failure > 0.0 && self.point.error < 0.35 * self.point.failure
+    }
+}
+
+/// One point for each distance and physical error rate; `rows` has those of both bases side by side.
+fn combined(rows: &[PointRecord]) -> Vec<CombinedPoint> {
+    let mut all: Vec<CombinedPoint> = Vec::new();
+    for new in rows.iter().map(CombinedPoint::new) {
+        let last = all.last_mut();
+        match last.filter(|l| l.point.distance == new.point.distance && l.point.p == new.point.p) {
+            None => all.push(new),
+            Some(last) => last.add(&new),
         }
     }
     all
@@ -50,20 +69,21 @@ struct OptimalSize {
     or_larger: &'static str,
 }
 
-fn optimal_sizes(rates: &[f64], points: &[(Point, [f64; 2], f64)]) -> Vec<OptimalSize> {
-    let known = |q: &Point| q.failure > 0.0 && q.error < 0.35 * q.failure;
+fn optimal_sizes(rates: &[f64], points: &[CombinedPoint]) -> Vec<OptimalSize> {
     let optimal = |&p: &f64| {
-        let here = || points.iter().filter(|q| q.0.p == p);
-        let best = here().filter(|q| known(&q.0)).min_by(|a, b| a.2.total_cmp(&b.2))?;
-        let larger = || here().filter(|q| q.0.distance > best.0.distance);
+        let here = || points.iter().filter(|q| q.point.p == p);
+        let known = here().filter(|q| q.is_known());
+        let best = known.min_by(|a, b| a.error_per_round.total_cmp(&b.error_per_round))?;
+        let distance = best.point.distance;
+        let larger = || here().filter(|q| q.point.distance > distance);
         let or_larger = if larger().next().is_none() {
             " or larger, it is the largest asked for"
-        } else if larger().any(|q| !known(&q.0)) {
+        } else if larger().any(|q| !q.is_known()) {
             " or larger, where too few failures were seen to tell"
         } else {
             ""
         };
-        Some(OptimalSize { p, distance: best.0.distance, error_per_round: best.2, or_larger })
+        Some(OptimalSize { p, distance, error_per_round: best.error_per_round, or_larger })
     };
     rates.iter().filter_map(optimal).collect()
 }
@@ -72,7 +92,7 @@ fn optimal_sizes(rates: &[f64], points: &[(Point, [f64; 2], f64)]) -> Vec<Optima
 struct SweepReport<'a> {
     args: &'a SweepArgs,
     rows: &'a [PointRecord],
-    points: Vec<(Point, [f64; 2], f64)>,
+    points: Vec<CombinedPoint>,
     threshold: Result<Threshold, String>,
     /// Best sizes of a code that has no threshold.
     optimal: Option<Vec<OptimalSize>>,
@@ -90,8 +110,8 @@ impl SweepReport<'_> {
             points: self
                 .points
                 .iter()
-                .filter(|q| q.0.distance == d && q.0.failure > 0.0 && q.0.p > 0.0)
-                .map(|q| (q.0.p, q.0.failure, q.1))
+                .filter(|q| q.point.distance == d && q.point.failure > 0.0 && q.point.p > 0.0)
+                .map(|q| (q.point.p, q.point.failure, q.ci95))
                 .collect(),
         };
         let mut distances: Vec<u32> = self.rows.iter().map(|r| r.distance).collect();
@@ -177,7 +197,7 @@ impl SweepReport<'_> {
 
 pub(super) fn report(args: &SweepArgs, rows: &[PointRecord], file: &Path, picture: &Path) -> Result<(), Failure> {
     let points = combined(rows);
-    let only: Vec<Point> = points.iter().map(|p| p.0).collect();
+    let only: Vec<Point> = points.iter().map(|p| p.point).collect();
     let has_threshold = args.code != "bacon_shor";
     let found = SweepReport {
         args,
