@@ -1,9 +1,9 @@
-//! The macro language: expands `.set .param .for .if .macro .include` and `{...}` to plain assembly lines. Start at
-//! [`expand`]; `item` handles one directive or line.
+//! The expander: source lines to plain lines. Start at [`expand`]; `item` handles one directive or line.
 
+use super::source::{SourceLine, assignment, directive, signature, split, strip_comment};
 use crate::expr::{Evaluator, ExprError, Scope, Value, unpack};
 use crate::findings::{TooLarge, finding, unknown_params};
-use crate::lex::{Token, clip, is_id, lex, string_end, without_mark};
+use crate::lex::{Token, clip, is_id, lex, without_mark};
 use crate::limits;
 use crate::options::ParseOptions;
 use qmk_abi::rpc::Finding;
@@ -28,12 +28,6 @@ pub(crate) struct Line {
 struct Fatal(u32, ExprError);
 
 type OrFatal<T = ()> = Result<T, Fatal>;
-
-#[derive(Debug)]
-struct SourceLine {
-    text: String,
-    line: u32,
-}
 
 #[derive(Clone, Debug)]
 struct Macro {
@@ -81,43 +75,6 @@ pub fn flatten(text: &str, options: &ParseOptions) -> String {
     let mut out = String::new();
     Expander::new(options).inline(text, options.file.as_deref(), &mut out);
     out
-}
-
-/// Numbered lines without comments; empty ones are dropped.
-fn split(text: &str) -> Vec<SourceLine> {
-    let numbered = without_mark(text).lines().zip(1..).map(|(l, line)| (strip_comment(l).trim(), line));
-    numbered.filter(|(l, _)| !l.is_empty()).map(|(l, line)| SourceLine { text: l.into(), line }).collect()
-}
-
-fn strip_comment(line: &str) -> &str {
-    let mut i = 0;
-    while let Some(c) = line[i..].chars().next() {
-        match c {
-            ';' => return &line[..i],
-            '"' | '\'' => match string_end(&line[i..]) {
-                Some(n) => {
-                    i += n;
-                    continue;
-                }
-                None => return line,
-            },
-            _ => i += c.len_utf8(),
-        }
-    }
-    line
-}
-
-/// The name of the directive that starts a line, and the rest.
-fn directive(text: &str) -> Option<(&str, &str)> {
-    let rest = text.strip_prefix('.')?;
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-    Some((&rest[..end], rest[end..].trim()))
-}
-
-/// `name = expr` split at the first equals sign.
-fn assignment(text: &str) -> Option<(&str, &str)> {
-    let (name, value) = text.split_once('=')?;
-    is_id(name.trim()).then_some((name.trim(), value.trim()))
 }
 
 struct Expander<'a> {
@@ -482,11 +439,4 @@ impl<'a> Expander<'a> {
         self.out.push(Line { text, line, call: position.call, origin: origin.map(Rc::from) });
         Ok(())
     }
-}
-
-/// The name and the parameters in `NAME(a, b)`.
-fn signature(text: &str) -> Option<(String, Vec<String>)> {
-    let (name, params) = text.strip_suffix(')')?.split_once('(')?;
-    let params: Vec<String> = params.split(',').map(|p| p.trim().to_string()).filter(|p| !p.is_empty()).collect();
-    (is_id(name.trim()) && params.iter().all(|p| is_id(p))).then(|| (name.trim().into(), params))
 }
