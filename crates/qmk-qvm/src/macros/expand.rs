@@ -1,15 +1,15 @@
 //! The expander: source lines to plain lines. Start at [`expand`]; `item` handles one directive or line.
 
-use super::source::{SourceLine, assignment, directive, signature, split, strip_comment};
+use super::include::Includes;
+use super::source::{SourceLine, assignment, directive, signature, split};
 use crate::expr::{Evaluator, ExprError, Scope, Value, unpack};
 use crate::findings::{TooLarge, finding, unknown_params};
-use crate::lex::{Token, clip, is_id, lex, without_mark};
+use crate::lex::{clip, is_id};
 use crate::limits;
 use crate::options::ParseOptions;
 use qmk_abi::rpc::Finding;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// A plain assembly line and its origin.
@@ -45,13 +45,6 @@ struct Position<'a> {
     called_at: Option<u32>,
 }
 
-struct Include {
-    /// Line of the directive in the text that holds it.
-    line: u32,
-    name: String,
-    path: PathBuf,
-}
-
 /// Expands a text as far as possible. If there are findings, lines may be missing.
 pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Finding>) {
     let mut e = Expander::new(options);
@@ -69,21 +62,12 @@ pub(crate) fn expand(text: &str, options: &ParseOptions) -> (Vec<Line>, Vec<Find
     (e.out, e.found)
 }
 
-/// Replaces `.include` directives by the text of their files, for a machine that cannot read them. A directive whose
-/// file cannot be read stays, so that the machine refuses it.
-pub fn flatten(text: &str, options: &ParseOptions) -> String {
-    let mut out = String::new();
-    Expander::new(options).inline(text, options.file.as_deref(), &mut out);
-    out
-}
-
 struct Expander<'a> {
     options: &'a ParseOptions,
     eval: Evaluator,
     scope: Scope,
     macros: BTreeMap<String, Macro>,
-    /// Open includes, outermost first.
-    includes: Vec<Include>,
+    includes: Includes<'a>,
     out: Vec<Line>,
     found: Vec<Finding>,
     /// Lines and messages of findings, so that a loop reports each once.
@@ -105,7 +89,7 @@ impl<'a> Expander<'a> {
             eval: Evaluator::new(options.steps()),
             scope: Scope::new(),
             macros: BTreeMap::new(),
-            includes: Vec::new(),
+            includes: Includes::new(options),
             out: Vec::new(),
             found: Vec::new(),
             reported: BTreeSet::new(),
@@ -118,39 +102,8 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn inline(&mut self, text: &str, file: Option<&Path>, out: &mut String) {
-        let mut macros = 0u32;
-        for line in without_mark(text).lines() {
-            match directive(strip_comment(line).trim()) {
-                Some(("macro", _)) => macros += 1,
-                Some(("endmacro", _)) => macros = macros.saturating_sub(1),
-                Some(("include", rest)) if out.len() <= limits::SOURCE_BYTES && self.includes.len() < limits::DEPTH => {
-                    // A macro may be called from any file, so its body has no directory of its own.
-                    if let Ok((text, include)) = self.open(rest, file.filter(|_| macros == 0), 0) {
-                        let path = include.path.clone();
-                        self.includes.push(include);
-                        self.inline(&text, Some(&path), out);
-                        self.includes.pop();
-                        continue;
-                    }
-                }
-                _ => {}
-            }
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-
-    /// The line of the program for a line of the current text, and its position in included files.
-    fn origin(&self, line: u32) -> (u32, Option<String>) {
-        let Some(first) = self.includes.first() else { return (line, None) };
-        let inner = self.includes.iter().skip(1).map(|i| i.line).chain([line]);
-        let places = self.includes.iter().zip(inner).map(|(i, line)| format!("{} line {line}: ", clip(&i.name)));
-        (first.line, Some(places.collect()))
-    }
-
     fn report(&mut self, line: u32, wrong: &ExprError) {
-        let (line, origin) = self.origin(line);
+        let (line, origin) = self.includes.origin(line);
         let message = origin.unwrap_or_default() + &wrong.message;
         if self.reported.insert((line, message.clone())) {
             self.found.push(finding(wrong.code, None, Some(line), message));
@@ -352,49 +305,12 @@ impl<'a> Expander<'a> {
     }
 
     fn include(&mut self, rest: &str, position: Position<'_>, line: u32) -> OrFatal {
-        let (text, include) = self.open(rest, position.file, line).map_err(|w| Fatal(line, w))?;
-        let path = include.path.clone();
-        self.includes.push(include);
-        // After an error the stack stays, so that the finding names the included file.
+        let opened = self.includes.open(&mut self.eval, rest, position.file, line);
+        let (text, path) = opened.map_err(|e| Fatal(line, e))?;
+        // After an error the include stays open, so that the finding names its file.
         self.block(&split(&text), Position { file: Some(&path), call: position.call, called_at: None })?;
-        self.includes.pop();
+        self.includes.close();
         Ok(())
-    }
-
-    /// Reads an included file: from the directory of the file that names it, else from the root.
-    fn open(&mut self, rest: &str, file: Option<&Path>, line: u32) -> Result<(String, Include), ExprError> {
-        let name = match lex(rest).as_deref() {
-            Ok([Token::Str(s)]) => s.clone(),
-            _ => return Err(".include needs a file name in quotes".into()),
-        };
-        let wrong = |what: String| ExprError::from(format!(".include {:?}: {what}", clip(&name)));
-        let Some(root) = &self.options.include_root else {
-            return Err(wrong("includes are not allowed here".into()));
-        };
-        if Path::new(&name).is_absolute() {
-            return Err(wrong("name a file relative to the program".into()));
-        }
-        let io = |e: std::io::Error| wrong(e.to_string());
-        let beside = file.and_then(Path::parent).unwrap_or(root).join(&name).canonicalize();
-        let path = beside.or_else(|e| root.join(&name).canonicalize().map_err(|_| e)).map_err(io)?;
-        if !path.starts_with(root.canonicalize().map_err(io)?) {
-            return Err(wrong(format!("it lies outside {}", root.display())));
-        }
-        let main = self.options.file.as_ref().and_then(|f| f.canonicalize().ok());
-        if self.includes.iter().map(|i| &i.path).chain(&main).any(|p| *p == path) {
-            return Err(wrong("a file cannot include itself, directly or through others".into()));
-        }
-        if !path.is_file() {
-            return Err(wrong("it is not a file".into()));
-        }
-        let mut text = String::new();
-        let open = std::fs::File::open(&path).map_err(io)?;
-        open.take(limits::SOURCE_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
-        if text.len() > limits::SOURCE_BYTES {
-            return Err(ExprError::limit(format!(".include {name:?} is longer than {} bytes", limits::SOURCE_BYTES)));
-        }
-        self.eval.step(text.len() / 16)?;
-        Ok((text, Include { line, name, path }))
     }
 
     /// Expands a plain line or a macro call.
@@ -435,7 +351,7 @@ impl<'a> Expander<'a> {
             let message = format!("the program expands to more than {} lines or {bytes} bytes", limits::LINES);
             return Err(Fatal(line, ExprError::limit(message)));
         }
-        let (line, origin) = self.origin(line);
+        let (line, origin) = self.includes.origin(line);
         self.out.push(Line { text, line, call: position.call, origin: origin.map(Rc::from) });
         Ok(())
     }
