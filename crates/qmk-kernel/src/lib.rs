@@ -1,9 +1,15 @@
 //! The QMK kernel: a deterministic state machine over a logical-qubit machine.
 //!
-//! Two entries: [`Kernel::syscall`] and [`Kernel::advance`], which runs one epoch (one logical cycle);
+//! It has two entries: [`Kernel::syscall`] and [`Kernel::advance`], which runs one epoch (one logical cycle);
 //! [`Kernel::advance_by`] runs several at once where that comes to the same. The kernel holds capability spaces, admits
 //! program images and schedules strands. It has no clock, threads, I/O or randomness of its own, so the same calls with
 //! the same seeds give the same replies.
+//!
+//! Where to start: `state.rs`, the state and the dispatch of calls. `calls` has their handlers, `sched` the epochs, `image` the
+//! checks of programs, `strand` the running ones, `interactive` the qubits held one by one, and `cap` the capability spaces.
+//!
+//! An impossible case stops the kernel: every later call answers [`KernelError::Broken`](abi::KernelError::Broken) with its story.
+//! With the feature `audit`, `Kernel::audit` checks all invariants of the tables at any time; tests turn it on.
 //!
 //! `docs/internals/kernel.md` says what it promises and which test carries each promise.
 //!
@@ -50,10 +56,14 @@
 
 extern crate alloc;
 
+#[cfg(any(test, feature = "audit"))]
+mod audit;
 mod calls;
 mod cap;
 mod domain;
 mod errors;
+mod holding;
+mod ids;
 mod image;
 mod interactive;
 mod limits;
@@ -64,9 +74,11 @@ mod state;
 mod strand;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use calls::stats::{KernelStats, RegionStats};
-pub use cap::space::DomainId;
+pub use errors::Broken;
+pub use ids::DomainId;
 pub use image::admit::{Admitted, Limits, admit};
 pub use qmk_abi as abi;
 pub use qmk_hal as hal;

@@ -1,20 +1,25 @@
 //! The kernel's state, and the dispatch of system calls.
+//!
+//! [`Kernel`] holds everything; [`Kernel::syscall`] finds the call's handler, in `calls`, and [`Kernel::advance`], in
+//! `sched/epoch.rs`, runs the machine. This file names only files of data, and the files with handlers name this one.
 
-use crate::cap::space::{Capability, DomainId, SlotRef};
-use crate::domain::Domain;
-use crate::errors::Result;
+use crate::cap::space::{Capability, SlotRef};
+use crate::domain::DomainTable;
+use crate::errors::{Checked, Result, broken};
+use crate::ids::{DomainId, ObjectId, StrandId, kind};
 use crate::image::admit::Limits;
 use crate::interactive::channel::Channel;
-use crate::object::{Entry, Machine, Object};
+use crate::object::{Entry, Machine, Object, Objects, wrong_kind};
 use crate::sched::fair_queue::SchedContext;
 use crate::sched::region::Region;
 use crate::sched::turn::{StrandView, Turn};
 use crate::slab::Slab;
 use crate::strand::state::Strand;
-use alloc::boxed::Box;
+use crate::time::Epoch;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use qmk_abi::syscall::{DomainUsage, Limit, ObjectKind, Quota};
+use qmk_abi::syscall::{Limit, ObjectKind, Quota};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_hal::Device;
 
@@ -44,33 +49,48 @@ pub struct EpochReport {
     pub turns: u32,
     /// Whether any strand still waits, runs or drains.
     pub busy: bool,
+    /// Whether the kernel has stopped, as [`Kernel::broken`] says. No epoch passes after that.
+    pub broken: bool,
+}
+
+/// A deletion that a call began and that is not at its end. Derivations take it on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deletion {
+    pub(crate) domain: DomainId,
+    pub(crate) target: Handle,
+    /// Whether the target goes as well, after all that derives from it.
+    pub(crate) itself: bool,
 }
 
 /// The kernel over a device.
 #[derive(Debug)]
 pub struct Kernel<D> {
     pub(crate) device: D,
+    /// Bounds of admission.
     pub(crate) limits: Limits,
+    /// Seeds interactive spaces, together with the domain's id.
     pub(crate) seed: u64,
-    pub(crate) epoch: u64,
+    /// The epoch that was run last.
+    pub(crate) epoch: Epoch,
     pub(crate) clock: Clock,
-    /// By id; those that are gone leave a hole.
-    pub(crate) domains: Vec<Option<Box<Domain>>>,
-    pub(crate) objects: Slab<Entry>,
-    pub(crate) contexts: Slab<SchedContext>,
-    /// The first is shared.
-    pub(crate) regions: Slab<Region>,
-    pub(crate) channels: Slab<Channel>,
-    /// Raw pairs that the link still has to make.
+    pub(crate) domains: DomainTable,
+    pub(crate) objects: Objects,
+    pub(crate) contexts: Slab<kind::Context, SchedContext>,
+    /// [`RegionId::SHARED`](crate::ids::RegionId::SHARED) and those that were taken out of it.
+    pub(crate) regions: Slab<kind::Region, Region>,
+    pub(crate) channels: Slab<kind::Channel, Channel>,
+    /// Raw pairs ordered from the link and not made yet.
     pub(crate) pairs_due: u64,
+    /// Strands spawned so far, which numbers them in order of arrival.
     pub(crate) arrivals: u64,
-    /// Steps of the device that the domain stood at that went first last.
+    /// Device virtual time of the domain served most recently. A returning domain resumes from here, so idling earns no credit.
     pub(crate) device_vtime: u64,
-    /// Domains whose spaces are being emptied.
-    pub(crate) dying: Vec<u32>,
-    /// Deletions that were begun by a call and are not at their end.
-    pub(crate) deletions: Vec<(u32, Handle, bool)>,
-    /// Memory of an epoch, kept for the next.
+    /// Dead domains whose spaces are being emptied, at most [`STEP`](crate::limits::STEP) capabilities at a time.
+    pub(crate) dying: Vec<DomainId>,
+    pub(crate) deletions: Vec<Deletion>,
+    /// The story of the first invariant that did not hold. The kernel has stopped.
+    pub(crate) broken: Option<String>,
+    /// Buffers of one epoch, kept so that the next allocates nothing.
     pub(crate) strand_views: Vec<StrandView>,
     pub(crate) turn_heap: Vec<Reverse<Turn>>,
 }
@@ -94,9 +114,9 @@ impl<D: Device> Kernel<D> {
             device,
             limits: Limits::default(),
             seed,
-            epoch: 0,
+            epoch: Epoch::BOOT,
             clock: Clock::FreeRunning { pace: Self::PACE },
-            domains: Vec::new(),
+            domains: DomainTable::default(),
             objects: Slab::new(),
             contexts: Slab::new(),
             regions: Slab::new(),
@@ -106,14 +126,24 @@ impl<D: Device> Kernel<D> {
             device_vtime: 0,
             dying: Vec::new(),
             deletions: Vec::new(),
+            broken: None,
             strand_views: Vec::new(),
             turn_heap: Vec::new(),
         };
         kernel.regions.insert(shared);
-        let root = kernel.add_domain(quota);
-        let object = kernel.add_object(Object::Machine(Machine::default()));
-        let machine = kernel.insert(root, object, ObjectKind::Machine, Rights::all(), 0, None);
-        (kernel, DomainId(root), machine.unwrap_or(Handle { slot: 0, generation: 1 }))
+        let root = DomainId(0);
+        let machine = kernel.boot_root(quota).unwrap_or_else(|broken| {
+            kernel.stop(broken.to_string());
+            Handle { slot: 0, generation: 0 }
+        });
+        (kernel, root, machine)
+    }
+
+    /// Makes the root domain and its machine capability.
+    fn boot_root(&mut self, quota: Quota) -> Checked<Handle> {
+        let root = self.add_domain(quota).ok_or_else(|| broken("there is no id for the root domain"))?;
+        let object = self.add_object(Object::Machine(Machine::default()));
+        self.insert_capability(root, object, ObjectKind::Machine, Rights::all(), 0, None)
     }
 
     /// Sets how the kernel waits for the device. What programs measure does not depend on it.
@@ -123,12 +153,12 @@ impl<D: Device> Kernel<D> {
 
     /// Current epoch.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.number()
     }
 
     /// Logical qubits of the machine that no one holds, regions that were taken out of it included.
     pub fn free_qubits(&self) -> u32 {
-        self.regions.iter().map(|(_, r)| r.free_qubits).sum()
+        self.regions.iter().map(|(_, r)| r.free_qubits()).sum()
     }
 
     /// The device, for inspection.
@@ -136,103 +166,113 @@ impl<D: Device> Kernel<D> {
         &self.device
     }
 
+    /// The story of the invariant that did not hold, if the kernel has stopped.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// The domain a `Domain` capability of `caller` names.
     pub fn domain_of(&self, caller: DomainId, handle: Handle) -> Option<DomainId> {
-        let capability = self.domain(caller.0)?.capabilities.get(handle)?;
-        match self.objects.get(capability.object)?.object {
-            Object::Domain(d) => Some(DomainId(d)),
+        let capability = self.domains.find(caller)?.capabilities.get(handle)?;
+        match self.objects.find(capability.object)?.object {
+            Object::Domain(d) => Some(d),
             _ => None,
         }
     }
 
     /// Handles, kinds and rights in a domain's space, for audits and tests.
     pub fn capabilities(&self, domain: DomainId) -> Vec<(Handle, ObjectKind, Rights)> {
-        let Some(domain) = self.domain(domain.0).filter(|d| !d.dead) else { return Vec::new() };
+        let Some(domain) = self.domains.find(domain).filter(|d| !d.dead) else { return Vec::new() };
         domain.capabilities.occupied().map(|(h, c)| (h, c.kind, c.rights)).collect()
     }
 
     /// Performs a system call for `caller`. A refused call changes nothing.
     ///
     /// # Errors
-    /// See [`KernelError`].
+    /// See [`KernelError`]. [`KernelError::Broken`] means that the kernel met an impossible case, now or in an earlier call, and
+    /// has stopped.
     pub fn syscall(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
-        let d = caller.0;
-        if self.domain(d).is_none_or(|d| d.dead) {
+        if let Some(story) = &self.broken {
+            return Err(KernelError::Broken(story.clone()));
+        }
+        // A domain that is gone or dying calls no more.
+        if self.domains.find(caller).is_none_or(|d| d.dead) {
             return Err(KernelError::NoCapability);
         }
+        let reply = self.dispatch(caller, call);
+        if let Err(KernelError::Broken(story)) = &reply {
+            self.stop(story.clone());
+        }
+        reply
+    }
+
+    /// Stops the kernel: from here on, no call and no epoch changes anything.
+    pub(crate) fn stop(&mut self, story: String) {
+        self.broken.get_or_insert(story);
+    }
+
+    fn dispatch(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
         match call {
-            Syscall::CreateDomain { machine, quota } => self.create_domain(d, machine, quota),
+            Syscall::CreateDomain { machine, quota } => self.create_domain(caller, machine, quota),
             Syscall::CreateContext { machine, weight, epochs, window } => {
-                self.create_context(d, machine, SchedContext::new(weight, epochs, window))
+                self.create_context(caller, machine, SchedContext::new(weight, epochs, window))
             }
             Syscall::CreateRegion { machine, qubits, routes, magic } => {
-                self.create_region(d, machine, qubits, routes, magic)
+                self.create_region(caller, machine, qubits, routes, magic)
             }
             Syscall::Derive { source, rights, badge, into, budget } => {
-                self.derive(d, source, rights, badge, into, budget)
+                self.derive(caller, source, rights, badge, into, budget)
             }
-            Syscall::Revoke { target } => self.delete_call(d, target, false),
-            Syscall::Delete { target } => self.delete_call(d, target, true),
-            Syscall::Inspect { target } => {
-                let c = self.lookup(d, target)?;
-                let badge = self.link(SlotRef { domain: d, slot: target.slot }).map_or(0, |l| l.badge);
-                Ok(Reply::Capability { kind: c.kind, rights: c.rights, badge })
-            }
-            Syscall::Admit { machine, image } => self.admit(d, machine, image),
-            Syscall::Spawn { machine, image, run } => self.spawn(d, machine, image, run),
+            Syscall::Revoke { target } => self.delete_call(caller, target, false),
+            Syscall::Delete { target } => self.delete_call(caller, target, true),
+            Syscall::Inspect { target } => self.inspect(caller, target),
+            Syscall::Admit { machine, image } => self.admit(caller, machine, image),
+            Syscall::Spawn { machine, image, run } => self.spawn(caller, machine, image, run),
             Syscall::Status { strand } => {
-                let (_, strand) = self.strand(d, strand, Rights::READ)?;
+                let (_, strand) = self.strand(caller, strand, Rights::READ)?;
                 Ok(Reply::Status(strand.status(self.epoch)))
             }
-            Syscall::Outcomes { strand, first, count } => self.outcomes(d, strand, first, count),
-            Syscall::Pause { strand, paused } => self.pause(d, strand, paused),
-            Syscall::Migrate { strand, region } => self.migrate(d, strand, region),
-            Syscall::Rollback { machine, strand } => self.rollback(d, machine, strand),
-            Syscall::Checkpoint { machine, strand } => self.checkpoint(d, machine, strand),
-            Syscall::CheckpointStatus { checkpoint } => self.checkpoint_status(d, checkpoint),
-            Syscall::Restore { checkpoint } => self.restore(d, checkpoint),
-            Syscall::TakeQubit { machine } => self.take_qubit(d, machine),
-            Syscall::FreeQubit { qubit, uncompute } => self.free_qubit(d, qubit, uncompute),
-            Syscall::Apply { machine, op, qubits } => self.apply(d, machine, op, &qubits),
-            Syscall::Offer { machine, qubit, to, fidelity } => self.offer(d, machine, qubit, to, fidelity),
-            Syscall::Accept { machine, endpoint, qubit } => self.accept(d, machine, endpoint, qubit),
-            Syscall::Teleport { machine, endpoint, qubit } => self.teleport(d, machine, endpoint, qubit),
-            Syscall::SwapEntanglement { machine, endpoints } => self.swap_entanglement(d, machine, endpoints),
-            Syscall::CloseChannel { endpoint } => self.close_channel(d, endpoint),
-            Syscall::ChannelStatus { endpoint } => self.channel_status(d, endpoint),
-            Syscall::Usage => {
-                let now = self.epoch;
-                let context = self.domain(d).map_or(0, |d| d.context);
-                let epochs = self.contexts.get_mut(context).map_or(0, |c| c.epochs_used(now));
-                let domain = self.domain_mut(d).ok_or(KernelError::NoCapability)?;
-                domain.magic_left(now);
-                let used = DomainUsage { slots: domain.capabilities.used, epochs, ..domain.used };
-                Ok(Reply::Usage { used, quota: domain.quota })
-            }
+            Syscall::Outcomes { strand, first, count } => self.outcomes(caller, strand, first, count),
+            Syscall::Pause { strand, paused } => self.pause(caller, strand, paused),
+            Syscall::Migrate { strand, region } => self.migrate(caller, strand, region),
+            Syscall::Rollback { machine, strand } => self.rollback(caller, machine, strand),
+            Syscall::Checkpoint { machine, strand } => self.checkpoint(caller, machine, strand),
+            Syscall::CheckpointStatus { checkpoint } => self.checkpoint_status(caller, checkpoint),
+            Syscall::Restore { checkpoint } => self.restore(caller, checkpoint),
+            Syscall::TakeQubit { machine } => self.take_qubit(caller, machine),
+            Syscall::FreeQubit { qubit, uncompute } => self.free_qubit(caller, qubit, uncompute),
+            Syscall::Apply { machine, op, qubits } => self.apply(caller, machine, op, &qubits),
+            Syscall::Offer { machine, qubit, to, fidelity } => self.offer(caller, machine, qubit, to, fidelity),
+            Syscall::Accept { machine, endpoint, qubit } => self.accept(caller, machine, endpoint, qubit),
+            Syscall::Teleport { machine, endpoint, qubit } => self.teleport(caller, machine, endpoint, qubit),
+            Syscall::SwapEntanglement { machine, endpoints } => self.swap_entanglement(caller, machine, endpoints),
+            Syscall::CloseChannel { endpoint } => self.close_channel(caller, endpoint),
+            Syscall::ChannelStatus { endpoint } => self.channel_status(caller, endpoint),
+            Syscall::Usage => self.usage(caller),
         }
     }
+}
 
-    // What calls are made of.
-
+// What handlers are made of.
+impl<D: Device> Kernel<D> {
     #[inline]
-    pub(crate) fn domain(&self, id: u32) -> Option<&Domain> {
-        self.domains.get(id as usize)?.as_deref()
+    pub(crate) fn lookup(&self, caller: DomainId, handle: Handle) -> Result<Capability> {
+        self.domains.get(caller)?.capabilities.get(handle).ok_or(KernelError::NoCapability)
     }
 
+    /// The object and rights behind a handle.
+    ///
+    /// # Errors
+    /// The handle names nothing, an object of another kind, or a capability without the rights `need`.
     #[inline]
-    pub(crate) fn domain_mut(&mut self, id: u32) -> Option<&mut Domain> {
-        self.domains.get_mut(id as usize)?.as_deref_mut()
-    }
-
-    #[inline]
-    pub(crate) fn lookup(&self, d: u32, handle: Handle) -> Result<Capability> {
-        self.domain(d).and_then(|d| d.capabilities.get(handle)).ok_or(KernelError::NoCapability)
-    }
-
-    /// The object and rights behind a handle, if it is of this kind and has these rights.
-    #[inline]
-    pub(crate) fn require(&self, d: u32, handle: Handle, kind: ObjectKind, need: Rights) -> Result<(u32, Rights)> {
-        let c = self.lookup(d, handle)?;
+    pub(crate) fn require(
+        &self,
+        caller: DomainId,
+        handle: Handle,
+        kind: ObjectKind,
+        need: Rights,
+    ) -> Result<(ObjectId, Rights)> {
+        let c = self.lookup(caller, handle)?;
         if c.kind != kind {
             return Err(KernelError::WrongKind);
         }
@@ -242,45 +282,56 @@ impl<D: Device> Kernel<D> {
         Ok((c.object, c.rights))
     }
 
-    pub(crate) fn object(&self, id: u32) -> &Object {
-        self.objects.get(id).map_or(&Object::Gone, |e| &e.object)
+    pub(crate) fn object(&self, id: ObjectId) -> Checked<&Object> {
+        Ok(&self.objects.get(id)?.object)
     }
 
-    pub(crate) fn strand(&self, d: u32, handle: Handle, need: Rights) -> Result<(u32, &Strand)> {
-        let (id, _) = self.require(d, handle, ObjectKind::Strand, need)?;
-        match self.object(id) {
-            Object::Strand(s) => Ok((id, s)),
-            _ => Err(KernelError::WrongKind),
+    /// The strand behind a handle, with its number.
+    ///
+    /// # Errors
+    /// As [`Kernel::require`].
+    pub(crate) fn strand(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<(StrandId, &Strand)> {
+        let (object, _) = self.require(caller, handle, ObjectKind::Strand, need)?;
+        let id = StrandId::of(object);
+        Ok((id, self.objects.strand(id)?))
+    }
+
+    /// The domain behind a handle.
+    ///
+    /// # Errors
+    /// As [`Kernel::require`].
+    pub(crate) fn named_domain(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<DomainId> {
+        let (object, _) = self.require(caller, handle, ObjectKind::Domain, need)?;
+        match self.object(object)? {
+            Object::Domain(domain) => Ok(*domain),
+            _ => Err(wrong_kind().into()),
         }
     }
 
-    pub(crate) fn strand_mut(&mut self, id: u32) -> Option<&mut Strand> {
-        self.objects.strand_mut(id)
-    }
-
-    /// Whether a domain has this many slots left.
-    pub(crate) fn check_slots(&self, domain: u32) -> Result<()> {
-        match self.domain(domain) {
-            Some(d) if d.capabilities.used < d.quota.slots => Ok(()),
-            _ => Err(KernelError::Quota(Limit::Slots)),
+    /// # Errors
+    /// The domain's quota of slots is used up.
+    pub(crate) fn check_slots(&self, domain: DomainId) -> Result<()> {
+        let domain = self.domains.get(domain)?;
+        if domain.capabilities.used() >= domain.quota.slots {
+            return Err(KernelError::Quota(Limit::Slots));
         }
+        Ok(())
     }
 
-    pub(crate) fn add_object(&mut self, object: Object) -> u32 {
+    pub(crate) fn add_object(&mut self, object: Object) -> ObjectId {
         self.objects.insert(Entry { object, references: 0, holds: 0 })
     }
 
-    /// A capability with all rights to a new object, derived from `parent`.
+    /// Makes an object, and a capability to it with all object rights, which derives from the capability `parent` of `caller`.
     pub(crate) fn create_object(
         &mut self,
-        d: u32,
+        caller: DomainId,
         object: Object,
         kind: ObjectKind,
         parent: Handle,
-    ) -> Result<(u32, Handle)> {
+    ) -> Checked<(ObjectId, Handle)> {
         let id = self.add_object(object);
-        let parent = SlotRef { domain: d, slot: parent.slot };
-        let handle = self.insert(d, id, kind, Rights::OBJECT, 0, Some(parent)).ok_or(KernelError::NoCapability)?;
-        Ok((id, handle))
+        let parent = SlotRef { domain: caller, slot: parent.slot };
+        Ok((id, self.insert_capability(caller, id, kind, Rights::OBJECT, 0, Some(parent))?))
     }
 }

@@ -221,7 +221,10 @@ impl<D: Device, W: Write> Recorder<D, W> {
 
     fn report(&mut self, input: Input) -> io::Result<EpochReport> {
         match self.put(input)? {
-            Output::Report(epoch, issued, ended, turns, busy) => Ok(EpochReport { epoch, issued, ended, turns, busy }),
+            Output::Report(epoch, issued, ended, turns, busy) => {
+                let broken = self.kernel.broken().is_some();
+                Ok(EpochReport { epoch, issued, ended, turns, busy, broken })
+            }
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -93,4 +93,7 @@ pub enum KernelError {
     /// The machine failed.
     #[error("machine: {0}")]
     Device(String),
+    /// An invariant of the kernel did not hold. The kernel has stopped: every later call answers the same.
+    #[error("the kernel stopped: {0}")]
+    Broken(String),
 }

@@ -1,7 +1,11 @@
-//! Budgets of machine capabilities.
+//! Budgets: the bounds of a session, which a machine capability carries.
+//!
+//! A budget is part of the budget that its machine capability was derived from, and of all above that. Whatever is done through
+//! one counts against each of them.
 
-use crate::errors::Result;
-use crate::object::{Entry, Object};
+use crate::errors::{Checked, Result};
+use crate::holding::Holding;
+use crate::ids::ObjectId;
 use crate::state::Kernel;
 use alloc::vec::Vec;
 use qmk_abi::KernelError;
@@ -9,56 +13,56 @@ use qmk_abi::syscall::Limit;
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    /// Whether the budgets that a machine object is part of have this left.
-    pub(crate) fn check_budget(&self, machine: u32, strands: u32, qubits: u32, magic: u64) -> Result<()> {
-        for id in self.budgets(machine) {
-            let Object::Machine(m) = self.object(id) else { continue };
-            let Some(b) = &m.budget else { continue };
+    /// # Errors
+    /// One of the budgets that `machine` is part of has less left than `part` and `magic` states.
+    pub(crate) fn check_budget(&self, machine: ObjectId, part: Holding, magic: u64) -> Result<()> {
+        for id in self.budgets(machine)? {
+            let machine = self.objects.machine(id)?;
+            let Some(budget) = &machine.budget else { continue };
             let over = |limit| Err(KernelError::Budget(limit));
-            if m.strands.checked_add(strands).is_none_or(|s| s > b.strands) {
+            let held = &machine.held;
+            if held.strands().checked_add(part.strands()).is_none_or(|strands| strands > budget.strands) {
                 return over(Limit::Strands);
             }
-            if m.qubits.checked_add(qubits).is_none_or(|q| q > b.qubits) {
+            if held.qubits().checked_add(part.qubits()).is_none_or(|qubits| qubits > budget.qubits) {
                 return over(Limit::Qubits);
             }
-            if m.magic.saturating_add(magic) > b.magic {
+            if machine.magic.saturating_add(magic) > budget.magic {
                 return over(Limit::Magic);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn charge_budget(&mut self, machine: u32, strands: u32, qubits: u32, magic: u64) {
-        for id in self.budgets(machine) {
-            if let Some(Entry { object: Object::Machine(m), .. }) = self.objects.get_mut(id) {
-                m.strands += strands;
-                m.qubits += qubits;
-                m.magic = m.magic.saturating_add(magic);
-            }
+    /// Counts strands, qubits and magic states against all budgets that `machine` is part of.
+    pub(crate) fn charge_budget(&mut self, machine: ObjectId, part: Holding, magic: u64) -> Checked {
+        for id in self.budgets(machine)? {
+            let machine = self.objects.machine_mut(id)?;
+            machine.held.take(part)?;
+            machine.magic = machine.magic.saturating_add(magic);
         }
+        Ok(())
     }
 
-    /// Gives back what counts only while it exists.
-    pub(crate) fn refund_budget(&mut self, machine: u32, strands: u32, qubits: u32) {
-        for id in self.budgets(machine) {
-            if let Some(Entry { object: Object::Machine(m), .. }) = self.objects.get_mut(id) {
-                m.strands -= strands;
-                m.qubits -= qubits;
-            }
+    /// Gives strands and qubits back. Magic states stay spent.
+    pub(crate) fn refund_budget(&mut self, machine: ObjectId, part: Holding) -> Checked {
+        for id in self.budgets(machine)? {
+            self.objects.machine_mut(id)?.held.give_back(part)?;
         }
+        Ok(())
     }
 
     /// Machine objects with a budget, from `machine` up.
-    fn budgets(&self, machine: u32) -> Vec<u32> {
+    fn budgets(&self, machine: ObjectId) -> Checked<Vec<ObjectId>> {
         let mut chain = Vec::new();
         let mut next = Some(machine);
         while let Some(id) = next {
-            let Object::Machine(m) = self.object(id) else { break };
-            if m.budget.is_some() {
+            let machine = self.objects.machine(id)?;
+            if machine.budget.is_some() {
                 chain.push(id);
             }
-            next = m.parent;
+            next = machine.parent;
         }
-        chain
+        Ok(chain)
     }
 }

@@ -1,158 +1,177 @@
-//! Checkpoints: states to come back to, where the device can copy states.
+//! Calls on checkpoints: `Checkpoint`, `CheckpointStatus`, `Restore`. They need a device that copies states, which only a simulator
+//! can.
 
-use crate::errors::{Result, device_error, not_now, not_ready};
+use crate::errors::{Checked, Result, broken, device_error, lower, not_now, not_ready};
+use crate::holding::Holding;
+use crate::ids::{DomainId, ObjectId, StrandId};
+use crate::image::known::Known;
 use crate::object::{Entry, Object};
 use crate::state::Kernel;
 use crate::strand::checkpoint::{Checkpoint, CheckpointTarget};
-use alloc::boxed::Box;
-use alloc::vec::Vec;
+use crate::strand::state::ResumePoint;
+use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::syscall::{Limit, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::Device;
+use qmk_hal::{Device, SnapshotId};
 
 impl<D: Device> Kernel<D> {
-    pub(crate) fn checkpoint(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::CHECKPOINT)?;
-        self.check_slots(d)?;
+    /// Saves the caller's interactive qubits at once, or a strand at its next fence. Returns [`Reply::Handle`].
+    ///
+    /// # Errors
+    /// The device copies no states, the quota is used up, the caller holds no qubits, or the strand issues no more.
+    pub(crate) fn checkpoint(&mut self, caller: DomainId, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
+        self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::CHECKPOINT)?;
+        self.check_slots(caller)?;
         if !self.device.spec().features.snapshot {
             return not_now("the machine cannot copy quantum states");
         }
-        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
+        let domain = self.domains.get(caller)?;
         if domain.used.checkpoints >= domain.quota.checkpoints {
             return Err(KernelError::Quota(Limit::Checkpoints));
         }
-        let mut checkpoint = Checkpoint { owner: d, snapshot: None, failed: false, target: self.current_qubits(d) };
-        let strand = match strand {
+        let (strand, target, snapshot) = match strand {
             Some(handle) => {
-                let id = self.preemptible_strand(d, handle)?;
-                let Object::Strand(s) = self.object(id) else { return not_now("the strand is gone") };
-                checkpoint.target = CheckpointTarget::Strand { id, arrival: s.arrival, mark: None };
-                Some(id)
+                let id = self.preemptible_strand(caller, handle)?;
+                let arrival = self.objects.strand(id)?.arrival;
+                (Some(id), CheckpointTarget::Strand { id, arrival, mark: None }, None)
             }
             None => {
-                let space = domain.interactive.as_ref().map(|i| i.space);
-                let Some(space) = space else { return not_now("the domain holds no qubits") };
+                let Some(interactive) = &domain.interactive else { return not_now("the domain holds no qubits") };
+                let known = interactive.registers.iter().map(|r| r.known).collect();
+                let (space, version) = (interactive.space, domain.qubits_version);
                 let snapshot = self.device.snapshot(space).map_err(device_error)?;
-                checkpoint.snapshot = Some((self.epoch, snapshot));
-                None
+                (None, CheckpointTarget::Qubits { version, known }, Some((self.epoch, snapshot)))
             }
         };
-        if let Some(domain) = self.domain_mut(d) {
-            domain.used.checkpoints += 1;
-        }
+        self.domains.get_mut(caller)?.used.checkpoints += 1;
+        let checkpoint = Checkpoint { owner: caller, snapshot, failed: false, target };
         let object = Object::Checkpoint(Box::new(checkpoint));
-        let (id, handle) = self.create_object(d, object, ObjectKind::Checkpoint, machine)?;
-        if let Some(strand) = strand.and_then(|s| self.strand_mut(s)) {
+        let (id, handle) = self.create_object(caller, object, ObjectKind::Checkpoint, machine)?;
+        if let Some(strand) = strand {
+            let strand = self.objects.strand_mut(strand)?;
             strand.checkpoints.push(id);
             strand.update_hold();
         }
         Ok(Reply::Handle(handle))
     }
 
-    fn current_qubits(&self, d: u32) -> CheckpointTarget {
-        let domain = self.domain(d);
-        let registers = domain.and_then(|d| d.interactive.as_ref()).map_or(&[][..], |i| &i.registers);
-        CheckpointTarget::Qubits {
-            version: domain.map_or(0, |d| d.qubits_version),
-            known: registers.iter().map(|r| r.known).collect(),
-        }
-    }
-
-    /// Saves a strand that is held at a fence.
-    pub(crate) fn take_checkpoints(&mut self, id: u32) {
+    /// Takes the checkpoints that wait for a strand to be held at a fence, if it is.
+    pub(crate) fn take_checkpoints(&mut self, id: StrandId) -> Checked {
         let now = self.epoch;
-        let Some(strand) = self.strand_mut(id) else { return };
-        let (Some(mark), Some(space)) = (strand.mark(), strand.space) else { return };
+        let strand = self.objects.strand_mut(id)?;
+        let (Some(mark), Some(space)) = (strand.mark(), strand.space) else { return Ok(()) };
         for checkpoint in core::mem::take(&mut strand.checkpoints) {
             let snapshot = self.device.snapshot(space);
-            let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(checkpoint) else { continue };
-            if let (CheckpointTarget::Strand { mark: to, .. }, Ok(snapshot)) = (&mut c.target, snapshot) {
-                *to = Some(mark);
-                c.snapshot = Some((now, snapshot));
-            } else {
-                c.failed = true;
+            let checkpoint = self.objects.checkpoint_mut(checkpoint)?;
+            let CheckpointTarget::Strand { mark: to, .. } = &mut checkpoint.target else {
+                return Err(broken("a strand has a checkpoint of qubits"));
+            };
+            match snapshot {
+                Ok(snapshot) => {
+                    *to = Some(mark);
+                    checkpoint.snapshot = Some((now, snapshot));
+                }
+                Err(_) => checkpoint.failed = true,
             }
         }
+        Ok(())
     }
 
-    /// The strand of these ended before it came to a fence.
-    pub(crate) fn fail_checkpoints(&mut self, ids: Vec<u32>) {
+    /// The strand of these checkpoints ended before it came to a fence.
+    pub(crate) fn fail_checkpoints(&mut self, ids: Vec<ObjectId>) -> Checked {
         for id in ids {
-            if let Some(Entry { object: Object::Checkpoint(c), .. }) = self.objects.get_mut(id) {
-                c.failed = true;
-            }
+            self.objects.checkpoint_mut(id)?.failed = true;
         }
+        Ok(())
     }
 
-    fn find_checkpoint(&self, d: u32, handle: Handle, need: Rights) -> Result<&Checkpoint> {
-        let (id, _) = self.require(d, handle, ObjectKind::Checkpoint, need)?;
-        match self.object(id) {
-            Object::Checkpoint(c) if c.failed => not_now("the strand ended before it came to a fence"),
-            Object::Checkpoint(c) => Ok(c),
-            _ => not_now("the checkpoint is gone"),
-        }
+    fn find_checkpoint(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<&Checkpoint> {
+        let (id, _) = self.require(caller, handle, ObjectKind::Checkpoint, need)?;
+        let checkpoint = self.objects.checkpoint(id)?;
+        if checkpoint.failed { not_now("the strand ended before it came to a fence") } else { Ok(checkpoint) }
     }
 
-    pub(crate) fn checkpoint_status(&self, d: u32, handle: Handle) -> Result<Reply> {
-        let checkpoint = self.find_checkpoint(d, handle, Rights::READ)?;
-        Ok(Reply::Checkpoint(checkpoint.snapshot.map(|(epoch, _)| epoch)))
+    /// Returns [`Reply::Checkpoint`] with the epoch in which the state was saved, if it was.
+    ///
+    /// # Errors
+    /// The checkpoint failed.
+    pub(crate) fn checkpoint_status(&self, caller: DomainId, handle: Handle) -> Result<Reply> {
+        let checkpoint = self.find_checkpoint(caller, handle, Rights::READ)?;
+        Ok(Reply::Checkpoint(checkpoint.snapshot.map(|(epoch, _)| epoch.number())))
     }
 
-    pub(crate) fn restore(&mut self, d: u32, handle: Handle) -> Result<Reply> {
-        let checkpoint = self.find_checkpoint(d, handle, Rights::USE)?;
+    /// Brings a strand, or the owner's qubits, back to the saved state.
+    ///
+    /// # Errors
+    /// The state is not saved yet, what was saved is gone or has changed, or the session's budget has not the magic states that
+    /// will be spent again.
+    pub(crate) fn restore(&mut self, caller: DomainId, handle: Handle) -> Result<Reply> {
+        let checkpoint = self.find_checkpoint(caller, handle, Rights::USE)?;
         let owner = checkpoint.owner;
         let Some((_, snapshot)) = checkpoint.snapshot else { return not_ready("the strand has not come to a fence") };
         match &checkpoint.target {
             &CheckpointTarget::Strand { id, arrival, mark } => {
-                let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
-                let (Some(mark), Some(space), true) = (mark, strand.space, strand.arrival == arrival) else {
-                    return not_now("the strand is gone");
-                };
-                if !strand.holds_qubits() {
-                    return not_now("the strand has ended; spawn it again");
-                }
-                let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
-                // What is thrown away is done again.
-                let (session, magic) = (strand.machine, strand.magic_since(&mark));
-                self.check_budget(session, 0, 0, magic)?;
-                self.device.restore(space, snapshot).map_err(device_error)?;
-                self.charge_budget(session, 0, 0, magic);
-                let heights = self.heights(image, patch, region);
-                let now = self.epoch;
-                if let Some(strand) = self.strand_mut(id) {
-                    strand.resume_at(mark, now, heights);
-                }
+                let mark = mark.ok_or_else(|| broken("a saved strand has no point to resume at"))?;
+                self.restore_strand(id, arrival, mark, snapshot)?;
             }
             CheckpointTarget::Qubits { version, known } => {
                 let (version, known) = (*version, known.clone());
-                let Some(domain) = self.domain(owner) else { return not_now("the qubits' owner is gone") };
-                let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.qubits_version == version) else {
-                    return not_now("qubits were taken, freed or linked since");
-                };
-                self.device.restore(interactive.space, snapshot).map_err(device_error)?;
-                if let Some(interactive) = self.domain_mut(owner).and_then(|d| d.interactive.as_mut()) {
-                    interactive.segment.clear();
-                    for (register, known) in interactive.registers.iter_mut().zip(known) {
-                        register.known = known;
-                    }
-                }
+                self.restore_qubits(owner, version, known, snapshot)?;
             }
         }
         Ok(Reply::Done)
     }
 
-    pub(crate) fn end_checkpoint(&mut self, id: u32, checkpoint: Checkpoint) {
+    fn restore_strand(&mut self, id: StrandId, arrival: u64, mark: ResumePoint, snapshot: SnapshotId) -> Result<()> {
+        // A checkpoint does not keep its strand alive, and the number may be another object's by now.
+        let strand = match self.objects.find(id.object()) {
+            Some(Entry { object: Object::Strand(strand), .. }) if strand.arrival == arrival => strand,
+            _ => return not_now("the strand is gone"),
+        };
+        let Some(space) = strand.space else { return not_now("the strand is gone") };
+        if !strand.holds_qubits() {
+            return not_now("the strand has ended; spawn it again");
+        }
+        let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
+        // Magic states of the work that is thrown away are spent a second time.
+        let (session, magic) = (strand.machine, strand.magic_since(&mark));
+        self.check_budget(session, Holding::default(), magic)?;
+        self.device.restore(space, snapshot).map_err(device_error)?;
+        self.charge_budget(session, Holding::default(), magic)?;
+        let heights = self.heights(image, patch, region)?;
+        let now = self.epoch;
+        self.objects.strand_mut(id)?.resume_at(mark, now, heights);
+        Ok(())
+    }
+
+    fn restore_qubits(&mut self, owner: DomainId, version: u64, known: Vec<Known>, snapshot: SnapshotId) -> Result<()> {
+        let domain = self.domains.get(owner)?;
+        let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.qubits_version == version) else {
+            return not_now("qubits were taken, freed or linked since");
+        };
+        self.device.restore(interactive.space, snapshot).map_err(device_error)?;
+        let interactive = self.interactive_mut(owner)?;
+        // Operations since the snapshot did not happen, and those before it are not remembered with it.
+        interactive.segment.clear();
+        for (register, known) in interactive.registers.iter_mut().zip(known) {
+            register.known = known;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint object is gone: the device forgets the state, and a strand no longer stops for it.
+    pub(crate) fn end_checkpoint(&mut self, id: ObjectId, checkpoint: Checkpoint) -> Checked {
         if let Some((_, snapshot)) = checkpoint.snapshot {
             self.device.forget(snapshot);
         }
+        // The strand may be gone, and its number another object's, which then does not list this checkpoint.
         if let CheckpointTarget::Strand { id: strand, .. } = checkpoint.target
-            && let Some(strand) = self.strand_mut(strand)
+            && let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.find_mut(strand.object())
         {
             strand.checkpoints.retain(|&c| c != id);
             strand.update_hold();
         }
-        if let Some(domain) = self.domain_mut(checkpoint.owner) {
-            domain.used.checkpoints -= 1;
-        }
+        let used = &mut self.domains.get_mut(checkpoint.owner)?.used;
+        lower(&mut used.checkpoints, 1, "a domain has more checkpoints than its account")
     }
 }

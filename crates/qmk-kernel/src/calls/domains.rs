@@ -1,112 +1,119 @@
-//! Calls on domains and contexts.
+//! Calls on domains and scheduling contexts: `CreateDomain`, `CreateContext`, `Usage`, and what destroying them leaves to do.
 
-use crate::cap::space::Space;
 use crate::domain::Domain;
-use crate::errors::{Result, argument};
-use crate::object::{Entry, Object};
+use crate::errors::{Checked, Result, argument};
+use crate::holding::Holding;
+use crate::ids::{ContextId, DomainId, RegionId};
+use crate::object::Object;
 use crate::sched::fair_queue::{SchedContext, VirtualTimes};
 use crate::state::Kernel;
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use qmk_abi::syscall::{DomainUsage, ObjectKind, Quota, StrandState};
 use qmk_abi::{Handle, Reply, Rights};
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    pub(crate) fn add_domain(&mut self, quota: Quota) -> u32 {
+    /// Adds a domain with a scheduling context of its own; `None` if domain ids are used up.
+    pub(crate) fn add_domain(&mut self, quota: Quota) -> Option<DomainId> {
         let context = self.contexts.insert(SchedContext::new(quota.weight, quota.epochs, quota.window));
-        self.domains.push(Some(Box::new(Domain {
-            capabilities: Space::default(),
-            quota,
-            used: DomainUsage::default(),
-            window_number: 0,
-            context,
-            interactive: None,
-            link_until: 0,
-            qubits_version: 0,
-            device_turns: 0,
-            device_vtime: 0,
-            dead: false,
-        })));
-        self.domains.len() as u32 - 1
+        self.domains.add(Domain::new(quota, context))
     }
 
-    pub(crate) fn create_domain(&mut self, d: u32, machine: Handle, quota: Quota) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
-        self.check_slots(d)?;
-        if self.domains.len() >= u32::MAX as usize {
-            return argument("domain ids are used up");
-        }
-        let id = self.add_domain(quota);
-        Ok(Reply::Handle(self.create_object(d, Object::Domain(id), ObjectKind::Domain, machine)?.1))
+    /// Makes a domain. Returns [`Reply::Handle`] of the capability that controls it.
+    ///
+    /// # Errors
+    /// The machine capability lacks `ADMIN`, the caller has no slot left, or all domain ids were used.
+    pub(crate) fn create_domain(&mut self, caller: DomainId, machine: Handle, quota: Quota) -> Result<Reply> {
+        self.require(caller, machine, ObjectKind::Machine, Rights::ADMIN)?;
+        self.check_slots(caller)?;
+        let Some(id) = self.add_domain(quota) else { return argument("domain ids are used up") };
+        Ok(Reply::Handle(self.create_object(caller, Object::Domain(id), ObjectKind::Domain, machine)?.1))
     }
 
-    pub(crate) fn create_context(&mut self, d: u32, machine: Handle, context: SchedContext) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
-        self.check_slots(d)?;
+    /// Makes a scheduling context that strands of several domains may share. Returns [`Reply::Handle`].
+    ///
+    /// # Errors
+    /// The machine capability lacks `ADMIN`, or the caller has no slot left.
+    pub(crate) fn create_context(&mut self, caller: DomainId, machine: Handle, context: SchedContext) -> Result<Reply> {
+        self.require(caller, machine, ObjectKind::Machine, Rights::ADMIN)?;
+        self.check_slots(caller)?;
         let context = self.contexts.insert(context);
-        Ok(Reply::Handle(self.create_object(d, Object::Context(context), ObjectKind::Context, machine)?.1))
+        Ok(Reply::Handle(self.create_object(caller, Object::Context(context), ObjectKind::Context, machine)?.1))
     }
 
-    /// The strands of a context that is taken back go on under their domains' own.
-    pub(crate) fn end_context(&mut self, id: u32) {
-        self.contexts.remove(id);
+    /// Returns [`Reply::Usage`]: the caller's accounts, put together from where each is kept, and its quota.
+    pub(crate) fn usage(&mut self, caller: DomainId) -> Result<Reply> {
+        let now = self.epoch;
+        let context = self.domains.get(caller)?.context;
+        let epochs = self.contexts.get_mut(context)?.epochs_used(now);
+        let domain = self.domains.get_mut(caller)?;
+        // Begins a new window if the last one is over.
+        domain.magic_left(now);
+        let used = DomainUsage {
+            qubits: domain.held.qubits(),
+            physical_qubits: domain.held.physical(),
+            strands: domain.held.strands(),
+            slots: domain.capabilities.used(),
+            epochs,
+            ..domain.used
+        };
+        Ok(Reply::Usage { used, quota: domain.quota })
+    }
+
+    /// Counts a strand of a context. A context that had none starts level with the busy ones of the strand's region, less the
+    /// lead that their longest paths may have: what it did not use while idle is not saved up.
+    pub(crate) fn join_context(&mut self, context: ContextId, region: RegionId) -> Checked {
+        if self.contexts.get(context)?.held.strands() == 0 {
+            // Contexts that are busy in other regions compete for nothing in this one.
+            let place = self.regions.get(region)?;
+            let running = place.running.iter().map(|r| Ok(r.context));
+            let waiting = place.waiting.iter().map(|&id| Ok(self.objects.strand(id)?.context));
+            let mut foremost: Option<VirtualTimes> = None;
+            for busy in running.chain(waiting) {
+                let busy = busy?;
+                // A context that is being taken back competes no more, and its running strands still name it.
+                if busy != context
+                    && let Some(times) = self.contexts.find(busy).map(SchedContext::times)
+                {
+                    foremost = Some(foremost.map_or(times, |most| most.max(times)));
+                }
+            }
+            if let Some(times) = foremost {
+                self.contexts.get_mut(context)?.catch_up(times.minus_lead());
+            }
+        }
+        self.contexts.get_mut(context)?.held.take(Holding::STRAND)
+    }
+
+    /// Takes back a context. Its strands go on under their domains' own.
+    pub(crate) fn end_context(&mut self, id: ContextId) -> Checked {
+        self.contexts.remove(id)?;
         let mut moved = Vec::new();
         for (_, entry) in self.objects.iter_mut() {
             if let Object::Strand(strand) = &mut entry.object
                 && strand.context == id
-                && let Some(Some(domain)) = self.domains.get(strand.owner as usize)
             {
-                strand.context = domain.context;
+                strand.context = self.domains.get(strand.owner)?.context;
                 let ended = matches!(strand.state, StrandState::Done | StrandState::Faulted);
-                moved.push((strand.context, strand.region, ended, strand.holds_qubits(), strand.image.peak_qubits));
+                let holding = if strand.holds_qubits() { strand.holding() } else { Holding::default() };
+                moved.push((strand.context, strand.region, ended, holding));
             }
         }
-        for (context, region, ended, held, qubits) in moved {
+        for (context, region, ended, holding) in moved {
             if !ended {
-                self.join(context, region);
+                self.join_context(context, region)?;
             }
-            if let (true, Some(context)) = (held, self.contexts.get_mut(context)) {
-                context.qubits += qubits;
-            }
+            self.contexts.get_mut(context)?.held.take(holding)?;
         }
+        // Regions keep their running strands sorted by context.
         for (_, region) in self.regions.iter_mut() {
             for running in &mut region.running {
-                if running.context == id
-                    && let Some(Entry { object: Object::Strand(strand), .. }) = self.objects.get(running.id)
-                {
-                    running.context = strand.context;
+                if running.context == id {
+                    running.context = self.objects.strand(running.id)?.context;
                 }
             }
             region.running.sort_unstable();
         }
-    }
-
-    /// Counts a strand of a context, which begins level with the others of the region if it had none.
-    pub(crate) fn join(&mut self, context: u32, region: u32) {
-        if self.contexts.get(context).is_some_and(|c| c.strands == 0)
-            && let Some(place) = self.regions.get(region)
-        {
-            // Those of other regions are no one's business in this one.
-            let waiting = place.waiting.iter().filter_map(|&id| match self.object(id) {
-                Object::Strand(strand) => Some(strand.context),
-                _ => None,
-            });
-            let busy = place.running.iter().map(|r| r.context).chain(waiting).filter(|&c| c != context);
-            let foremost = busy.filter_map(|c| Some(self.contexts.get(c)?.times())).reduce(VirtualTimes::max);
-            if let (Some(times), Some(context)) = (foremost, self.contexts.get_mut(context)) {
-                context.catch_up(times.minus_lead());
-            }
-        }
-        if let Some(context) = self.contexts.get_mut(context) {
-            context.strands += 1;
-        }
-    }
-
-    /// A strand that ends leaves its context.
-    pub(crate) fn leave(&mut self, context: u32) {
-        if let Some(context) = self.contexts.get_mut(context) {
-            context.strands -= 1;
-        }
+        Ok(())
     }
 }

@@ -1,85 +1,86 @@
-//! Calls on images, and what is worked out of them once.
+//! The call `Admit`, and what is worked out of an image on demand and kept with it: its profile, dataflow and ranks.
 
-use crate::errors::{Result, not_now};
+use crate::errors::{Checked, Result};
+use crate::ids::{DomainId, ObjectId, RegionId};
 use crate::image::admit::admit;
 use crate::image::dataflow::Flow;
 use crate::image::profile::ImageProfile;
-use crate::object::{Entry, Object};
+use crate::object::{Image, Object};
 use crate::state::Kernel;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-use qmk_abi::image::Image;
+use alloc::{sync::Arc, vec::Vec};
+use qmk_abi::image::Image as Program;
 use qmk_abi::syscall::{Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    pub(crate) fn admit(&mut self, d: u32, machine: Handle, image: Image) -> Result<Reply> {
-        let (_, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE)?;
-        self.check_slots(d)?;
-        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
+    /// Checks an image and keeps it. Returns [`Reply::Handle`].
+    ///
+    /// # Errors
+    /// The image's size exceeds what is left of the quota, or the first rule that an instruction breaks.
+    pub(crate) fn admit(&mut self, caller: DomainId, machine: Handle, program: Program) -> Result<Reply> {
+        let (_, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
+        self.check_slots(caller)?;
+        let domain = self.domains.get(caller)?;
         let left = domain.quota.instructions.saturating_sub(domain.used.instructions) as u64;
-        let rest = image.code.len() as u64 + image.qubits as u64 + image.events as u64;
-        let mut size = rest + image.terms.len() as u64;
+        let rest = program.code.len() as u64 + program.qubits as u64 + program.events as u64;
+        let mut size = rest + program.terms.len() as u64;
         if size > left {
             return Err(KernelError::Quota(Limit::Instructions));
         }
-        let image = Arc::new(admit(image, rights, self.limits).map_err(KernelError::Image)?);
-        // Instructions may share terms, which does not make them cheaper to keep.
-        size = size.max(rest + image.terms_read as u64);
+        let admitted = Arc::new(admit(program, rights, self.limits).map_err(KernelError::Image)?);
+        // The dataflow keeps an entry for each term that an instruction reads, so terms that instructions share count each time.
+        size = size.max(rest + admitted.terms_read as u64);
         if size > left {
             return Err(KernelError::Quota(Limit::Instructions));
         }
-        if let Some(domain) = self.domain_mut(d) {
-            domain.used.instructions += size as u32;
-        }
-        let object = Object::Image { owner: d, image, size: size as u32, profile: None, flow: None };
-        Ok(Reply::Handle(self.create_object(d, object, ObjectKind::Image, machine)?.1))
+        let size = size as u32;
+        self.domains.get_mut(caller)?.used.instructions += size;
+        let object = Object::Image(Image { owner: caller, admitted, size, profile: None, flow: None });
+        Ok(Reply::Handle(self.create_object(caller, object, ObjectKind::Image, machine)?.1))
     }
 
-    /// What an image takes on these patches; the last answer is kept with the image.
-    pub(crate) fn profile(&mut self, image: u32, patch: Patch) -> Result<ImageProfile> {
-        let Object::Image { image: admitted, profile, .. } = self.object(image) else {
-            return not_now("the image is gone");
-        };
-        if let Some((_, profile)) = profile.as_ref().filter(|(p, _)| *p == patch) {
-            return Ok(profile.clone());
+    /// The profile of an image on these patches. The last one is kept, as most images are spawned on one kind of patch.
+    pub(crate) fn profile(&mut self, id: ObjectId, patch: Patch) -> Checked<&mut ImageProfile> {
+        let device = &self.device;
+        let image = self.objects.image_mut(id)?;
+        if image.profile.as_ref().is_none_or(|(p, _)| *p != patch) {
+            image.profile = None;
         }
-        let found = ImageProfile::new(admitted, |op| self.device.cost(op, patch));
-        if let Some(Entry { object: Object::Image { profile, .. }, .. }) = self.objects.get_mut(image) {
-            *profile = Some((patch, found.clone()));
-        }
-        Ok(found)
+        let make = || (patch, ImageProfile::new(&image.admitted, |op| device.cost(op, patch)));
+        Ok(&mut image.profile.get_or_insert_with(make).1)
     }
 
-    /// Ranks of a strand's instructions, if it runs where order matters.
-    pub(crate) fn heights(&mut self, image: u32, patch: Patch, region: u32) -> Option<Arc<Vec<u32>>> {
-        let profile = self.profile(image, patch).ok()?;
+    /// Ranks of the instructions of a strand, if it runs in a region where their order matters.
+    pub(crate) fn heights(
+        &mut self,
+        image: ObjectId,
+        patch: Patch,
+        region: RegionId,
+    ) -> Checked<Option<Arc<Vec<u32>>>> {
         let routes = self.regions.get(region)?.routes;
-        let Object::Image { image: admitted, .. } = self.object(image) else { return None };
-        // No more routes are in use at once than qubits.
-        if profile.magic == 0 && routes >= admitted.peak_qubits { None } else { Some(self.rank(image, patch)) }
+        let peak = self.objects.image(image)?.admitted.peak_qubits;
+        // An instruction takes at most one route for each of its qubits, so routes are never short if there are as many.
+        let unlimited = self.profile(image, patch)?.magic == 0 && routes >= peak;
+        if unlimited { Ok(None) } else { self.rank(image, patch).map(Some) }
     }
 
     /// Dataflow of an image.
-    pub(crate) fn flow(&mut self, image: u32) -> Arc<Flow> {
-        match self.objects.get_mut(image) {
-            Some(Entry { object: Object::Image { image, flow, .. }, .. }) => {
-                flow.get_or_insert_with(|| Arc::new(Flow::new(image.image.clone(), image.peak_qubits))).clone()
-            }
-            _ => Arc::default(),
-        }
+    pub(crate) fn flow(&mut self, id: ObjectId) -> Checked<Arc<Flow>> {
+        let image = self.objects.image_mut(id)?;
+        let make = || Arc::new(Flow::new(image.admitted.image.clone(), image.admitted.peak_qubits));
+        Ok(image.flow.get_or_insert_with(make).clone())
     }
 
-    pub(crate) fn rank(&mut self, image: u32, patch: Patch) -> Arc<Vec<u32>> {
-        let device = &self.device;
-        let Some(Entry { object: Object::Image { image, profile, .. }, .. }) = self.objects.get_mut(image) else {
-            return Arc::default();
-        };
-        let make = || Arc::new(image.image.heights(image.peak_qubits, |op| device.cost(op, patch).cycles));
-        match profile {
-            Some((_, profile)) => profile.heights.get_or_insert_with(make).clone(),
-            None => make(),
+    /// Ranks of an image's instructions: the longest path in cycles from each to the end.
+    pub(crate) fn rank(&mut self, image: ObjectId, patch: Patch) -> Checked<Arc<Vec<u32>>> {
+        if let Some(heights) = &self.profile(image, patch)?.heights {
+            return Ok(heights.clone());
         }
+        let admitted = &self.objects.image(image)?.admitted;
+        let heights = admitted.image.heights(admitted.peak_qubits, |op| self.device.cost(op, patch).cycles);
+        let ranks = Arc::new(heights);
+        self.profile(image, patch)?.heights = Some(ranks.clone());
+        Ok(ranks)
     }
 }

@@ -1,63 +1,66 @@
-//! How long objects live.
+//! How long objects live. An object is destroyed when the last capability to it is gone and no other object needs it.
 
-use crate::object::{Entry, Object};
+use crate::errors::{Checked, lower};
+use crate::ids::{ObjectId, StrandId};
+use crate::object::Object;
 use crate::state::Kernel;
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    /// Destroys an object that nothing names and nothing holds any more.
-    pub(crate) fn destroy_if_unused(&mut self, id: u32) {
-        if self.objects.get(id).is_none_or(|e| e.references > 0 || e.holds > 0) {
-            return;
-        }
-        if let Some(Entry { object, .. }) = self.objects.remove(id) {
-            self.destroy(id, object);
-        }
+    /// A capability that named the object is gone.
+    pub(crate) fn drop_reference(&mut self, id: ObjectId) -> Checked {
+        lower(&mut self.objects.get_mut(id)?.references, 1, "an object has more capabilities than references")?;
+        self.destroy_if_unused(id)
     }
 
     /// Keeps an object alive without a capability.
-    pub(crate) fn hold(&mut self, id: u32) {
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.holds += 1;
-        }
+    pub(crate) fn hold(&mut self, id: ObjectId) -> Checked {
+        self.objects.get_mut(id)?.holds += 1;
+        Ok(())
     }
 
-    pub(crate) fn unhold(&mut self, id: u32) {
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.holds -= 1;
-        }
-        self.destroy_if_unused(id);
+    /// The end of a [`Kernel::hold`].
+    pub(crate) fn unhold(&mut self, id: ObjectId) -> Checked {
+        lower(&mut self.objects.get_mut(id)?.holds, 1, "an object is held less often than let go")?;
+        self.destroy_if_unused(id)
     }
 
-    fn destroy(&mut self, id: u32, object: Object) {
+    fn destroy_if_unused(&mut self, id: ObjectId) -> Checked {
+        let entry = self.objects.get(id)?;
+        if entry.references > 0 || entry.holds > 0 {
+            return Ok(());
+        }
+        let object = self.objects.remove(id)?.object;
+        self.destroy(id, object)
+    }
+
+    /// Gives back all that an object held. It is out of the table already, so nothing reaches it any more.
+    fn destroy(&mut self, id: ObjectId, object: Object) -> Checked {
         match object {
-            Object::Machine(machine) => {
-                if let Some(parent) = machine.parent {
-                    self.unhold(parent);
-                }
+            Object::Machine(machine) => match machine.parent {
+                Some(parent) => self.unhold(parent),
+                None => Ok(()),
+            },
+            // Its space is emptied in bounded steps, and with it goes all that the domain made.
+            Object::Domain(domain) => {
+                self.domains.get_mut(domain)?.dead = true;
+                self.dying.push(domain);
+                Ok(())
             }
-            // All it created derives from what its space holds, so nothing of it survives this.
-            Object::Domain(d) => {
-                if let Some(domain) = self.domain_mut(d) {
-                    domain.dead = true;
-                    self.dying.push(d);
-                }
+            Object::Image(image) => {
+                let used = &mut self.domains.get_mut(image.owner)?.used;
+                lower(&mut used.instructions, image.size, "images are larger than their domain's account")
             }
-            Object::Image { owner, size, .. } => {
-                if let Some(domain) = self.domain_mut(owner) {
-                    domain.used.instructions -= size;
-                }
-            }
-            Object::Strand(strand) => self.end_strand(id, *strand),
+            Object::Strand(strand) => self.end_strand(StrandId::of(id), *strand),
             Object::Qubit(qubit) => {
-                self.close_channel_of(qubit.owner, qubit.register);
-                self.return_qubit(&qubit);
+                self.close_channel_of(qubit.owner, qubit.register)?;
+                self.return_qubit(&qubit)
             }
             Object::Context(context) => self.end_context(context),
             Object::Region(region) => self.end_region(region),
             Object::Endpoint { channel, side } => self.drop_endpoint(channel, side),
             Object::Checkpoint(checkpoint) => self.end_checkpoint(id, *checkpoint),
-            Object::Gone => {}
+            Object::Gone => Ok(()),
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Calls on regions.
+//! Calls on regions: `CreateRegion`, and what destroying one leaves to do.
+//!
+//! Architecture invariant: regions partition the machine. What a region has was taken out of the shared one, and goes back to it.
 
-use crate::errors::{Result, argument, not_now, not_ready};
-use crate::object::Object;
+use crate::errors::{Checked, Result, argument, not_ready};
+use crate::ids::{DomainId, RegionId, StrandId};
+use crate::object::{Object, wrong_kind};
 use crate::sched::region::Region;
 use crate::state::Kernel;
 use alloc::string::ToString;
@@ -10,32 +13,36 @@ use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    /// The region behind an optional handle.
-    pub(crate) fn region_of(&self, d: u32, region: Option<Handle>) -> Result<u32> {
-        let Some(handle) = region else { return Ok(0) };
-        let (object, _) = self.require(d, handle, ObjectKind::Region, Rights::USE)?;
-        match self.object(object) {
-            Object::Region(r) => Ok(*r),
-            _ => not_now("the region is gone"),
+    /// The region behind a handle, the shared one without a handle.
+    pub(crate) fn region_of(&self, caller: DomainId, region: Option<Handle>) -> Result<RegionId> {
+        let Some(handle) = region else { return Ok(RegionId::SHARED) };
+        let (object, _) = self.require(caller, handle, ObjectKind::Region, Rights::USE)?;
+        match self.object(object)? {
+            Object::Region(region) => Ok(*region),
+            _ => Err(wrong_kind().into()),
         }
     }
 
+    /// Sets a part of the shared region aside, with the buffer and the decoders that belong to it. Returns [`Reply::Handle`].
+    ///
+    /// # Errors
+    /// The shared region has not so much, operations or deadlines need it for now, or a strand would never fit into the rest.
     pub(crate) fn create_region(
         &mut self,
-        d: u32,
+        caller: DomainId,
         machine: Handle,
         qubits: u32,
         routes: u32,
         magic: u32,
     ) -> Result<Reply> {
-        self.require(d, machine, ObjectKind::Machine, Rights::ADMIN)?;
-        self.check_slots(d)?;
-        let Some(shared) = self.regions.get_mut(0) else { return not_now("there is no shared region") };
+        self.require(caller, machine, ObjectKind::Machine, Rights::ADMIN)?;
+        self.check_slots(caller)?;
+        let shared = self.regions.get(RegionId::SHARED)?;
         if qubits == 0 {
             return argument("a region needs at least one qubit");
         }
-        if qubits > shared.free_qubits {
-            return Err(KernelError::Capacity { requested: qubits, available: shared.free_qubits });
+        if qubits > shared.free_qubits() {
+            return Err(KernelError::Capacity { requested: qubits, available: shared.free_qubits() });
         }
         if routes > shared.routes || magic > shared.magic_rate {
             return argument("the shared region has fewer routes or magic states than that");
@@ -49,47 +56,42 @@ impl<D: Device> Kernel<D> {
         // Buffer and decoders go with the part of the machine that they serve.
         let part = |whole: u32, of: u32, all: u32| (whole as u64 * of as u64 / all.max(1) as u64) as u32;
         let buffer = part(shared.magic_buffer, magic, shared.magic_rate);
-        let decoded = part(shared.decoder_rate, qubits, shared.qubits);
+        let decoders = part(shared.decoder_rate, qubits, shared.qubits);
         let left = (shared.qubits - qubits, shared.routes - routes, shared.magic_buffer - buffer);
-        if self.is_needed(0, left.0, left.1, left.2) {
+        if self.is_needed(RegionId::SHARED, left.0, left.1, left.2)? {
             return not_ready("a strand of the shared region needs what would be taken from it");
         }
-        let Some(shared) = self.regions.get_mut(0) else { return not_now("there is no shared region") };
-        shared.qubits -= qubits;
-        shared.free_qubits -= qubits;
-        shared.routes -= routes;
-        shared.magic_rate -= magic;
-        shared.magic_buffer -= buffer;
-        shared.magic_stock = shared.magic_stock.min(shared.magic_buffer);
-        shared.decoder_rate -= decoded;
-        let region = self.regions.insert(Region::new(qubits, routes, magic, buffer, decoded));
-        Ok(Reply::Handle(self.create_object(d, Object::Region(region), ObjectKind::Region, machine)?.1))
+        let region = Region::new(qubits, routes, magic, buffer, decoders);
+        self.regions.get_mut(RegionId::SHARED)?.split_off(&region);
+        let region = self.regions.insert(region);
+        Ok(Reply::Handle(self.create_object(caller, Object::Region(region), ObjectKind::Region, machine)?.1))
     }
 
-    /// Whether a strand of a region needs more than this.
-    pub(crate) fn is_needed(&mut self, region: u32, qubits: u32, routes: u32, buffer: u32) -> bool {
-        let Some(place) = self.regions.get(region) else { return false };
-        place.strands().into_iter().any(|id| {
-            let Object::Strand(strand) = self.object(id) else { return false };
+    /// Whether a strand of a region needs more qubits, or more routes or magic states at once, than these.
+    fn is_needed(&mut self, region: RegionId, qubits: u32, routes: u32, buffer: u32) -> Checked<bool> {
+        for id in self.regions.get(region)?.strands() {
+            let strand = self.objects.strand(id)?;
             let (image, patch, peak) = (strand.image_object, strand.run.patch, strand.image.peak_qubits);
-            let profile = self.profile(image, patch);
-            peak > qubits || profile.is_ok_and(|n| n.unaffordable(routes, buffer).is_some())
-        })
+            if peak > qubits || self.profile(image, patch)?.unaffordable(routes, buffer).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Ends a strand with a fault.
-    pub(crate) fn stop_strand(&mut self, id: u32, why: &str) {
+    fn stop_strand(&mut self, id: StrandId, why: &str) -> Checked {
         let now = self.epoch;
-        let Some(strand) = self.strand_mut(id) else { return };
-        let held = strand.holdings(now);
+        let strand = self.objects.strand_mut(id)?;
+        let holdings = strand.take_holdings(now);
         strand.fault(0, why.to_string());
-        self.release_holdings(id, held);
+        self.release_holdings(id, holdings)
     }
 
-    pub(crate) fn end_region(&mut self, id: u32) {
-        let Some(region) = self.regions.get(id) else { return };
-        for strand in region.strands() {
-            self.stop_strand(strand, "its region was taken back");
+    /// Takes a region back. Its strands fault, and its part of the machine is the shared region's again.
+    pub(crate) fn end_region(&mut self, id: RegionId) -> Checked {
+        for strand in self.regions.get(id)?.strands() {
+            self.stop_strand(strand, "its region was taken back")?;
         }
         for (_, entry) in self.objects.iter_mut() {
             if let Object::Strand(strand) = &mut entry.object
@@ -99,22 +101,7 @@ impl<D: Device> Kernel<D> {
                 strand.update_hold();
             }
         }
-        let Some(region) = self.regions.remove(id) else { return };
-        if let Some(shared) = self.regions.get_mut(0) {
-            shared.qubits += region.qubits;
-            shared.free_qubits += region.qubits;
-            shared.routes += region.routes;
-            shared.magic_rate += region.magic_rate;
-            shared.magic_buffer += region.magic_buffer;
-            shared.decoder_rate += region.decoder_rate;
-            shared.decoder_backlog += region.decoder_backlog;
-            // Operations under way keep their routes to their end.
-            shared.routes_in_use += region.routes_in_use;
-            if shared.route_releases.len() < region.route_releases.len() {
-                shared.route_releases.resize(region.route_releases.len(), 0);
-            }
-            shared.route_releases.iter_mut().zip(&region.route_releases).for_each(|(all, one)| *all += one);
-            shared.recheck_waiting = true;
-        }
+        let region = self.regions.remove(id)?;
+        self.regions.get_mut(RegionId::SHARED)?.merge(&region)
     }
 }

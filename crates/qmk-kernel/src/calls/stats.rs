@@ -1,7 +1,6 @@
-//! What the kernel holds, for those who watch it.
+//! Figures of the whole machine, for those who watch it. No domain sees them.
 
 use crate::limits::PATCH;
-use crate::object::Object;
 use crate::state::Kernel;
 use alloc::vec::Vec;
 use qmk_abi::syscall::StrandState;
@@ -14,6 +13,8 @@ pub struct KernelStats {
     pub epoch: u64,
     /// Domains, the root included.
     pub domains: u32,
+    /// Objects of all kinds, which capabilities name or other objects need.
+    pub objects: u32,
     /// Raw pairs that the link still has to make.
     pub pairs_due: u64,
     /// The shared region first.
@@ -25,23 +26,23 @@ pub struct KernelStats {
 pub struct RegionStats {
     /// Logical qubits.
     pub qubits: u32,
-    /// Those that no one holds.
+    /// Logical qubits that no one holds.
     pub qubits_free: u32,
     /// Two-qubit operations that can be routed at once.
     pub routes: u32,
-    /// Those under way.
+    /// Routes of operations under way.
     pub routes_taken: u32,
     /// Magic states in stock.
     pub magic_stock: u32,
-    /// Magic states that can be kept.
+    /// Most magic states in stock.
     pub magic_buffer: u32,
-    /// Patches and epochs that are not decoded yet.
+    /// Syndromes that are not decoded yet, in patches times epochs.
     pub decoder_backlog: u64,
     /// Strands that have not started.
     pub strands_waiting: u32,
-    /// Strands that issue, or are held at a fence.
+    /// Strands that issue or are held at a fence.
     pub strands_running: u32,
-    /// Strands whose shots the device finishes.
+    /// Strands that have issued everything, whose shots the device finishes.
     pub strands_draining: u32,
 }
 
@@ -49,11 +50,12 @@ impl<D: Device> Kernel<D> {
     /// Figures for inspection; changes nothing. Takes time with the regions, domains and strands that have started.
     pub fn stats(&self) -> KernelStats {
         let regions = self.regions.iter().map(|(_, r)| {
-            let drains = |id: u32| matches!(self.object(id), Object::Strand(s) if s.state == StrandState::Draining);
+            // The kernel cannot stop here, so a strand that is missing counts as running.
+            let drains = |id| self.objects.strand(id).is_ok_and(|s| s.state == StrandState::Draining);
             let draining = r.running.iter().filter(|r| drains(r.id)).count() as u32;
             RegionStats {
                 qubits: r.qubits,
-                qubits_free: r.free_qubits,
+                qubits_free: r.free_qubits(),
                 routes: r.routes,
                 routes_taken: r.routes_in_use,
                 magic_stock: r.magic_stock,
@@ -65,8 +67,9 @@ impl<D: Device> Kernel<D> {
             }
         });
         KernelStats {
-            epoch: self.epoch,
-            domains: self.domains.iter().flatten().count() as u32,
+            epoch: self.epoch.number(),
+            domains: self.domains.iter().count() as u32,
+            objects: self.objects.iter().count() as u32,
             pairs_due: self.pairs_due,
             regions: regions.collect(),
         }

@@ -1,41 +1,38 @@
-//! System calls about strands and regions.
+//! Calls on strands: `Spawn`, `Outcomes`, `Pause`, `Migrate`, `Rollback`, and what destroying one leaves to do.
 
 use crate::calls::qubits::check_classes;
-use crate::errors::{Result, argument, device_error, late, not_now, not_ready};
+use crate::errors::{Checked, Result, argument, device_error, late, not_now, not_ready};
+use crate::holding::Holding;
+use crate::ids::{ContextId, DomainId, ObjectId, RegionId, StrandId};
+use crate::image::admit::Admitted;
 use crate::limits::{HORIZON, OUTCOME_BYTES};
-use crate::object::Object;
+use crate::object::{Object, wrong_kind};
 use crate::sched::deadline::Plan;
 use crate::state::Kernel;
 use crate::strand::state::{Origin, Strand};
-use alloc::boxed::Box;
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::image::{ImageError, ImageErrorKind, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Run, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    pub(crate) fn spawn(&mut self, d: u32, machine: Handle, image: Handle, run: Run) -> Result<Reply> {
-        let (machine_object, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE)?;
-        let (image_object, _) = self.require(d, image, ObjectKind::Image, Rights::USE)?;
-        let Object::Image { image, .. } = self.object(image_object) else { return not_now("the image is gone") };
-        let image = image.clone();
+    /// Spawns a strand: a run of an image. It waits for its qubits, or starts at once if it has a deadline, which is accepted only
+    /// with a schedule that keeps it. Returns [`Reply::Handle`].
+    ///
+    /// # Errors
+    /// The image needs rights, qubits, routes or magic states that the caller, its quota, its budget or the region never has; or
+    /// the deadline cannot be kept.
+    pub(crate) fn spawn(&mut self, caller: DomainId, machine: Handle, image: Handle, run: Run) -> Result<Reply> {
+        let (machine_object, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
+        let (image_object, _) = self.require(caller, image, ObjectKind::Image, Rights::USE)?;
+        let image = self.objects.image(image_object)?.admitted.clone();
         if !rights.contains(image.classes) {
             return Err(KernelError::Rights(image.classes - rights));
         }
-        let region = self.region_of(d, run.region)?;
-        let Some(domain) = self.domain(d) else { return Err(KernelError::NoCapability) };
-        let context = match run.context {
-            None => domain.context,
-            Some(handle) => {
-                let (object, _) = self.require(d, handle, ObjectKind::Context, Rights::USE)?;
-                match self.object(object) {
-                    Object::Context(c) => *c,
-                    _ => return not_now("the context is gone"),
-                }
-            }
-        };
-        self.check_slots(d)?;
+        let region = self.region_of(caller, run.region)?;
+        let context = self.context_of(caller, run.context)?;
+        self.check_slots(caller)?;
         if run.shots == 0 {
             return argument("shots must be at least 1");
         }
@@ -43,21 +40,87 @@ impl<D: Device> Kernel<D> {
             return argument("the machine has no patches of this code and distance");
         };
         let decoding = self.device.errors(run.patch, run.noise).map_err(KernelError::Argument)?.decoding;
-        let physical = physical as u64 * image.peak_qubits as u64;
-        let (quota, used) = (domain.quota, domain.used);
-        let Some(place) = self.regions.get(region) else { return not_now("the region is gone") };
-        let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
-        let peak = image.peak_qubits;
-        if peak > available {
-            return Err(KernelError::Capacity { requested: peak, available });
+        let qubits = Holding::qubits_of(image.peak_qubits, physical as u64 * image.peak_qubits as u64);
+        self.check_size(caller, &image, image_object, &run, (region, qubits))?;
+        let plan = match run.deadline {
+            Some(deadline) => Some(self.plan(caller, image_object, &run, region, deadline, (qubits, decoding))?),
+            None => None,
+        };
+        let profile = self.profile(image_object, run.patch)?;
+        let (path, magic) = (profile.path, profile.magic.saturating_mul(run.shots));
+        let on_budget = Holding::qubits_of(image.peak_qubits, 0).and_strand();
+        self.check_budget(machine_object, on_budget, magic)?;
+        // The call succeeds from here on.
+        self.charge_budget(machine_object, on_budget, magic)?;
+        self.arrivals += 1;
+        let (owner, arrival) = (caller, self.arrivals);
+        let machine_id = machine_object;
+        let origin = Origin {
+            owner,
+            machine: machine_id,
+            image_object,
+            image,
+            context,
+            region,
+            arrival,
+            path,
+            qubits,
+            decoding,
+        };
+        let mut strand = Strand::new(origin, run, self.epoch);
+        let planned = plan.is_some();
+        strand.plan = plan;
+        self.hold(machine_object)?;
+        self.hold(image_object)?;
+        self.domains.get_mut(caller)?.held.take(Holding::STRAND)?;
+        self.join_context(context, region)?;
+        let object = Object::Strand(Box::new(strand));
+        let (id, handle) = self.create_object(caller, object, ObjectKind::Strand, machine)?;
+        let id = StrandId::of(id);
+        if planned {
+            self.start(id, self.epoch.plus(1))?;
+        } else {
+            let region = self.regions.get_mut(region)?;
+            region.waiting.push(id);
+            region.recheck_waiting = true;
         }
-        if peak > quota.qubits {
+        Ok(Reply::Handle(handle))
+    }
+
+    /// The context behind a handle, the caller's own without a handle.
+    fn context_of(&self, caller: DomainId, context: Option<Handle>) -> Result<ContextId> {
+        let Some(handle) = context else { return Ok(self.domains.get(caller)?.context) };
+        let (object, _) = self.require(caller, handle, ObjectKind::Context, Rights::USE)?;
+        match self.object(object)? {
+            Object::Context(context) => Ok(*context),
+            _ => Err(wrong_kind().into()),
+        }
+    }
+
+    /// # Errors
+    /// A strand of the image would never start, or never issue one of its instructions, even if nothing else ran.
+    fn check_size(
+        &mut self,
+        caller: DomainId,
+        image: &Admitted,
+        image_object: ObjectId,
+        run: &Run,
+        (region, qubits): (RegionId, Holding),
+    ) -> Result<()> {
+        let domain = self.domains.get(caller)?;
+        let (quota, strands) = (domain.quota, domain.held.strands());
+        let place = self.regions.get(region)?;
+        let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
+        if image.peak_qubits > available {
+            return Err(KernelError::Capacity { requested: image.peak_qubits, available });
+        }
+        if image.peak_qubits > quota.qubits {
             return Err(KernelError::Quota(Limit::Qubits));
         }
-        if physical > quota.physical_qubits {
+        if qubits.physical() > quota.physical_qubits {
             return Err(KernelError::Quota(Limit::PhysicalQubits));
         }
-        if used.strands >= quota.strands {
+        if strands >= quota.strands {
             return Err(KernelError::Quota(Limit::Strands));
         }
         let profile = self.profile(image_object, run.patch)?;
@@ -67,100 +130,65 @@ impl<D: Device> Kernel<D> {
         if profile.most_magic.0 as u64 > quota.magic {
             return Err(KernelError::Quota(Limit::Magic));
         }
-        let plan = match run.deadline {
-            Some(deadline) => Some(self.plan(d, image_object, &run, region, deadline, (physical, decoding))?),
-            None => None,
-        };
-        let magic = profile.magic.saturating_mul(run.shots);
-        self.check_budget(machine_object, 1, peak, magic)?;
-        self.charge_budget(machine_object, 1, peak, magic);
-        self.arrivals += 1;
-        let origin = Origin {
-            owner: d,
-            machine: machine_object,
-            image_object,
-            image,
-            context,
-            region,
-            arrival: self.arrivals,
-            path: profile.path,
-            physical,
-            decoding,
-        };
-        let mut strand = Strand::new(origin, run, self.epoch);
-        let planned = plan.is_some();
-        strand.plan = plan;
-        self.hold(machine_object);
-        self.hold(image_object);
-        if let Some(domain) = self.domain_mut(d) {
-            domain.used.strands += 1;
-        }
-        self.join(context, region);
-        let (id, handle) = self.create_object(d, Object::Strand(Box::new(strand)), ObjectKind::Strand, machine)?;
-        if planned {
-            self.start(id, self.epoch + 1);
-        } else if let Some(region) = self.regions.get_mut(region) {
-            region.waiting.push(id);
-            region.recheck_waiting = true;
-        }
-        Ok(Reply::Handle(handle))
+        Ok(())
     }
 
-    /// The schedule of a strand with a deadline, or why there is none.
+    /// The schedule of a strand with a deadline.
+    ///
+    /// # Errors
+    /// The reason why there is none that keeps it.
     fn plan(
         &mut self,
-        d: u32,
-        image: u32,
+        caller: DomainId,
+        image: ObjectId,
         run: &Run,
-        region: u32,
+        region: RegionId,
         deadline: u64,
-        (physical, decoding): (u64, u32),
+        (qubits, decoding): (Holding, u32),
     ) -> Result<Plan> {
         let path = self.profile(image, run.patch)?.path;
         if path as u64 > deadline / run.shots {
             return late(deadline, "the longest path of all shots takes longer");
         }
-        let (flow, heights) = (self.flow(image), self.rank(image, run.patch));
-        let (Some(domain), Some(place)) = (self.domain(d), self.regions.get(region)) else {
-            return not_now("the region is gone");
-        };
-        let Object::Image { image, .. } = self.object(image) else { return not_now("the image is gone") };
-        let (peak, used, quota) = (image.peak_qubits, domain.used, domain.quota);
-        if (quota.magic, quota.epochs) != (u64::MAX, u64::MAX) {
+        let (flow, heights) = (self.flow(image)?, self.rank(image, run.patch)?);
+        let (domain, place) = (self.domains.get(caller)?, self.regions.get(region)?);
+        if (domain.quota.magic, domain.quota.epochs) != (u64::MAX, u64::MAX) {
             return late(deadline, "the domain's magic states or epochs are limited");
         }
         if run.context.is_some() {
             return late(deadline, "a deadline is kept outside of contexts");
         }
-        if used.qubits.saturating_add(peak) > quota.qubits
-            || used.physical_qubits.saturating_add(physical) > quota.physical_qubits
-        {
+        if !domain.fits(qubits) {
             return late(deadline, "the domain's qubits are in use");
         }
-        if peak > place.free_qubits {
+        if qubits.qubits() > place.free_qubits() {
             return late(deadline, "the region's qubits are in use");
         }
-        if place.waiting.iter().any(|&id| self.blocks_others(id)) {
-            return late(deadline, "a strand has waited too long for the region's qubits");
+        for &id in &place.waiting {
+            if self.blocks_others(id)? {
+                return late(deadline, "a strand has waited too long for the region's qubits");
+            }
         }
-        if place.decoder_backlog > 0 || !place.keeps_up_with(peak as u64 * decoding as u64) {
+        if place.decoder_backlog > 0 || !place.keeps_up_with(qubits.qubits() as u64 * decoding as u64) {
             return late(deadline, "the decoders are behind, or would be");
         }
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
-        match Plan::make(&flow, heights, cost, place, within) {
+        match Plan::make(&flow, heights, cost, place, within)? {
             Some(plan) if place.may_reserve(plan.rest(0)) => Ok(plan),
             Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
             None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
             None => late(deadline, "a shot takes longer with the magic states and routes there are"),
         }
     }
-}
 
-// Calls on strands that exist.
-impl<D: Device> Kernel<D> {
-    pub(crate) fn outcomes(&self, d: u32, handle: Handle, first: u64, count: u32) -> Result<Reply> {
-        let (_, strand) = self.strand(d, handle, Rights::READ)?;
+    /// Returns [`Reply::Outcomes`]: up to `count` shots from `first` on, as many as are finished and fit one reply. Each takes
+    /// the image's events in bits, rounded up to bytes.
+    ///
+    /// # Errors
+    /// The strand has not so many shots, or has not finished the first.
+    pub(crate) fn outcomes(&self, caller: DomainId, handle: Handle, first: u64, count: u32) -> Result<Reply> {
+        let (_, strand) = self.strand(caller, handle, Rights::READ)?;
         if first >= strand.run.shots {
             return argument("the strand has fewer shots than that");
         }
@@ -169,6 +197,7 @@ impl<D: Device> Kernel<D> {
         };
         let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
+        // The device was never asked to run an empty program, and has no outcomes of it.
         if strand.image.image.code.is_empty() {
             return Ok(Reply::Outcomes(alloc::vec![0; (count * stride) as usize]));
         }
@@ -177,9 +206,12 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Outcomes(bytes))
     }
 
-    /// A strand that may be held, moved and taken back.
-    pub(crate) fn preemptible_strand(&self, d: u32, handle: Handle) -> Result<u32> {
-        let (id, strand) = self.strand(d, handle, Rights::CONTROL)?;
+    /// A strand that may be paused, migrated, checkpointed and rolled back.
+    ///
+    /// # Errors
+    /// It has faulted, has issued all instructions, or has a deadline, whose schedule leaves no room for this.
+    pub(crate) fn preemptible_strand(&self, caller: DomainId, handle: Handle) -> Result<StrandId> {
+        let (id, strand) = self.strand(caller, handle, Rights::CONTROL)?;
         match strand.state {
             StrandState::Faulted => not_now("the strand has faulted"),
             StrandState::Draining | StrandState::Done => not_now("all instructions of the strand have been issued"),
@@ -188,103 +220,104 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    pub(crate) fn pause(&mut self, d: u32, handle: Handle, paused: bool) -> Result<Reply> {
-        let id = self.preemptible_strand(d, handle)?;
-        if let Some(strand) = self.strand_mut(id) {
-            strand.paused = paused;
-            strand.update_hold();
-        }
+    /// Holds a strand at its next fence, or lets it go on.
+    ///
+    /// # Errors
+    /// As [`Kernel::preemptible_strand`].
+    pub(crate) fn pause(&mut self, caller: DomainId, handle: Handle, paused: bool) -> Result<Reply> {
+        let id = self.preemptible_strand(caller, handle)?;
+        let strand = self.objects.strand_mut(id)?;
+        strand.paused = paused;
+        strand.update_hold();
         Ok(Reply::Done)
     }
 
-    pub(crate) fn migrate(&mut self, d: u32, handle: Handle, region: Option<Handle>) -> Result<Reply> {
-        let id = self.preemptible_strand(d, handle)?;
-        let to = self.region_of(d, region)?;
-        let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
+    /// Moves a strand to another region at its next fence, as soon as there is room.
+    ///
+    /// # Errors
+    /// As [`Kernel::preemptible_strand`], or the strand would never fit there.
+    pub(crate) fn migrate(&mut self, caller: DomainId, handle: Handle, region: Option<Handle>) -> Result<Reply> {
+        let id = self.preemptible_strand(caller, handle)?;
+        let to = self.region_of(caller, region)?;
+        let strand = self.objects.strand(id)?;
         let (peak, image, patch) = (strand.image.peak_qubits, strand.image_object, strand.run.patch);
-        let Some(place) = self.regions.get(to) else { return not_now("the region is gone") };
+        let place = self.regions.get(to)?;
         let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
         if peak > available {
             return Err(KernelError::Capacity { requested: peak, available });
         }
-        let profile = self.profile(image, patch)?;
-        if profile.unaffordable(routes, buffer).is_some() {
+        if self.profile(image, patch)?.unaffordable(routes, buffer).is_some() {
             return not_now("the region never has what the strand's instructions need at once");
         }
-        if let Some(strand) = self.strand_mut(id) {
-            strand.migrate_to = Some(to).filter(|&to| to != strand.region);
-            strand.update_hold();
-        }
+        let strand = self.objects.strand_mut(id)?;
+        strand.migrate_to = Some(to).filter(|&to| to != strand.region);
+        strand.update_hold();
         Ok(Reply::Done)
     }
 
-    /// Moves a strand that is held at a fence, if its new region has room. One that has become too small for it is forgotten.
-    pub(crate) fn try_migrate(&mut self, id: u32) {
-        let Some(strand) = self.strand_mut(id) else { return };
-        let (Some(to), from, peak) = (strand.migrate_to, strand.region, strand.image.peak_qubits) else { return };
+    /// Moves a strand that is held at a fence, if its new region has room. A region that has become too small for it since the
+    /// call is forgotten.
+    pub(crate) fn try_migrate(&mut self, id: StrandId) -> Checked {
+        let strand = self.objects.strand(id)?;
+        let (Some(to), from, qubits) = (strand.migrate_to, strand.region, strand.holding()) else { return Ok(()) };
         let running = strand.running(id);
         let (image, patch) = (strand.image_object, strand.run.patch);
-        let Ok(profile) = self.profile(image, patch) else { return };
-        let Some(place) = self.regions.get(to) else { return };
-        if peak > place.qubits || profile.unaffordable(place.routes, place.magic_buffer).is_some() {
-            if let Some(strand) = self.strand_mut(id) {
-                strand.migrate_to = None;
-            }
-            return;
+        let place = self.regions.get(to)?;
+        let (whole, routes, buffer) = (place.qubits, place.routes, place.magic_buffer);
+        let has_room = place.has_room(qubits.qubits(), running.load);
+        if qubits.qubits() > whole || self.profile(image, patch)?.unaffordable(routes, buffer).is_some() {
+            self.objects.strand_mut(id)?.migrate_to = None;
+            return Ok(());
         }
-        if !place.has_room(peak, running.load) {
-            return;
+        if !has_room {
+            return Ok(());
         }
-        if let Some(from) = self.regions.get_mut(from) {
-            from.running.retain(|r| r.id != id);
-            from.free_qubits += peak;
-            from.recheck_waiting = true;
-        }
-        if let Some(to) = self.regions.get_mut(to) {
-            to.free_qubits -= peak;
-            to.enter(running);
-        }
-        if let Some(strand) = self.strand_mut(id) {
-            strand.region = to;
-            strand.migrate_to = None;
-        }
+        let place = self.regions.get_mut(from)?;
+        place.running.retain(|r| r.id != id);
+        place.held.give_back(qubits)?;
+        place.recheck_waiting = true;
+        let place = self.regions.get_mut(to)?;
+        place.held.take(qubits)?;
+        place.enter(running);
+        let strand = self.objects.strand_mut(id)?;
+        strand.region = to;
+        strand.migrate_to = None;
+        Ok(())
     }
 
-    pub(crate) fn rollback(&mut self, d: u32, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
-        let (machine, rights) = self.require(d, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
-        let Some(handle) = strand else { return self.rollback_qubits(d, machine, rights) };
-        let id = self.preemptible_strand(d, handle)?;
-        let Object::Strand(strand) = self.object(id) else { return not_now("the strand is gone") };
+    /// Undoes the unitary instructions that a strand issued since the last irreversible one, or without a strand the operations
+    /// on the caller's qubits. Returns [`Reply::RolledBack`] with their number.
+    ///
+    /// # Errors
+    /// As [`Kernel::preemptible_strand`]; undoing takes rights or magic states that are not there; or the device refuses.
+    pub(crate) fn rollback(&mut self, caller: DomainId, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
+        let (machine, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
+        let Some(handle) = strand else { return self.rollback_qubits(caller, machine, rights) };
+        let id = self.preemptible_strand(caller, handle)?;
+        let strand = self.objects.strand(id)?;
         let (session, run) = (strand.machine, strand.run);
         let ops: Vec<Op> = strand.reversible().collect();
         check_classes(&ops, rights)?;
         let magic: u64 = ops.iter().map(|op| self.device.cost(op, run.patch).magic as u64).sum();
-        // They are undone, and then done again.
+        // Each takes its magic states once more to be undone, and again to be done anew, in every shot.
         let magic = magic.saturating_mul(2).saturating_mul(run.shots);
-        self.check_budget(session, 0, 0, magic)?;
+        self.check_budget(session, Holding::default(), magic)?;
         let now = self.epoch;
-        let undone = match self.objects.get_mut(id).map(|e| &mut e.object) {
-            Some(Object::Strand(strand)) => strand.rollback(&mut self.device, now).map_err(device_error)?,
-            _ => return not_now("the strand is gone"),
-        };
-        self.charge_budget(session, 0, 0, magic);
+        let undone = self.objects.strand_mut(id)?.rollback(&mut self.device, now)?.map_err(device_error)?;
+        self.charge_budget(session, Holding::default(), magic)?;
         Ok(Reply::RolledBack(undone))
     }
 
-    /// Forgets a strand that no one names any more.
-    pub(crate) fn end_strand(&mut self, id: u32, mut strand: Strand) {
-        let (owner, machine, image) = (strand.owner, strand.machine, strand.image_object);
-        let (space, peak) = (strand.space, strand.image.peak_qubits);
-        let held = strand.holdings(self.epoch);
-        self.release_holdings(id, held);
-        if let Some(space) = space {
+    /// A strand object is gone: it stops, and gives back everything.
+    pub(crate) fn end_strand(&mut self, id: StrandId, mut strand: Strand) -> Checked {
+        let holdings = strand.take_holdings(self.epoch);
+        self.release_holdings(id, holdings)?;
+        if let Some(space) = strand.space {
             self.device.close(space);
         }
-        if let Some(domain) = self.domain_mut(owner) {
-            domain.used.strands -= 1;
-        }
-        self.refund_budget(machine, 1, peak);
-        self.unhold(image);
-        self.unhold(machine);
+        self.domains.get_mut(strand.owner)?.held.give_back(Holding::STRAND)?;
+        self.refund_budget(strand.machine, Holding::qubits_of(strand.image.peak_qubits, 0).and_strand())?;
+        self.unhold(strand.image_object)?;
+        self.unhold(strand.machine)
     }
 }

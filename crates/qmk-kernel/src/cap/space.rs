@@ -1,55 +1,61 @@
-//! Capability spaces, and the order of derivation that runs through them.
+//! One domain's capability space, and the links of the derivation list that runs through all spaces.
 //!
 //! All capabilities form one list in which each is followed by those derived from it, latest first, as in seL4's mapping
-//! database: the descendants of a capability are the run of deeper entries behind it. Deleting is unlinking, so a subtree can
-//! be taken down in bounded steps and is well-formed between any two of them.
+//! database: the descendants of a capability are the run of deeper entries behind it. Deleting is unlinking, so a subtree can be
+//! taken down in bounded steps, and the list is well-formed between any two of them.
 
+use crate::errors::{Broken, Checked};
+use crate::ids::{DomainId, ObjectId};
 use alloc::vec::Vec;
 use qmk_abi::syscall::ObjectKind;
 use qmk_abi::{Handle, Rights};
 
-/// Names a domain to the embedding of the kernel. Ids are never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DomainId(pub u32);
-
-/// A slot of some domain's space.
+/// A slot of some domain's space, in use or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotRef {
-    pub(crate) domain: u32,
+    pub(crate) domain: DomainId,
     pub(crate) slot: u32,
 }
 
-/// What a handle gives.
+/// The authority that a handle stands for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capability {
-    pub(crate) object: u32,
+    pub(crate) object: ObjectId,
     pub(crate) rights: Rights,
+    /// Kind of the object. It stays when the object is destroyed, so that a stale handle is refused as before.
     pub(crate) kind: ObjectKind,
 }
 
-/// What every call looks at.
+/// The half of a slot that every call reads: small, so that many fit a cache line.
 #[derive(Clone, Debug)]
 struct Slot {
+    /// Raised when the slot is emptied. A handle names the slot only as long as its own generation is this one, which is what
+    /// keeps a revoked capability from being used.
     generation: u32,
     capability: Option<Capability>,
 }
 
-/// What derivation and deletion look at.
+/// The half of a slot that only derivation and deletion read: its place in the derivation list.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
+    /// Set once and inherited; what it means is up to whoever set it.
     pub(crate) badge: u64,
+    /// Derivations from the first capability, which is the machine's at boot.
     pub(crate) depth: u32,
     pub(crate) prev: Option<SlotRef>,
     pub(crate) next: Option<SlotRef>,
 }
 
 /// A domain's capability space.
+///
+/// `slots` and `links` are of one length; `links` of an empty slot are stale. `free` holds the empty slots whose generations
+/// are not used up, and `used` counts those with a capability.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Space {
     slots: Vec<Slot>,
     links: Vec<Link>,
     free: Vec<u32>,
-    pub(crate) used: u32,
+    used: u32,
 }
 
 impl Space {
@@ -59,12 +65,21 @@ impl Space {
         if slot.generation == handle.generation { slot.capability } else { None }
     }
 
-    pub(crate) fn link(&self, slot: u32) -> Option<&Link> {
-        self.links.get(slot as usize)
+    /// Slots with a capability.
+    pub(crate) const fn used(&self) -> u32 {
+        self.used
     }
 
-    pub(crate) fn link_mut(&mut self, slot: u32) -> Option<&mut Link> {
-        self.links.get_mut(slot as usize)
+    /// # Errors
+    /// There is no such slot.
+    pub(crate) fn link(&self, slot: u32) -> Checked<&Link> {
+        self.links.get(slot as usize).ok_or_else(|| no_slot(slot))
+    }
+
+    /// # Errors
+    /// There is no such slot.
+    pub(crate) fn link_mut(&mut self, slot: u32) -> Checked<&mut Link> {
+        self.links.get_mut(slot as usize).ok_or_else(|| no_slot(slot))
     }
 
     pub(crate) fn insert(&mut self, capability: Capability, link: Link) -> Handle {
@@ -80,20 +95,22 @@ impl Space {
         Handle { slot: self.slots.len() as u32 - 1, generation: 1 }
     }
 
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Capability> {
-        let entry = self.slots.get_mut(slot as usize)?;
-        let capability = entry.capability.take()?;
+    /// # Errors
+    /// The slot is empty.
+    pub(crate) fn remove(&mut self, slot: u32) -> Checked<Capability> {
+        let entry = self.slots.get_mut(slot as usize).ok_or_else(|| no_slot(slot))?;
+        let capability = entry.capability.take().ok_or_else(|| no_slot(slot))?;
         self.used -= 1;
         // A slot whose generations are used up is retired, so that no handle is ever valid twice.
         if let Some(generation) = entry.generation.checked_add(1) {
             entry.generation = generation;
             self.free.push(slot);
         }
-        Some(capability)
+        Ok(capability)
     }
 
-    /// The last occupied slot; the free ones behind it are forgotten, so that emptying a space is linear. Only for spaces
-    /// that no one uses again.
+    /// The last occupied slot. The empty ones behind it are forgotten, so that emptying a space takes time linear in its size.
+    /// Only for the space of a dead domain: a forgotten slot loses its generation.
     pub(crate) fn last(&mut self) -> Option<u32> {
         while self.slots.last().is_some_and(|s| s.capability.is_none()) {
             self.slots.pop();
@@ -101,10 +118,38 @@ impl Space {
         self.slots.len().checked_sub(1).map(|s| s as u32)
     }
 
+    /// Handles and capabilities of the slots in use, by slot.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = (Handle, Capability)> {
         self.slots
             .iter()
             .enumerate()
             .filter_map(|(i, s)| Some((Handle { slot: i as u32, generation: s.generation }, s.capability?)))
     }
+}
+
+/// For the audit and its test.
+#[cfg(any(test, feature = "audit"))]
+impl Space {
+    pub(crate) fn is_occupied(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|s| s.capability.is_some())
+    }
+
+    /// Whether it counts its slots, and each slot that is free is empty.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        let used = self.slots.iter().filter(|s| s.capability.is_some()).count();
+        // Slots that `last` forgot stay in `free`.
+        let empty = self.free.iter().all(|&slot| !self.is_occupied(slot));
+        used == self.used as usize && empty && self.slots.len() <= self.links.len()
+    }
+
+    /// Breaks the count, for the test of the audit.
+    #[cfg(test)]
+    pub(crate) fn corrupt(&mut self) {
+        self.used += 1;
+    }
+}
+
+#[cold]
+fn no_slot(slot: u32) -> Broken {
+    Broken::met("a slot of a capability space names nothing", Some(slot))
 }

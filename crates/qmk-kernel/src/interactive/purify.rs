@@ -1,6 +1,7 @@
-//! Purification and swapping of entangled pairs: how many raw pairs a channel of a given fidelity takes.
+//! Purification and swapping of entangled pairs: how many raw pairs a channel of a given fidelity takes. Pure functions; the calls
+//! are in `calls/channels.rs`.
 //!
-//! Pairs are Bell-diagonal, so a pair is the weights of the Pauli errors on one half of the wanted Bell state.
+//! Pairs are Bell-diagonal, so a pair is given by the weights of the Pauli errors on one half of the wanted Bell state.
 
 /// Weights of the wanted Bell state and of it with an X, Y, Z on one half (Φ+, Ψ+, Ψ-, Φ-), as in
 /// [`qmk_hal::LinkSpec::raw`].
@@ -22,18 +23,20 @@ pub(crate) struct Purified {
 /// Most rounds. The error about squares in a round, so a pair that needs more has a fidelity of next to 1/2.
 const ROUNDS: u32 = 32;
 
-/// Purifies until the fidelity is at least `target`, or tells the best fidelity that can be had (0 if `raw` is no
-/// mixture of Bell states).
+/// Purifies until the fidelity is at least `target`.
 ///
 /// Rounds are of DEJMPS: it keeps the errors apart where BBPSSW smears them into a Werner state, and so needs far
 /// fewer rounds.
+///
+/// # Errors
+/// The best fidelity that can be reached, which is less than `target`; 0 if `raw` is no mixture of Bell states.
 pub(crate) fn purify(raw: BellWeights, target: f64) -> Result<Purified, f64> {
     let sum: f64 = raw.iter().sum();
     // Written so that NaN fails.
     if !(raw.iter().all(|w| (0.0..=1.0).contains(w)) && (-1e-9..=1e-9).contains(&(sum - 1.0))) {
         return Err(0.0);
     }
-    // Rounding shall make no pair perfect that is not.
+    // Rounding must not make a pair perfect that is not.
     let most = if raw == [1.0, 0.0, 0.0, 0.0] { 1.0 } else { 1.0 - f64::EPSILON / 2.0 };
     let (mut weights, mut pairs, mut rounds) = (raw, 1.0, 0);
     let mut fidelity = raw[0].min(most);
@@ -50,7 +53,7 @@ pub(crate) fn purify(raw: BellWeights, target: f64) -> Result<Purified, f64> {
             return Err(fidelity);
         }
         (weights, fidelity) = (next, better);
-        // A pair takes two of the round before, as often as it takes to keep one.
+        // A round turns two pairs into one and keeps it with probability `kept`, so one pair takes 2 / kept on average.
         pairs *= 2.0 / kept;
         rounds += 1;
     }

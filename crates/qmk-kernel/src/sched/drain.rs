@@ -1,72 +1,79 @@
-//! The device's work on shots.
+//! The device's work on shots. A strand that has issued all its instructions drains until the device has finished its shots.
 
+use crate::errors::{Checked, broken};
+use crate::ids::{DomainId, StrandId};
 use crate::limits::{STEPS, TURNS};
-use crate::object::Object;
 use crate::state::{Clock, Kernel};
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;
 
+/// Strands that drain, by the domain that they belong to.
+type Draining = BTreeMap<DomainId, Vec<StrandId>>;
+
 impl<D: Device> Kernel<D> {
-    /// Lets the device finish shots; returns the turns, and whether all strands still issue. Free-running, tenants that have issued
-    /// all of a program share the device by the steps it takes for them and their weights (start-time fair queueing: Goyal, Vin
-    /// & Cheng, SIGCOMM '96), and turns go around the strands of a tenant, so that an epoch takes the same time however many
-    /// there are.
-    pub(crate) fn drain(&mut self) -> (u32, bool) {
-        let mut draining: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    /// Lets the device finish shots, as the clock says. Returns the turns that strands had, and whether no strand can have ended.
+    pub(crate) fn drain(&mut self) -> Checked<(u32, bool)> {
+        let mut draining = Draining::new();
         let (mut issuing, mut ended) = (false, false);
         for (_, region) in self.regions.iter() {
             for r in &region.running {
-                let Some(Object::Strand(s)) = self.objects.get(r.id).map(|e| &e.object) else { continue };
-                match s.state {
-                    StrandState::Draining => draining.entry(s.owner).or_default().push(r.id),
+                let strand = self.objects.strand(r.id)?;
+                match strand.state {
+                    StrandState::Draining => draining.entry(strand.owner).or_default().push(r.id),
                     StrandState::Running | StrandState::Held => issuing = true,
                     _ => ended = true,
                 }
             }
         }
         if draining.is_empty() {
-            return (0, !ended);
+            return Ok((0, !ended));
         }
-        let pace = match self.clock {
-            Clock::FreeRunning { pace } => pace.max(1),
-            Clock::Lockstep => {
-                let mut turns = 0;
-                for id in draining.into_values().flatten() {
-                    while let Some(strand) = self.objects.strand_mut(id)
-                        && strand.state == StrandState::Draining
-                    {
-                        strand.drain(&mut self.device, Self::PACE);
-                        turns += 1;
-                    }
-                }
-                return (turns, false);
-            }
+        let turns = match self.clock {
+            Clock::Lockstep => self.drain_all(draining)?,
+            Clock::FreeRunning { pace } => self.drain_in_turns(draining, pace.max(1), issuing)?,
         };
-        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
+        Ok((turns, false))
+    }
+
+    /// Finishes all shots, however long that takes.
+    fn drain_all(&mut self, draining: Draining) -> Checked<u32> {
+        let mut turns = 0;
+        for id in draining.into_values().flatten() {
+            let strand = self.objects.strand_mut(id)?;
+            while strand.state == StrandState::Draining {
+                strand.drain(&mut self.device, Self::PACE)?;
+                turns += 1;
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Gives the device `pace` steps, in turns. Domains share it by the steps done for them and their weights (start-time fair
+    /// queueing: Goyal, Vin & Cheng, SIGCOMM '96), and the turns of a domain go around its strands. So an epoch takes the same time
+    /// however many strands there are.
+    fn drain_in_turns(&mut self, mut draining: Draining, pace: u64, issuing: bool) -> Checked<u32> {
         let turns = (pace / STEPS).clamp(1, TURNS);
         let steps = (pace / turns).max(1);
+        // A strand that still issues gets on by one epoch at a time, and must not wait long for the shots of others.
         let most = if issuing { 1 } else { turns as u32 };
         for turn in 0..most {
-            // The tenant that has had the least goes first. One that comes back stands where the last that went first stood.
-            let steps_of = |owner: u32| match self.domains.get(owner as usize) {
-                Some(Some(domain)) => domain.device_vtime.max(self.device_vtime),
-                _ => u64::MAX,
-            };
-            let Some((had, owner)) = draining.keys().map(|&owner| (steps_of(owner), owner)).min() else {
-                return (turn, false);
-            };
-            self.device_vtime = had;
-            let (Some(Some(domain)), Some(strands)) = (self.domains.get_mut(owner as usize), draining.get_mut(&owner))
-            else {
-                break;
-            };
+            // The domain of the least virtual time goes first. A returning domain resumes from the one served last.
+            let mut first: Option<(u64, DomainId)> = None;
+            for &owner in draining.keys() {
+                let bid = (self.domains.get(owner)?.device_vtime.max(self.device_vtime), owner);
+                first = Some(first.map_or(bid, |first| first.min(bid)));
+            }
+            let Some((vtime, owner)) = first else { return Ok(turn) };
+            self.device_vtime = vtime;
+            let domain = self.domains.get_mut(owner)?;
+            let strands = draining.get_mut(&owner).ok_or_else(|| broken("a domain drains without strands"))?;
             domain.device_turns = domain.device_turns.wrapping_add(1);
             let next = domain.device_turns % strands.len();
-            let Some(strand) = strands.get(next).and_then(|&id| self.objects.strand_mut(id)) else { break };
-            let took = strand.drain(&mut self.device, steps).max(1);
-            domain.device_vtime = had.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
+            let id = *strands.get(next).ok_or_else(|| broken("a domain drains without strands"))?;
+            let strand = self.objects.strand_mut(id)?;
+            let took = strand.drain(&mut self.device, steps)?.max(1);
+            domain.device_vtime = vtime.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
             if strand.state != StrandState::Draining {
                 strands.remove(next);
                 if strands.is_empty() {
@@ -74,6 +81,6 @@ impl<D: Device> Kernel<D> {
                 }
             }
         }
-        (most, false)
+        Ok(most)
     }
 }

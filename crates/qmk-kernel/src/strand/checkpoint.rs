@@ -1,24 +1,28 @@
-//! What a checkpoint saves.
+//! The data of a checkpoint.
 
+use crate::ids::{DomainId, StrandId};
 use crate::image::known::Known;
 use crate::strand::state::ResumePoint;
+use crate::time::Epoch;
 use alloc::vec::Vec;
 use qmk_hal::SnapshotId;
 
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    pub(crate) owner: u32,
-    /// Epoch in which it was taken.
-    pub(crate) snapshot: Option<(u64, SnapshotId)>,
-    /// The strand ended first.
+    /// The domain whose quota it counts against.
+    pub(crate) owner: DomainId,
+    /// The saved state, and the epoch in which it was saved. `None` until a strand comes to a fence.
+    pub(crate) snapshot: Option<(Epoch, SnapshotId)>,
+    /// The strand ended before it came to a fence, or the device refused.
     pub(crate) failed: bool,
     pub(crate) target: CheckpointTarget,
 }
 
+/// What was saved, and what must not have changed when it is restored.
 #[derive(Debug)]
 pub(crate) enum CheckpointTarget {
-    /// A strand, which its arrival identifies for ever, and where it was.
-    Strand { id: u32, arrival: u64, mark: Option<ResumePoint> },
-    /// The interactive qubits of the owner, and what was known of them.
+    /// A strand. Numbers are used again and arrivals are not, so both together identify it for ever.
+    Strand { id: StrandId, arrival: u64, mark: Option<ResumePoint> },
+    /// The interactive qubits of the owner, in one version, and the kernel's knowledge of them by register.
     Qubits { version: u64, known: Vec<Known> },
 }

@@ -1,35 +1,48 @@
-//! How a strand issues instructions.
+//! How a strand issues instructions. There are four ways, each for the case in which the others cost too much or do too little:
+//!
+//! * [`Strand::issue_whole_program`]: all at once, where the strand has the machine to itself and nothing is ever short. No frontier
+//!   is built, and the epochs in between are not run.
+//! * [`Strand::follow_plan`]: by the schedule of its deadline, whose resources are reserved, so that nothing is asked for.
+//! * `issue_all`: ready instructions in the order in which they became ready, where routes and magic states suffice for any order.
+//! * `issue_ranked`: the instruction with the longest remaining path first, where they are short.
+//!
+//! The last two end in `issue_one`, the one place that takes an instruction off the accounts and starts its way to completion.
 
+use crate::errors::{Broken, Checked, broken};
 use crate::image::profile::FreeSchedule;
 use crate::image::uncompute::is_reversible;
 use crate::limits::MAX_REVERSIBLE;
 use crate::sched::frontier::Class;
 use crate::sched::region::EpochBudget;
 use crate::strand::state::{Stop, Strand};
+use crate::time::Epoch;
 use qmk_abi::Op;
 use qmk_abi::syscall::StrandState;
-use qmk_hal::{Cost, Device};
+use qmk_hal::{Cost, Device, SpaceId};
 
 impl Strand {
-    /// Issues all at once, if nothing ever has to wait for anything but what it depends on, and passes the epochs in which
-    /// that is over.
-    pub(crate) fn issue_whole_program<D: Device>(&mut self, device: &mut D, free_schedule: &FreeSchedule) -> bool {
-        let Some(space) = self.space else { return false };
+    /// Issues all instructions at once, and passes the epochs in which they are over. Returns false if the device refuses, which is
+    /// the strand's fault.
+    pub(crate) fn issue_whole_program<D: Device>(
+        &mut self,
+        device: &mut D,
+        free_schedule: &FreeSchedule,
+    ) -> Checked<bool> {
         let count = self.image.image.code.len() as u32;
-        if let Err(e) = device.issue_range(space, 0..count) {
+        if let Err(e) = device.issue_range(self.open_space()?, 0..count) {
             self.fail(e);
-            return false;
+            return Ok(false);
         }
         self.issued = count;
         self.epochs = self.path as u64;
-        self.last_issue = self.started + free_schedule.last as u64;
+        self.last_issue = self.started.plus(free_schedule.last as u64);
         self.last_charged_epoch = self.last_issue;
         self.state = StrandState::Draining;
-        true
+        Ok(true)
     }
 
-    /// Ends the operations that are due in this epoch.
-    pub(crate) fn begin_epoch(&mut self, now: u64) {
+    /// Completes the instructions that are due in this epoch, unless the strand still pays for a rollback.
+    pub(crate) fn begin_epoch(&mut self, now: Epoch) {
         if self.epoch_debt > 0 {
             self.epoch_debt -= 1;
         } else if let Some(frontier) = &mut self.frontier {
@@ -38,19 +51,21 @@ impl Strand {
                 self.state = StrandState::Held;
             }
         }
-        self.epochs = now - self.started;
+        self.epochs = now.since(self.started);
     }
 
-    /// After the last issue of an epoch: whether all is issued and complete.
-    pub(crate) fn end_epoch(&mut self) {
+    /// After the last issue of an epoch. A strand that has issued and completed everything drains from here on.
+    pub(crate) fn end_epoch(&mut self) -> Checked {
         let done = match (&self.plan, &self.frontier) {
             (Some(plan), _) => plan.is_done(self.epochs),
             (None, Some(frontier)) => frontier.is_done(&self.flow) && (self.epoch_debt, self.magic_debt) == (0, 0),
-            (None, None) => true,
+            (None, None) => {
+                return Err(broken("a strand runs without a plan and without a frontier"));
+            }
         };
         if done {
             self.state = StrandState::Draining;
-            // What told the order of issue takes memory that a strand no longer needs.
+            // The frontier has an entry for each instruction, and the shots may take long.
             (self.frontier, self.in_flight, self.reversible) = Default::default();
         } else {
             if self.frontier.as_ref().is_some_and(|f| f.held_at(&self.flow).is_some()) {
@@ -58,14 +73,15 @@ impl Strand {
             }
             self.epochs += 1;
         }
+        Ok(())
     }
 
-    /// Issues what the plan says for this epoch.
-    pub(crate) fn follow_plan<D: Device>(&mut self, device: &mut D, now: u64) -> u32 {
-        let (Some(space), Some(plan)) = (self.space, &mut self.plan) else { return 0 };
+    /// Issues the instructions that the plan has for this epoch. Returns their number.
+    pub(crate) fn follow_plan<D: Device>(&mut self, device: &mut D, now: Epoch) -> Checked<u32> {
+        let space = self.open_space()?;
         let before = self.issued;
-        while let Some(index) = plan.due(self.epochs) {
-            let Some(instr) = self.image.image.code.get(index as usize) else { break };
+        while let Some(index) = self.plan.as_mut().and_then(|plan| plan.due(self.epochs)) {
+            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
             self.magic += device.cost(&instr.op, self.run.patch).magic as u64;
             if let Err(e) = device.issue(space, index) {
                 self.fail(e);
@@ -74,49 +90,54 @@ impl Strand {
             self.issued += 1;
             self.last_issue = now;
         }
-        self.issued - before
+        Ok(self.issued - before)
     }
 
-    /// Issues ready instructions. A ranked strand stops after `turn` instructions that need more than time.
+    /// Issues ready instructions. A ranked strand stops after `turn` instructions that take routes or magic states.
+    /// `owner_magic` is the rest of its domain's quota, and is lowered.
     pub(crate) fn issue<D: Device>(
         &mut self,
         device: &mut D,
         budget: &mut EpochBudget,
         turn: u32,
         owner_magic: &mut u64,
-    ) -> Stop {
+    ) -> Checked<Stop> {
         if !self.is_ready() {
-            return Stop::NothingIssuable;
+            return Ok(Stop::NothingIssuable);
         }
         if self.magic_debt > 0 {
             let paid = budget.take_magic(self.magic_debt.min(*owner_magic));
             self.magic_debt -= paid;
             *owner_magic -= paid;
             if self.magic_debt > 0 {
-                return Stop::NothingIssuable;
+                return Ok(Stop::NothingIssuable);
             }
         }
         let before = self.issued;
         let stop = if self.is_ranked() {
-            self.issue_ranked(device, budget, turn, owner_magic)
+            self.issue_ranked(device, budget, turn, owner_magic)?
         } else {
-            self.issue_all(device, budget, owner_magic)
+            self.issue_all(device, budget, owner_magic)?;
+            Stop::NothingIssuable
         };
         if self.issued > before {
             self.last_issue = budget.now;
         }
-        stop
+        Ok(stop)
     }
 
-    fn issue_all<D: Device>(&mut self, device: &mut D, budget: &mut EpochBudget, owner_magic: &mut u64) -> Stop {
+    /// Issues ready instructions in the order in which they became ready. Those refused stay in the queue, in their order.
+    fn issue_all<D: Device>(&mut self, device: &mut D, budget: &mut EpochBudget, owner_magic: &mut u64) -> Checked {
+        // The queue up to `kept` was refused, and from `at` on it is still to be asked for. Completions append to it.
         let (mut at, mut kept) = (0, 0);
+        // A refusal of the device is a fault, which drops the frontier.
         while let Some(frontier) = &mut self.frontier {
             let Some(&index) = frontier.fifo.get(at) else {
                 frontier.fifo.truncate(kept);
                 break;
             };
             at += 1;
-            let Some(instr) = self.image.image.code.get(index as usize) else { continue };
+            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
             let cost = device.cost(&instr.op, self.run.patch);
             if budget.is_over() {
                 frontier.fifo.drain(kept..at - 1);
@@ -130,53 +151,43 @@ impl Strand {
                 continue;
             }
             *owner_magic -= cost.magic as u64;
-            if !self.issue_one(device, index, cost, budget) {
+            if !self.issue_one(device, index, cost, budget)? {
                 break;
             }
         }
-        Stop::NothingIssuable
+        Ok(())
     }
 
+    /// Issues by rank: all plain instructions, which cost nothing but time, then one that takes routes or magic states, and so on.
     fn issue_ranked<D: Device>(
         &mut self,
         device: &mut D,
         budget: &mut EpochBudget,
         turn: u32,
         owner_magic: &mut u64,
-    ) -> Stop {
+    ) -> Checked<Stop> {
         let mut left = turn;
         // A class whose first instruction was refused is not asked for again in this turn.
         let (mut magic_refused, mut routed_refused) = (false, false);
         loop {
-            while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
-                let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::NothingIssuable };
-                let cost = device.cost(&instr.op, self.run.patch);
-                if cost.magic as u64 > *owner_magic || !budget.take(cost) {
-                    break;
-                }
-                if let Some(frontier) = &mut self.frontier {
-                    frontier.take(Class::Plain);
-                }
-                *owner_magic -= cost.magic as u64;
-                if !self.issue_one(device, index, cost, budget) {
-                    return Stop::NothingIssuable;
-                }
+            if !self.issue_plain(device, budget, owner_magic)? {
+                return Ok(Stop::NothingIssuable);
             }
             if left == 0 {
-                return Stop::TurnOver;
+                return Ok(Stop::TurnOver);
             }
-            let Some(frontier) = &self.frontier else { return Stop::NothingIssuable };
+            let frontier = self.frontier.as_ref().ok_or_else(no_frontier)?;
             let magic =
                 frontier.first(Class::Magic).filter(|_| !magic_refused && budget.magic_open && *owner_magic > 0);
             let routed = frontier.first(Class::Routed).filter(|_| !routed_refused && budget.routes_open);
             let class = if magic.map(|m| m.0) >= routed.map(|r| r.0) { Class::Magic } else { Class::Routed };
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else {
-                return Stop::NothingIssuable;
+                return Ok(Stop::NothingIssuable);
             };
-            let Some(instr) = self.image.image.code.get(index as usize) else { return Stop::NothingIssuable };
+            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
             let cost = device.cost(&instr.op, self.run.patch);
             if cost.magic as u64 > *owner_magic {
-                // The owner's window is used up, which is no one else's matter.
+                // The owner's quota is short and not the region, so the stock is not kept from others.
                 *owner_magic = 0;
                 continue;
             }
@@ -184,24 +195,52 @@ impl Strand {
                 *(if class == Class::Magic { &mut magic_refused } else { &mut routed_refused }) = true;
                 continue;
             }
-            if let Some(frontier) = &mut self.frontier {
-                frontier.take(class);
-            }
+            self.frontier.as_mut().ok_or_else(no_frontier)?.take(class);
             *owner_magic -= cost.magic as u64;
             left -= 1;
-            if !self.issue_one(device, index, cost, budget) {
-                return Stop::NothingIssuable;
+            if !self.issue_one(device, index, cost, budget)? {
+                return Ok(Stop::NothingIssuable);
             }
         }
     }
 
-    /// Hands an instruction to the device; false if it refuses.
+    /// Issues plain instructions by rank, as far as the epoch's bound allows. Returns false if the device refuses one.
     #[inline]
-    fn issue_one<D: Device>(&mut self, device: &mut D, index: u32, cost: Cost, budget: &mut EpochBudget) -> bool {
-        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return false };
+    fn issue_plain<D: Device>(
+        &mut self,
+        device: &mut D,
+        budget: &mut EpochBudget,
+        owner_magic: &mut u64,
+    ) -> Checked<bool> {
+        while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
+            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
+            let cost = device.cost(&instr.op, self.run.patch);
+            if cost.magic as u64 > *owner_magic || !budget.take(cost) {
+                break;
+            }
+            self.frontier.as_mut().ok_or_else(no_frontier)?.take(Class::Plain);
+            *owner_magic -= cost.magic as u64;
+            if !self.issue_one(device, index, cost, budget)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands an instruction to the device, whose resources are taken already. Returns false if the device refuses, which is a
+    /// fault.
+    #[inline]
+    fn issue_one<D: Device>(
+        &mut self,
+        device: &mut D,
+        index: u32,
+        cost: Cost,
+        budget: &mut EpochBudget,
+    ) -> Checked<bool> {
+        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Err(no_frontier()) };
         if let Err(e) = device.issue(space, index) {
             self.fail(e);
-            return false;
+            return Ok(false);
         }
         self.issued += 1;
         budget.issued += 1;
@@ -221,17 +260,17 @@ impl Strand {
         }
         let cycles = budget.cycles(cost, || op.writes().next().is_some());
         self.in_flight.launch(frontier, &self.flow, index, cycles);
-        true
+        Ok(true)
     }
 
-    /// Lets the device finish shots; returns the steps that it took.
-    pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) -> u64 {
-        let Some(space) = self.space else { return 0 };
+    /// Lets the device finish shots with about `work` steps. Returns the steps that it took.
+    pub(crate) fn drain<D: Device>(&mut self, device: &mut D, work: u64) -> Checked<u64> {
+        let space = self.open_space()?;
         if self.image.image.code.is_empty() {
-            // To a device, a space without a program is an interactive one.
+            // A device takes a space without a program for an interactive one, and does no work on it.
             self.shots_done = self.run.shots;
             self.state = StrandState::Done;
-            return 0;
+            return Ok(0);
         }
         match device.work(space, work) {
             Ok(status) => {
@@ -241,12 +280,27 @@ impl Strand {
                 if status.shots_done >= self.run.shots {
                     self.state = StrandState::Done;
                 }
-                status.steps
+                Ok(status.steps)
             }
             Err(e) => {
                 self.fail(e);
-                0
+                Ok(0)
             }
         }
     }
+
+    /// The device's space of a strand that has started and not failed to.
+    fn open_space(&self) -> Checked<SpaceId> {
+        self.space.ok_or_else(|| broken("a strand runs without a space of the device"))
+    }
+}
+
+#[cold]
+fn no_instruction() -> Broken {
+    broken("an instruction is ready that the image has not")
+}
+
+#[cold]
+fn no_frontier() -> Broken {
+    broken("a strand issues one by one without a frontier")
 }

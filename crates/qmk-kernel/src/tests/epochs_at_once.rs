@@ -25,10 +25,10 @@ fn state(kernel: &Kernel<SimDevice>) -> String {
     let regions = kernel.regions.iter().map(|(id, r)| {
         let releases: Vec<u32> = r.route_releases.iter().copied().take(r.routes_in_use as usize).collect();
         format!(
-            "{id} {:?} {releases:?} {:?} {:?} {:?}",
+            "{id:?} {:?} {releases:?} {:?} {:?} {:?}",
             (
-                r.free_qubits,
-                r.interactive,
+                r.free_qubits(),
+                r.interactive_qubits(),
                 r.magic_stock,
                 r.spare_magic(),
                 r.decoder_backlog,
@@ -42,14 +42,14 @@ fn state(kernel: &Kernel<SimDevice>) -> String {
     });
     let strands = kernel.objects.iter().filter_map(|(id, e)| match &e.object {
         Object::Strand(s) => {
-            Some(format!("{id} {:?} {:?} {:?}", s.status(kernel.epoch), s.last_issue, s.last_charged_epoch))
+            Some(format!("{id:?} {:?} {:?} {:?}", s.status(kernel.epoch), s.last_issue, s.last_charged_epoch))
         }
         _ => None,
     });
-    let contexts = kernel.contexts.iter().map(|(id, c)| format!("{id} {c:?}"));
-    let domains = kernel.domains.iter().map(|d| format!("{d:?}"));
+    let contexts = kernel.contexts.iter().map(|(id, c)| format!("{id:?} {c:?}"));
+    let domains = kernel.domains.iter().map(|(_, d)| format!("{d:?}"));
     let mut lines: Vec<String> = regions.chain(strands).chain(contexts).chain(domains).collect();
-    lines.push(format!("{} {} {} {:?}", kernel.epoch, kernel.pairs_due, kernel.device_vtime, kernel.dying));
+    lines.push(format!("{:?} {} {} {:?}", kernel.epoch, kernel.pairs_due, kernel.device_vtime, kernel.dying));
     lines.join("\n")
 }
 
