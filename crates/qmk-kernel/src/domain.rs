@@ -9,6 +9,7 @@ use crate::time::Epoch;
 use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::syscall::{DomainUsage, Quota};
 
+/// One tenant. Its accounts are changed where its objects are made and destroyed.
 #[derive(Debug)]
 pub(crate) struct Domain {
     pub(crate) capabilities: Space,
@@ -37,6 +38,7 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
+    /// A domain that holds nothing.
     pub(crate) fn new(quota: Quota, context: ContextId) -> Self {
         Domain {
             capabilities: Space::default(),
@@ -102,6 +104,8 @@ impl DomainTable {
         self.find(id).ok_or_else(|| missing(id))
     }
 
+    /// The domain, with other parts of the kernel free to be borrowed.
+    ///
     /// # Errors
     /// The domain is gone, although something of it is left.
     #[inline]

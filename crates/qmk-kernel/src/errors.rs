@@ -76,23 +76,33 @@ pub(crate) fn lower(count: &mut u32, by: u32, story: &'static str) -> Checked {
     Ok(())
 }
 
+/// Refuses a call if a condition holds.
+#[inline]
+pub(crate) fn refuse_if(condition: bool, refusal: KernelError) -> Result<()> {
+    if condition { Err(refusal) } else { Ok(()) }
+}
+
+/// Refuses an argument that no state of the kernel would make valid.
 pub(crate) fn argument<T>(what: &str) -> Result<T> {
     Err(KernelError::Argument(what.into()))
 }
 
+/// Refuses a call that the object's state does not allow, and that time alone does not mend.
 pub(crate) fn not_now<T>(what: &str) -> Result<T> {
     Err(KernelError::State(what.into()))
 }
 
+/// Refuses a call that may succeed if it is repeated later.
 pub(crate) fn not_ready<T>(what: &str) -> Result<T> {
     Err(KernelError::NotReady(what.into()))
 }
 
+/// Passes the device's refusal on. The call has changed nothing.
 pub(crate) fn device_error(e: DeviceError) -> KernelError {
     KernelError::Device(e.to_string())
 }
 
-/// Refuses a deadline.
+/// Refuses a deadline of `asked` epochs.
 pub(crate) fn late<T>(asked: u64, why: &str) -> Result<T> {
     Err(KernelError::Deadline { asked, why: why.into() })
 }

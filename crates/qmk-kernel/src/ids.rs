@@ -4,7 +4,8 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-/// Number of an entry of a [`Slab`](crate::slab::Slab), handed out by its `insert`.
+/// Number of an entry of a [`Slab`](crate::slab::Slab), handed out by its `insert`. After the entry is removed, the number is used
+/// again: only holders that keep the entry alive may keep its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id<K> {
     index: u32,
@@ -22,6 +23,7 @@ impl<K> Id<K> {
     }
 }
 
+/// As the bare number, so that a dump of the kernel stays readable.
 impl<K> fmt::Debug for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.index.fmt(f)
@@ -61,7 +63,7 @@ pub(crate) type ObjectId = Id<kind::Object>;
 pub(crate) type ContextId = Id<kind::Context>;
 pub(crate) type RegionId = Id<kind::Region>;
 pub(crate) type ChannelId = Id<kind::Channel>;
-/// An object's number that was found to be a strand's.
+/// An object's number that was found to be a strand's. Regions hold these, so that they need not ask for the kind again.
 pub(crate) type StrandId = Id<kind::Strand>;
 
 impl ObjectId {
@@ -78,6 +80,7 @@ impl StrandId {
         Id::new(object.index)
     }
 
+    /// The same number, as that of an object.
     #[inline]
     pub(crate) const fn object(self) -> ObjectId {
         Id::new(self.index)
@@ -89,6 +92,7 @@ impl RegionId {
     pub(crate) const SHARED: RegionId = Id::new(0);
 }
 
-/// Names a domain to the embedding of the kernel. Ids are never used again.
+/// Names a domain to the embedding of the kernel. Unlike other numbers, ids are never used again: an embedding may keep the id of a
+/// domain that is gone, and must not reach another tenant with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainId(pub u32);

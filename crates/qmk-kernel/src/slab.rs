@@ -19,6 +19,7 @@ impl<K: Kind, T> Slab<K, T> {
         Slab { entries: Vec::new(), free: Vec::new() }
     }
 
+    /// Adds an entry under a number that was freed, the one freed last first, or else a new one.
     pub(crate) fn insert(&mut self, value: T) -> Id<K> {
         if let Some(id) = self.free.pop()
             && let Some(entry) = self.entries.get_mut(id.index() as usize)
@@ -36,6 +37,7 @@ impl<K: Kind, T> Slab<K, T> {
         self.entries.get(id.index() as usize)?.as_ref()
     }
 
+    /// As [`Slab::find`].
     #[inline]
     pub(crate) fn find_mut(&mut self, id: Id<K>) -> Option<&mut T> {
         self.entries.get_mut(id.index() as usize)?.as_mut()
@@ -68,6 +70,7 @@ impl<K: Kind, T> Slab<K, T> {
         (0..self.entries.len() as u32).map(Id::new)
     }
 
+    /// Entries in order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<K>, &T)> {
         self.entries.iter().enumerate().filter_map(|(i, e)| Some((Id::new(i as u32), e.as_ref()?)))
     }

@@ -5,7 +5,7 @@
 
 use crate::cap::space::{Capability, SlotRef};
 use crate::domain::DomainTable;
-use crate::errors::{Checked, Result, broken};
+use crate::errors::{Checked, Result, broken, refuse_if};
 use crate::ids::{DomainId, ObjectId, StrandId, kind};
 use crate::image::admit::Limits;
 use crate::interactive::channel::Channel;
@@ -196,9 +196,7 @@ impl<D: Device> Kernel<D> {
             return Err(KernelError::Broken(story.clone()));
         }
         // A domain that is gone or dying calls no more.
-        if self.domains.find(caller).is_none_or(|d| d.dead) {
-            return Err(KernelError::NoCapability);
-        }
+        refuse_if(self.domains.find(caller).is_none_or(|d| d.dead), KernelError::NoCapability)?;
         let reply = self.dispatch(caller, call);
         if let Err(KernelError::Broken(story)) = &reply {
             self.stop(story.clone());
@@ -211,6 +209,7 @@ impl<D: Device> Kernel<D> {
         self.broken.get_or_insert(story);
     }
 
+    /// Finds the call's handler. Each handler is in the file of `calls` that is named after its kind of object.
     fn dispatch(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
         match call {
             Syscall::CreateDomain { machine, quota } => self.create_domain(caller, machine, quota),
@@ -255,6 +254,7 @@ impl<D: Device> Kernel<D> {
 
 // What handlers are made of.
 impl<D: Device> Kernel<D> {
+    /// The capability behind a handle of the caller. A stale handle and one that never existed are refused alike.
     #[inline]
     pub(crate) fn lookup(&self, caller: DomainId, handle: Handle) -> Result<Capability> {
         self.domains.get(caller)?.capabilities.get(handle).ok_or(KernelError::NoCapability)
@@ -273,15 +273,12 @@ impl<D: Device> Kernel<D> {
         need: Rights,
     ) -> Result<(ObjectId, Rights)> {
         let c = self.lookup(caller, handle)?;
-        if c.kind != kind {
-            return Err(KernelError::WrongKind);
-        }
-        if !c.rights.contains(need) {
-            return Err(KernelError::Rights(need - c.rights));
-        }
+        refuse_if(c.kind != kind, KernelError::WrongKind)?;
+        refuse_if(!c.rights.contains(need), KernelError::Rights(need - c.rights))?;
         Ok((c.object, c.rights))
     }
 
+    /// The object of a number that something keeps alive.
     pub(crate) fn object(&self, id: ObjectId) -> Checked<&Object> {
         Ok(&self.objects.get(id)?.object)
     }
@@ -312,12 +309,11 @@ impl<D: Device> Kernel<D> {
     /// The domain's quota of slots is used up.
     pub(crate) fn check_slots(&self, domain: DomainId) -> Result<()> {
         let domain = self.domains.get(domain)?;
-        if domain.capabilities.used() >= domain.quota.slots {
-            return Err(KernelError::Quota(Limit::Slots));
-        }
+        refuse_if(domain.capabilities.used() >= domain.quota.slots, KernelError::Quota(Limit::Slots))?;
         Ok(())
     }
 
+    /// Adds an object that nothing names yet.
     pub(crate) fn add_object(&mut self, object: Object) -> ObjectId {
         self.objects.insert(Entry { object, references: 0, holds: 0 })
     }

@@ -19,6 +19,7 @@ impl<D: Device> Kernel<D> {
         for id in self.budgets(machine)? {
             let machine = self.objects.machine(id)?;
             let Some(budget) = &machine.budget else { continue };
+            // The order in which limits are checked is part of the reply.
             let over = |limit| Err(KernelError::Budget(limit));
             let held = &machine.held;
             if held.strands().checked_add(part.strands()).is_none_or(|strands| strands > budget.strands) {
@@ -52,7 +53,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Machine objects with a budget, from `machine` up.
+    /// Machine objects with a budget, from `machine` up, at most [`MAX_BUDGET_DEPTH`](crate::limits::MAX_BUDGET_DEPTH) of them. They
+    /// are collected first, so that the accounts can be changed while they are walked.
     fn budgets(&self, machine: ObjectId) -> Checked<Vec<ObjectId>> {
         let mut chain = Vec::new();
         let mut next = Some(machine);

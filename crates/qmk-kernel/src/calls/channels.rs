@@ -8,7 +8,7 @@
 
 use crate::cap::space::SlotRef;
 use crate::domain::Domain;
-use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready};
+use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready, refuse_if};
 use crate::ids::{ChannelId, DomainId, ObjectId};
 use crate::image::known::Known;
 use crate::interactive::channel::{Channel, ChannelEnd, Side};
@@ -85,9 +85,7 @@ impl<D: Device> Kernel<D> {
         self.check_slots(other)?;
         for domain in [caller, other] {
             let domain = self.domains.get(domain)?;
-            if domain.used.channels >= domain.quota.channels {
-                return Err(KernelError::Quota(Limit::Channels));
-            }
+            refuse_if(domain.used.channels >= domain.quota.channels, KernelError::Quota(Limit::Channels))?;
         }
         let channel = self.channels.insert(Channel::offered((caller, register), other, fidelity));
         let near = Object::Endpoint { channel, side: Side::Offering };

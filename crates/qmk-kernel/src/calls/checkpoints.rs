@@ -1,7 +1,7 @@
 //! Calls on checkpoints: `Checkpoint`, `CheckpointStatus`, `Restore`. They need a device that copies states, which only a simulator
 //! can.
 
-use crate::errors::{Checked, Result, broken, device_error, lower, not_now, not_ready};
+use crate::errors::{Checked, Result, broken, device_error, lower, not_now, not_ready, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{DomainId, ObjectId, StrandId};
 use crate::image::known::Known;
@@ -26,9 +26,9 @@ impl<D: Device> Kernel<D> {
             return not_now("the machine cannot copy quantum states");
         }
         let domain = self.domains.get(caller)?;
-        if domain.used.checkpoints >= domain.quota.checkpoints {
-            return Err(KernelError::Quota(Limit::Checkpoints));
-        }
+        refuse_if(domain.used.checkpoints >= domain.quota.checkpoints, KernelError::Quota(Limit::Checkpoints))?;
+        // A strand is saved when it comes to a fence, where no operation of it is under way. Interactive qubits are saved now, as
+        // each of their operations is over before its call returns.
         let (strand, target, snapshot) = match strand {
             Some(handle) => {
                 let id = self.preemptible_strand(caller, handle)?;
@@ -85,6 +85,10 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
+    /// The checkpoint behind a handle.
+    ///
+    /// # Errors
+    /// As [`Kernel::require`], or the checkpoint failed.
     fn find_checkpoint(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<&Checkpoint> {
         let (id, _) = self.require(caller, handle, ObjectKind::Checkpoint, need)?;
         let checkpoint = self.objects.checkpoint(id)?;
@@ -122,6 +126,7 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Done)
     }
 
+    /// Brings a strand back to the fence where it was saved.
     fn restore_strand(&mut self, id: StrandId, arrival: u64, mark: ResumePoint, snapshot: SnapshotId) -> Result<()> {
         // A checkpoint does not keep its strand alive, and the number may be another object's by now.
         let strand = match self.objects.find(id.object()) {
@@ -144,6 +149,7 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
+    /// Brings a domain's interactive qubits back, if they are still the same qubits.
     fn restore_qubits(&mut self, owner: DomainId, version: u64, known: Vec<Known>, snapshot: SnapshotId) -> Result<()> {
         let domain = self.domains.get(owner)?;
         let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.qubits_version == version) else {

@@ -4,7 +4,7 @@
 //! that a large subtree can be taken down over many calls while others go on.
 
 use crate::cap::space::{Capability, Link, SlotRef};
-use crate::errors::{Checked, Result, argument};
+use crate::errors::{Checked, Result, argument, refuse_if};
 use crate::ids::{DomainId, ObjectId};
 use crate::limits::{MAX_BUDGET_DEPTH, MAX_DELETIONS, STEP};
 use crate::object::{Machine, Object};
@@ -39,9 +39,7 @@ impl<D: Device> Kernel<D> {
         budget: Option<Budget>,
     ) -> Result<Reply> {
         let c = self.lookup(caller, source)?;
-        if !c.rights.contains(rights) {
-            return Err(KernelError::Rights(rights - c.rights));
-        }
+        refuse_if(!c.rights.contains(rights), KernelError::Rights(rights - c.rights))?;
         let target = match into {
             None => caller,
             Some(_) if !c.rights.contains(Rights::GRANT) => {

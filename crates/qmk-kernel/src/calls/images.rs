@@ -1,6 +1,6 @@
 //! The call `Admit`, and what is worked out of an image on demand and kept with it: its profile, dataflow and ranks.
 
-use crate::errors::{Checked, Result};
+use crate::errors::{Checked, Result, refuse_if};
 use crate::ids::{DomainId, ObjectId, RegionId};
 use crate::image::admit::admit;
 use crate::image::dataflow::Flow;
@@ -21,19 +21,16 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn admit(&mut self, caller: DomainId, machine: Handle, program: Program) -> Result<Reply> {
         let (_, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
         self.check_slots(caller)?;
+        // The quota bounds the time of admission, so it is asked for before the image is read.
         let domain = self.domains.get(caller)?;
         let left = domain.quota.instructions.saturating_sub(domain.used.instructions) as u64;
         let rest = program.code.len() as u64 + program.qubits as u64 + program.events as u64;
         let mut size = rest + program.terms.len() as u64;
-        if size > left {
-            return Err(KernelError::Quota(Limit::Instructions));
-        }
+        refuse_if(size > left, KernelError::Quota(Limit::Instructions))?;
         let admitted = Arc::new(admit(program, rights, self.limits).map_err(KernelError::Image)?);
         // The dataflow keeps an entry for each term that an instruction reads, so terms that instructions share count each time.
         size = size.max(rest + admitted.terms_read as u64);
-        if size > left {
-            return Err(KernelError::Quota(Limit::Instructions));
-        }
+        refuse_if(size > left, KernelError::Quota(Limit::Instructions))?;
         let size = size as u32;
         self.domains.get_mut(caller)?.used.instructions += size;
         let object = Object::Image(Image { owner: caller, admitted, size, profile: None, flow: None });

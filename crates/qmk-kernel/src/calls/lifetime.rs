@@ -1,4 +1,7 @@
 //! How long objects live. An object is destroyed when the last capability to it is gone and no other object needs it.
+//!
+//! Architecture invariant: `references` counts capabilities and `holds` counts objects, and nothing else raises or lowers them. So an
+//! object that is destroyed is named by nothing, and its number may be given to the next.
 
 use crate::errors::{Checked, lower};
 use crate::ids::{ObjectId, StrandId};
@@ -13,7 +16,7 @@ impl<D: Device> Kernel<D> {
         self.destroy_if_unused(id)
     }
 
-    /// Keeps an object alive without a capability.
+    /// Keeps an object alive without a capability: a strand its image and its budget, a budget the one it is part of.
     pub(crate) fn hold(&mut self, id: ObjectId) -> Checked {
         self.objects.get_mut(id)?.holds += 1;
         Ok(())
@@ -37,6 +40,7 @@ impl<D: Device> Kernel<D> {
     /// Gives back all that an object held. It is out of the table already, so nothing reaches it any more.
     fn destroy(&mut self, id: ObjectId, object: Object) -> Checked {
         match object {
+            // A budget inside this one, or a strand or qubit on it, would have held it.
             Object::Machine(machine) => match machine.parent {
                 Some(parent) => self.unhold(parent),
                 None => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! They lie in one space of the device for each domain, its interactive space, and are taken out of the shared region.
 
-use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready};
+use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{DomainId, ObjectId, RegionId};
 use crate::image::known::{Known, after};
@@ -71,15 +71,9 @@ impl<D: Device> Kernel<D> {
         let one = self.one_qubit();
         let available = self.device.spec().logical_qubits;
         let (domain, shared) = (self.domains.get(caller)?, self.regions.get(RegionId::SHARED)?);
-        if domain.held.qubits() >= domain.quota.qubits {
-            return Err(KernelError::Quota(Limit::Qubits));
-        }
-        if !domain.fits(one) {
-            return Err(KernelError::Quota(Limit::PhysicalQubits));
-        }
-        if shared.free_qubits() == 0 {
-            return Err(KernelError::Capacity { requested: 1, available });
-        }
+        refuse_if(domain.held.qubits() >= domain.quota.qubits, KernelError::Quota(Limit::Qubits))?;
+        refuse_if(!domain.fits(one), KernelError::Quota(Limit::PhysicalQubits))?;
+        refuse_if(shared.free_qubits() == 0, KernelError::Capacity { requested: 1, available })?;
         if !shared.has_room(1, PATCH) {
             return not_ready("the decoders have deadlines to keep");
         }
@@ -251,9 +245,7 @@ impl<D: Device> Kernel<D> {
             return Ok(0);
         }
         let now = self.epoch;
-        if magic > self.domains.get_mut(caller)?.magic_left(now) {
-            return Err(KernelError::Quota(Limit::Magic));
-        }
+        refuse_if(magic > self.domains.get_mut(caller)?.magic_left(now), KernelError::Quota(Limit::Magic))?;
         if magic > self.regions.get(RegionId::SHARED)?.spare_magic() as u64 {
             return not_ready("there are not enough magic states in stock");
         }

@@ -50,6 +50,7 @@ impl<D: Device> Kernel<D> {
         if routes > shared.routes - shared.routes_in_use {
             return not_ready("operations under way use the routes");
         }
+        // A reservation was worked out with all of the shared region, so none of it may go.
         if !shared.reservations.is_empty() {
             return not_ready("the shared region has deadlines to keep");
         }
@@ -79,7 +80,7 @@ impl<D: Device> Kernel<D> {
         Ok(false)
     }
 
-    /// Ends a strand with a fault.
+    /// Ends a strand with a fault. Its object lives on, for whoever asks for its status and outcomes.
     fn stop_strand(&mut self, id: StrandId, why: &str) -> Checked {
         let now = self.epoch;
         let strand = self.objects.strand_mut(id)?;
@@ -93,6 +94,7 @@ impl<D: Device> Kernel<D> {
         for strand in self.regions.get(id)?.strands() {
             self.stop_strand(strand, "its region was taken back")?;
         }
+        // Strands on their way to it stay where they are, and no longer stop at their fence.
         for (_, entry) in self.objects.iter_mut() {
             if let Object::Strand(strand) = &mut entry.object
                 && strand.migrate_to == Some(id)

@@ -1,7 +1,7 @@
 //! Calls on strands: `Spawn`, `Outcomes`, `Pause`, `Migrate`, `Rollback`, and what destroying one leaves to do.
 
 use crate::calls::qubits::check_classes;
-use crate::errors::{Checked, Result, argument, device_error, late, not_now, not_ready};
+use crate::errors::{Checked, Result, argument, device_error, late, not_now, not_ready, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{ContextId, DomainId, ObjectId, RegionId, StrandId};
 use crate::image::admit::Admitted;
@@ -27,9 +27,7 @@ impl<D: Device> Kernel<D> {
         let (machine_object, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
         let (image_object, _) = self.require(caller, image, ObjectKind::Image, Rights::USE)?;
         let image = self.objects.image(image_object)?.admitted.clone();
-        if !rights.contains(image.classes) {
-            return Err(KernelError::Rights(image.classes - rights));
-        }
+        refuse_if(!rights.contains(image.classes), KernelError::Rights(image.classes - rights))?;
         let region = self.region_of(caller, run.region)?;
         let context = self.context_of(caller, run.context)?;
         self.check_slots(caller)?;
@@ -111,25 +109,15 @@ impl<D: Device> Kernel<D> {
         let (quota, strands) = (domain.quota, domain.held.strands());
         let place = self.regions.get(region)?;
         let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
-        if image.peak_qubits > available {
-            return Err(KernelError::Capacity { requested: image.peak_qubits, available });
-        }
-        if image.peak_qubits > quota.qubits {
-            return Err(KernelError::Quota(Limit::Qubits));
-        }
-        if qubits.physical() > quota.physical_qubits {
-            return Err(KernelError::Quota(Limit::PhysicalQubits));
-        }
-        if strands >= quota.strands {
-            return Err(KernelError::Quota(Limit::Strands));
-        }
+        refuse_if(image.peak_qubits > available, KernelError::Capacity { requested: image.peak_qubits, available })?;
+        refuse_if(image.peak_qubits > quota.qubits, KernelError::Quota(Limit::Qubits))?;
+        refuse_if(qubits.physical() > quota.physical_qubits, KernelError::Quota(Limit::PhysicalQubits))?;
+        refuse_if(strands >= quota.strands, KernelError::Quota(Limit::Strands))?;
         let profile = self.profile(image_object, run.patch)?;
         if let Some(at) = profile.unaffordable(routes, buffer) {
             return Err(KernelError::Image(ImageError { at, kind: ImageErrorKind::Unaffordable }));
         }
-        if profile.most_magic.0 as u64 > quota.magic {
-            return Err(KernelError::Quota(Limit::Magic));
-        }
+        refuse_if(profile.most_magic.0 as u64 > quota.magic, KernelError::Quota(Limit::Magic))?;
         Ok(())
     }
 
@@ -243,9 +231,7 @@ impl<D: Device> Kernel<D> {
         let (peak, image, patch) = (strand.image.peak_qubits, strand.image_object, strand.run.patch);
         let place = self.regions.get(to)?;
         let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
-        if peak > available {
-            return Err(KernelError::Capacity { requested: peak, available });
-        }
+        refuse_if(peak > available, KernelError::Capacity { requested: peak, available })?;
         if self.profile(image, patch)?.unaffordable(routes, buffer).is_some() {
             return not_now("the region never has what the strand's instructions need at once");
         }

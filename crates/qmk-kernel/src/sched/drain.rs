@@ -1,4 +1,7 @@
 //! The device's work on shots. A strand that has issued all its instructions drains until the device has finished its shots.
+//!
+//! A strand's epochs are those of one shot on the modelled machine; the other shots repeat its schedule. How long a simulator takes
+//! for them is no matter of the machine, so it is shared here, apart from the fair queueing of the machine's resources.
 
 use crate::errors::{Checked, broken};
 use crate::ids::{DomainId, StrandId};
@@ -36,7 +39,7 @@ impl<D: Device> Kernel<D> {
         Ok((turns, false))
     }
 
-    /// Finishes all shots, however long that takes.
+    /// Finishes all shots, however long that takes, so that a run depends on its calls alone.
     fn drain_all(&mut self, draining: Draining) -> Checked<u32> {
         let mut turns = 0;
         for id in draining.into_values().flatten() {
@@ -72,6 +75,7 @@ impl<D: Device> Kernel<D> {
             let next = domain.device_turns % strands.len();
             let id = *strands.get(next).ok_or_else(|| broken("a domain drains without strands"))?;
             let strand = self.objects.strand_mut(id)?;
+            // A turn that took no steps still counts as one, or a strand of empty shots would be served for ever.
             let took = strand.drain(&mut self.device, steps)?.max(1);
             domain.device_vtime = vtime.saturating_add(took.div_ceil(domain.quota.weight.max(1) as u64));
             if strand.state != StrandState::Draining {

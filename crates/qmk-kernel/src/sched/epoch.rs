@@ -54,6 +54,7 @@ impl<D: Device> Kernel<D> {
 
     fn run_epoch(&mut self, most: u64, report: &mut EpochReport) -> Checked {
         self.epoch = self.epoch.plus(1);
+        // Dead domains are emptied first: their qubits may let a strand start in this very epoch.
         let mut step = STEP;
         self.empty_dead_spaces(&mut step)?;
         self.make_pairs(1);
@@ -208,7 +209,7 @@ impl<D: Device> Kernel<D> {
         let whole = Whole { patches: place.qubits, routes: place.routes, magic: place.magic_rate };
         let mut turns = core::mem::take(&mut self.turn_heap);
         self.collect_turns(running, views, whole, budget, &mut turns)?;
-        // A context that is alone issues to the end in one turn.
+        // A context that is alone competes with no one, and issues to the end in one turn.
         let alone = turns.len() == 1;
         let longest = views.iter().map(|s| s.remaining_path).fold(0, u32::max);
         for Reverse(turn) in &mut turns {
@@ -259,7 +260,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// One turn of a strand, and what it takes on the accounts of its domain and its context.
+    /// One turn of a strand. The routes and magic states that it took are charged to its domain and its context afterwards, by what
+    /// the budget has lost.
     #[inline]
     fn issue_turn(&mut self, id: StrandId, alone: bool, whole: Whole, budget: &mut EpochBudget) -> Checked<Stop> {
         let strand: &mut Strand = self.objects.strand_mut(id)?;

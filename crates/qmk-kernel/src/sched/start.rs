@@ -23,7 +23,7 @@ struct Waiting {
     running: Running,
 }
 
-/// Waiting strands by context, each queue with its first strand last.
+/// Waiting strands by context, each queue with its first strand last, to be popped.
 type Queues = BTreeMap<ContextId, Vec<Waiting>>;
 
 /// A context's bid to start its next strand. The least wins.
@@ -152,6 +152,7 @@ impl<D: Device> Kernel<D> {
         let max_active = self.domains.get(owner)?.quota.active;
         let (shots, seed, patch, errors) = (run.shots, run.seed, run.patch, run.noise);
         let spec = SpaceSpec { image, noise: Arc::default(), patch, errors, shots, seed, max_active };
+        // The qubits are counted first: a strand that the device refuses gives them back as any strand that ends.
         self.domains.get_mut(owner)?.held.take(qubits)?;
         self.contexts.get_mut(context)?.held.take(qubits)?;
         let space = self.device.open(spec);
@@ -167,7 +168,10 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Lets a strand that has just started issue one instruction at a time, unless it has a plan or was issued as a whole.
+    /// Builds what a strand needs to issue one instruction at a time: its dataflow, and ranks where resources may be short. That takes
+    /// time with the program, so it is put off until it is clear that the program is not issued as a whole.
+    ///
+    /// Does so only for a strand that has just started and has no plan.
     pub(crate) fn begin(&mut self, id: StrandId) -> Checked {
         let strand = self.objects.strand(id)?;
         if !strand.is_fresh() {
@@ -209,7 +213,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Takes strands that are done or have faulted out of their regions. Returns their number.
+    /// Takes strands that are done or have faulted out of their regions. Returns their number. They keep their objects and spaces, for
+    /// outcomes to be read, until no capability names them.
     pub(crate) fn collect_ended(&mut self) -> Checked<u32> {
         let mut ended = Vec::new();
         for (_, region) in self.regions.iter() {

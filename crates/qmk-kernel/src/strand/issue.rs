@@ -8,7 +8,7 @@
 //!
 //! The last two end in `issue_one`, the one place that takes an instruction off the accounts and starts its way to completion.
 
-use crate::errors::{Broken, Checked, broken};
+use crate::errors::{Checked, broken};
 use crate::image::profile::FreeSchedule;
 use crate::image::uncompute::is_reversible;
 use crate::limits::MAX_REVERSIBLE;
@@ -19,6 +19,9 @@ use crate::time::Epoch;
 use qmk_abi::Op;
 use qmk_abi::syscall::StrandState;
 use qmk_hal::{Cost, Device, SpaceId};
+
+const NO_INSTRUCTION: &str = "an instruction is ready that the image has not";
+const NO_FRONTIER: &str = "a strand issues one by one without a frontier";
 
 impl Strand {
     /// Issues all instructions at once, and passes the epochs in which they are over. Returns false if the device refuses, which is
@@ -81,7 +84,7 @@ impl Strand {
         let space = self.open_space()?;
         let before = self.issued;
         while let Some(index) = self.plan.as_mut().and_then(|plan| plan.due(self.epochs)) {
-            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
+            let instr = self.image.image.code.get(index as usize).ok_or_else(|| broken(NO_INSTRUCTION))?;
             self.magic += device.cost(&instr.op, self.run.patch).magic as u64;
             if let Err(e) = device.issue(space, index) {
                 self.fail(e);
@@ -105,6 +108,7 @@ impl Strand {
         if !self.is_ready() {
             return Ok(Stop::NothingIssuable);
         }
+        // The magic states of a rollback are paid before anything is issued, in parts if the stock is short.
         if self.magic_debt > 0 {
             let paid = budget.take_magic(self.magic_debt.min(*owner_magic));
             self.magic_debt -= paid;
@@ -137,7 +141,7 @@ impl Strand {
                 break;
             };
             at += 1;
-            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
+            let instr = self.image.image.code.get(index as usize).ok_or_else(|| broken(NO_INSTRUCTION))?;
             let cost = device.cost(&instr.op, self.run.patch);
             if budget.is_over() {
                 frontier.fifo.drain(kept..at - 1);
@@ -176,7 +180,7 @@ impl Strand {
             if left == 0 {
                 return Ok(Stop::TurnOver);
             }
-            let frontier = self.frontier.as_ref().ok_or_else(no_frontier)?;
+            let frontier = self.frontier.as_ref().ok_or_else(|| broken(NO_FRONTIER))?;
             let magic =
                 frontier.first(Class::Magic).filter(|_| !magic_refused && budget.magic_open && *owner_magic > 0);
             let routed = frontier.first(Class::Routed).filter(|_| !routed_refused && budget.routes_open);
@@ -184,7 +188,7 @@ impl Strand {
             let Some((_, index)) = (if class == Class::Magic { magic } else { routed }) else {
                 return Ok(Stop::NothingIssuable);
             };
-            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
+            let instr = self.image.image.code.get(index as usize).ok_or_else(|| broken(NO_INSTRUCTION))?;
             let cost = device.cost(&instr.op, self.run.patch);
             if cost.magic as u64 > *owner_magic {
                 // The owner's quota is short and not the region, so the stock is not kept from others.
@@ -195,7 +199,7 @@ impl Strand {
                 *(if class == Class::Magic { &mut magic_refused } else { &mut routed_refused }) = true;
                 continue;
             }
-            self.frontier.as_mut().ok_or_else(no_frontier)?.take(class);
+            self.frontier.as_mut().ok_or_else(|| broken(NO_FRONTIER))?.take(class);
             *owner_magic -= cost.magic as u64;
             left -= 1;
             if !self.issue_one(device, index, cost, budget)? {
@@ -213,12 +217,12 @@ impl Strand {
         owner_magic: &mut u64,
     ) -> Checked<bool> {
         while let Some((_, index)) = self.frontier.as_ref().and_then(|f| f.first(Class::Plain)) {
-            let instr = self.image.image.code.get(index as usize).ok_or_else(no_instruction)?;
+            let instr = self.image.image.code.get(index as usize).ok_or_else(|| broken(NO_INSTRUCTION))?;
             let cost = device.cost(&instr.op, self.run.patch);
             if cost.magic as u64 > *owner_magic || !budget.take(cost) {
                 break;
             }
-            self.frontier.as_mut().ok_or_else(no_frontier)?.take(Class::Plain);
+            self.frontier.as_mut().ok_or_else(|| broken(NO_FRONTIER))?.take(Class::Plain);
             *owner_magic -= cost.magic as u64;
             if !self.issue_one(device, index, cost, budget)? {
                 return Ok(false);
@@ -237,7 +241,7 @@ impl Strand {
         cost: Cost,
         budget: &mut EpochBudget,
     ) -> Checked<bool> {
-        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Err(no_frontier()) };
+        let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Err(broken(NO_FRONTIER)) };
         if let Err(e) = device.issue(space, index) {
             self.fail(e);
             return Ok(false);
@@ -245,6 +249,7 @@ impl Strand {
         self.issued += 1;
         budget.issued += 1;
         self.magic += cost.magic as u64;
+        // A rollback undoes unitary instructions back to the last irreversible one, so only those since then are remembered.
         let op = self.image.image.code.get(index as usize).map_or(Op::Fence, |i| i.op);
         if is_reversible(&op) {
             if self.reversible.is_empty() {
@@ -293,14 +298,4 @@ impl Strand {
     fn open_space(&self) -> Checked<SpaceId> {
         self.space.ok_or_else(|| broken("a strand runs without a space of the device"))
     }
-}
-
-#[cold]
-fn no_instruction() -> Broken {
-    broken("an instruction is ready that the image has not")
-}
-
-#[cold]
-fn no_frontier() -> Broken {
-    broken("a strand issues one by one without a frontier")
 }

@@ -17,6 +17,10 @@ use core::cmp::Reverse;
 use qmk_abi::syscall::{Run, StrandState, StrandStatus};
 use qmk_hal::{DeviceError, SpaceId};
 
+/// A run of an image.
+///
+/// It is in its region's `waiting` while its state is `Waiting`, in `running` while it holds qubits, and in neither after that. It has
+/// a plan, or a frontier, or has issued everything.
 #[derive(Debug)]
 pub(crate) struct Strand {
     /// The domain that spawned it, whose quota it counts against.
@@ -65,6 +69,7 @@ pub(crate) struct Strand {
     /// Magic states taken, and how many of them undid others.
     pub(super) magic: u64,
     pub(super) undone_magic: u64,
+    /// Figures of the device: shots finished, most qubits with live magic, and shots whose errors are sampled.
     pub(super) shots_done: u64,
     pub(super) peak_active: u32,
     pub(super) prepared: u32,

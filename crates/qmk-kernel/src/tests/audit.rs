@@ -61,7 +61,7 @@ impl Busy {
         busy.tenant = busy.kernel.domain_of(root, control).unwrap();
         let tenant = busy.tenant;
         let rights = Rights::all() - Rights::ADMIN;
-        let budget = Some(Budget { strands: 8, qubits: 16, magic: 1000 });
+        let budget = Some(Budget { strands: 8, qubits: 32, magic: 1000 });
         let mine =
             busy.handle(root, Syscall::Derive { source: machine, rights, badge: 1, into: Some(control), budget });
         busy.handle(root, Syscall::CreateRegion { machine, qubits: 2, routes: 1, magic: 1 });
@@ -108,7 +108,7 @@ impl Busy {
     }
 
     fn context(&mut self) -> ContextId {
-        self.domains.get().context
+        self.domain().context
     }
 
     fn linked(&mut self) -> &mut crate::interactive::channel::Channel {
