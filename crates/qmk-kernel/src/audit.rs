@@ -1,7 +1,7 @@
 //! The audit: every invariant of the kernel's tables, checked without changing anything.
 //!
-//! Nothing in the kernel relies on it. Tests call it after each step, and a server may when it is in doubt. Each check names its
-//! invariant by a story; `tests/audit.rs` breaks each of them once. Where to start: [`Kernel::audit`].
+//! Nothing in the kernel relies on it. Tests call it after each step, and a server may when it is in doubt. Each check
+//! names its invariant by a story; `tests/audit.rs` breaks each of them once. Where to start: [`Kernel::audit`].
 
 use crate::cap::space::SlotRef;
 use crate::domain::Domain;
@@ -25,8 +25,8 @@ fn check(holds: bool, story: &'static str, number: u32) -> Checked {
 }
 
 impl<D: Device> Kernel<D> {
-    /// Checks every invariant of the kernel's tables. It takes time with all that the kernel holds, and is for tests, and for an
-    /// embedding that has reason to doubt.
+    /// Checks every invariant of the kernel's tables. It takes time with all that the kernel holds, and is for tests,
+    /// and for an embedding that has reason to doubt.
     ///
     /// # Errors
     /// The first invariant that does not hold, or an impossible case met on the way.
@@ -42,7 +42,8 @@ impl<D: Device> Kernel<D> {
         self.audit_channels()
     }
 
-    /// Numbers are used or free and never both; nothing is left that no object names; what is bounded is within its bound.
+    /// Numbers are used or free and never both; nothing is left that no object names; what is bounded is within its
+    /// bound.
     fn audit_tables(&self) -> Checked {
         let whole = self.objects.is_well_formed()
             && self.contexts.is_well_formed()
@@ -118,7 +119,8 @@ impl<D: Device> Kernel<D> {
         self.domains.find(at.domain).is_some_and(|d| d.capabilities.is_occupied(at.slot))
     }
 
-    /// Each object is named as often as it counts, needed as often as it counts, and of the kind that its capabilities say.
+    /// Each object is named as often as it counts, needed as often as it counts, and of the kind that its capabilities
+    /// say.
     fn audit_objects(&self) -> Checked {
         let mut references: BTreeMap<ObjectId, u32> = BTreeMap::new();
         for (id, domain) in self.domains.iter() {

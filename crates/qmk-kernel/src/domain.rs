@@ -16,8 +16,8 @@ pub(crate) struct Domain {
     pub(crate) quota: Quota,
     /// Strands not destroyed, and qubits of its strands and interactive space.
     pub(crate) held: Holding,
-    /// The other accounts. Strands, qubits, slots and epochs stay 0 here: they are counted in [`Domain::held`], in the space
-    /// and in the context.
+    /// The other accounts. Strands, qubits, slots and epochs stay 0 here: they are counted in [`Domain::held`], in the
+    /// space and in the context.
     pub(crate) used: DomainUsage,
     /// Window of the quota that `used.magic` counts.
     pub(crate) window_number: u64,

@@ -1,7 +1,7 @@
 //! Why a call is refused, and why the kernel stops.
 //!
-//! A refusal ([`KernelError`]) is the caller's business and changes nothing. A [`Broken`] invariant is a bug of the kernel: the
-//! accounts can no longer be trusted, so the kernel stops instead of going on with wrong ones.
+//! A refusal ([`KernelError`]) is the caller's business and changes nothing. A [`Broken`] invariant is a bug of the
+//! kernel: the accounts can no longer be trusted, so the kernel stops instead of going on with wrong ones.
 
 use alloc::string::ToString;
 use core::fmt;
@@ -23,8 +23,8 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// A violation met on the way. Debug builds panic here, where the backtrace shows the way; release builds hand it up to
-    /// `syscall` or `advance`, which stop the kernel.
+    /// A violation met on the way. Debug builds panic here, where the backtrace shows the way; release builds hand it
+    /// up to `syscall` or `advance`, which stop the kernel.
     #[cold]
     pub(crate) fn met(story: &'static str, number: Option<u32>) -> Self {
         debug_assert!(story.is_empty(), "the kernel is broken: {story} {number:?}");

@@ -2,11 +2,11 @@
 
 use crate::errors::{Checked, broken};
 
-/// An amount of strands and qubits: what one strand or one interactive qubit holds, or the sum of what a domain, a context, a
-/// region or a session holds.
+/// An amount of strands and qubits: what one strand or one interactive qubit holds, or the sum of what a domain, a
+/// context, a region or a session holds.
 ///
-/// A sum equals the amounts that were taken and not given back. It is changed by [`Holding::take`] and [`Holding::give_back`]
-/// alone, and the fields are private so that no other code adds or subtracts.
+/// A sum equals the amounts that were taken and not given back. It is changed by [`Holding::take`] and
+/// [`Holding::give_back`] alone, and the fields are private so that no other code adds or subtracts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
     strands: u32,

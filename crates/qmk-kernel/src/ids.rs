@@ -1,11 +1,11 @@
-//! Numbers that name the parts of the kernel. Each kind has a type of its own, so that the number of a region cannot be taken
-//! for that of a context.
+//! Numbers that name the parts of the kernel. Each kind has a type of its own, so that the number of a region cannot be
+//! taken for that of a context.
 
 use core::fmt;
 use core::marker::PhantomData;
 
-/// Number of an entry of a [`Slab`](crate::slab::Slab), handed out by its `insert`. After the entry is removed, the number is used
-/// again: only holders that keep the entry alive may keep its number.
+/// Number of an entry of a [`Slab`](crate::slab::Slab), handed out by its `insert`. After the entry is removed, the
+/// number is used again: only holders that keep the entry alive may keep its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id<K> {
     index: u32,
@@ -63,7 +63,8 @@ pub(crate) type ObjectId = Id<kind::Object>;
 pub(crate) type ContextId = Id<kind::Context>;
 pub(crate) type RegionId = Id<kind::Region>;
 pub(crate) type ChannelId = Id<kind::Channel>;
-/// An object's number that was found to be a strand's. Regions hold these, so that they need not ask for the kind again.
+/// An object's number that was found to be a strand's. Regions hold these, so that they need not ask for the kind
+/// again.
 pub(crate) type StrandId = Id<kind::Strand>;
 
 impl ObjectId {
@@ -92,7 +93,7 @@ impl RegionId {
     pub(crate) const SHARED: RegionId = Id::new(0);
 }
 
-/// Names a domain to the embedding of the kernel. Unlike other numbers, ids are never used again: an embedding may keep the id of a
-/// domain that is gone, and must not reach another tenant with it.
+/// Names a domain to the embedding of the kernel. Unlike other numbers, ids are never used again: an embedding may keep
+/// the id of a domain that is gone, and must not reach another tenant with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainId(pub u32);

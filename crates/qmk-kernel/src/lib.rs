@@ -5,11 +5,13 @@
 //! program images and schedules strands. It has no clock, threads, I/O or randomness of its own, so the same calls with
 //! the same seeds give the same replies.
 //!
-//! Where to start: `state.rs`, the state and the dispatch of calls. `calls` has their handlers, `sched` the epochs, `image` the
-//! checks of programs, `strand` the running ones, `interactive` the qubits held one by one, and `cap` the capability spaces.
+//! Where to start: `state.rs`, the state and the dispatch of calls. `calls` has their handlers, `sched` the epochs,
+//! `image` the checks of programs, `strand` the running ones, `interactive` the qubits held one by one, and `cap` the
+//! capability spaces.
 //!
-//! An impossible case stops the kernel: every later call answers [`KernelError::Broken`](abi::KernelError::Broken) with its story.
-//! With the feature `audit`, `Kernel::audit` checks all invariants of the tables at any time; tests turn it on.
+//! An impossible case stops the kernel: every later call answers [`KernelError::Broken`](abi::KernelError::Broken) with
+//! its story. With the feature `audit`, `Kernel::audit` checks all invariants of the tables at any time; tests turn it
+//! on.
 //!
 //! `docs/internals/kernel.md` says what it promises and which test carries each promise.
 //!

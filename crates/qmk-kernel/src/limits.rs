@@ -8,8 +8,8 @@ pub(crate) const MAX_DELETIONS: usize = 256;
 pub(crate) const MAX_BUDGET_DEPTH: u32 = 16;
 /// Bytes of the largest reply to `Outcomes`. It has at least one shot, whatever that takes.
 pub(crate) const OUTCOME_BYTES: u64 = 1 << 20;
-/// Raw pairs that one channel may take. It also bounds the pairs a domain may have ordered, so that it cannot keep others from the
-/// link.
+/// Raw pairs that one channel may take. It also bounds the pairs a domain may have ordered, so that it cannot keep
+/// others from the link.
 pub(crate) const MAX_PAIRS: u64 = 1 << 16;
 /// Instructions of a strand that a rollback can undo. When there are more, the older half is forgotten.
 pub(crate) const MAX_REVERSIBLE: usize = 1 << 16;
@@ -17,12 +17,13 @@ pub(crate) const MAX_REVERSIBLE: usize = 1 << 16;
 pub(crate) const HORIZON: u64 = 1 << 16;
 /// Instructions that a region issues in an epoch, and one strand by its plan.
 pub(crate) const MAX_ISSUES: u32 = 1 << 16;
-/// Decoder load of one patch in an epoch, whose errors are those of the machine itself. Loads are counted in parts of it.
+/// Decoder load of one patch in an epoch, whose errors are those of the machine itself. Loads are counted in parts of
+/// it.
 pub(crate) const PATCH: u64 = 1000;
 /// Instructions of the strands that start in one epoch, after which no more do.
 pub(crate) const MAX_STARTED: usize = 1 << 20;
-/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context that has had
-/// none started goes before all others.
+/// Epochs after which a strand that waits to start goes before those of higher priority in its context, and a context
+/// that has had none started goes before all others.
 pub(crate) const PATIENCE: u64 = 1024;
 /// Epochs after which a strand that is ready and issues nothing goes before all others of its context.
 pub(crate) const AGE: u64 = 64;

@@ -1,5 +1,5 @@
-//! Objects: what capabilities name. An object lives as long as a capability names it or another object needs it; the end of
-//! that is in `calls/lifetime.rs`.
+//! Objects: what capabilities name. An object lives as long as a capability names it or another object needs it; the
+//! end of that is in `calls/lifetime.rs`.
 
 use crate::errors::{Broken, Checked, broken};
 use crate::holding::Holding;
@@ -71,7 +71,8 @@ pub(crate) struct Entry {
     pub(crate) holds: u32,
 }
 
-/// All objects. A capability's kind is that of its object, and so is the type of a number; the typed accessors rely on it.
+/// All objects. A capability's kind is that of its object, and so is the type of a number; the typed accessors rely on
+/// it.
 pub(crate) type Objects = Slab<kind::Object, Entry>;
 
 /// Accessors for objects of one kind. Their error is that the object is gone or of another kind.

@@ -26,8 +26,8 @@ use qmk_hal::Device;
 /// How the kernel waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// The machine waits: shots are finished in the epoch in which the last instruction is. What a run does, and when, is
-    /// then the same on any machine and any number of threads. For tests and replay.
+    /// The machine waits: shots are finished in the epoch in which the last instruction is. What a run does, and when,
+    /// is then the same on any machine and any number of threads. For tests and replay.
     Lockstep,
     /// The machine goes on: each epoch gives the device about this many steps of work. For servers.
     FreeRunning {
@@ -83,7 +83,8 @@ pub struct Kernel<D> {
     pub(crate) pairs_due: u64,
     /// Strands spawned so far, which numbers them in order of arrival.
     pub(crate) arrivals: u64,
-    /// Device virtual time of the domain served most recently. A returning domain resumes from here, so idling earns no credit.
+    /// Device virtual time of the domain served most recently. A returning domain resumes from here, so idling earns no
+    /// credit.
     pub(crate) device_vtime: u64,
     /// Dead domains whose spaces are being emptied, at most [`STEP`](crate::limits::STEP) capabilities at a time.
     pub(crate) dying: Vec<DomainId>,
@@ -188,9 +189,8 @@ impl<D: Device> Kernel<D> {
 
     /// Performs a system call for `caller`. A refused call changes nothing.
     ///
-    /// # Errors
-    /// See [`KernelError`]. [`KernelError::Broken`] means that the kernel met an impossible case, now or in an earlier call, and
-    /// has stopped.
+    /// # Errors See [`KernelError`]. [`KernelError::Broken`] means that the kernel met an impossible case, now or in an
+    /// earlier call, and has stopped.
     pub fn syscall(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
         if let Some(story) = &self.broken {
             return Err(KernelError::Broken(story.clone()));
@@ -318,7 +318,8 @@ impl<D: Device> Kernel<D> {
         self.objects.insert(Entry { object, references: 0, holds: 0 })
     }
 
-    /// Makes an object, and a capability to it with all object rights, which derives from the capability `parent` of `caller`.
+    /// Makes an object, and a capability to it with all object rights, which derives from the capability `parent` of
+    /// `caller`.
     pub(crate) fn create_object(
         &mut self,
         caller: DomainId,

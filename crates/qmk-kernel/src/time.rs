@@ -1,5 +1,5 @@
-//! Time as the kernel counts it: in epochs, each one logical cycle of the machine. The kernel has no other clock, which is why a
-//! recorded run replays to the same replies.
+//! Time as the kernel counts it: in epochs, each one logical cycle of the machine. The kernel has no other clock, which
+//! is why a recorded run replays to the same replies.
 
 /// Number of an epoch since boot. A point in time; a `u64` of epochs is a length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +15,8 @@ impl Epoch {
         self.0
     }
 
-    /// Epochs from `earlier` to this one, 0 if `earlier` lies ahead: a strand with a deadline counts as started one epoch before
-    /// it is.
+    /// Epochs from `earlier` to this one, 0 if `earlier` lies ahead: a strand with a deadline counts as started one
+    /// epoch before it is.
     #[inline]
     pub(crate) const fn since(self, earlier: Epoch) -> u64 {
         self.0.saturating_sub(earlier.0)

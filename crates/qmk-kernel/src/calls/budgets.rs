@@ -1,7 +1,7 @@
 //! Budgets: the bounds of a session, which a machine capability carries.
 //!
-//! A budget is part of the budget that its machine capability was derived from, and of all above that. Whatever is done through
-//! one counts against each of them.
+//! A budget is part of the budget that its machine capability was derived from, and of all above that. Whatever is done
+//! through one counts against each of them.
 
 use crate::errors::{Checked, Result};
 use crate::holding::Holding;
@@ -53,8 +53,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Machine objects with a budget, from `machine` up, at most [`MAX_BUDGET_DEPTH`](crate::limits::MAX_BUDGET_DEPTH) of them. They
-    /// are collected first, so that the accounts can be changed while they are walked.
+    /// Machine objects with a budget, from `machine` up, at most [`MAX_BUDGET_DEPTH`](crate::limits::MAX_BUDGET_DEPTH)
+    /// of them. They are collected first, so that the accounts can be changed while they are walked.
     fn budgets(&self, machine: ObjectId) -> Checked<Vec<ObjectId>> {
         let mut chain = Vec::new();
         let mut next = Some(machine);

@@ -1,10 +1,10 @@
-//! Brokered channels: `Offer`, `Accept`, `Teleport`, `SwapEntanglement`, `CloseChannel`, `ChannelStatus`. They are the one way in
-//! which qubits of two domains come to be entangled.
+//! Brokered channels: `Offer`, `Accept`, `Teleport`, `SwapEntanglement`, `CloseChannel`, `ChannelStatus`. They are the
+//! one way in which qubits of two domains come to be entangled.
 //!
-//! A domain may offer a channel to another only if it was given a capability for that domain with `OFFER`, and nothing happens
-//! until the other accepts. Accepting makes a raw pair and purifies it by the model of `interactive/purify.rs`; the noise that is
-//! left acts on the pair. The endpoint of the side that accepts derives from that of the side that offered, so taking back the one
-//! takes the other.
+//! A domain may offer a channel to another only if it was given a capability for that domain with `OFFER`, and nothing
+//! happens until the other accepts. Accepting makes a raw pair and purifies it by the model of `interactive/purify.rs`;
+//! the noise that is left acts on the pair. The endpoint of the side that accepts derives from that of the side that
+//! offered, so taking back the one takes the other.
 
 use crate::cap::space::SlotRef;
 use crate::domain::Domain;
@@ -36,6 +36,7 @@ impl<D: Device> Kernel<D> {
     /// The register that is the near half of a linked channel whose pair is ready, if it belongs to the caller.
     fn ready_half(&self, caller: DomainId, handle: Handle) -> Result<(ChannelId, Side, u32)> {
         let (id, side, channel) = self.endpoint(caller, handle, Rights::USE)?;
+        // An endpoint may have been granted on. It then tells the state of the channel, and gives no way to the qubit.
         let near = channel.end(side);
         if near.domain != caller {
             return not_now("the endpoint belongs to another domain's qubit");
@@ -61,11 +62,11 @@ impl<D: Device> Kernel<D> {
         Ok(qubit.register)
     }
 
-    /// Offers a channel between a qubit of the caller and the domain `to`. Returns [`Reply::Offered`]: the caller's endpoint, and
-    /// the other domain's handle of the invitation.
+    /// Offers a channel between a qubit of the caller and the domain `to`. Returns [`Reply::Offered`]: the caller's
+    /// endpoint, and the other domain's handle of the invitation.
     ///
-    /// # Errors
-    /// The caller may not offer to that domain, the qubit is not its own or in a channel already, or a quota is used up.
+    /// # Errors The caller may not offer to that domain, the qubit is not its own or in a channel already, or a quota
+    /// is used up.
     pub(crate) fn offer(
         &mut self,
         caller: DomainId,
@@ -137,9 +138,8 @@ impl<D: Device> Kernel<D> {
     /// Accepts a channel with a qubit of the caller: entangles the two qubits and orders the raw pairs. Returns
     /// [`Reply::Channel`], with the epoch in which the pair is ready.
     ///
-    /// # Errors
-    /// The channel is not on offer to the caller, its fidelity cannot be reached, too many pairs are ordered already, or the
-    /// device refuses the pair.
+    /// # Errors The channel is not on offer to the caller, its fidelity cannot be reached, too many pairs are ordered
+    /// already, or the device refuses the pair.
     pub(crate) fn accept(
         &mut self,
         caller: DomainId,
@@ -163,6 +163,7 @@ impl<D: Device> Kernel<D> {
         let (a, b) = (self.space_of(offering.domain)?, self.space_of(caller)?);
         let [_, x, y, z] = purified.weights;
         self.device.link((a, far), (b, register), [x, y, z]).map_err(device_error)?;
+        // The pair exists from here on. It counts as made when the link has made and purified its raw pairs.
         self.pairs_due += purified.pairs;
         for (domain, register) in [(offering.domain, far), (caller, register)] {
             self.forget_history(domain)?;
@@ -187,8 +188,8 @@ impl<D: Device> Kernel<D> {
 
     /// The epoch in which the link would have made `pairs` more raw pairs, after those that are due.
     ///
-    /// # Errors
-    /// One of the two domains has ordered so many that it would keep others from the link: more than one channel may take.
+    /// # Errors One of the two domains has ordered so many that it would keep others from the link: more than one
+    /// channel may take.
     fn order_pairs(&self, offering: DomainId, accepting: DomainId, pairs: u64) -> Result<Epoch> {
         let rate = self.device.spec().link.pairs_per_epoch.max(1) as u64;
         let latest = self.domains.get(offering)?.link_until.max(self.domains.get(accepting)?.link_until);
@@ -203,14 +204,15 @@ impl<D: Device> Kernel<D> {
         Ok(self.interactive(domain)?.space)
     }
 
-    /// The domain's qubits were changed in a way that is no operation of theirs, so earlier operations cannot be undone any more.
+    /// The domain's qubits were changed in a way that is no operation of theirs, so earlier operations cannot be undone
+    /// any more.
     fn forget_history(&mut self, domain: DomainId) -> Checked {
         self.interactive_mut(domain)?.segment.clear();
         Ok(())
     }
 
-    /// Measures two qubits of one domain in the Bell basis, leaving both in |0>, and corrects the far qubit. Returns the outcomes
-    /// and the epoch in which the measurement is over. Only the measurement can be refused.
+    /// Measures two qubits of one domain in the Bell basis, leaving both in |0>, and corrects the far qubit. Returns
+    /// the outcomes and the epoch in which the measurement is over. Only the measurement can be refused.
     fn measure_bell(
         &mut self,
         caller: DomainId,
@@ -271,8 +273,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Joins two channels that end at the caller into one between their far sides. The second endpoint of the caller, and the
-    /// first, are left with a closed channel. Returns [`Reply::Applied`].
+    /// Joins two channels that end at the caller into one between their far sides. The second endpoint of the caller,
+    /// and the first, are left with a closed channel. Returns [`Reply::Applied`].
     ///
     /// # Errors
     /// A pair is not ready or not the caller's, or both channels lead to the same domain.
@@ -294,6 +296,7 @@ impl<D: Device> Kernel<D> {
         if far.domain == other_far.domain {
             return argument("both channels lead to the same domain");
         }
+        // The joined pair took the raw pairs of both, and as many rounds as the longer of the two.
         let weights = swap(&a.weights, &b.weights);
         let pairs = a.pairs + b.pairs;
         let rounds = a.rounds.max(b.rounds);

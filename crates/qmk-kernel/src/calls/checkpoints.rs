@@ -1,5 +1,5 @@
-//! Calls on checkpoints: `Checkpoint`, `CheckpointStatus`, `Restore`. They need a device that copies states, which only a simulator
-//! can.
+//! Calls on checkpoints: `Checkpoint`, `CheckpointStatus`, `Restore`. They need a device that copies states, which only
+//! a simulator can.
 
 use crate::errors::{Checked, Result, broken, device_error, lower, not_now, not_ready, refuse_if};
 use crate::holding::Holding;
@@ -27,8 +27,8 @@ impl<D: Device> Kernel<D> {
         }
         let domain = self.domains.get(caller)?;
         refuse_if(domain.used.checkpoints >= domain.quota.checkpoints, KernelError::Quota(Limit::Checkpoints))?;
-        // A strand is saved when it comes to a fence, where no operation of it is under way. Interactive qubits are saved now, as
-        // each of their operations is over before its call returns.
+        // A strand is saved when it comes to a fence, where no operation of it is under way. Interactive qubits are
+        // saved now, as each of their operations is over before its call returns.
         let (strand, target, snapshot) = match strand {
             Some(handle) => {
                 let id = self.preemptible_strand(caller, handle)?;
@@ -106,9 +106,8 @@ impl<D: Device> Kernel<D> {
 
     /// Brings a strand, or the owner's qubits, back to the saved state.
     ///
-    /// # Errors
-    /// The state is not saved yet, what was saved is gone or has changed, or the session's budget has not the magic states that
-    /// will be spent again.
+    /// # Errors The state is not saved yet, what was saved is gone or has changed, or the session's budget has not the
+    /// magic states that will be spent again.
     pub(crate) fn restore(&mut self, caller: DomainId, handle: Handle) -> Result<Reply> {
         let checkpoint = self.find_checkpoint(caller, handle, Rights::USE)?;
         let owner = checkpoint.owner;

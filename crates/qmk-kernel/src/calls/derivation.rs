@@ -1,7 +1,7 @@
 //! Derivation, revocation and deletion of capabilities: `Derive`, `Inspect`, `Revoke`, `Delete`.
 //!
-//! They keep the derivation list of `cap/space.rs`. Architecture invariant: it is a well-formed tree between any two removals, so
-//! that a large subtree can be taken down over many calls while others go on.
+//! They keep the derivation list of `cap/space.rs`. Architecture invariant: it is a well-formed tree between any two
+//! removals, so that a large subtree can be taken down over many calls while others go on.
 
 use crate::cap::space::{Capability, Link, SlotRef};
 use crate::errors::{Checked, Result, argument, refuse_if};
@@ -22,13 +22,12 @@ impl<D: Device> Kernel<D> {
         self.domains.get_mut(at.domain)?.capabilities.link_mut(at.slot)
     }
 
-    /// Derives a capability with some of the rights of `source`, into the caller's space or that of the domain `into`. With a
-    /// budget, which only machines have, the new capability names a machine object of its own. Returns [`Reply::Handle`], a
-    /// handle of the target domain.
+    /// Derives a capability with some of the rights of `source`, into the caller's space or that of the domain `into`.
+    /// With a budget, which only machines have, the new capability names a machine object of its own. Returns
+    /// [`Reply::Handle`], a handle of the target domain.
     ///
-    /// # Errors
-    /// The source lacks the rights asked for, or `GRANT` for another domain's space; the target has no slot left; budgets are
-    /// nested too deep.
+    /// # Errors The source lacks the rights asked for, or `GRANT` for another domain's space; the target has no slot
+    /// left; budgets are nested too deep.
     pub(crate) fn derive(
         &mut self,
         caller: DomainId,
@@ -58,6 +57,7 @@ impl<D: Device> Kernel<D> {
             if depth > MAX_BUDGET_DEPTH {
                 return argument("budgets are nested too deep");
             }
+            // What is done through the new object counts against this one too, so this one must outlive it.
             self.hold(c.object)?;
             let machine = Machine { parent: Some(c.object), depth, budget, ..Machine::default() };
             object = self.add_object(Object::Machine(machine));
@@ -83,6 +83,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn delete_call(&mut self, caller: DomainId, target: Handle, itself: bool) -> Result<Reply> {
         self.lookup(caller, target)?;
         let (count, more) = self.delete(caller, target, itself)?;
+        // Remembered as long as it is under way, so that derivations take it on between two calls.
         let known = self.deletions.iter().position(|d| (d.domain, d.target) == (caller, target));
         match known {
             Some(at) if !more => _ = self.deletions.swap_remove(at),
@@ -124,14 +125,14 @@ impl<D: Device> Kernel<D> {
         Ok(handle)
     }
 
-    /// Deletes capabilities derived from a target, and then itself if asked, at most [`STEP`] of them. Returns their number
-    /// and whether any are left.
+    /// Deletes capabilities derived from a target, and then itself if asked, at most [`STEP`] of them. Returns their
+    /// number and whether any are left.
     pub(crate) fn delete(&mut self, domain: DomainId, target: Handle, itself: bool) -> Checked<(u32, bool)> {
         self.delete_some(domain, target, itself, STEP)
     }
 
-    /// Takes the latest deletion that is under way on by two. The derivation that calls this adds one capability, so deletions
-    /// end even while the domains that they are about keep deriving.
+    /// Takes the latest deletion that is under way on by two. The derivation that calls this adds one capability, so
+    /// deletions end even while the domains that they are about keep deriving.
     fn help_delete(&mut self) -> Checked {
         if let Some(&Deletion { domain, target, itself }) = self.deletions.last()
             && !self.delete_some(domain, target, itself, 2)?.1
@@ -164,16 +165,16 @@ impl<D: Device> Kernel<D> {
         Ok((most - left, more))
     }
 
-    /// The first of a capability's descendants. They are the run of deeper capabilities behind it, so it is the next one or
-    /// there is none.
+    /// The first of a capability's descendants. They are the run of deeper capabilities behind it, so it is the next
+    /// one or there is none.
     fn descendant(&self, at: SlotRef) -> Checked<Option<SlotRef>> {
         let link = self.link(at)?;
         let Some(next) = link.next else { return Ok(None) };
         Ok((self.link(next)?.depth > link.depth).then_some(next))
     }
 
-    /// Empties the spaces of dead domains, with all that derives from what they held. Each removal takes one from `left`.
-    /// Returns false if `left` was used up before the end.
+    /// Empties the spaces of dead domains, with all that derives from what they held. Each removal takes one from
+    /// `left`. Returns false if `left` was used up before the end.
     pub(crate) fn empty_dead_spaces(&mut self, left: &mut u32) -> Checked<bool> {
         while let Some(&domain) = self.dying.last() {
             let Some(slot) = self.domains.get_mut(domain)?.capabilities.last() else {
@@ -191,7 +192,8 @@ impl<D: Device> Kernel<D> {
         Ok(true)
     }
 
-    /// The end of a dead domain, whose space is empty. Nothing of it is left: all that it made derived from what its space held.
+    /// The end of a dead domain, whose space is empty. Nothing of it is left: all that it made derived from what its
+    /// space held.
     fn forget_domain(&mut self, domain: DomainId) -> Checked {
         let dead = self.domains.remove(domain)?;
         self.contexts.remove(dead.context)?;

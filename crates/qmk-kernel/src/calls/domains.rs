@@ -1,4 +1,5 @@
-//! Calls on domains and scheduling contexts: `CreateDomain`, `CreateContext`, `Usage`, and what destroying them leaves to do.
+//! Calls on domains and scheduling contexts: `CreateDomain`, `CreateContext`, `Usage`, and what destroying them leaves
+//! to do.
 
 use crate::domain::Domain;
 use crate::errors::{Checked, Result, argument};
@@ -26,6 +27,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn create_domain(&mut self, caller: DomainId, machine: Handle, quota: Quota) -> Result<Reply> {
         self.require(caller, machine, ObjectKind::Machine, Rights::ADMIN)?;
         self.check_slots(caller)?;
+        // Its weight and its quota of epochs are those of its own context.
         let Some(id) = self.add_domain(quota) else { return argument("domain ids are used up") };
         Ok(Reply::Handle(self.create_object(caller, Object::Domain(id), ObjectKind::Domain, machine)?.1))
     }
@@ -60,8 +62,8 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Usage { used, quota: domain.quota })
     }
 
-    /// Counts a strand of a context. A context that had none starts level with the busy ones of the strand's region, less the
-    /// lead that their longest paths may have: what it did not use while idle is not saved up.
+    /// Counts a strand of a context. A context that had none starts level with the busy ones of the strand's region,
+    /// less the lead that their longest paths may have: what it did not use while idle is not saved up.
     pub(crate) fn join_context(&mut self, context: ContextId, region: RegionId) -> Checked {
         if self.contexts.get(context)?.held.strands() == 0 {
             // Contexts that are busy in other regions compete for nothing in this one.
@@ -99,6 +101,7 @@ impl<D: Device> Kernel<D> {
                 moved.push((strand.context, strand.region, ended, holding));
             }
         }
+        // Joined after all are moved, as joining looks at the contexts of others.
         for (context, region, ended, holding) in moved {
             if !ended {
                 self.join_context(context, region)?;

@@ -28,7 +28,8 @@ impl<D: Device> Kernel<D> {
         let mut size = rest + program.terms.len() as u64;
         refuse_if(size > left, KernelError::Quota(Limit::Instructions))?;
         let admitted = Arc::new(admit(program, rights, self.limits).map_err(KernelError::Image)?);
-        // The dataflow keeps an entry for each term that an instruction reads, so terms that instructions share count each time.
+        // The dataflow keeps an entry for each term that an instruction reads, so terms that instructions share count
+        // each time.
         size = size.max(rest + admitted.terms_read as u64);
         refuse_if(size > left, KernelError::Quota(Limit::Instructions))?;
         let size = size as u32;
@@ -57,7 +58,8 @@ impl<D: Device> Kernel<D> {
     ) -> Checked<Option<Arc<Vec<u32>>>> {
         let routes = self.regions.get(region)?.routes;
         let peak = self.objects.image(image)?.admitted.peak_qubits;
-        // An instruction takes at most one route for each of its qubits, so routes are never short if there are as many.
+        // An instruction takes at most one route for each of its qubits, so routes are never short if there are as
+        // many.
         let unlimited = self.profile(image, patch)?.magic == 0 && routes >= peak;
         if unlimited { Ok(None) } else { self.rank(image, patch).map(Some) }
     }

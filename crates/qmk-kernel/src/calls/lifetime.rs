@@ -1,7 +1,7 @@
 //! How long objects live. An object is destroyed when the last capability to it is gone and no other object needs it.
 //!
-//! Architecture invariant: `references` counts capabilities and `holds` counts objects, and nothing else raises or lowers them. So an
-//! object that is destroyed is named by nothing, and its number may be given to the next.
+//! Architecture invariant: `references` counts capabilities and `holds` counts objects, and nothing else raises or
+//! lowers them. So an object that is destroyed is named by nothing, and its number may be given to the next.
 
 use crate::errors::{Checked, lower};
 use crate::ids::{ObjectId, StrandId};

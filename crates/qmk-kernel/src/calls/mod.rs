@@ -1,9 +1,10 @@
-//! The handlers of system calls, one file per kind of call: what the callers of [`Kernel::syscall`](crate::Kernel::syscall) may do.
-//! Each handler checks everything first and changes nothing until it can no longer be refused. Where to start: `derivation`, by
-//! which authority spreads and is taken back, then `strands`. A new call gets its variant in `qmk-abi`, its arm in `state.rs` and
-//! its handler here.
+//! The handlers of system calls, one file per kind of call: what the callers of
+//! [`Kernel::syscall`](crate::Kernel::syscall) may do. Each handler checks everything first and changes nothing until
+//! it can no longer be refused. Where to start: `derivation`, by which authority spreads and is taken back, then
+//! `strands`. A new call gets its variant in `qmk-abi`, its arm in `state.rs` and its handler here.
 //!
-//! `lifetime` is the end of every object, `budgets` the accounts of sessions, and `images` keeps what is worked out of an image.
+//! `lifetime` is the end of every object, `budgets` the accounts of sessions, and `images` keeps what is worked out of
+//! an image.
 
 pub(crate) mod budgets;
 pub(crate) mod channels;

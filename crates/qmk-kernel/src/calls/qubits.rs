@@ -60,11 +60,11 @@ impl<D: Device> Kernel<D> {
         Holding::qubits_of(1, self.device.physical_qubits(Patch::default()).unwrap_or(1) as u64)
     }
 
-    /// Takes a qubit out of the shared region into the caller's interactive space, in state |0>. Returns [`Reply::Handle`].
+    /// Takes a qubit out of the shared region into the caller's interactive space, in state |0>. Returns
+    /// [`Reply::Handle`].
     ///
-    /// # Errors
-    /// A quota or budget is used up, no qubit is free, the decoders have deadlines to keep, a strand has waited too long for
-    /// qubits, or the device refuses.
+    /// # Errors A quota or budget is used up, no qubit is free, the decoders have deadlines to keep, a strand has
+    /// waited too long for qubits, or the device refuses.
     pub(crate) fn take_qubit(&mut self, caller: DomainId, machine: Handle) -> Result<Reply> {
         let (machine_object, _) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::ALLOC)?;
         self.check_slots(caller)?;
@@ -133,8 +133,8 @@ impl<D: Device> Kernel<D> {
         Ok(register)
     }
 
-    /// Performs an operation in a domain's interactive space and notes its effects. Returns outcomes in the order in which the
-    /// operation writes them.
+    /// Performs an operation in a domain's interactive space and notes its effects. Returns outcomes in the order in
+    /// which the operation writes them.
     ///
     /// # Errors
     /// The device refuses it, and nothing has changed.
@@ -181,8 +181,9 @@ impl<D: Device> Kernel<D> {
         self.unhold(qubit.machine)
     }
 
-    /// Frees a qubit. With `uncompute`, a machine capability, the operations on it are undone where that leaves the other qubits
-    /// alone, so that it need not be reset. Returns [`Reply::Freed`]: whether it was reset, and how many operations were undone.
+    /// Frees a qubit. With `uncompute`, a machine capability, the operations on it are undone where that leaves the
+    /// other qubits alone, so that it need not be reset. Returns [`Reply::Freed`]: whether it was reset, and how many
+    /// operations were undone.
     ///
     /// # Errors
     /// The qubit waits for a pair, or undoing takes rights or magic states that are not there.
@@ -215,11 +216,13 @@ impl<D: Device> Kernel<D> {
         if dirty {
             self.perform(owner, Op::Reset(register))?;
         }
+        // The channel goes first: it may reset the register, which must still be allocated.
         self.close_channel_of(owner, register)?;
         self.objects.get_mut(id)?.object = Object::Gone;
         self.return_qubit(&qubit)?;
         let root = qubit.root.ok_or_else(|| broken("a qubit has no first capability"))?;
-        // More capabilities than one step deletes may be left. They name nothing, and go when their holders delete them.
+        // More capabilities than one step deletes may be left. They name nothing, and go when their holders delete
+        // them.
         self.delete(owner, root, true)?;
         Ok(Reply::Freed { dirty, undone })
     }
@@ -241,6 +244,7 @@ impl<D: Device> Kernel<D> {
     /// The caller's quota, the shared region's stock or the budget has fewer.
     pub(crate) fn check_magic(&mut self, caller: DomainId, machine: ObjectId, ops: &[Op]) -> Result<u64> {
         let magic: u64 = ops.iter().map(|op| self.device.cost(op, Patch::default()).magic as u64).sum();
+        // Clifford operations are never refused for a quota that is used up.
         if magic == 0 {
             return Ok(0);
         }
@@ -269,12 +273,11 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Applies an operation, whose register i is the i-th of `qubits`. Returns [`Reply::Applied`]: the outcomes, and the epoch in
-    /// which the operation is over on the modelled machine.
+    /// Applies an operation, whose register i is the i-th of `qubits`. Returns [`Reply::Applied`]: the outcomes, and
+    /// the epoch in which the operation is over on the modelled machine.
     ///
-    /// # Errors
-    /// The operation has a call of its own, names a qubit twice or none, or qubits of two spaces; a pair or magic states are not
-    /// ready; the device refuses it.
+    /// # Errors The operation has a call of its own, names a qubit twice or none, or qubits of two spaces; a pair or
+    /// magic states are not ready; the device refuses it.
     pub(crate) fn apply(&mut self, caller: DomainId, machine: Handle, op: Op, qubits: &[Handle]) -> Result<Reply> {
         let (machine, _) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | op.class())?;
         if matches!(op, Op::Alloc(_) | Op::Free(_)) {
@@ -301,6 +304,7 @@ impl<D: Device> Kernel<D> {
         self.check_usable(owner, &registers)?;
         // Each operand was found above, so each has a position.
         let register = |q| op.qubits().position(|p| p == q).and_then(|i| registers.get(i).copied()).unwrap_or(0);
+        // Events are numbered within the call: the outcomes are read back at once and replace those of earlier calls.
         let renamed = match op.map_qubits(register) {
             Op::Measure(p, q, _) => Op::Measure(p, q, 0),
             Op::MeasureAngle(a, q, _) => Op::MeasureAngle(a, q, 0),
@@ -315,7 +319,8 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Applied { outcomes, until })
     }
 
-    /// Notes that qubits are busy for some cycles from when all of them are free. Returns the epoch in which that is over.
+    /// Notes that qubits are busy for some cycles from when all of them are free. Returns the epoch in which that is
+    /// over.
     pub(crate) fn mark_busy(&mut self, owner: DomainId, registers: &[u32], cycles: u32) -> Checked<Epoch> {
         let mut free_at = self.epoch;
         for &register in registers {
@@ -328,8 +333,8 @@ impl<D: Device> Kernel<D> {
         Ok(until)
     }
 
-    /// Undoes all operations on the caller's qubits since the last irreversible one. Returns [`Reply::RolledBack`] with their
-    /// number.
+    /// Undoes all operations on the caller's qubits since the last irreversible one. Returns [`Reply::RolledBack`] with
+    /// their number.
     ///
     /// # Errors
     /// Undoing takes rights or magic states that are not there, or the device refuses.
@@ -354,7 +359,8 @@ impl<D: Device> Kernel<D> {
         let space = self.interactive(owner)?.space;
         for (done, &op) in ops.iter().enumerate() {
             if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
-                // The call must change nothing. These operations were accepted before, so the device accepts them again.
+                // The call must change nothing. These operations were accepted before, so the device accepts them
+                // again.
                 for op in ops.iter().take(done).rev().filter_map(inverse) {
                     let _ = self.device.perform(space, Instr { op, cond: None });
                 }

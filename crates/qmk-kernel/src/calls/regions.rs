@@ -1,6 +1,7 @@
 //! Calls on regions: `CreateRegion`, and what destroying one leaves to do.
 //!
-//! Architecture invariant: regions partition the machine. What a region has was taken out of the shared one, and goes back to it.
+//! Architecture invariant: regions partition the machine. What a region has was taken out of the shared one, and goes
+//! back to it.
 
 use crate::errors::{Checked, Result, argument, not_ready};
 use crate::ids::{DomainId, RegionId, StrandId};
@@ -23,10 +24,11 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Sets a part of the shared region aside, with the buffer and the decoders that belong to it. Returns [`Reply::Handle`].
+    /// Sets a part of the shared region aside, with the buffer and the decoders that belong to it. Returns
+    /// [`Reply::Handle`].
     ///
-    /// # Errors
-    /// The shared region has not so much, operations or deadlines need it for now, or a strand would never fit into the rest.
+    /// # Errors The shared region has not so much, operations or deadlines need it for now, or a strand would never fit
+    /// into the rest.
     pub(crate) fn create_region(
         &mut self,
         caller: DomainId,

@@ -17,12 +17,11 @@ use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    /// Spawns a strand: a run of an image. It waits for its qubits, or starts at once if it has a deadline, which is accepted only
-    /// with a schedule that keeps it. Returns [`Reply::Handle`].
+    /// Spawns a strand: a run of an image. It waits for its qubits, or starts at once if it has a deadline, which is
+    /// accepted only with a schedule that keeps it. Returns [`Reply::Handle`].
     ///
-    /// # Errors
-    /// The image needs rights, qubits, routes or magic states that the caller, its quota, its budget or the region never has; or
-    /// the deadline cannot be kept.
+    /// # Errors The image needs rights, qubits, routes or magic states that the caller, its quota, its budget or the
+    /// region never has; or the deadline cannot be kept.
     pub(crate) fn spawn(&mut self, caller: DomainId, machine: Handle, image: Handle, run: Run) -> Result<Reply> {
         let (machine_object, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
         let (image_object, _) = self.require(caller, image, ObjectKind::Image, Rights::USE)?;
@@ -48,7 +47,8 @@ impl<D: Device> Kernel<D> {
         let (path, magic) = (profile.path, profile.magic.saturating_mul(run.shots));
         let on_budget = Holding::qubits_of(image.peak_qubits, 0).and_strand();
         self.check_budget(machine_object, on_budget, magic)?;
-        // The call succeeds from here on.
+        // The call succeeds from here on, so accounts may change. The budget counts the qubits of the peak at once, the
+        // quota only when the strand starts: a budget is a promise about the session, a quota about the machine.
         self.charge_budget(machine_object, on_budget, magic)?;
         self.arrivals += 1;
         let (owner, arrival) = (caller, self.arrivals);
@@ -170,8 +170,8 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Returns [`Reply::Outcomes`]: up to `count` shots from `first` on, as many as are finished and fit one reply. Each takes
-    /// the image's events in bits, rounded up to bytes.
+    /// Returns [`Reply::Outcomes`]: up to `count` shots from `first` on, as many as are finished and fit one reply.
+    /// Each takes the image's events in bits, rounded up to bytes.
     ///
     /// # Errors
     /// The strand has not so many shots, or has not finished the first.
@@ -241,8 +241,8 @@ impl<D: Device> Kernel<D> {
         Ok(Reply::Done)
     }
 
-    /// Moves a strand that is held at a fence, if its new region has room. A region that has become too small for it since the
-    /// call is forgotten.
+    /// Moves a strand that is held at a fence, if its new region has room. A region that has become too small for it
+    /// since the call is forgotten.
     pub(crate) fn try_migrate(&mut self, id: StrandId) -> Checked {
         let strand = self.objects.strand(id)?;
         let (Some(to), from, qubits) = (strand.migrate_to, strand.region, strand.holding()) else { return Ok(()) };
@@ -258,6 +258,7 @@ impl<D: Device> Kernel<D> {
         if !has_room {
             return Ok(());
         }
+        // Its owner and its context hold as many qubits as before, only those of another region.
         let place = self.regions.get_mut(from)?;
         place.running.retain(|r| r.id != id);
         place.held.give_back(qubits)?;
@@ -271,11 +272,11 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Undoes the unitary instructions that a strand issued since the last irreversible one, or without a strand the operations
-    /// on the caller's qubits. Returns [`Reply::RolledBack`] with their number.
+    /// Undoes the unitary instructions that a strand issued since the last irreversible one, or without a strand the
+    /// operations on the caller's qubits. Returns [`Reply::RolledBack`] with their number.
     ///
-    /// # Errors
-    /// As [`Kernel::preemptible_strand`]; undoing takes rights or magic states that are not there; or the device refuses.
+    /// # Errors As [`Kernel::preemptible_strand`]; undoing takes rights or magic states that are not there; or the
+    /// device refuses.
     pub(crate) fn rollback(&mut self, caller: DomainId, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
         let (machine, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
         let Some(handle) = strand else { return self.rollback_qubits(caller, machine, rights) };
@@ -296,6 +297,7 @@ impl<D: Device> Kernel<D> {
 
     /// A strand object is gone: it stops, and gives back everything.
     pub(crate) fn end_strand(&mut self, id: StrandId, mut strand: Strand) -> Checked {
+        // Nothing is left of these if it ended before.
         let holdings = strand.take_holdings(self.epoch);
         self.release_holdings(id, holdings)?;
         if let Some(space) = strand.space {

@@ -1,8 +1,8 @@
 //! One domain's capability space, and the links of the derivation list that runs through all spaces.
 //!
-//! All capabilities form one list in which each is followed by those derived from it, latest first, as in seL4's mapping
-//! database: the descendants of a capability are the run of deeper entries behind it. Deleting is unlinking, so a subtree can be
-//! taken down in bounded steps, and the list is well-formed between any two of them.
+//! All capabilities form one list in which each is followed by those derived from it, latest first, as in seL4's
+//! mapping database: the descendants of a capability are the run of deeper entries behind it. Deleting is unlinking, so
+//! a subtree can be taken down in bounded steps, and the list is well-formed between any two of them.
 
 use crate::errors::{Broken, Checked};
 use crate::ids::{DomainId, ObjectId};
@@ -29,8 +29,8 @@ pub(crate) struct Capability {
 /// The half of a slot that every call reads: small, so that many fit a cache line.
 #[derive(Clone, Debug)]
 struct Slot {
-    /// Raised when the slot is emptied. A handle names the slot only as long as its own generation is this one, which is what
-    /// keeps a revoked capability from being used.
+    /// Raised when the slot is emptied. A handle names the slot only as long as its own generation is this one, which
+    /// is what keeps a revoked capability from being used.
     generation: u32,
     capability: Option<Capability>,
 }
@@ -48,8 +48,8 @@ pub(crate) struct Link {
 
 /// A domain's capability space.
 ///
-/// `slots` and `links` are of one length; `links` of an empty slot are stale. `free` holds the empty slots whose generations
-/// are not used up, and `used` counts those with a capability.
+/// `slots` and `links` are of one length; `links` of an empty slot are stale. `free` holds the empty slots whose
+/// generations are not used up, and `used` counts those with a capability.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Space {
     slots: Vec<Slot>,
@@ -109,8 +109,8 @@ impl Space {
         Ok(capability)
     }
 
-    /// The last occupied slot. The empty ones behind it are forgotten, so that emptying a space takes time linear in its size.
-    /// Only for the space of a dead domain: a forgotten slot loses its generation.
+    /// The last occupied slot. The empty ones behind it are forgotten, so that emptying a space takes time linear in
+    /// its size. Only for the space of a dead domain: a forgotten slot loses its generation.
     pub(crate) fn last(&mut self) -> Option<u32> {
         while self.slots.last().is_some_and(|s| s.capability.is_none()) {
             self.slots.pop();

@@ -13,8 +13,8 @@ pub(crate) struct Flow {
     pub(crate) image: Arc<Image>,
     /// How often each instruction is the successor of another.
     pub(crate) predecessors: Vec<u32>,
-    /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. For a free, in second place, the
-    /// allocation that takes its patch.
+    /// For each operand of an instruction, the next instruction on that register, or [`NONE`]. For a free, in second
+    /// place, the allocation that takes its patch.
     next: Vec<[u32; 3]>,
     /// Conditions of `readers[offsets[e]..offsets[e + 1]]` read event e; one that reads it twice is there twice.
     readers: Vec<u32>,

@@ -125,11 +125,11 @@ impl Segment {
     /// Operations that bring `q` back to its origin, in the order of application; `None` if that cannot be done by
     /// acting on `q` alone, controlled by other qubits in their present state.
     ///
-    /// *A value is erased.* If the origin is a basis state and `q` was only flipped, by values of other qubits, it holds
-    /// a function of these values ("qfree", Bichsel et al., Silq, PLDI 2020; Paradis et al., Unqomp, PLDI 2021). The
-    /// flips are undone, and what `q` was used for stays: copies of it and phases that depend on it. A flip reads the
-    /// same values again, as nothing that is not diagonal was done to its controls since, so amplitudes stay as they
-    /// are, with the value of `q` at its origin in every term.
+    /// *A value is erased.* If the origin is a basis state and `q` was only flipped, by values of other qubits, it
+    /// holds a function of these values ("qfree", Bichsel et al., Silq, PLDI 2020; Paradis et al., Unqomp, PLDI 2021).
+    /// The flips are undone, and what `q` was used for stays: copies of it and phases that depend on it. A flip reads
+    /// the same values again, as nothing that is not diagonal was done to its controls since, so amplitudes stay as
+    /// they are, with the value of `q` at its origin in every term.
     ///
     /// *Or it never happened.* Else all operations Q on `q` are undone, and the other qubits are as they would be
     /// without them. Let N be the other operations since. It suffices that each operation of Q commutes with all

@@ -7,8 +7,8 @@ use qmk_abi::syscall::{ChannelInfo, ChannelState};
 
 /// A channel, from its offer until both of its endpoints are gone.
 ///
-/// While it is `Offered`, the offering end has a register. While it is `Linked`, both ends have one, and each of the two
-/// registers names the channel and its side. Otherwise neither has one.
+/// While it is `Offered`, the offering end has a register. While it is `Linked`, both ends have one, and each of the
+/// two registers names the channel and its side. Otherwise neither has one.
 #[derive(Debug)]
 pub(crate) struct Channel {
     ends: [ChannelEnd; 2],

@@ -1,5 +1,5 @@
-//! Purification and swapping of entangled pairs: how many raw pairs a channel of a given fidelity takes. Pure functions; the calls
-//! are in `calls/channels.rs`.
+//! Purification and swapping of entangled pairs: how many raw pairs a channel of a given fidelity takes. Pure
+//! functions; the calls are in `calls/channels.rs`.
 //!
 //! Pairs are Bell-diagonal, so a pair is given by the weights of the Pauli errors on one half of the wanted Bell state.
 

@@ -1,5 +1,5 @@
-//! Deadlines. A strand that has one is scheduled to its end before it is accepted, and all that the schedule takes is reserved for
-//! it. So an accepted deadline is met by construction, whatever else arrives.
+//! Deadlines. A strand that has one is scheduled to its end before it is accepted, and all that the schedule takes is
+//! reserved for it. So an accepted deadline is met by construction, whatever else arrives.
 
 use crate::errors::{Checked, broken};
 use crate::image::dataflow::Flow;
@@ -38,9 +38,9 @@ impl Plan {
         self.at == self.starts.len() && epoch >= self.length as u64
     }
 
-    /// List scheduling by longest remaining path (Graham, SIAM J. Appl. Math. 17 (1969) 416) into what the region has not reserved
-    /// yet, from its next epoch on. `None` if that takes more than `within` epochs. Operations under way keep their routes until
-    /// they end.
+    /// List scheduling by longest remaining path (Graham, SIAM J. Appl. Math. 17 (1969) 416) into what the region has
+    /// not reserved yet, from its next epoch on. `None` if that takes more than `within` epochs. Operations under way
+    /// keep their routes until they end.
     pub(crate) fn make(
         flow: &Flow,
         heights: Arc<Vec<u32>>,
@@ -48,6 +48,8 @@ impl Plan {
         region: &Region,
         within: u64,
     ) -> Checked<Option<Plan>> {
+        // The plan is made by running the strand against a forecast, with the same frontier that an unplanned strand
+        // issues from.
         let mut frontier = Frontier::new(flow, Some(heights), 0, false);
         let mut plan = Plan { starts: Vec::with_capacity(flow.image.code.len()), at: 0, length: 0, needs: Vec::new() };
         let mut in_flight = InFlight::default();
@@ -148,8 +150,8 @@ impl<'a> Forecast<'a> {
         self.epoch += 1;
     }
 
-    /// Takes the magic states of an operation in this epoch, and its routes for as long as it lasts. Returns false, and takes
-    /// nothing, if there are not enough.
+    /// Takes the magic states of an operation in this epoch, and its routes for as long as it lasts. Returns false, and
+    /// takes nothing, if there are not enough.
     fn take(&mut self, cost: Cost) -> bool {
         let span = span(cost);
         self.look_ahead(span);

@@ -1,7 +1,9 @@
-//! The device's work on shots. A strand that has issued all its instructions drains until the device has finished its shots.
+//! The device's work on shots. A strand that has issued all its instructions drains until the device has finished its
+//! shots.
 //!
-//! A strand's epochs are those of one shot on the modelled machine; the other shots repeat its schedule. How long a simulator takes
-//! for them is no matter of the machine, so it is shared here, apart from the fair queueing of the machine's resources.
+//! A strand's epochs are those of one shot on the modelled machine; the other shots repeat its schedule. How long a
+//! simulator takes for them is no matter of the machine, so it is shared here, apart from the fair queueing of the
+//! machine's resources.
 
 use crate::errors::{Checked, broken};
 use crate::ids::{DomainId, StrandId};
@@ -15,7 +17,8 @@ use qmk_hal::Device;
 type Draining = BTreeMap<DomainId, Vec<StrandId>>;
 
 impl<D: Device> Kernel<D> {
-    /// Lets the device finish shots, as the clock says. Returns the turns that strands had, and whether no strand can have ended.
+    /// Lets the device finish shots, as the clock says. Returns the turns that strands had, and whether no strand can
+    /// have ended.
     pub(crate) fn drain(&mut self) -> Checked<(u32, bool)> {
         let mut draining = Draining::new();
         let (mut issuing, mut ended) = (false, false);
@@ -52,9 +55,9 @@ impl<D: Device> Kernel<D> {
         Ok(turns)
     }
 
-    /// Gives the device `pace` steps, in turns. Domains share it by the steps done for them and their weights (start-time fair
-    /// queueing: Goyal, Vin & Cheng, SIGCOMM '96), and the turns of a domain go around its strands. So an epoch takes the same time
-    /// however many strands there are.
+    /// Gives the device `pace` steps, in turns. Domains share it by the steps done for them and their weights
+    /// (start-time fair queueing: Goyal, Vin & Cheng, SIGCOMM '96), and the turns of a domain go around its strands. So
+    /// an epoch takes the same time however many strands there are.
     fn drain_in_turns(&mut self, mut draining: Draining, pace: u64, issuing: bool) -> Checked<u32> {
         let turns = (pace / STEPS).clamp(1, TURNS);
         let steps = (pace / turns).max(1);

@@ -2,16 +2,17 @@
 //!
 //! Nothing starves. Let R be the longest time that a strand holds patches, and n the number of contexts.
 //!
-//! A strand that waits for patches, with `a` strands of its context that arrived before it, starts within
-//! `(a + 1) (PATIENCE + n R)` epochs, if its domain's quota lets it: when it is the oldest, it is the first of its context after
-//! at most [`PATIENCE`](crate::limits::PATIENCE) epochs; a context that starts none for so long is overtaken no more, and each of those that have waited
-//! for longer makes it wait for at most R.
+//! A strand that waits for patches, with `a` strands of its context that arrived before it, starts within `(a + 1)
+//! (PATIENCE + n R)` epochs, if its domain's quota lets it: when it is the oldest, it is the first of its context after
+//! at most [`PATIENCE`](crate::limits::PATIENCE) epochs; a context that starts none for so long is overtaken no more,
+//! and each of those that have waited for longer makes it wait for at most R.
 //!
-//! A strand that is ready is the first of its context after [`AGE`](crate::limits::AGE) epochs without an issue. The first of a context goes before
-//! those of another as soon as that has taken [`CREDIT`](crate::sched::fair_queue::CREDIT) and [`LEAD`](crate::sched::fair_queue::LEAD) epochs of the
-//! whole region more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
-//! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights, and m the
-//! magic states that it needs at once of the r that come in an epoch.
+//! A strand that is ready is the first of its context after [`AGE`](crate::limits::AGE) epochs without an issue. The
+//! first of a context goes before those of another as soon as that has taken
+//! [`CREDIT`](crate::sched::fair_queue::CREDIT) and [`LEAD`](crate::sched::fair_queue::LEAD) epochs of the whole region
+//! more, for its weight, of whatever is short. What is refused to the first is saved up for it. So it issues within
+//! `AGE + (CREDIT + LEAD) W + m / r` epochs for each of its context that is as old, where W is the sum of the weights,
+//! and m the magic states that it needs at once of the r that come in an epoch.
 
 use crate::domain::Domain;
 use crate::errors::{Checked, broken};
@@ -28,16 +29,16 @@ use qmk_abi::syscall::StrandState;
 use qmk_hal::Device;
 
 impl<D: Device> Kernel<D> {
-    /// Runs one epoch: starts strands that fit, issues ready instructions within the epoch's resources, and lets the device finish
-    /// shots.
+    /// Runs one epoch: starts strands that fit, issues ready instructions within the epoch's resources, and lets the
+    /// device finish shots.
     pub fn advance(&mut self) -> EpochReport {
         self.advance_by(1)
     }
 
-    /// Runs one epoch, or all epochs of a program at once if they are at most `most`. That is where a strand starts that has the
-    /// machine to itself, takes no magic states and is short of nothing: each of its instructions is issued as soon as those that it
-    /// depends on are over. The result is the same as epoch by epoch, in less time. Anything else takes one epoch a call, as with
-    /// [`Kernel::advance`].
+    /// Runs one epoch, or all epochs of a program at once if they are at most `most`. That is where a strand starts
+    /// that has the machine to itself, takes no magic states and is short of nothing: each of its instructions is
+    /// issued as soon as those that it depends on are over. The result is the same as epoch by epoch, in less time.
+    /// Anything else takes one epoch a call, as with [`Kernel::advance`].
     ///
     /// After an impossible case the report is `broken`, and no epoch passes any more.
     pub fn advance_by(&mut self, most: u64) -> EpochReport {
@@ -92,8 +93,9 @@ impl<D: Device> Kernel<D> {
         self.pairs_due = self.pairs_due.saturating_sub(made);
     }
 
-    /// Passes all epochs of a strand that starts in this one, if nothing else goes on and none of its instructions would ever have
-    /// to wait for a resource. Returns the number of its instructions, or `None` if its epochs must be run one by one.
+    /// Passes all epochs of a strand that starts in this one, if nothing else goes on and none of its instructions
+    /// would ever have to wait for a resource. Returns the number of its instructions, or `None` if its epochs must be
+    /// run one by one.
     fn issue_whole_program(&mut self, id: StrandId, most: u64) -> Checked<Option<u32>> {
         let strand = self.objects.strand(id)?;
         let (region, context, peak) = (strand.region, strand.context, strand.image.peak_qubits);
@@ -150,7 +152,8 @@ impl<D: Device> Kernel<D> {
         let region = self.regions.get_mut(id)?;
         region.running = running;
         region.end_epoch(budget)?;
-        // A paused strand that is held at a fence no longer counts as coming free, so others may overtake what waits for it.
+        // A paused strand that is held at a fence no longer counts as coming free, so others may overtake what waits
+        // for it.
         region.recheck_waiting |= !held.is_empty();
         for strand in held {
             self.at_fence(strand)?;
@@ -158,8 +161,8 @@ impl<D: Device> Kernel<D> {
         Ok(issued)
     }
 
-    /// Completes the instructions that are due, issues those of plans, and notes how each strand stands. Strands held at a fence
-    /// are added to `held`. Returns the number of instructions issued.
+    /// Completes the instructions that are due, issues those of plans, and notes how each strand stands. Strands held
+    /// at a fence are added to `held`. Returns the number of instructions issued.
     fn begin_strands(
         &mut self,
         running: &[Running],
@@ -197,7 +200,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Lets strands without deadlines issue. Turns go to the context of the least issue time, until no strand can issue any more.
+    /// Lets strands without deadlines issue. Turns go to the context of the least issue time, until no strand can issue
+    /// any more.
     fn issue_best_effort(
         &mut self,
         region: RegionId,
@@ -260,8 +264,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// One turn of a strand. The routes and magic states that it took are charged to its domain and its context afterwards, by what
-    /// the budget has lost.
+    /// One turn of a strand. The routes and magic states that it took are charged to its domain and its context
+    /// afterwards, by what the budget has lost.
     #[inline]
     fn issue_turn(&mut self, id: StrandId, alone: bool, whole: Whole, budget: &mut EpochBudget) -> Checked<Stop> {
         let strand: &mut Strand = self.objects.strand_mut(id)?;
@@ -300,8 +304,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// How far the strand whose turn it is stands behind its context. Only the context's first strand may run ahead by its remaining
-    /// path: the turns of the others fill up what it leaves.
+    /// How far the strand whose turn it is stands behind its context. Only the context's first strand may run ahead by
+    /// its remaining path: the turns of the others fill up what it leaves.
     fn lag(&self, running: &[Running], turn: &Turn, longest: u32) -> Checked<u64> {
         let remaining = match running.get(turn.next) {
             Some(r) if turn.next == turn.first => self.objects.strand(r.id)?.remaining_path(),

@@ -1,15 +1,15 @@
 //! Weighted fair queueing of the machine's resources, by virtual times.
 //!
-//! Each context has two virtual times, in epochs of the whole region over the context's weight. The patch time counts the patches
-//! that its strands have held. The issue time counts the routes or the magic states that they have taken, whichever are more. When
-//! patches come free, the context of the least patch time starts a strand; within an epoch, the one of the least issue time issues
-//! (Ghodsi et al., "Dominant resource fairness", NSDI 2011, and "Multi-resource fair queueing for packet processing", SIGCOMM
-//! 2012). The two are kept apart because patches are held and not consumed: a context that holds many would otherwise get no magic
-//! states, and never be done with them.
+//! Each context has two virtual times, in epochs of the whole region over the context's weight. The patch time counts
+//! the patches that its strands have held. The issue time counts the routes or the magic states that they have taken,
+//! whichever are more. When patches come free, the context of the least patch time starts a strand; within an epoch,
+//! the one of the least issue time issues (Ghodsi et al., "Dominant resource fairness", NSDI 2011, and "Multi-resource
+//! fair queueing for packet processing", SIGCOMM 2012). The two are kept apart because patches are held and not
+//! consumed: a context that holds many would otherwise get no magic states, and never be done with them.
 //!
-//! An idle context saves nothing up, and a busy one lags behind by at most a credit. The strand with the longest remaining path may
-//! run ahead of its context's time by [`LEAD`], so that it need not wait for what others of its context have just taken (list
-//! scheduling by critical path: Graham, SIAM J. Appl. Math. 17 (1969) 416).
+//! An idle context saves nothing up, and a busy one lags behind by at most a credit. The strand with the longest
+//! remaining path may run ahead of its context's time by [`LEAD`], so that it need not wait for what others of its
+//! context have just taken (list scheduling by critical path: Graham, SIAM J. Appl. Math. 17 (1969) 416).
 
 use crate::holding::Holding;
 use crate::time::Epoch;
@@ -20,8 +20,8 @@ const WHOLE: u64 = 1 << 24;
 pub(crate) const CREDIT: u64 = 16;
 /// The same in patch time, which passes as long as patches are held.
 const PATCH_CREDIT: u64 = 1024;
-/// Epochs for which a context is taken to keep the patches that it holds. Otherwise one that has just started a strand would look
-/// as poor as before and start the next one too.
+/// Epochs for which a context is taken to keep the patches that it holds. Otherwise one that has just started a strand
+/// would look as poor as before and start the next one too.
 const HOLD: u64 = 64;
 /// Epochs of the whole region by which the longest path may run ahead of its context in issue time.
 pub(crate) const LEAD: u64 = 16;
@@ -50,7 +50,8 @@ impl VirtualTimes {
         VirtualTimes { issue: self.issue.max(other.issue), patches: self.patches.max(other.patches) }
     }
 
-    /// The start of a context that was idle, when this is the foremost: level with the contexts whose longest paths run ahead.
+    /// The start of a context that was idle, when this is the foremost: level with the contexts whose longest paths run
+    /// ahead.
     pub(crate) fn minus_lead(self) -> VirtualTimes {
         VirtualTimes {
             issue: self.issue.saturating_sub(LEAD * WHOLE),

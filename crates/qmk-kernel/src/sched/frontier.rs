@@ -33,7 +33,8 @@ impl Class {
 /// Those of the longest remaining path first, then in program order.
 type Ranked = BinaryHeap<(u32, Reverse<u32>)>;
 
-/// Where resources are short, the order of issue decides how long a program takes; elsewhere order costs more than it brings.
+/// Where resources are short, the order of issue decides how long a program takes; elsewhere order costs more than it
+/// brings.
 #[derive(Debug)]
 struct Ranking {
     heights: Arc<Vec<u32>>,
@@ -103,7 +104,8 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier once all before a fence segment is complete, held there if asked. With `heights`, instructions are ranked.
+    /// The frontier once all before a fence segment is complete, held there if asked. With `heights`, instructions are
+    /// ranked.
     pub(crate) fn new(flow: &Flow, heights: Option<Arc<Vec<u32>>>, segment: usize, hold: bool) -> Self {
         let ranking = heights.map(|heights| Ranking { heights, queues: Box::default() });
         let (start, segment) = match segment.checked_sub(1) {

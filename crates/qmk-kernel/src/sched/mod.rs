@@ -1,9 +1,9 @@
-//! The scheduler: which strand starts, which instruction is issued, whose shots the device works on. Where to start: [`epoch`], one
-//! epoch of the machine from end to end, with what it promises against starvation.
+//! The scheduler: which strand starts, which instruction is issued, whose shots the device works on. Where to start:
+//! [`epoch`], one epoch of the machine from end to end, with what it promises against starvation.
 //!
-//! `start` gives waiting strands their qubits. `turn` and `fair_queue` order the contexts within an epoch, `frontier` the
-//! instructions within a strand. `region` has the resources of an epoch, `deadline` reserves them ahead, and `drain` shares the
-//! device's time.
+//! `start` gives waiting strands their qubits. `turn` and `fair_queue` order the contexts within an epoch, `frontier`
+//! the instructions within a strand. `region` has the resources of an epoch, `deadline` reserves them ahead, and
+//! `drain` shares the device's time.
 
 pub(crate) mod deadline;
 pub(crate) mod drain;

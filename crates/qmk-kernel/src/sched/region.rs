@@ -1,5 +1,5 @@
-//! A region: a part of the machine with its qubits, routes, magic states and decoders, epoch after epoch, and the reservations of
-//! strands with deadlines. [`EpochBudget`] is what one epoch may spend of it.
+//! A region: a part of the machine with its qubits, routes, magic states and decoders, epoch after epoch, and the
+//! reservations of strands with deadlines. [`EpochBudget`] is what one epoch may spend of it.
 
 use crate::errors::{Broken, Checked, broken};
 use crate::holding::Holding;
@@ -12,14 +12,14 @@ use qmk_hal::Cost;
 
 /// Epochs of the whole region that may be reserved at once.
 const MAX_RESERVED_EPOCHS: u64 = 4096;
-/// The same in halves of an epoch. Each epoch that passes makes half an epoch reservable again, so that the other half is left to
-/// strands without deadlines.
+/// The same in halves of an epoch. Each epoch that passes makes half an epoch reservable again, so that the other half
+/// is left to strands without deadlines.
 const MAX_RESERVABLE: u64 = 2 * MAX_RESERVED_EPOCHS;
 /// Fixed point of [`Region::reservable`]: parts of half an epoch.
 const UNIT: u64 = 1 << 16;
 
-/// A strand that runs or drains. The order of the fields is the order in which a region keeps them: by context, then the more
-/// important, the longer, the older first.
+/// A strand that runs or drains. The order of the fields is the order in which a region keeps them: by context, then
+/// the more important, the longer, the older first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Running {
     pub(crate) context: ContextId,
@@ -95,8 +95,8 @@ pub(crate) struct EpochBudget {
     routes_left: u32,
     /// Routes taken, each times the epochs that its operation takes.
     pub(crate) route_epochs: u64,
-    /// Cleared when a magic-state request is refused. Later requests of this epoch are refused too, so the stock accumulates for
-    /// the first requester.
+    /// Cleared when a magic-state request is refused. Later requests of this epoch are refused too, so the stock
+    /// accumulates for the first requester.
     pub(crate) magic_open: bool,
     /// Magic states of the request that was refused first.
     magic_refused: u32,
@@ -164,8 +164,8 @@ impl EpochBudget {
         taken as u64
     }
 
-    /// Epochs until an operation is over. Outcomes, and the corrections of injected magic states, wait for the decoders when these
-    /// are late.
+    /// Epochs until an operation is over. Outcomes, and the corrections of injected magic states, wait for the decoders
+    /// when these are late.
     #[inline]
     pub(crate) fn cycles(&self, cost: Cost, has_outcome: impl Fn() -> bool) -> usize {
         let late = if self.decoder_lag > 0 && (cost.magic > 0 || has_outcome()) { self.decoder_lag } else { 0 };
@@ -191,6 +191,7 @@ impl Region {
     }
 
     pub(crate) fn take_interactive(&mut self, one: Holding) -> Checked {
+        // Interactive qubits are among those held.
         self.held.take(one)?;
         self.interactive.take(one)
     }
@@ -210,7 +211,8 @@ impl Region {
         self.decoder_rate -= part.decoder_rate;
     }
 
-    /// Takes back the part of a region whose strands are stopped. Its operations under way keep their routes to their end.
+    /// Takes back the part of a region whose strands are stopped. Its operations under way keep their routes to their
+    /// end.
     pub(crate) fn merge(&mut self, part: &Region) -> Checked {
         if part.held.qubits() > 0 {
             return Err(broken("a region is taken back while its qubits are held"));
@@ -230,8 +232,8 @@ impl Region {
         Ok(())
     }
 
-    /// Whether `more` qubits with this decoder load can come into use: they must be free, and while there are reservations,
-    /// decoding must not fall behind.
+    /// Whether `more` qubits with this decoder load can come into use: they must be free, and while there are
+    /// reservations, decoding must not fall behind.
     pub(crate) fn has_room(&self, more: u32, load: u64) -> bool {
         more <= self.free_qubits() && (self.reservations.is_empty() || self.keeps_up_with(load))
     }
@@ -269,7 +271,8 @@ impl Region {
         self.refill(1);
         let released = self.route_releases.pop_front().unwrap_or(0);
         self.routes_in_use = self.routes_in_use.checked_sub(released).ok_or_else(unrouted)?;
-        // No operation waits longer than the longest cost there is, so a longer backlog need not be known.
+        // The backlog grows by the load and shrinks by the throughput. No operation waits longer than the longest cost
+        // there is, so a longer backlog need not be known.
         let most = self.throughput() * Cost::MAX_CYCLES as u64;
         self.decoder_backlog = (self.decoder_backlog + self.load()).saturating_sub(self.throughput()).min(most);
         let late = self.decoder_backlog.div_ceil(self.throughput().max(PATCH));
@@ -290,7 +293,8 @@ impl Region {
         })
     }
 
-    /// The running maximum of reserved routes, as [`EpochBudget`] wants it; empty without reservations, which allocates nothing.
+    /// The running maximum of reserved routes, as [`EpochBudget`] wants it; empty without reservations, which allocates
+    /// nothing.
     fn most_routes_reserved(&self) -> Vec<u32> {
         let mut reserved = Vec::new();
         if !self.reservations.is_empty() {
@@ -304,8 +308,8 @@ impl Region {
         reserved
     }
 
-    /// Whether no operation, backlog or reservation reaches into the next epoch. Epochs that spend no magic states then differ
-    /// only in their number.
+    /// Whether no operation, backlog or reservation reaches into the next epoch. Epochs that spend no magic states then
+    /// differ only in their number.
     pub(crate) fn is_calm(&self) -> bool {
         self.routes_in_use == 0 && self.decoder_backlog == 0 && self.reservations.is_empty() && self.keeps_up_with(0)
     }
@@ -353,8 +357,8 @@ impl Region {
         self.update_keep(reservations.is_empty());
     }
 
-    /// Takes back what is left of a reservation. It does not become reservable again, so that a tenant cannot reserve the region
-    /// over and over.
+    /// Takes back what is left of a reservation. It does not become reservable again, so that a tenant cannot reserve
+    /// the region over and over.
     pub(crate) fn unreserve(&mut self, reservations: &[Reservation]) {
         for (all, one) in self.reservations.iter_mut().zip(reservations) {
             all.magic = all.magic.saturating_sub(one.magic);
@@ -363,8 +367,8 @@ impl Region {
         self.update_keep(reservations.is_empty());
     }
 
-    /// Works out what must be kept in stock after each epoch. It takes time with the reach of all reservations, so it is left out
-    /// if neither they nor the magic rate have changed.
+    /// Works out what must be kept in stock after each epoch. It takes time with the reach of all reservations, so it
+    /// is left out if neither they nor the magic rate have changed.
     fn update_keep(&mut self, unchanged: bool) {
         if unchanged && self.keep_rate == self.magic_rate {
             return;

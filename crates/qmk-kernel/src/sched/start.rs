@@ -38,12 +38,13 @@ struct Bid {
 }
 
 impl<D: Device> Kernel<D> {
-    /// Starts strands that fit. The context that has held the fewest patches for its weight goes first, and within a context the
-    /// strand of the highest priority, then of the longest path.
+    /// Starts strands that fit. The context that has held the fewest patches for its weight goes first, and within a
+    /// context the strand of the highest priority, then of the longest path.
     ///
-    /// A strand that waits for its domain's quota holds up its context. One that waits for the region is overtaken by others that
-    /// fit. Against starvation, once in [`PATIENCE`] epochs the oldest strand of a context goes before others of it; and a context
-    /// that has had none started for [`PATIENCE`] epochs goes before all others and is not overtaken.
+    /// A strand that waits for its domain's quota holds up its context. One that waits for the region is overtaken by
+    /// others that fit. Against starvation, once in [`PATIENCE`] epochs the oldest strand of a context goes before
+    /// others of it; and a context that has had none started for [`PATIENCE`] epochs goes before all others and is not
+    /// overtaken.
     ///
     /// Returns the strands that it started.
     pub(crate) fn start_waiting(&mut self, region: RegionId) -> Checked<Vec<StrandId>> {
@@ -130,8 +131,8 @@ impl<D: Device> Kernel<D> {
         Ok(fits_quota && !patient && self.can_come_free(strand.region, peak)?)
     }
 
-    /// Whether this many qubits of a region come free without anyone's doing. Those held one by one and those of paused strands
-    /// need not, so no one is made to wait for them.
+    /// Whether this many qubits of a region come free without anyone's doing. Those held one by one and those of paused
+    /// strands need not, so no one is made to wait for them.
     pub(crate) fn can_come_free(&self, region: RegionId, qubits: u32) -> Checked<bool> {
         let place = self.regions.get(region)?;
         let mut stuck = place.interactive_qubits();
@@ -168,8 +169,9 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Builds what a strand needs to issue one instruction at a time: its dataflow, and ranks where resources may be short. That takes
-    /// time with the program, so it is put off until it is clear that the program is not issued as a whole.
+    /// Builds what a strand needs to issue one instruction at a time: its dataflow, and ranks where resources may be
+    /// short. That takes time with the program, so it is put off until it is clear that the program is not issued as a
+    /// whole.
     ///
     /// Does so only for a strand that has just started and has no plan.
     pub(crate) fn begin(&mut self, id: StrandId) -> Checked {
@@ -190,8 +192,8 @@ impl<D: Device> Kernel<D> {
         }
     }
 
-    /// Takes a strand that ends out of its region and gives back its holdings. A strand that is in no region any more has given
-    /// them back already.
+    /// Takes a strand that ends out of its region and gives back its holdings. A strand that is in no region any more
+    /// has given them back already.
     pub(crate) fn release_holdings(&mut self, id: StrandId, holdings: Holdings) -> Checked {
         let Holdings { owner, region, context, qubits, reservations, checkpoints } = holdings;
         self.fail_checkpoints(checkpoints)?;
@@ -213,8 +215,8 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Takes strands that are done or have faulted out of their regions. Returns their number. They keep their objects and spaces, for
-    /// outcomes to be read, until no capability names them.
+    /// Takes strands that are done or have faulted out of their regions. Returns their number. They keep their objects
+    /// and spaces, for outcomes to be read, until no capability names them.
     pub(crate) fn collect_ended(&mut self) -> Checked<u32> {
         let mut ended = Vec::new();
         for (_, region) in self.regions.iter() {

@@ -5,8 +5,8 @@ use crate::limits::AGE;
 use crate::time::Epoch;
 use core::ops::Range;
 
-/// A strand as the epoch found it, by its place among the region's running strands. Nothing that is not ready becomes ready within
-/// the epoch, so this is read instead of the strand.
+/// A strand as the epoch found it, by its place among the region's running strands. Nothing that is not ready becomes
+/// ready within the epoch, so this is read instead of the strand.
 #[derive(Debug)]
 pub(crate) struct StrandView {
     /// Epoch of its last issue, if it could issue now were there the resources.

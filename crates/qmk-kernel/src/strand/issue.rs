@@ -1,12 +1,16 @@
-//! How a strand issues instructions. There are four ways, each for the case in which the others cost too much or do too little:
+//! How a strand issues instructions. There are four ways, each for the case in which the others cost too much or do too
+//! little:
 //!
-//! * [`Strand::issue_whole_program`]: all at once, where the strand has the machine to itself and nothing is ever short. No frontier
-//!   is built, and the epochs in between are not run.
-//! * [`Strand::follow_plan`]: by the schedule of its deadline, whose resources are reserved, so that nothing is asked for.
-//! * `issue_all`: ready instructions in the order in which they became ready, where routes and magic states suffice for any order.
+//! * [`Strand::issue_whole_program`]: all at once, where the strand has the machine to itself and nothing is ever
+//!   short. No frontier is built, and the epochs in between are not run.
+//! * [`Strand::follow_plan`]: by the schedule of its deadline, whose resources are reserved, so that nothing is asked
+//!   for.
+//! * `issue_all`: ready instructions in the order in which they became ready, where routes and magic states suffice for
+//!   any order.
 //! * `issue_ranked`: the instruction with the longest remaining path first, where they are short.
 //!
-//! The last two end in `issue_one`, the one place that takes an instruction off the accounts and starts its way to completion.
+//! The last two end in `issue_one`, the one place that takes an instruction off the accounts and starts its way to
+//! completion.
 
 use crate::errors::{Checked, broken};
 use crate::image::profile::FreeSchedule;
@@ -24,8 +28,8 @@ const NO_INSTRUCTION: &str = "an instruction is ready that the image has not";
 const NO_FRONTIER: &str = "a strand issues one by one without a frontier";
 
 impl Strand {
-    /// Issues all instructions at once, and passes the epochs in which they are over. Returns false if the device refuses, which is
-    /// the strand's fault.
+    /// Issues all instructions at once, and passes the epochs in which they are over. Returns false if the device
+    /// refuses, which is the strand's fault.
     pub(crate) fn issue_whole_program<D: Device>(
         &mut self,
         device: &mut D,
@@ -130,7 +134,8 @@ impl Strand {
         Ok(stop)
     }
 
-    /// Issues ready instructions in the order in which they became ready. Those refused stay in the queue, in their order.
+    /// Issues ready instructions in the order in which they became ready. Those refused stay in the queue, in their
+    /// order.
     fn issue_all<D: Device>(&mut self, device: &mut D, budget: &mut EpochBudget, owner_magic: &mut u64) -> Checked {
         // The queue up to `kept` was refused, and from `at` on it is still to be asked for. Completions append to it.
         let (mut at, mut kept) = (0, 0);
@@ -162,7 +167,8 @@ impl Strand {
         Ok(())
     }
 
-    /// Issues by rank: all plain instructions, which cost nothing but time, then one that takes routes or magic states, and so on.
+    /// Issues by rank: all plain instructions, which cost nothing but time, then one that takes routes or magic states,
+    /// and so on.
     fn issue_ranked<D: Device>(
         &mut self,
         device: &mut D,
@@ -231,8 +237,8 @@ impl Strand {
         Ok(true)
     }
 
-    /// Hands an instruction to the device, whose resources are taken already. Returns false if the device refuses, which is a
-    /// fault.
+    /// Hands an instruction to the device, whose resources are taken already. Returns false if the device refuses,
+    /// which is a fault.
     #[inline]
     fn issue_one<D: Device>(
         &mut self,
@@ -249,7 +255,8 @@ impl Strand {
         self.issued += 1;
         budget.issued += 1;
         self.magic += cost.magic as u64;
-        // A rollback undoes unitary instructions back to the last irreversible one, so only those since then are remembered.
+        // A rollback undoes unitary instructions back to the last irreversible one, so only those since then are
+        // remembered.
         let op = self.image.image.code.get(index as usize).map_or(Op::Fence, |i| i.op);
         if is_reversible(&op) {
             if self.reversible.is_empty() {

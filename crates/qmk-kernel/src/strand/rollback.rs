@@ -16,8 +16,8 @@ impl Strand {
         self.reversible.iter().filter_map(|&index| Some(self.image.image.code.get(index as usize)?.op))
     }
 
-    /// Undoes the unitary instructions since the last irreversible one. Undoing takes as many epochs and magic states as doing
-    /// did, which the strand owes from here on. Returns the number of instructions, 0 if it has not started.
+    /// Undoes the unitary instructions since the last irreversible one. Undoing takes as many epochs and magic states
+    /// as doing did, which the strand owes from here on. Returns the number of instructions, 0 if it has not started.
     pub(crate) fn rollback<D: Device>(&mut self, device: &mut D, now: Epoch) -> Checked<Result<u32, DeviceError>> {
         let costs = self.reversible().map(|op| device.cost(&op, self.run.patch));
         let (longest, magic) = costs.fold((0, 0), |(l, m), c| (c.cycles.max(l), m + c.magic as u64));
@@ -34,7 +34,8 @@ impl Strand {
             }
         }
         self.reversible.clear();
-        // The frontier needs to know which of them were not complete yet: only those that were had let others become ready.
+        // The frontier needs to know which of them were not complete yet: only those that were had let others become
+        // ready.
         let mut flying: Vec<u32> = self.in_flight.iter().collect();
         flying.sort_unstable();
         let mut taken = undone.clone();
@@ -62,16 +63,16 @@ impl Strand {
         Some(ResumePoint { segment, issued, magic, undone_magic, epochs })
     }
 
-    /// Magic states of its work since `mark`, all shots together. Those of instructions that were undone, and of undoing them, were
-    /// charged when that happened.
+    /// Magic states of its work since `mark`, all shots together. Those of instructions that were undone, and of
+    /// undoing them, were charged when that happened.
     pub(crate) fn magic_since(&self, mark: &ResumePoint) -> u64 {
         let net = |magic: u64, undone: u64| magic.saturating_sub(2 * undone);
         let since = net(self.magic, self.undone_magic).saturating_sub(net(mark.magic, mark.undone_magic));
         since.saturating_mul(self.run.shots)
     }
 
-    /// Goes on from `mark`, whose state the device has restored. Instructions before it count as complete, those after it as not
-    /// issued, and all shots are to be finished anew.
+    /// Goes on from `mark`, whose state the device has restored. Instructions before it count as complete, those after
+    /// it as not issued, and all shots are to be finished anew.
     pub(crate) fn resume_at(&mut self, mark: ResumePoint, now: Epoch, heights: Option<Arc<Vec<u32>>>) {
         self.frontier = Some(Frontier::new(&self.flow, heights, mark.segment, self.holds()));
         self.in_flight = InFlight::default();

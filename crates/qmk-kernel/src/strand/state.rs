@@ -1,7 +1,7 @@
 //! A strand: one run of an image, from its spawn to the last of its shots.
 //!
-//! It waits for qubits, then runs, is held at fences when something wants it to stop there, drains while the device finishes its
-//! shots, and is done or has faulted. `issue.rs` and `rollback.rs` have what it does while it runs.
+//! It waits for qubits, then runs, is held at fences when something wants it to stop there, drains while the device
+//! finishes its shots, and is done or has faulted. `issue.rs` and `rollback.rs` have what it does while it runs.
 
 use crate::holding::Holding;
 use crate::ids::{ContextId, DomainId, ObjectId, RegionId, StrandId};
@@ -19,8 +19,8 @@ use qmk_hal::{DeviceError, SpaceId};
 
 /// A run of an image.
 ///
-/// It is in its region's `waiting` while its state is `Waiting`, in `running` while it holds qubits, and in neither after that. It has
-/// a plan, or a frontier, or has issued everything.
+/// It is in its region's `waiting` while its state is `Waiting`, in `running` while it holds qubits, and in neither
+/// after that. It has a plan, or a frontier, or has issued everything.
 #[derive(Debug)]
 pub(crate) struct Strand {
     /// The domain that spawned it, whose quota it counts against.
@@ -190,7 +190,7 @@ impl Strand {
         self.qubits
     }
 
-    /// The part of its plan that the epochs after `now` are reserved for.
+    /// Reservations by epoch, the next one first: the part of its plan that the epochs after `now` are reserved for.
     pub(crate) fn planned(&self, now: Epoch) -> &[Reservation] {
         self.plan.as_ref().map_or(&[], |p| p.rest(now.plus(1).since(self.started)))
     }

@@ -19,8 +19,8 @@ use qmk_abi::syscall::{Budget, ChannelState, ObjectKind, Quota, Run, StrandState
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_sim::{SimConfig, SimDevice};
 
-/// A kernel with some of everything: two tenants with budgets, a region, a linked channel and an offered one, a checkpoint to be
-/// taken, a strand with a deadline, one that is paused at a fence, one that waits and one under way.
+/// A kernel with some of everything: two tenants with budgets, a region, a linked channel and an offered one, a
+/// checkpoint to be taken, a strand with a deadline, one that is paused at a fence, one that waits and one under way.
 struct Busy {
     kernel: Kernel<SimDevice>,
     root: DomainId,
