@@ -5,7 +5,7 @@ mod common;
 use common::{Calibration, Dice, apply, random_op};
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
-use qmk_hal::{Device, DeviceError, SpaceId, SpaceSpec};
+use qmk_hal::{Device, DeviceError, Inline, SpaceId, SpaceSpec};
 use qmk_sim::rng::{DrawSite, Random};
 use qmk_sim::{SimConfig, SimDevice};
 use qmk_tests::dense::{Dense, gates};

@@ -1,6 +1,7 @@
 //! Why a device refused work.
 
 use alloc::string::String;
+use core::fmt;
 
 /// Why a device refused work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,9 +30,34 @@ pub enum DeviceError {
         /// Active qubits it needs.
         active: u32,
     },
-    /// No such space, or the space does not support the call.
+    /// Work of the space, or of a space that shares its state, is out.
+    #[error("the space is at work")]
+    Busy,
+    /// The device does not have this part of the contract.
+    #[error("this machine {0}")]
+    Unsupported(Ability),
+    /// No such space, or the call does not fit the space; the text says which.
     #[error("{0}")]
     Refused(String),
+}
+
+/// A part of the contract that a device may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// [`Interactive`](crate::Interactive).
+    Interactive,
+    /// [`Snapshots`](crate::Snapshots).
+    Snapshots,
+}
+
+impl fmt::Display for Ability {
+    /// In words that follow "this machine".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ability::Interactive => "has no qubits for interactive use",
+            Ability::Snapshots => "cannot copy states",
+        })
+    }
 }
 
 impl DeviceError {
@@ -39,7 +65,7 @@ impl DeviceError {
     pub fn instruction(&self) -> Option<u32> {
         match self {
             DeviceError::TooMuchMagic { at, .. } | DeviceError::OutOfMemory { at, .. } => Some(*at),
-            DeviceError::Refused(_) => None,
+            _ => None,
         }
     }
 }

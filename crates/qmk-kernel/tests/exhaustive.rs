@@ -8,12 +8,11 @@ mod common;
 
 use common::model::{Model, Verdict};
 use qmk_kernel::DomainId;
-use qmk_kernel::abi::image::Qubit;
 use qmk_kernel::abi::image::{Clifford2, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, ObjectKind, Patch, Quota};
 use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
-use qmk_kernel::hal::{Cost, Device, DeviceError, Features, LinkSpec, MachineSpec};
-use qmk_kernel::hal::{SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_kernel::hal::{Cost, Device, DeviceError, Features, Finished, Interactive, LinkSpec, MachineSpec};
+use qmk_kernel::hal::{Place, SpaceId, SpaceSpec, SpaceStatus};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
@@ -45,6 +44,8 @@ impl Bits {
 }
 
 impl Device for Bits {
+    type Work = Finished;
+
     fn spec(&self) -> &MachineSpec {
         &self.spec
     }
@@ -67,26 +68,12 @@ impl Device for Bits {
         unreachable!("no strands here")
     }
 
-    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+    fn begin_work(&mut self, _: SpaceId) -> Result<Finished, DeviceError> {
         unreachable!("no strands here")
     }
 
-    fn link(&mut self, _: (SpaceId, Qubit), _: (SpaceId, Qubit), _: [f64; 3]) -> Result<(), DeviceError> {
-        unreachable!("no channels here")
-    }
-
-    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
-        unreachable!("no checkpoints here")
-    }
-
-    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
-        unreachable!("no checkpoints here")
-    }
-
-    fn forget(&mut self, _: SnapshotId) {}
-
-    fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
-        unreachable!("no strands here")
+    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
+        Ok(SpaceStatus::default())
     }
 
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
@@ -95,7 +82,20 @@ impl Device for Bits {
 
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
 
-    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
+    fn begin_close(&mut self, space: SpaceId) -> Option<Finished> {
+        assert!(self.spaces.remove(&space).is_some(), "space closed twice");
+        None
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Finished>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Bits {
+    type Work = Finished;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Finished, DeviceError> {
         let bits = self.spaces.get_mut(&space).expect("an open space");
         match instr.op {
             Op::Alloc(q) => {
@@ -112,11 +112,11 @@ impl Device for Bits {
             Op::Reset(q) => *bits.get_mut(&q).expect("a register in use") = false,
             op => unreachable!("{op:?}"),
         }
-        Ok(())
+        Ok(Finished(space))
     }
 
-    fn close(&mut self, space: SpaceId) {
-        assert!(self.spaces.remove(&space).is_some(), "space closed twice");
+    fn begin_link(&mut self, _: Place, _: Place, _: [f64; 3]) -> Result<Finished, DeviceError> {
+        unreachable!("no channels here")
     }
 }
 

@@ -9,12 +9,15 @@
 //! `QMK_FUZZ_SECONDS` sets how long to look, and `QMK_FUZZ_SEED` repeats one sequence.
 #![allow(unsafe_code)]
 
-use qmk_kernel::abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli, Qubit};
+use qmk_kernel::abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, Code, ObjectKind, Patch, Quota, Run};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
-use qmk_kernel::hal::{Cost, Device, DeviceError, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_kernel::hal::{
+    Device, DeviceError, Interactive, LinkSpec, Place, Progress, SnapshotId, Snapshots, SpaceId, SpaceSpec,
+    SpaceStatus, Work, forward_device,
+};
 use qmk_kernel::{Clock, DomainId, Kernel};
-use qmk_sim::{SimConfig, SimDevice};
+use qmk_sim::{SimConfig, SimDevice, SimWork};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,72 +97,108 @@ impl Counted {
     /// Calls the device, whose memory is no matter of the kernel's.
     fn with<R>(&mut self, f: impl FnOnce(&mut SimDevice) -> R) -> R {
         self.calls += 1;
-        let before = MEMORY.get();
-        let result = f(&mut self.inner);
-        MEMORY.set(before);
-        result
+        uncounted(|| f(&mut self.inner))
+    }
+
+    fn check(&self, space: SpaceId, call: &str) {
+        assert!(self.spaces.contains(&space), "{call} of a closed space");
+    }
+}
+
+/// Runs the device's code, without what memory it takes.
+fn uncounted<R>(f: impl FnOnce() -> R) -> R {
+    let before = MEMORY.get();
+    let result = f();
+    MEMORY.set(before);
+    result
+}
+
+/// The device's work.
+struct Uncounted(SimWork);
+
+impl Work for Uncounted {
+    fn space(&self) -> SpaceId {
+        self.0.space()
+    }
+    fn step(&mut self, budget: u64) -> Progress {
+        uncounted(|| self.0.step(budget))
     }
 }
 
 impl Device for Counted {
-    fn spec(&self) -> &MachineSpec {
-        self.inner.spec()
-    }
-    fn cost(&self, op: &Op, patch: Patch) -> Cost {
-        self.inner.cost(op, patch)
-    }
-    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
-        self.inner.physical_qubits(patch)
-    }
+    forward_device!(inner: SimDevice; except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
+
+    type Work = Uncounted;
+
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let space = self.with(|d| d.open(spec))?;
         assert!(self.spaces.insert(space), "{space:?} is open already");
         Ok(space)
     }
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        assert!(self.spaces.contains(&space), "issue in a closed space");
+        self.check(space, "issue");
         self.with(|d| d.issue(space, index))
     }
     fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        assert!(self.spaces.contains(&space), "undo in a closed space");
+        self.check(space, "undo");
         self.with(|d| d.undo(space, index))
     }
-    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
-        assert!(self.spaces.contains(&space), "work in a closed space");
-        self.with(|d| d.work(space, budget))
+    fn begin_work(&mut self, space: SpaceId) -> Result<Uncounted, DeviceError> {
+        self.check(space, "work");
+        self.with(|d| d.begin_work(space)).map(Uncounted)
+    }
+    fn finish(&mut self, work: Uncounted) -> Result<SpaceStatus, DeviceError> {
+        uncounted(|| self.inner.finish(work.0))
     }
     fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
-        assert!(self.spaces.contains(&space), "outcome of a closed space");
+        self.check(space, "outcome");
         self.inner.outcome(space, shot, event)
     }
     fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
-        assert!(self.spaces.contains(&space), "outcomes of a closed space");
+        self.check(space, "outcomes");
         self.inner.outcomes(space, first, count, out);
     }
-    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        assert!(self.spaces.contains(&space), "operation in a closed space");
-        self.with(|d| d.perform(space, instr))
+    fn begin_close(&mut self, space: SpaceId) -> Option<Uncounted> {
+        assert!(self.spaces.remove(&space), "{space:?} is closed already");
+        self.with(|d| d.begin_close(space)).map(Uncounted)
     }
-    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
-        assert!(self.spaces.contains(&a.0) && self.spaces.contains(&b.0), "link of a closed space");
-        self.with(|d| d.link(a, b, errors))
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Uncounted>> {
+        Some(self)
     }
-    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
-        let snapshot = self.with(|d| d.snapshot(space))?;
+    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = Uncounted>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Counted {
+    type Work = Uncounted;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Uncounted, DeviceError> {
+        self.check(space, "operation");
+        self.with(|d| d.begin_perform(space, instr)).map(Uncounted)
+    }
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Uncounted, DeviceError> {
+        self.check(a.0, "link");
+        self.check(b.0, "link");
+        self.with(|d| d.begin_link(a, b, errors)).map(Uncounted)
+    }
+}
+
+impl Snapshots for Counted {
+    type Work = Uncounted;
+
+    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Uncounted), DeviceError> {
+        let (snapshot, work) = self.with(|d| d.begin_snapshot(space))?;
         self.snapshots.insert(snapshot);
-        Ok(snapshot)
+        Ok((snapshot, Uncounted(work)))
     }
-    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
-        assert!(self.spaces.contains(&space), "restore of a closed space");
-        self.with(|d| d.restore(space, snapshot))
+    fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<Uncounted, DeviceError> {
+        self.check(space, "restore");
+        self.with(|d| d.begin_restore(space, snapshot)).map(Uncounted)
     }
     fn forget(&mut self, snapshot: SnapshotId) {
         self.snapshots.remove(&snapshot);
-        self.with(|d| d.forget(snapshot));
-    }
-    fn close(&mut self, space: SpaceId) {
-        assert!(self.spaces.remove(&space), "{space:?} is closed already");
-        self.with(|d| d.close(space));
+        self.with(|d| Snapshots::forget(d, snapshot));
     }
 }
 

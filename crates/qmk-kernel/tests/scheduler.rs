@@ -6,7 +6,8 @@ use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli, Qubi
 use qmk_kernel::abi::syscall::{Level, NoiseSpec, Patch, Quota, Run, StrandState, StrandStatus};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::{
-    Cost, Device, DeviceError, Errors, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+    Cost, Device, DeviceError, Errors, Features, Interactive, LinkSpec, MachineSpec, Place, Progress, SpaceId,
+    SpaceSpec, SpaceStatus, Work,
 };
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::cell::Cell;
@@ -54,6 +55,8 @@ fn cost(op: &Op) -> Cost {
 }
 
 impl Device for Fake {
+    type Work = FakeWork;
+
     fn spec(&self) -> &MachineSpec {
         &self.spec
     }
@@ -90,36 +93,62 @@ impl Device for Fake {
     fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
         Ok(())
     }
-    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
+    fn begin_work(&mut self, space: SpaceId) -> Result<FakeWork, DeviceError> {
         let (_, shots, seed) = self.spaces[space.0 as usize];
-        if shots < ENDLESS {
+        Ok(FakeWork { space, endless: shots >= ENDLESS, least: if seed == 0 { LONG } else { 0 }, steps: 0 })
+    }
+    fn finish(&mut self, work: FakeWork) -> Result<SpaceStatus, DeviceError> {
+        let (_, shots, seed) = self.spaces[work.space.0 as usize];
+        if !work.endless {
             return Ok(SpaceStatus { shots_done: shots, ..SpaceStatus::default() });
         }
-        // The first tenant's steps are long ones.
-        let steps = if seed == 0 { budget.max(LONG) } else { budget };
-        self.worked[seed as usize] += steps;
-        Ok(SpaceStatus { steps, ..SpaceStatus::default() })
+        self.worked[seed as usize] += work.steps;
+        Ok(SpaceStatus { steps: work.steps, ..SpaceStatus::default() })
     }
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
         false
     }
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-    fn perform(&mut self, _: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        self.all_magic += cost(&instr.op).magic as u64;
-        Ok(())
-    }
-    fn link(&mut self, _: (SpaceId, Qubit), _: (SpaceId, Qubit), _: [f64; 3]) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
-        Ok(SnapshotId(0))
-    }
-    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn forget(&mut self, _: SnapshotId) {}
-    fn close(&mut self, space: SpaceId) {
+    fn begin_close(&mut self, space: SpaceId) -> Option<FakeWork> {
         self.routes.retain(|r| r.0 != space);
+        None
+    }
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = FakeWork>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Fake {
+    type Work = FakeWork;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<FakeWork, DeviceError> {
+        self.all_magic += cost(&instr.op).magic as u64;
+        Ok(FakeWork { space, endless: false, least: 0, steps: 0 })
+    }
+    fn begin_link(&mut self, a: Place, _: Place, _: [f64; 3]) -> Result<FakeWork, DeviceError> {
+        Ok(FakeWork { space: a.0, endless: false, least: 0, steps: 0 })
+    }
+}
+
+/// Shots that are done at once or never.
+struct FakeWork {
+    space: SpaceId,
+    endless: bool,
+    /// The least that a step takes: the first tenant's steps are long ones.
+    least: u64,
+    steps: u64,
+}
+
+impl Work for FakeWork {
+    fn space(&self) -> SpaceId {
+        self.space
+    }
+    fn step(&mut self, budget: u64) -> Progress {
+        if !self.endless {
+            return Progress::Done;
+        }
+        self.steps += budget.max(self.least);
+        Progress::More
     }
 }
 

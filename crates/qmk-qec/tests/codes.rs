@@ -1,7 +1,7 @@
 //! What the codes are said to be: parameters, distances, and memory circuits whose detectors and observables are deterministic.
 
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
-use qmk_hal::{Device, SpaceSpec};
+use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_qec::Circuit;
 use qmk_qec::circuit::{Gate, Step};
 use qmk_qec::codes::{Code, Honeycomb, PauliProduct, Subsystem, by_name};

@@ -2,7 +2,7 @@
 
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
-use qmk_hal::{Device, SpaceSpec};
+use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_qec::machine::NoisyDevice;
 use qmk_sim::SimConfig;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The services as their clients meet them: fairness, and what happens when limits are reached.
 
-use qmk_abi::image::{Instr, Op};
+use qmk_abi::image::Op;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::Patch;
-use qmk_services::hal::{Cost, Device, DeviceError, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_services::hal::{Cost, Device, DeviceError, Finished, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
 use qmk_services::{Connection, Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use std::time::{Duration, Instant};
@@ -323,6 +323,8 @@ fn a_session_with_many_capabilities_ends_whole() {
 struct Bare(MachineSpec);
 
 impl Device for Bare {
+    type Work = Finished;
+
     fn spec(&self) -> &MachineSpec {
         &self.0
     }
@@ -338,30 +340,16 @@ impl Device for Bare {
     fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
         no()
     }
-    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+    fn begin_work(&mut self, _: SpaceId) -> Result<Finished, DeviceError> {
         no()
     }
-    fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
+    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
         no()
-    }
-    fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
-        false
     }
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-    fn perform(&mut self, _: SpaceId, _: Instr) -> Result<(), DeviceError> {
-        no()
+    fn begin_close(&mut self, _: SpaceId) -> Option<Finished> {
+        None
     }
-    fn link(&mut self, _: (SpaceId, u32), _: (SpaceId, u32), _: [f64; 3]) -> Result<(), DeviceError> {
-        no()
-    }
-    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
-        no()
-    }
-    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
-        no()
-    }
-    fn forget(&mut self, _: SnapshotId) {}
-    fn close(&mut self, _: SpaceId) {}
 }
 
 fn no<T>() -> Result<T, DeviceError> {

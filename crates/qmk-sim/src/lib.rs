@@ -25,7 +25,7 @@ mod simd;
 mod single_shot;
 
 pub use batch::detectors::{DetectorSampler, ParityError};
-pub use device::{SimConfig, SimDevice};
+pub use device::{SimConfig, SimDevice, SimWork};
 pub use engine::refusal::Refusal;
 pub use engine::state::State;
 pub use noise::channel_errors;

@@ -9,7 +9,7 @@ use crate::program::steps::Program;
 use crate::single_shot::SingleShot;
 use crate::{SimConfig, SimDevice};
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
-use qmk_hal::{Channel, Column, Device, Noise, SpaceSpec};
+use qmk_hal::{Channel, Column, Device, Inline, Noise, SpaceSpec};
 use std::sync::Arc;
 
 /// What random programs hold.

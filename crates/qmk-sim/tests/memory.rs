@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
-use qmk_hal::{Device, SpaceSpec};
+use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_sim::{SimConfig, SimDevice};
 use std::process::Command;
 use std::sync::Arc;

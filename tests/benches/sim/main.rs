@@ -7,7 +7,7 @@ mod workloads;
 use qmk_abi::image::{Image, Instr, Op};
 use qmk_abi::syscall::{Quota, Run};
 use qmk_abi::{Handle, Reply, Syscall};
-use qmk_hal::{Device, SpaceSpec};
+use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_kernel::{DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice};
 use qmk_tests::dense::Dense;

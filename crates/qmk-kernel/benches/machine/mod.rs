@@ -2,9 +2,12 @@
 //! that what is measured is the kernel.
 #![allow(dead_code, unreachable_pub, reason = "each bench uses a part")]
 
-use qmk_abi::image::{Image, Instr, Op, Qubit};
+use qmk_abi::image::{Image, Instr};
 use qmk_abi::syscall::Patch;
-use qmk_hal::{Cost, Device, DeviceError, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_hal::{
+    Device, DeviceError, Finished, Interactive, Place, SnapshotId, Snapshots, SpaceId, SpaceSpec, SpaceStatus,
+    forward_device,
+};
 use qmk_sim::{SimConfig, SimDevice};
 use std::sync::Arc;
 
@@ -36,18 +39,9 @@ impl Modelled {
 }
 
 impl Device for Modelled {
-    fn spec(&self) -> &MachineSpec {
-        self.model.spec()
-    }
+    forward_device!(model: SimDevice; except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
 
-    #[inline]
-    fn cost(&self, op: &Op, patch: Patch) -> Cost {
-        self.model.cost(op, patch)
-    }
-
-    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
-        self.model.physical_qubits(patch)
-    }
+    type Work = Finished;
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         self.spaces.push(Some((spec.image, spec.shots, spec.seed)));
@@ -72,8 +66,12 @@ impl Device for Modelled {
         Ok(())
     }
 
-    fn work(&mut self, space: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
-        let shots_done = self.spaces[space.0 as usize].as_ref().map_or(0, |s| s.1);
+    fn begin_work(&mut self, space: SpaceId) -> Result<Finished, DeviceError> {
+        Ok(Finished(space))
+    }
+
+    fn finish(&mut self, work: Finished) -> Result<SpaceStatus, DeviceError> {
+        let shots_done = self.spaces[work.0.0 as usize].as_ref().map_or(0, |s| s.1);
         Ok(SpaceStatus { shots_done, ..SpaceStatus::default() })
     }
 
@@ -83,25 +81,42 @@ impl Device for Modelled {
 
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
 
-    fn perform(&mut self, _: SpaceId, _: Instr) -> Result<(), DeviceError> {
-        Ok(())
+    fn begin_close(&mut self, space: SpaceId) -> Option<Finished> {
+        self.spaces[space.0 as usize] = None;
+        None
     }
 
-    fn link(&mut self, _: (SpaceId, Qubit), _: (SpaceId, Qubit), _: [f64; 3]) -> Result<(), DeviceError> {
-        Ok(())
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Finished>> {
+        Some(self)
     }
 
-    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
-        Ok(SnapshotId(0))
+    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = Finished>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Modelled {
+    type Work = Finished;
+
+    fn begin_perform(&mut self, space: SpaceId, _: Instr) -> Result<Finished, DeviceError> {
+        Ok(Finished(space))
     }
 
-    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
-        Ok(())
+    fn begin_link(&mut self, a: Place, _: Place, _: [f64; 3]) -> Result<Finished, DeviceError> {
+        Ok(Finished(a.0))
+    }
+}
+
+impl Snapshots for Modelled {
+    type Work = Finished;
+
+    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Finished), DeviceError> {
+        Ok((SnapshotId(0), Finished(space)))
+    }
+
+    fn begin_restore(&mut self, space: SpaceId, _: SnapshotId) -> Result<Finished, DeviceError> {
+        Ok(Finished(space))
     }
 
     fn forget(&mut self, _: SnapshotId) {}
-
-    fn close(&mut self, space: SpaceId) {
-        self.spaces[space.0 as usize] = None;
-    }
 }

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use qmk_abi::image::{Op, Pauli};
 use qmk_abi::syscall::{ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, SpaceId};
+use qmk_hal::{Device, Inline, SpaceId};
 
 impl<D: Device> Kernel<D> {
     fn endpoint(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<(ChannelId, Side, &Channel)> {

@@ -12,7 +12,7 @@ use crate::strand::state::ResumePoint;
 use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::syscall::{Limit, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, SnapshotId};
+use qmk_hal::{Device, Inline, SnapshotId};
 
 impl<D: Device> Kernel<D> {
     /// Saves the caller's interactive qubits at once, or a strand at its next fence. Returns [`Reply::Handle`].

@@ -11,7 +11,7 @@ use crate::object::{Machine, Object};
 use crate::state::{Deletion, Kernel};
 use qmk_abi::syscall::{Budget, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::Device;
+use qmk_hal::{Device, Inline};
 
 impl<D: Device> Kernel<D> {
     pub(crate) fn link(&self, at: SlotRef) -> Checked<&Link> {

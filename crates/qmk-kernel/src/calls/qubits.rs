@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, DeviceError, SpaceSpec};
+use qmk_hal::{Device, DeviceError, Inline, SpaceSpec};
 
 impl<D: Device> Kernel<D> {
     /// The qubit behind a handle.
@@ -105,6 +105,8 @@ impl<D: Device> Kernel<D> {
     fn allocate(&mut self, owner: DomainId, seed: u64, active: u32) -> Result<u32> {
         let opened = self.domains.get(owner)?.interactive.is_none();
         if opened {
+            // The one way to qubits: a device without them refuses here.
+            self.device.qubits().map_err(device_error)?;
             let spec = SpaceSpec { shots: 1, seed, max_active: active, ..SpaceSpec::default() };
             let space = self.device.open(spec).map_err(device_error)?;
             let (registers, free, segment) = (Vec::new(), Vec::new(), Segment::default());

@@ -14,7 +14,7 @@ use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::image::{ImageError, ImageErrorKind, Op};
 use qmk_abi::syscall::{Limit, ObjectKind, Run, StrandState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::Device;
+use qmk_hal::{Device, Inline};
 
 impl<D: Device> Kernel<D> {
     /// Spawns a strand: a run of an image. It waits for its qubits, or starts at once if it has a deadline, which is

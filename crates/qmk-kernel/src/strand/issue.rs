@@ -22,7 +22,7 @@ use crate::strand::state::{Stop, Strand};
 use crate::time::Epoch;
 use qmk_abi::Op;
 use qmk_abi::syscall::StrandState;
-use qmk_hal::{Cost, Device, SpaceId};
+use qmk_hal::{Cost, Device, Inline, SpaceId};
 
 const NO_INSTRUCTION: &str = "an instruction is ready that the image has not";
 const NO_FRONTIER: &str = "a strand issues one by one without a frontier";

@@ -1,10 +1,10 @@
 //! What channels are to do, told independently of the kernel: a derivation tree with parent pointers, and who may do what.
 
-use super::pairs::{Event, Pairs, Place};
+use super::pairs::{Event, Pairs};
 use qmk_kernel::abi::image::{Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelState, ObjectKind, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
-use qmk_kernel::hal::Device;
+use qmk_kernel::hal::{Device, Place};
 use qmk_kernel::{DomainId, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 

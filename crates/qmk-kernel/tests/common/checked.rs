@@ -4,9 +4,11 @@
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
 use qmk_kernel::abi::image::{Image, Instr, Op, Qubit};
-use qmk_kernel::abi::syscall::Patch;
-use qmk_kernel::hal::{Cost, Device, DeviceError, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
-use qmk_sim::{SimConfig, SimDevice};
+use qmk_kernel::hal::{
+    Device, DeviceError, Interactive, Place, SnapshotId, Snapshots, SpaceId, SpaceSpec, SpaceStatus,
+};
+use qmk_kernel::hal::{Work, forward_device};
+use qmk_sim::{SimConfig, SimDevice, SimWork};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,11 +21,21 @@ struct Space {
     live: BTreeSet<Qubit>,
 }
 
+/// What work is for whose success is noted.
+#[derive(Debug)]
+enum Out {
+    Shots,
+    Perform(Op),
+    Restore(Space),
+}
+
 #[derive(Debug)]
 pub struct Checked {
     pub inner: SimDevice,
     spaces: BTreeMap<SpaceId, Space>,
     saved: BTreeMap<SnapshotId, (SpaceId, Space)>,
+    /// What the work of a space is for, while it is out.
+    out: BTreeMap<SpaceId, Out>,
     /// Steps, and events of the program.
     granted: BTreeMap<SpaceId, (u64, u32)>,
 }
@@ -43,6 +55,7 @@ impl Checked {
             inner: SimDevice::new(config),
             spaces: BTreeMap::new(),
             saved: BTreeMap::new(),
+            out: BTreeMap::new(),
             granted: BTreeMap::new(),
         }
     }
@@ -59,17 +72,7 @@ fn depends(image: &Image, first: &Instr, second: &Instr) -> bool {
 }
 
 impl Device for Checked {
-    fn spec(&self) -> &MachineSpec {
-        self.inner.spec()
-    }
-
-    fn cost(&self, op: &Op, patch: Patch) -> Cost {
-        self.inner.cost(op, patch)
-    }
-
-    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
-        self.inner.physical_qubits(patch)
-    }
+    forward_device!(inner: SimDevice; except open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let image = spec.image.clone();
@@ -102,11 +105,36 @@ impl Device for Checked {
         self.inner.undo(space, index)
     }
 
-    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
+    fn begin_work(&mut self, space: SpaceId) -> Result<SimWork, DeviceError> {
         assert!(self.spaces[&space].issued.iter().all(|&i| i), "work before everything was issued");
-        let events = self.spaces[&space].image.events;
-        let status = self.inner.work(space, budget)?;
-        self.granted.entry(space).or_insert((0, events)).0 += status.steps;
+        let work = self.inner.begin_work(space)?;
+        self.out.insert(space, Out::Shots);
+        Ok(work)
+    }
+
+    fn finish(&mut self, work: SimWork) -> Result<SpaceStatus, DeviceError> {
+        let space = work.space();
+        let out = self.out.remove(&space);
+        let status = self.inner.finish(work)?;
+        match out {
+            Some(Out::Shots) => {
+                let events = self.spaces[&space].image.events;
+                self.granted.entry(space).or_insert((0, events)).0 += status.steps;
+            }
+            Some(Out::Perform(op)) => {
+                let live = &mut self.spaces.get_mut(&space).expect("an open space").live;
+                match op {
+                    Op::Alloc(q) => _ = live.insert(q),
+                    Op::Free(q) => _ = live.remove(&q),
+                    _ => {}
+                }
+            }
+            Some(Out::Restore(saved)) => {
+                assert_eq!(self.spaces[&space].live, saved.live, "a state of other registers");
+                self.spaces.insert(space, saved);
+            }
+            None => {}
+        }
         Ok(status)
     }
 
@@ -120,56 +148,67 @@ impl Device for Checked {
         self.inner.outcomes(space, first, count, out);
     }
 
-    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        let live = &mut self.spaces.get_mut(&space).expect("operation on a closed space").live;
+    fn begin_close(&mut self, space: SpaceId) -> Option<SimWork> {
+        assert!(self.spaces.remove(&space).is_some(), "space closed twice");
+        self.inner.begin_close(space)
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = SimWork>> {
+        Some(self)
+    }
+
+    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = SimWork>> {
+        if self.inner.spec().features.snapshot { Some(self) } else { None }
+    }
+}
+
+impl Interactive for Checked {
+    type Work = SimWork;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<SimWork, DeviceError> {
+        let live = &self.spaces.get(&space).expect("operation on a closed space").live;
         for q in instr.op.qubits() {
             let fresh = matches!(instr.op, Op::Alloc(_));
             assert!(live.contains(&q) != fresh, "{:?} of a register that is in use: {}", instr.op, !fresh);
         }
-        self.inner.perform(space, instr)?;
-        match instr.op {
-            Op::Alloc(q) => _ = live.insert(q),
-            Op::Free(q) => _ = live.remove(&q),
-            _ => {}
-        }
-        Ok(())
+        let work = self.inner.begin_perform(space, instr)?;
+        self.out.insert(space, Out::Perform(instr.op));
+        Ok(work)
     }
 
-    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<SimWork, DeviceError> {
         for (space, q) in [a, b] {
             assert!(self.spaces[&space].live.contains(&q), "a pair on a register that is not in use");
         }
-        self.inner.link(a, b, errors)
+        self.inner.begin_link(a, b, errors)
     }
+}
 
-    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
-        let snapshot = self.inner.snapshot(space)?;
+impl Snapshots for Checked {
+    type Work = SimWork;
+
+    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, SimWork), DeviceError> {
+        let (snapshot, work) = self.inner.begin_snapshot(space)?;
         let Space { image, issued, .. } = &self.spaces[&space];
         if !image.code.is_empty() {
             let next = issued.iter().position(|i| !i).expect("something is left to be issued");
             assert!(issued[next..].iter().all(|i| !i) && image.code[next].op == Op::Fence, "saved beside a fence");
         }
         self.saved.insert(snapshot, (space, self.spaces[&space].clone()));
-        Ok(snapshot)
+        Ok((snapshot, work))
     }
 
-    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
+    fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<SimWork, DeviceError> {
         let (of, saved) = &self.saved[&snapshot];
         assert_eq!(*of, space, "a state of another space");
-        self.inner.restore(space, snapshot)?;
-        assert_eq!(self.spaces[&space].live, saved.live, "a state of other registers");
-        self.spaces.insert(space, saved.clone());
-        Ok(())
+        let work = self.inner.begin_restore(space, snapshot)?;
+        self.out.insert(space, Out::Restore(saved.clone()));
+        Ok(work)
     }
 
     fn forget(&mut self, snapshot: SnapshotId) {
         self.saved.remove(&snapshot);
-        self.inner.forget(snapshot);
-    }
-
-    fn close(&mut self, space: SpaceId) {
-        assert!(self.spaces.remove(&space).is_some(), "space closed twice");
-        self.inner.close(space);
+        Snapshots::forget(&mut self.inner, snapshot);
     }
 }
 

@@ -3,12 +3,10 @@
 use qmk_kernel::abi::image::{Instr, Op};
 use qmk_kernel::abi::syscall::Patch;
 use qmk_kernel::hal::{
-    Cost, Device, DeviceError, Features, LinkSpec, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+    Cost, Device, DeviceError, Features, Finished, Interactive, LinkSpec, MachineSpec, Place, SpaceId, SpaceSpec,
+    SpaceStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A register of a space.
-pub type Place = (SpaceId, u32);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
@@ -60,6 +58,8 @@ impl Pairs {
 }
 
 impl Device for Pairs {
+    type Work = Finished;
+
     fn spec(&self) -> &MachineSpec {
         &self.spec
     }
@@ -84,12 +84,12 @@ impl Device for Pairs {
         unreachable!("no strands here")
     }
 
-    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
+    fn begin_work(&mut self, _: SpaceId) -> Result<Finished, DeviceError> {
         unreachable!("no strands here")
     }
 
-    fn work(&mut self, _: SpaceId, _: u64) -> Result<SpaceStatus, DeviceError> {
-        unreachable!("no strands here")
+    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
+        Ok(SpaceStatus::default())
     }
 
     fn outcome(&self, _: SpaceId, _: u64, event: u32) -> bool {
@@ -98,7 +98,22 @@ impl Device for Pairs {
 
     fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
 
-    fn perform(&mut self, space: SpaceId, Instr { op, .. }: Instr) -> Result<(), DeviceError> {
+    fn begin_close(&mut self, space: SpaceId) -> Option<Finished> {
+        let registers = self.spaces.remove(&space).expect("space closed twice");
+        assert!(registers.is_empty(), "registers are left");
+        self.log.push(Event::Close(space));
+        None
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Finished>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Pairs {
+    type Work = Finished;
+
+    fn begin_perform(&mut self, space: SpaceId, Instr { op, .. }: Instr) -> Result<Finished, DeviceError> {
         let registers = self.spaces.get_mut(&space).expect("an open space");
         match op {
             Op::Alloc(q) => assert!(registers.insert(q), "register {q} is in use"),
@@ -128,32 +143,16 @@ impl Device for Pairs {
             self.measured.insert(event, !(self.log.len() + event as usize).is_multiple_of(3));
         }
         self.log.push(Event::Perform(space, op));
-        Ok(())
+        Ok(Finished(space))
     }
 
-    fn link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<(), DeviceError> {
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Finished, DeviceError> {
         assert!([a, b].iter().all(|p| self.spaces.get(&p.0).is_some_and(|s| s.contains(&p.1))), "registers in use");
         assert!(a.0 != b.0 && errors == [0.0; 3]);
         self.leave(a);
         self.leave(b);
         self.join(BTreeSet::from([a, b]));
         self.log.push(Event::Link(a, b));
-        Ok(())
-    }
-
-    fn snapshot(&mut self, _: SpaceId) -> Result<SnapshotId, DeviceError> {
-        unreachable!("no checkpoints here")
-    }
-
-    fn restore(&mut self, _: SpaceId, _: SnapshotId) -> Result<(), DeviceError> {
-        unreachable!("no checkpoints here")
-    }
-
-    fn forget(&mut self, _: SnapshotId) {}
-
-    fn close(&mut self, space: SpaceId) {
-        let registers = self.spaces.remove(&space).expect("space closed twice");
-        assert!(registers.is_empty(), "registers are left");
-        self.log.push(Event::Close(space));
+        Ok(Finished(a.0))
     }
 }

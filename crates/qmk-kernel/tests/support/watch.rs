@@ -1,9 +1,8 @@
 //! A checked device that keeps a log of what was taken back and can be told to refuse calls.
 
 use super::checked::Checked;
-use qmk_kernel::abi::image::{Instr, Op, Qubit};
-use qmk_kernel::abi::syscall::Patch;
-use qmk_kernel::hal::{Cost, Device, DeviceError, MachineSpec, SnapshotId, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_kernel::abi::image::Instr;
+use qmk_kernel::hal::{Device, DeviceError, Interactive, Place, SpaceId, SpaceSpec, forward_device};
 use qmk_sim::SimConfig;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -52,17 +51,7 @@ fn due(counter: &Cell<Option<u32>>) -> Result<(), DeviceError> {
 }
 
 impl Device for Watch {
-    fn spec(&self) -> &MachineSpec {
-        self.checked.spec()
-    }
-
-    fn cost(&self, op: &Op, patch: Patch) -> Cost {
-        self.checked.cost(op, patch)
-    }
-
-    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
-        self.checked.physical_qubits(patch)
-    }
+    forward_device!(checked: Checked; except open, undo, begin_close, interactive);
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let interactive = spec.image.code.is_empty();
@@ -73,51 +62,31 @@ impl Device for Watch {
         Ok(space)
     }
 
-    fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        self.checked.issue(space, index)
-    }
-
     fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
         due(&self.probe.refuse_undo)?;
         self.probe.undone.borrow_mut().push(index);
         self.checked.undo(space, index)
     }
 
-    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
-        self.checked.work(space, budget)
-    }
-
-    fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
-        self.checked.outcome(space, shot, event)
-    }
-
-    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
-        self.checked.outcomes(space, first, count, out);
-    }
-
-    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        due(&self.probe.refuse_perform)?;
-        self.checked.perform(space, instr)
-    }
-
-    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
-        self.checked.link(a, b, errors)
-    }
-
-    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
-        self.checked.snapshot(space)
-    }
-
-    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
-        self.checked.restore(space, snapshot)
-    }
-
-    fn forget(&mut self, snapshot: SnapshotId) {
-        self.checked.forget(snapshot);
-    }
-
-    fn close(&mut self, space: SpaceId) {
+    fn begin_close(&mut self, space: SpaceId) -> Option<Self::Work> {
         self.interactive.retain(|&s| s != space);
-        self.checked.close(space);
+        self.checked.begin_close(space)
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Self::Work>> {
+        Some(self)
+    }
+}
+
+impl Interactive for Watch {
+    type Work = <Checked as Device>::Work;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Self::Work, DeviceError> {
+        due(&self.probe.refuse_perform)?;
+        self.checked.begin_perform(space, instr)
+    }
+
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Self::Work, DeviceError> {
+        self.checked.begin_link(a, b, errors)
     }
 }

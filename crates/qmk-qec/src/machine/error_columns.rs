@@ -109,6 +109,11 @@ impl ErrorColumns {
         Ok(ErrorColumns { seed, shots: spec.shots, sampler, steps, lives, columns, next: (0, 0) })
     }
 
+    /// Whether all lives of all shots are sampled.
+    pub(super) fn is_done(&self) -> bool {
+        self.next.0 >= self.lives.len()
+    }
+
     /// How much is sampled, in millionths.
     pub(super) fn prepared(&self) -> u32 {
         let cycles = |lives: &[PatchLife]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();

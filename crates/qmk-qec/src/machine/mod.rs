@@ -12,22 +12,26 @@ mod error_columns;
 pub mod logical_error_sampler;
 pub mod patch_sampler;
 pub mod timeline;
+mod work;
+
+pub use work::PatchWork;
 
 use crate::calibration::{Rates, rates};
 use crate::error::QecError;
 use error_columns::{ErrorColumns, FULLY_PREPARED, check_size, error_places};
 use logical_error_sampler::LogicalErrorSampler;
-use qmk_abi::image::{Image, Instr, Op, Pauli, Qubit};
+use qmk_abi::image::{Image, Instr, Pauli, Qubit};
 use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{
-    Channel, Column, Cost, Device, DeviceError, Errors, MachineSpec, Noise, SnapshotId, SpaceId, SpaceSpec, SpaceStatus,
+    Channel, Column, Device, DeviceError, Errors, Inline, Interactive, Noise, Place, SnapshotId, Snapshots, SpaceId,
+    SpaceSpec, SpaceStatus, forward_device,
 };
 use qmk_sim::{SimConfig, SimDevice};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use timeline::{Stretch, Timeline};
+use work::{Kind, Sampling};
 
 /// Physical error rate where none is asked for: that of good superconducting qubits (Google Quantum AI, arXiv:2408.13687).
 pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
@@ -52,7 +56,8 @@ pub struct NoisyDevice<D> {
     threads: usize,
     /// Those made last.
     samplers: RefCell<Vec<CachedSampler>>,
-    sampled: BTreeMap<SpaceId, ErrorColumns>,
+    /// Spaces whose errors are being sampled; `None` while the work is out.
+    sampled: BTreeMap<SpaceId, Option<ErrorColumns>>,
     /// Bytes of the sampled errors of each space.
     column_bytes: BTreeMap<SpaceId, u64>,
 }
@@ -139,17 +144,9 @@ impl<D: Device> NoisyDevice<D> {
 }
 
 impl<D: Device> Device for NoisyDevice<D> {
-    fn spec(&self) -> &MachineSpec {
-        self.inner.spec()
-    }
+    forward_device!(inner: D; except Work, errors, failure, open, give, begin_work, finish, begin_close, interactive, snapshots);
 
-    fn cost(&self, op: &Op, patch: Patch) -> Cost {
-        self.inner.cost(op, patch)
-    }
-
-    fn physical_qubits(&self, patch: Patch) -> Option<u32> {
-        self.inner.physical_qubits(patch)
-    }
+    type Work = PatchWork<D::Work>;
 
     /// Decoders that take longer for a round than the round itself fall behind.
     fn errors(&self, patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
@@ -221,22 +218,10 @@ impl<D: Device> Device for NoisyDevice<D> {
         spec.noise = noise.into();
         let space = self.inner.open(spec)?;
         if let Some((sampled, bytes)) = sampled {
-            self.sampled.insert(space, sampled);
+            self.sampled.insert(space, Some(sampled));
             self.column_bytes.insert(space, bytes);
         }
         Ok(space)
-    }
-
-    fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        self.inner.issue(space, index)
-    }
-
-    fn issue_range(&mut self, space: SpaceId, indices: Range<u32>) -> Result<(), DeviceError> {
-        self.inner.issue_range(space, indices)
-    }
-
-    fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        self.inner.undo(space, index)
     }
 
     fn give(&mut self, space: SpaceId, columns: Arc<[Column]>) -> Result<(), DeviceError> {
@@ -246,51 +231,75 @@ impl<D: Device> Device for NoisyDevice<D> {
         self.inner.give(space, columns)
     }
 
-    fn work(&mut self, space: SpaceId, budget: u64) -> Result<SpaceStatus, DeviceError> {
-        let Some(sampled) = self.sampled.get_mut(&space) else { return self.inner.work(space, budget) };
-        let steps = sampled.advance(budget.max(1), self.threads);
-        if sampled.next.0 < sampled.lives.len() {
-            return Ok(SpaceStatus { steps, prepared: sampled.prepared(), ..SpaceStatus::default() });
+    fn begin_work(&mut self, space: SpaceId) -> Result<Self::Work, DeviceError> {
+        let Some(slot) = self.sampled.get_mut(&space) else {
+            return self.inner.begin_work(space).map(PatchWork::inner);
+        };
+        let sampled = slot.take().ok_or(DeviceError::Busy)?;
+        Ok(PatchWork::sampling(space, sampled, self.threads))
+    }
+
+    fn finish(&mut self, work: Self::Work) -> Result<SpaceStatus, DeviceError> {
+        let Sampling { space, mut sampled, steps, .. } = match work.0 {
+            Kind::Inner(work) => return self.inner.finish(work),
+            Kind::Sampling(sampling) => *sampling,
+        };
+        // The space may have been closed meanwhile.
+        let Some(slot) = self.sampled.get_mut(&space) else { return Ok(SpaceStatus::default()) };
+        if !sampled.is_done() {
+            let prepared = sampled.prepared();
+            *slot = Some(sampled);
+            return Ok(SpaceStatus { steps, prepared, ..SpaceStatus::default() });
         }
         let columns = std::mem::take(&mut sampled.columns);
         self.sampled.remove(&space);
         self.inner.give(space, columns.into())?;
-        let status = self.inner.work(space, budget.saturating_sub(steps).max(1))?;
-        Ok(SpaceStatus { steps: steps + status.steps, prepared: FULLY_PREPARED, ..status })
+        Ok(SpaceStatus { steps, prepared: FULLY_PREPARED, ..SpaceStatus::default() })
     }
 
-    fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
-        self.inner.outcome(space, shot, event)
+    fn begin_close(&mut self, space: SpaceId) -> Option<Self::Work> {
+        self.sampled.remove(&space);
+        self.column_bytes.remove(&space);
+        self.inner.begin_close(space).map(PatchWork::inner)
     }
 
-    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
-        self.inner.outcomes(space, first, count, out);
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Self::Work>> {
+        self.inner.interactive()?;
+        Some(self)
     }
 
-    fn perform(&mut self, space: SpaceId, instr: Instr) -> Result<(), DeviceError> {
-        self.inner.perform(space, instr)
+    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = Self::Work>> {
+        self.inner.snapshots()?;
+        Some(self)
+    }
+}
+
+impl<D: Device> Interactive for NoisyDevice<D> {
+    type Work = PatchWork<D::Work>;
+
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Self::Work, DeviceError> {
+        self.inner.qubits()?.begin_perform(space, instr).map(PatchWork::inner)
     }
 
-    fn link(&mut self, a: (SpaceId, Qubit), b: (SpaceId, Qubit), errors: [f64; 3]) -> Result<(), DeviceError> {
-        self.inner.link(a, b, errors)
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Self::Work, DeviceError> {
+        self.inner.qubits()?.begin_link(a, b, errors).map(PatchWork::inner)
+    }
+}
+
+impl<D: Device> Snapshots for NoisyDevice<D> {
+    type Work = PatchWork<D::Work>;
+
+    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Self::Work), DeviceError> {
+        let (id, work) = self.inner.copies()?.begin_snapshot(space)?;
+        Ok((id, PatchWork::inner(work)))
     }
 
-    fn snapshot(&mut self, space: SpaceId) -> Result<SnapshotId, DeviceError> {
-        self.inner.snapshot(space)
-    }
-
-    fn restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<(), DeviceError> {
-        self.inner.restore(space, snapshot)
+    fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<Self::Work, DeviceError> {
+        self.inner.copies()?.begin_restore(space, snapshot).map(PatchWork::inner)
     }
 
     fn forget(&mut self, snapshot: SnapshotId) {
-        self.inner.forget(snapshot);
-    }
-
-    fn close(&mut self, space: SpaceId) {
-        self.sampled.remove(&space);
-        self.column_bytes.remove(&space);
-        self.inner.close(space);
+        Inline::forget(&mut self.inner, snapshot);
     }
 }
 

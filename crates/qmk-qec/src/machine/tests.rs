@@ -1,7 +1,7 @@
 use super::error_columns::cut_in_pieces;
 use super::*;
 use crate::error::PatchSamplerError;
-use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event};
+use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Event, Op};
 use qmk_sim::rng::philox2x64;
 use qmk_sim::{SimConfig, SimDevice};
 

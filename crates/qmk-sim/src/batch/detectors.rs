@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::SimDevice;
     use qmk_abi::image::{Clifford1, Clifford2, Instr, Op, Pauli};
-    use qmk_hal::{Device, SpaceSpec};
+    use qmk_hal::{Device, Inline, SpaceSpec};
     use std::sync::Arc;
 
     /// Three rounds of ZZ and XX on two qubits through an ancilla, with all kinds of noise.

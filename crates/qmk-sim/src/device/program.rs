@@ -1,6 +1,5 @@
-//! Spaces that run programs.
+//! The shots of a program.
 
-use super::interactive::Interactive;
 use super::refusal::refused;
 use crate::batch::plan::{Unplannable, plan};
 use crate::batch::sampler::Sampler;
@@ -9,151 +8,212 @@ use crate::engine::refusal::Refusal;
 use crate::noise::BLOCK;
 use crate::program::steps::Program;
 use crate::single_shot::SingleShot;
-use qmk_hal::{Column, DeviceError, SpaceSpec, SpaceStatus};
+use qmk_abi::image::Image;
+use qmk_hal::{Channel, Column, DeviceError, SpaceSpec, SpaceStatus};
 use std::sync::Arc;
 
+/// A program, the way in which its shots are run, and the shots under way.
 #[derive(Debug)]
-pub(super) struct Space {
-    pub(super) spec: SpaceSpec,
-    /// Number of given columns that the noise names, and these.
-    pub(super) named: usize,
-    pub(super) columns: Arc<[Column]>,
-    pub(super) threads: usize,
-    pub(super) issued: usize,
-    pub(super) run: Run,
-    pub(super) outcomes: Vec<u8>,
-    pub(super) status: SpaceStatus,
-    pub(super) fault: Option<DeviceError>,
+pub(super) struct ProgramRun {
+    spec: SpaceSpec,
+    /// Number of given columns that the noise names.
+    named: usize,
+    columns: Arc<[Column]>,
+    threads: usize,
+    stage: Stage,
 }
 
-/// How a space is simulated.
+/// How shots are run.
 #[derive(Debug)]
-pub(super) enum Run {
-    /// One instruction at a time, as they come.
-    Interactive(Interactive),
-    /// A program that waits for its last instruction.
+enum Stage {
+    /// Not decided: the work has not begun.
     Unplanned,
-    /// All shots from one plan, those under way in batches.
+    /// All shots from one plan, those under way in batches, one for each thread.
     Planned(Arc<Sampler>, Vec<ShotBatch>),
     /// One shot after the other; the one under way, if any.
     Single(Box<Program>, Option<Box<SingleShot>>),
 }
 
-impl Space {
-    /// Bytes of one shot's outcomes.
-    pub(super) fn stride(&self) -> usize {
-        self.spec.image.events.div_ceil(8) as usize
+impl ProgramRun {
+    pub(super) fn new(spec: SpaceSpec, threads: usize) -> Self {
+        let named = spec.noise.iter().filter_map(|n| match n.channel {
+            Channel::Given { column, .. } => Some(column as usize + 1),
+            _ => None,
+        });
+        let named = named.max().unwrap_or(0);
+        ProgramRun { spec, named, columns: Arc::default(), threads, stage: Stage::Unplanned }
     }
 
-    /// Forgets all but the first `shots` shots, and what went wrong: the others are run again.
-    pub(super) fn rewind(&mut self, shots: u64) {
-        self.status.shots_done = self.status.shots_done.min(shots);
-        self.outcomes.truncate(self.status.shots_done as usize * self.stride());
-        self.fault = None;
-        match &mut self.run {
-            Run::Planned(_, batches) => batches.clear(),
-            Run::Single(_, current) => *current = None,
-            Run::Interactive(_) | Run::Unplanned => {}
+    pub(super) fn shots(&self) -> u64 {
+        self.spec.shots
+    }
+
+    /// Takes the Paulis of given channels.
+    ///
+    /// # Errors
+    /// If they are not as many as the noise names, or not as long as there are shots, or the work has begun.
+    pub(super) fn give(&mut self, columns: Arc<[Column]>) -> Result<(), DeviceError> {
+        let words = self.spec.shots.div_ceil(64) as usize;
+        if columns.len() != self.named || columns.iter().any(|c| c.x.len() != words || c.z.len() != words) {
+            let named = self.named;
+            return Err(DeviceError::Refused(format!("the space needs {named} columns of {words} words each")));
+        }
+        if !matches!(self.stage, Stage::Unplanned) {
+            return Err(DeviceError::Refused("the space's work has begun".into()));
+        }
+        self.columns = columns;
+        Ok(())
+    }
+
+    /// Forgets the shots under way.
+    pub(super) fn rewind(&mut self) {
+        match &mut self.stage {
+            Stage::Planned(_, batches) => batches.clear(),
+            Stage::Single(_, current) => *current = None,
+            Stage::Unplanned => {}
         }
     }
 
-    pub(super) fn work(&mut self, budget: u64) -> Result<(), DeviceError> {
-        if let Run::Unplanned = self.run {
-            self.start()?;
+    /// Runs shots from number `status.shots_done` on for about `budget` steps. Appends their outcomes, and counts shots
+    /// and steps in `status`.
+    ///
+    /// # Errors
+    /// If columns are missing, or an instruction is refused.
+    pub(super) fn advance(
+        &mut self,
+        budget: u64,
+        status: &mut SpaceStatus,
+        outcomes: &mut Vec<u8>,
+    ) -> Result<(), DeviceError> {
+        if let Stage::Unplanned = self.stage {
+            self.stage = self.plan()?;
         }
-        let (image, stride, shots) = (&self.spec.image, self.stride(), self.spec.shots);
         let budget = i64::try_from(budget).unwrap_or(i64::MAX);
         // Below 0 where the last step took more than there was.
         let mut left = budget;
-        match &mut self.run {
-            Run::Planned(sampler, batches) => {
-                self.status.peak_active = sampler.peak_active();
-                while left > 0 && self.status.shots_done < shots {
-                    if batches.is_empty() {
-                        // Each thread takes as much as one may.
-                        let share = (shots - self.status.shots_done).div_ceil(self.threads as u64);
-                        let share = share.checked_next_power_of_two().unwrap_or(share);
-                        let lanes = sampler.lanes_for(left as u64).min(share.max(BLOCK));
-                        let starts = (self.status.shots_done..shots).step_by(lanes as usize).take(self.threads);
-                        batches.extend(
-                            starts
-                                .map(|first| ShotBatch::new(sampler, image, first, lanes.min(shots - first) as usize)),
-                        );
-                    }
-                    let budgets: Vec<i64> = std::thread::scope(|scope| {
-                        let advance = |batch: &mut ShotBatch| {
-                            let mut left = left;
-                            // What is not done has spent it all.
-                            if batch.advance(&mut left) { left } else { left.min(0) }
-                        };
-                        let (mine, others) = batches.split_first_mut().expect("shots are left");
-                        let others: Vec<_> =
-                            others.iter_mut().map(|batch| scope.spawn(move || advance(batch))).collect();
-                        let mut left = vec![advance(mine)];
-                        left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
-                        left
-                    });
-                    left = budgets.into_iter().min().unwrap_or(0);
-                    if !batches.iter().all(ShotBatch::is_done) {
-                        break;
-                    }
-                    for batch in batches.drain(..) {
-                        let from = self.outcomes.len();
-                        self.outcomes.resize(from + batch.shots() * stride, 0);
-                        batch.write(stride, &mut self.outcomes[from..]);
-                        self.status.shots_done += batch.shots() as u64;
-                    }
-                }
+        match &mut self.stage {
+            Stage::Planned(sampler, batches) => {
+                status.peak_active = sampler.peak_active();
+                let (image, shots) = (&self.spec.image, self.spec.shots);
+                run_batches(sampler, batches, image, shots, self.threads, &mut left, status, outcomes);
             }
-            Run::Single(program, current) => {
-                while self.status.shots_done < shots {
-                    let shot = self.status.shots_done;
-                    let limit = self.spec.max_active;
-                    let single = current
-                        .get_or_insert_with(|| Box::new(SingleShot::new(program, image, self.spec.seed, shot, limit)));
-                    let done = single.run(program, image, &mut left);
-                    self.status.peak_active = self.status.peak_active.max(single.peak_active());
-                    if !done.map_err(|(at, why)| refused(at, why, limit))? {
-                        break;
-                    }
-                    for byte in single.events.chunks(8) {
-                        self.outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
-                    }
-                    // Making and packing a shot takes its time even where nothing happens in it.
-                    left = left.saturating_sub(1 + (image.events / 8) as i64);
-                    *current = None;
-                    self.status.shots_done += 1;
-                    if left <= 0 {
-                        break;
-                    }
-                }
+            Stage::Single(program, current) => {
+                run_singly(program, current, &self.spec, &mut left, status, outcomes)?;
             }
-            Run::Interactive(_) | Run::Unplanned => {}
+            Stage::Unplanned => {}
         }
-        self.status.steps = budget.saturating_sub(left) as u64;
+        status.steps += budget.saturating_sub(left) as u64;
         Ok(())
     }
 
     /// Decides how to run the program, now that all of it is issued.
-    pub(super) fn start(&mut self) -> Result<(), DeviceError> {
+    fn plan(&self) -> Result<Stage, DeviceError> {
         if self.columns.len() < self.named {
             return Err(DeviceError::Refused("the Paulis of the space were not given".into()));
         }
         let mut program = Program::new(&self.spec.image, &self.spec.noise);
         program.columns = self.columns.clone();
         let limit = self.spec.max_active;
-        self.run = if self.spec.shots == 1 {
-            Run::Single(Box::new(program), None)
-        } else {
-            match plan(&program, &self.spec.image, limit) {
-                Ok(plan) => Run::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new()),
-                // A plan follows both sides of every condition; a shot follows one.
-                Err(Unplannable::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
-                    return Err(refused(at, why, limit));
-                }
-                Err(_) => Run::Single(Box::new(program), None),
+        if self.spec.shots == 1 {
+            return Ok(Stage::Single(Box::new(program), None));
+        }
+        match plan(&program, &self.spec.image, limit) {
+            Ok(plan) => Ok(Stage::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new())),
+            // A plan follows both sides of every condition; a shot follows one.
+            Err(Unplannable::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
+                Err(refused(at, why, limit))
             }
-        };
-        Ok(())
+            Err(_) => Ok(Stage::Single(Box::new(program), None)),
+        }
     }
+}
+
+/// Runs planned shots, one batch on each thread at a time.
+#[allow(clippy::too_many_arguments, reason = "the fields of a run and of its work, borrowed apart")]
+fn run_batches(
+    sampler: &Arc<Sampler>,
+    batches: &mut Vec<ShotBatch>,
+    image: &Arc<Image>,
+    shots: u64,
+    threads: usize,
+    left: &mut i64,
+    status: &mut SpaceStatus,
+    outcomes: &mut Vec<u8>,
+) {
+    let stride = stride(image);
+    while *left > 0 && status.shots_done < shots {
+        if batches.is_empty() {
+            // Each thread takes as much as one may.
+            let share = (shots - status.shots_done).div_ceil(threads as u64);
+            let share = share.checked_next_power_of_two().unwrap_or(share);
+            let lanes = sampler.lanes_for(*left as u64).min(share.max(BLOCK));
+            let starts = (status.shots_done..shots).step_by(lanes as usize).take(threads);
+            batches
+                .extend(starts.map(|first| ShotBatch::new(sampler, image, first, lanes.min(shots - first) as usize)));
+        }
+        *left = advance_all(batches, *left);
+        if !batches.iter().all(ShotBatch::is_done) {
+            break;
+        }
+        for batch in batches.drain(..) {
+            let from = outcomes.len();
+            outcomes.resize(from + batch.shots() * stride, 0);
+            batch.write(stride, &mut outcomes[from..]);
+            status.shots_done += batch.shots() as u64;
+        }
+    }
+}
+
+/// Lets each batch act for `budget` steps on a thread of its own. Returns the least that one has left of it.
+fn advance_all(batches: &mut [ShotBatch], budget: i64) -> i64 {
+    let budgets: Vec<i64> = std::thread::scope(|scope| {
+        let advance = |batch: &mut ShotBatch| {
+            let mut left = budget;
+            // A batch that is not done has spent it all.
+            if batch.advance(&mut left) { left } else { left.min(0) }
+        };
+        let (mine, others) = batches.split_first_mut().expect("shots are left");
+        let others: Vec<_> = others.iter_mut().map(|batch| scope.spawn(move || advance(batch))).collect();
+        let mut left = vec![advance(mine)];
+        left.extend(others.into_iter().map(|o| o.join().unwrap_or(0)));
+        left
+    });
+    budgets.into_iter().min().unwrap_or(0)
+}
+
+/// Runs shots one after the other.
+fn run_singly(
+    program: &Program,
+    current: &mut Option<Box<SingleShot>>,
+    spec: &SpaceSpec,
+    left: &mut i64,
+    status: &mut SpaceStatus,
+    outcomes: &mut Vec<u8>,
+) -> Result<(), DeviceError> {
+    let (image, limit) = (&spec.image, spec.max_active);
+    while status.shots_done < spec.shots {
+        let shot = status.shots_done;
+        let single = current.get_or_insert_with(|| Box::new(SingleShot::new(program, image, spec.seed, shot, limit)));
+        let done = single.run(program, image, left);
+        status.peak_active = status.peak_active.max(single.peak_active());
+        if !done.map_err(|(at, why)| refused(at, why, limit))? {
+            break;
+        }
+        for byte in single.events.chunks(8) {
+            outcomes.push(byte.iter().enumerate().fold(0, |b, (i, &e)| b | (e as u8) << i));
+        }
+        // Making and packing a shot takes its time even where nothing happens in it.
+        *left = left.saturating_sub(1 + (image.events / 8) as i64);
+        *current = None;
+        status.shots_done += 1;
+        if *left <= 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of one shot's outcomes.
+pub(super) fn stride(image: &Image) -> usize {
+    image.events.div_ceil(8) as usize
 }

@@ -14,11 +14,16 @@ pub(super) fn not_interactive() -> DeviceError {
     DeviceError::Refused("not an interactive space".into())
 }
 
+pub(super) fn not_a_program() -> DeviceError {
+    DeviceError::Refused("the space runs no program".into())
+}
+
 /// Why qubits that share a state cannot become more.
 pub(crate) fn too_many_qubits() -> DeviceError {
     DeviceError::Refused(format!("a state holds {MAX_QUBITS} interactive qubits"))
 }
 
+/// The refusal of an operation by the engine, for a space with this limit of active qubits.
 pub(crate) fn refused(at: u32, why: Refusal, limit: u32) -> DeviceError {
     match why {
         Refusal::TooManyActive { needed, at } => DeviceError::TooMuchMagic { at, needed, limit },
