@@ -38,72 +38,18 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
         }
         let q = dice.pick(&live);
         let others: Vec<u32> = live.iter().copied().filter(|&o| o != q).collect();
-        let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
         let event = image.events;
-        let op = if dice.below(16) < mix.magic {
-            match dice.below(6) {
-                0 => Op::T(q),
-                1 => Op::Tdg(q),
-                2 => Op::Rotate(pauli, q, dice.unit() * 6.0 - 3.0),
-                3 => Op::MeasureAngle(dice.unit() * 6.0 - 3.0, q, event),
-                4 if others.len() >= 2 => {
-                    let b = dice.pick(&others);
-                    let c = dice.pick(&others);
-                    if b == c { Op::InjectT(q) } else { Op::Toffoli(q, b, c) }
-                }
-                _ => Op::InjectT(q),
-            }
-        } else {
-            use Clifford1::*;
-            match dice.below(16) {
-                0..=4 => Op::Clifford1(dice.pick(&[H, S, Sdg, Sx, Sxdg]), q),
-                5..=9 if !others.is_empty() => {
-                    Op::Clifford2(dice.pick(&[Clifford2::Cnot, Clifford2::Cz, Clifford2::Swap]), q, dice.pick(&others))
-                }
-                10 => Op::Pauli(pauli, q),
-                11 | 12 => Op::Measure(pauli, q, event),
-                13 if !others.is_empty() => Op::MeasureBell(q, dice.pick(&others), event, event + 1),
-                14 => Op::Reset(q),
-                15 if live.len() > 2 => {
-                    live.retain(|&l| l != q);
-                    Op::Free(q)
-                }
-                _ => Op::Measure(Pauli::Z, q, event),
-            }
-        };
+        let op = operation(dice, mix.magic, q, &others, event);
+        if matches!(op, Op::Free(_)) {
+            live.retain(|&l| l != q);
+        }
         let unitary = !matches!(op, Op::Free(_) | Op::Reset(_) | Op::InjectT(_)) && op.writes().next().is_none();
         let may = matches!(op, Op::Pauli(..)) || mix.conditional && unitary;
-        let cond = (may && event > 0 && dice.below(2) == 0).then(|| {
-            let start = image.terms.len() as u32;
-            let count = 1 + dice.below(3) as u32;
-            for _ in 0..count {
-                image.terms.push(CondTerm::Event(dice.below(event as u64) as u32));
-                if dice.below(3) == 0 {
-                    image.terms.push(CondTerm::Not);
-                }
-            }
-            image.terms.push(dice.pick(&[CondTerm::And(count), CondTerm::Or(count), CondTerm::Xor(count)]));
-            Cond { start, end: image.terms.len() as u32 }
-        });
+        let cond = (may && event > 0 && dice.below(2) == 0).then(|| condition(dice, &mut image));
         image.events += op.writes().count() as u32;
         image.code.push(Instr { op, cond });
         if mix.noise && !matches!(op, Op::Free(_)) {
-            let after = image.code.len() as u32 - 1;
-            let p = dice.pick(&[0.001, 0.03, 0.4]);
-            let channel = match (dice.below(4), op.writes().next()) {
-                (0, _) => Channel::depolarize1(q, p),
-                (1, _) if others.len() > 1 => Channel::depolarize2(others[0], others[1], p),
-                (2, Some(event)) => Channel::Flip { event, p },
-                (3, _) => {
-                    let given = noise.iter().filter(|n| matches!(n.channel, Channel::Given { .. }));
-                    Channel::Given { qubit: q, column: given.count() as u32 }
-                }
-                _ => continue,
-            };
-            noise.push(Noise { after, channel });
-            if matches!(channel, Channel::Flip { .. }) && dice.below(2) == 0 {
-                noise.push(Noise { after, channel });
-            }
+            add_channel(dice, image.code.len() as u32 - 1, q, &others, op.writes().next(), &mut noise);
         }
     }
     for &q in &live {
@@ -112,6 +58,71 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
     }
     live.iter().for_each(|&q| image.code.push(Instr { op: Op::Free(q), cond: None }));
     (image, noise)
+}
+
+/// An operation on q, and on others of the live registers.
+fn operation(dice: &mut Dice, magic: u64, q: u32, others: &[u32], event: u32) -> Op {
+    use Clifford1::*;
+    let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
+    if dice.below(16) < magic {
+        return match dice.below(6) {
+            0 => Op::T(q),
+            1 => Op::Tdg(q),
+            2 => Op::Rotate(pauli, q, dice.unit() * 6.0 - 3.0),
+            3 => Op::MeasureAngle(dice.unit() * 6.0 - 3.0, q, event),
+            4 if others.len() >= 2 => {
+                let b = dice.pick(others);
+                let c = dice.pick(others);
+                if b == c { Op::InjectT(q) } else { Op::Toffoli(q, b, c) }
+            }
+            _ => Op::InjectT(q),
+        };
+    }
+    match dice.below(16) {
+        0..=4 => Op::Clifford1(dice.pick(&[H, S, Sdg, Sx, Sxdg]), q),
+        5..=9 if !others.is_empty() => {
+            Op::Clifford2(dice.pick(&[Clifford2::Cnot, Clifford2::Cz, Clifford2::Swap]), q, dice.pick(others))
+        }
+        10 => Op::Pauli(pauli, q),
+        11 | 12 => Op::Measure(pauli, q, event),
+        13 if !others.is_empty() => Op::MeasureBell(q, dice.pick(others), event, event + 1),
+        14 => Op::Reset(q),
+        15 if others.len() > 1 => Op::Free(q),
+        _ => Op::Measure(Pauli::Z, q, event),
+    }
+}
+
+/// A condition on up to three events, some of them negated.
+fn condition(dice: &mut Dice, image: &mut Image) -> Cond {
+    let start = image.terms.len() as u32;
+    let count = 1 + dice.below(3) as u32;
+    for _ in 0..count {
+        image.terms.push(CondTerm::Event(dice.below(image.events as u64) as u32));
+        if dice.below(3) == 0 {
+            image.terms.push(CondTerm::Not);
+        }
+    }
+    image.terms.push(dice.pick(&[CondTerm::And(count), CondTerm::Or(count), CondTerm::Xor(count)]));
+    Cond { start, end: image.terms.len() as u32 }
+}
+
+/// Adds a noise channel after an instruction on q that writes an event, or none.
+fn add_channel(dice: &mut Dice, after: u32, q: u32, others: &[u32], event: Option<u32>, noise: &mut Vec<Noise>) {
+    let p = dice.pick(&[0.001, 0.03, 0.4]);
+    let channel = match (dice.below(4), event) {
+        (0, _) => Channel::depolarize1(q, p),
+        (1, _) if others.len() > 1 => Channel::depolarize2(others[0], others[1], p),
+        (2, Some(event)) => Channel::Flip { event, p },
+        (3, _) => {
+            let given = noise.iter().filter(|n| matches!(n.channel, Channel::Given { .. }));
+            Channel::Given { qubit: q, column: given.count() as u32 }
+        }
+        _ => return,
+    };
+    noise.push(Noise { after, channel });
+    if matches!(channel, Channel::Flip { .. }) && dice.below(2) == 0 {
+        noise.push(Noise { after, channel });
+    }
 }
 
 /// Columns for all given channels, with one bit in three set.

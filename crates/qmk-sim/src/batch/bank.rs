@@ -1,6 +1,7 @@
 //! Registers of lanes, one copy for those that are equal.
 
 use crate::register::Register;
+use crate::register::mask::Mask;
 use std::sync::Arc;
 
 /// A register and the lanes of its groups.
@@ -95,5 +96,21 @@ impl RegisterBank {
             }
         }
         parts
+    }
+
+    /// Projects every group on the outcomes of its lanes, and removes `bit`; groups with both outcomes part.
+    pub(super) fn project(&mut self, mask: Mask, bit: u32, outcomes: &[u64]) {
+        let targets = self.part(&[outcomes]);
+        let in_order = targets.len() == self.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);
+        match Arc::get_mut(&mut self.register) {
+            Some(register) if in_order => {
+                let outcomes: Vec<bool> = targets.iter().map(|t| t.1 == 1).collect();
+                register.project_in_place(mask, bit, &outcomes);
+            }
+            _ => {
+                let targets: Vec<(u32, bool)> = targets.iter().map(|t| (t.0, t.1 == 1)).collect();
+                self.register = Arc::new(self.register.project(mask, bit, &targets));
+            }
+        }
     }
 }

@@ -42,15 +42,30 @@ pub(crate) enum Action {
     /// Computes a row from its symbols.
     Row(RowId),
     /// Evaluates a condition over event rows into a symbol.
-    Condition { cond: Cond, symbol: u32 },
+    Condition {
+        cond: Cond,
+        symbol: u32,
+    },
     /// Rotations with the same angle in all shots, in order.
-    Rotate { register: u32, rotations: Vec<(Mask, f64)> },
+    Rotate {
+        register: u32,
+        rotations: Vec<(Mask, f64)>,
+    },
     /// A rotation whose sign, or whether it happens at all, depends on the shot.
-    RotateEach { register: u32, mask: Mask, theta: f64, sign: Sign, cond: Option<RowId> },
+    RotateEach {
+        register: u32,
+        mask: Mask,
+        theta: f64,
+        sign: Sign,
+        cond: Option<RowId>,
+    },
     /// A qubit joins a register.
-    Push { register: u32, theta: f64, cond: Option<RowId> },
-    /// A measurement of `(-1)^sign mask`, after which `bit` leaves the register.
-    Collapse { register: u32, mask: Mask, bit: u32, sign: Sign, site: DrawSite, symbol: u32 },
+    Push {
+        register: u32,
+        theta: f64,
+        cond: Option<RowId>,
+    },
+    Collapse(Collapse),
 }
 
 impl Action {
@@ -59,11 +74,23 @@ impl Action {
         match self {
             Action::Row(_) | Action::Condition { .. } => None,
             Action::Rotate { register, .. } | Action::Push { register, cond: None, .. } => Some((*register, true)),
-            Action::RotateEach { register, .. } | Action::Push { register, .. } | Action::Collapse { register, .. } => {
-                Some((*register, false))
-            }
+            Action::RotateEach { register, .. }
+            | Action::Push { register, .. }
+            | Action::Collapse(Collapse { register, .. }) => Some((*register, false)),
         }
     }
+}
+
+/// A measurement of `(-1)^sign mask`, after which `bit` leaves the register.
+#[derive(Clone, Debug)]
+pub(crate) struct Collapse {
+    pub(crate) register: u32,
+    pub(crate) mask: Mask,
+    pub(crate) bit: u32,
+    pub(crate) sign: Sign,
+    pub(crate) site: DrawSite,
+    /// The outcome.
+    pub(crate) symbol: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -198,7 +225,8 @@ impl Backend for Planner {
         mask.negative ^= minus;
         let symbol = self.symbol(Symbol::Computed);
         self.active[self.register as usize] -= 1;
-        self.plan.actions.push(Action::Collapse { register: self.register, mask, bit, sign, site, symbol });
+        let register = self.register;
+        self.plan.actions.push(Action::Collapse(Collapse { register, mask, bit, sign, site, symbol }));
         Parity::symbol(symbol)
     }
 
@@ -232,13 +260,8 @@ fn parity_of(terms: &[CondTerm], events: &[Parity], read: &mut usize) -> Option<
     stack.pop()
 }
 
-/// Plans all shots of a program.
-pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, Unplannable> {
-    let mut planner = Planner::default();
-    planner.plan.rows = vec![None; image.events as usize];
-    planner.plan.columns = program.columns.clone();
-    planner.plan.registers = program.components.len() as u32;
-    planner.active = vec![0; program.components.len()];
+/// Whether a condition reads each event.
+fn events_read(program: &Program, image: &Image) -> Vec<bool> {
     let mut read = vec![false; image.events as usize];
     for step in &program.steps {
         for term in step.cond.map_or(&[][..], |c| image.cond_terms(c)) {
@@ -247,6 +270,12 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
             }
         }
     }
+    read
+}
+
+/// Adds the noise channels of a program, which flip nothing yet. Returns those that flip events, sorted, with their
+/// numbers.
+fn add_noise(program: &Program, plan: &mut Plan) -> Vec<(Event, u32)> {
     let mut flips: Vec<(Event, u32)> = Vec::new();
     for (i, n) in program.noise.iter().enumerate() {
         let parts = match n.channel {
@@ -257,9 +286,24 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
                 1
             }
         };
-        planner.plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
+        plan.noise.push(NoisePlan { channel: n.channel, flips: vec![Vec::new(); parts] });
     }
     flips.sort_unstable();
+    flips
+}
+
+/// Plans all shots of a program.
+///
+/// # Errors
+/// If an operation is refused or depends on a condition in a way that differs between shots, or the plan grows too large.
+pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, Unplannable> {
+    let mut planner = Planner::default();
+    planner.plan.rows = vec![None; image.events as usize];
+    planner.plan.columns = program.columns.clone();
+    planner.plan.registers = program.components.len() as u32;
+    planner.active = vec![0; program.components.len()];
+    let read = events_read(program, image);
+    let flips = add_noise(program, &mut planner.plan);
     let mut frame_states: Vec<FrameState<SymbolicFrame>> = program.frame_states(max_active);
     let mut events = vec![Parity::default(); if read.contains(&true) { image.events as usize } else { 0 }];
     let mut channels = program.noise.iter().enumerate().peekable();
@@ -352,7 +396,7 @@ fn number(planner: Planner) -> Plan {
         row.symbols.iter_mut().for_each(|s| *s = give(*s));
     }
     for action in &mut plan.actions {
-        if let Action::Condition { symbol, .. } | Action::Collapse { symbol, .. } = action {
+        if let Action::Condition { symbol, .. } | Action::Collapse(Collapse { symbol, .. }) = action {
             *symbol = give(*symbol);
         }
     }

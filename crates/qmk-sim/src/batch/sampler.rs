@@ -111,7 +111,7 @@ fn register_bytes(plan: &Plan, shared: &[(Register, usize)], lanes: f64) -> f64 
                 s.1 += 1;
                 s.0 = if cond.is_some() { (2.0 * s.0).min(lanes) } else { s.0 };
             }
-            Action::Collapse { .. } => {
+            Action::Collapse(_) => {
                 s.1 -= 1;
                 s.0 = (2.0 * s.0).min(lanes);
             }

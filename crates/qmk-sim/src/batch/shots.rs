@@ -5,12 +5,12 @@
 //! a measured register halves as its groups double.
 
 use super::bank::{Groups, RegisterBank, each};
-use super::plan::{Action, RowId, Sign};
+use super::plan::{Action, Collapse, RowId, Sign};
 use super::sampler::Sampler;
 use super::transpose::transpose;
 use crate::engine::shot::probability_of_one;
 use crate::noise::{BLOCK, draw, given};
-use crate::rng::DrawSite;
+use crate::rng::{DrawSite, Random};
 use qmk_abi::image::{CondTerm, Image};
 use qmk_hal::Channel;
 use std::sync::Arc;
@@ -176,68 +176,60 @@ impl ShotBatch {
                 let angles: Vec<f64> = class.iter().map(|&c| [0.0, theta, 0.0, -theta][c as usize]).collect();
                 Arc::make_mut(&mut self.banks[register as usize].register).rotate_each(mask, &angles);
             }
-            Action::Collapse { register, mask, bit, sign, site, symbol } => {
-                let mut expectation = Vec::new();
-                self.banks[register as usize].register.expectation(mask, &mut expectation);
-                let p: Vec<[f64; 2]> =
-                    expectation.iter().map(|&e| [probability_of_one(e), probability_of_one(-e)]).collect();
-                let random = sampler.random;
-                let at = symbol as usize * self.width;
-                let mut outcomes = vec![0u64; self.width];
-                for (w, outcome) in outcomes.iter_mut().enumerate() {
-                    let coins = self.coin_word(site, w);
-                    let minus = self.sign(sign, w);
-                    let draw = |i: usize, p: f64| {
-                        let lane = (64 * w + i) as u64;
-                        (random.uniform(site, self.first + lane, coins >> i & 1 == 1) < p) as u64
-                    };
-                    match &self.banks[register as usize].groups {
-                        Groups::Masks(masks) => {
-                            for (mask, p) in masks.iter().zip(&p) {
-                                for (p, lanes) in [(p[0], mask[w] & !minus), (p[1], mask[w] & minus)] {
-                                    match p {
-                                        0.0 => {}
-                                        1.0 => *outcome |= lanes,
-                                        0.5 => *outcome |= lanes & coins,
-                                        _ => each(lanes, |i| *outcome |= draw(i, p) << i),
-                                    }
-                                }
-                            }
+            Action::Collapse(ref collapse) => self.collapse(sampler.random, collapse),
+        }
+    }
+
+    /// Measures, and projects every group on its outcomes.
+    fn collapse(&mut self, random: Random, c: &Collapse) {
+        let mut expectation = Vec::new();
+        self.banks[c.register as usize].register.expectation(c.mask, &mut expectation);
+        let p: Vec<[f64; 2]> = expectation.iter().map(|&e| [probability_of_one(e), probability_of_one(-e)]).collect();
+        let mut outcomes: Vec<u64> = (0..self.width).map(|w| self.draw_word(random, c, &p, w)).collect();
+        let at = c.symbol as usize * self.width;
+        self.symbols[at..at + self.width].copy_from_slice(&outcomes);
+        // Eigenvalues of the mask without its sign.
+        for (w, outcome) in outcomes.iter_mut().enumerate() {
+            *outcome ^= self.sign(c.sign, w);
+        }
+        self.banks[c.register as usize].project(c.mask, c.bit, &outcomes);
+    }
+
+    /// The outcomes of lanes `64 w..64 w + 64`, given for each group the probability of 1 with either sign.
+    fn draw_word(&self, random: Random, c: &Collapse, p: &[[f64; 2]], w: usize) -> u64 {
+        let coins = self.coin_word(c.site, w);
+        let minus = self.sign(c.sign, w);
+        let draw = |i: usize, p: f64| {
+            let lane = (64 * w + i) as u64;
+            (random.uniform(c.site, self.first + lane, coins >> i & 1 == 1) < p) as u64
+        };
+        let mut outcome = 0;
+        match &self.banks[c.register as usize].groups {
+            Groups::Masks(masks) => {
+                for (mask, p) in masks.iter().zip(p) {
+                    for (p, lanes) in [(p[0], mask[w] & !minus), (p[1], mask[w] & minus)] {
+                        match p {
+                            0.0 => {}
+                            1.0 => outcome |= lanes,
+                            0.5 => outcome |= lanes & coins,
+                            _ => each(lanes, |i| outcome |= draw(i, p) << i),
                         }
-                        Groups::Lanes(group) => {
-                            for i in 0..64.min(self.count - 64 * w) {
-                                let one = match p[group[64 * w + i] as usize][(minus >> i & 1) as usize] {
-                                    0.0 => 0,
-                                    1.0 => 1,
-                                    0.5 => coins >> i & 1,
-                                    p => draw(i, p),
-                                };
-                                *outcome |= one << i;
-                            }
-                        }
-                    }
-                }
-                self.symbols[at..at + self.width].copy_from_slice(&outcomes);
-                for (w, outcome) in outcomes.iter_mut().enumerate() {
-                    *outcome ^= self.sign(sign, w);
-                }
-                let bank = &mut self.banks[register as usize];
-                // By now these are eigenvalues of the mask without its sign.
-                let targets = bank.part(&[&outcomes]);
-                let in_order =
-                    targets.len() == bank.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);
-                match Arc::get_mut(&mut bank.register) {
-                    Some(register) if in_order => {
-                        let outcomes: Vec<bool> = targets.iter().map(|t| t.1 == 1).collect();
-                        register.project_in_place(mask, bit, &outcomes);
-                    }
-                    _ => {
-                        let targets: Vec<(u32, bool)> = targets.iter().map(|t| (t.0, t.1 == 1)).collect();
-                        bank.register = Arc::new(bank.register.project(mask, bit, &targets));
                     }
                 }
             }
+            Groups::Lanes(group) => {
+                for i in 0..64.min(self.count - 64 * w) {
+                    let one = match p[group[64 * w + i] as usize][(minus >> i & 1) as usize] {
+                        0.0 => 0,
+                        1.0 => 1,
+                        0.5 => coins >> i & 1,
+                        p => draw(i, p),
+                    };
+                    outcome |= one << i;
+                }
+            }
         }
+        outcome
     }
 
     fn sign(&self, sign: Sign, w: usize) -> u64 {

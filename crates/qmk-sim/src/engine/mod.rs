@@ -1,6 +1,7 @@
 //! The state of one shot, or of all shots at once: a Clifford tableau, a Pauli frame and rotations that wait. `frame_state` is
 //! where to start.
 
+mod amplitudes;
 pub(crate) mod backend;
 mod bits;
 pub(crate) mod frame_state;

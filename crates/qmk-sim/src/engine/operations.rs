@@ -41,34 +41,10 @@ impl<F: Frame + Default> FrameState<F> {
             (Op::Clifford1(g, q), None) => self.clifford1(g, q as usize),
             (Op::Clifford2(g, a, b), None) => self.clifford2(g, a as usize, b as usize),
             (Op::TeleportCnot(a, b), None) => self.clifford2(Clifford2::Cnot, a as usize, b as usize),
-            (Op::Clifford1(g, q), Some(c)) => {
-                let q = q as usize;
-                let (axis, theta) = match g {
-                    Clifford1::S => (Pauli::Z, FRAC_PI_2),
-                    Clifford1::Sdg => (Pauli::Z, -FRAC_PI_2),
-                    Clifford1::Sx => (Pauli::X, FRAC_PI_2),
-                    Clifford1::Sxdg => (Pauli::X, -FRAC_PI_2),
-                    Clifford1::H => {
-                        // H = Ry(π/2) Z.
-                        self.apply_pauli(&[(Pauli::Z, q)], c);
-                        (Pauli::Y, FRAC_PI_2)
-                    }
-                };
-                self.rotate(&[(axis, q)], theta, cond, backend)?;
-            }
-            (Op::Clifford2(Clifford2::Swap, a, b), _) => {
-                let (a, b) = (a as usize, b as usize);
-                for p in [Pauli::X, Pauli::Y, Pauli::Z] {
-                    self.rotate(&[(p, a), (p, b)], -FRAC_PI_2, cond, backend)?;
-                }
-            }
-            (Op::Clifford2(_, a, b) | Op::TeleportCnot(a, b), Some(_)) => {
-                // exp(iπ/4 (1-Z)(1-P)).
-                let p = if matches!(op, Op::Clifford2(Clifford2::Cz, ..)) { Pauli::Z } else { Pauli::X };
-                let (a, b) = ((Pauli::Z, a as usize), (p, b as usize));
-                self.rotate(&[a], FRAC_PI_2, cond, backend)?;
-                self.rotate(&[b], FRAC_PI_2, cond, backend)?;
-                self.rotate(&[a, b], -FRAC_PI_2, cond, backend)?;
+            (Op::Clifford1(g, q), Some(c)) => self.conditional_clifford1(g, q as usize, c, backend)?,
+            (Op::Clifford2(g, a, b), Some(c)) => self.conditional_clifford2(g, [a as usize, b as usize], c, backend)?,
+            (Op::TeleportCnot(a, b), Some(c)) => {
+                self.conditional_clifford2(Clifford2::Cnot, [a as usize, b as usize], c, backend)?;
             }
             (Op::T(q), _) => self.rotate(&[(Pauli::Z, q as usize)], FRAC_PI_4, cond, backend)?,
             (Op::Tdg(q), _) => self.rotate(&[(Pauli::Z, q as usize)], -FRAC_PI_4, cond, backend)?,
@@ -104,5 +80,52 @@ impl<F: Frame + Default> FrameState<F> {
             }
         }
         Ok(())
+    }
+
+    /// A Clifford gate where `cond` holds: a rotation by a quarter turn, up to a phase.
+    fn conditional_clifford1<B: Backend<Frame = F>>(
+        &mut self,
+        g: Clifford1,
+        q: usize,
+        cond: &F::Bit,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        let (axis, theta) = match g {
+            Clifford1::S => (Pauli::Z, FRAC_PI_2),
+            Clifford1::Sdg => (Pauli::Z, -FRAC_PI_2),
+            Clifford1::Sx => (Pauli::X, FRAC_PI_2),
+            Clifford1::Sxdg => (Pauli::X, -FRAC_PI_2),
+            Clifford1::H => {
+                // H = Ry(π/2) Z.
+                self.apply_pauli(&[(Pauli::Z, q)], cond);
+                (Pauli::Y, FRAC_PI_2)
+            }
+        };
+        self.rotate(&[(axis, q)], theta, Some(cond), backend)
+    }
+
+    /// A two-qubit Clifford gate where `cond` holds: three commuting rotations by a quarter turn, up to a phase.
+    fn conditional_clifford2<B: Backend<Frame = F>>(
+        &mut self,
+        g: Clifford2,
+        [a, b]: [usize; 2],
+        cond: &F::Bit,
+        backend: &mut B,
+    ) -> Result<(), Refusal> {
+        let second = match g {
+            Clifford2::Cz => Pauli::Z,
+            Clifford2::Cnot => Pauli::X,
+            Clifford2::Swap => {
+                for p in [Pauli::X, Pauli::Y, Pauli::Z] {
+                    self.rotate(&[(p, a), (p, b)], -FRAC_PI_2, Some(cond), backend)?;
+                }
+                return Ok(());
+            }
+        };
+        // exp(iπ/4 (1-Z)(1-P)).
+        let (a, b) = ((Pauli::Z, a), (second, b));
+        self.rotate(&[a], FRAC_PI_2, Some(cond), backend)?;
+        self.rotate(&[b], FRAC_PI_2, Some(cond), backend)?;
+        self.rotate(&[a, b], -FRAC_PI_2, Some(cond), backend)
     }
 }

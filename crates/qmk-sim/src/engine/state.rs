@@ -1,14 +1,12 @@
 //! The exact state of qubits during one shot.
 
-use super::backend::Frame;
+use super::amplitudes::amplitudes;
 use super::frame_state::FrameState;
 use super::refusal::Refusal;
 use super::shot::{BitFrame, Shot};
-use crate::register::mask::Mask;
 use crate::rng::DrawSite;
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
-use std::f64::consts::SQRT_2;
 
 /// State of n qubits, all |0> at first.
 #[derive(Clone, Debug)]
@@ -115,74 +113,7 @@ impl State {
     /// # Panics
     /// If n is above 20.
     pub fn amplitudes(&self) -> Vec<Complex64> {
-        let n = self.qubits();
-        assert!(n <= 20, "2^{n} amplitudes");
-        let mut frame_state = self.frame_state.clone();
-        let mut shot = self.shot.clone();
-        frame_state.allow_active(n as u32);
-        frame_state.perform_deferred(&mut shot).expect("as many active qubits as there are qubits");
-        shot.flush();
-        let (frame, active) = (frame_state.frame().clone(), frame_state.active().to_vec());
-        let zero = Complex64::new(0.0, 0.0);
-        // U Z_v U† and U X_v U† as masks over physical qubits.
-        let mut forward = |pauli: Pauli, v: usize| -> Mask {
-            let mut m = Mask { x: 0, z: 0, negative: false };
-            let mut factors = Vec::new();
-            for q in 0..n {
-                let mut anti = |row: Pauli| {
-                    let s = frame_state.pull_back(&[(row, q)]);
-                    if pauli == Pauli::Z { s.x(v) } else { s.z(v) }
-                };
-                let (x, z) = (anti(Pauli::Z), anti(Pauli::X));
-                m.x |= (x as u64) << q;
-                m.z |= (z as u64) << q;
-                match (x, z) {
-                    (true, true) => factors.push((Pauli::Y, q)),
-                    (true, false) => factors.push((Pauli::X, q)),
-                    (false, true) => factors.push((Pauli::Z, q)),
-                    _ => {}
-                }
-            }
-            m.negative = frame_state.pull_back(&factors).negative;
-            m
-        };
-        let apply = |v: &[Complex64], p: Mask| -> Vec<Complex64> {
-            let mut out = vec![zero; v.len()];
-            for (b, a) in v.iter().enumerate() {
-                out[b ^ p.x as usize] += p.phase(b as u64) * a;
-            }
-            out
-        };
-        // U|0>: project some basis state on the +1 eigenspace of every U Z_v U†.
-        let stabilizers: Vec<Mask> = (0..n).map(|v| forward(Pauli::Z, v)).collect();
-        let mut ground = (0..1usize << n)
-            .find_map(|b| {
-                let mut v = vec![zero; 1 << n];
-                v[b] = Complex64::new(1.0, 0.0);
-                for &s in &stabilizers {
-                    let sv = apply(&v, s);
-                    v.iter_mut().zip(sv).for_each(|(a, b)| *a = (*a + b) / SQRT_2);
-                }
-                let norm: f64 = v.iter().map(Complex64::norm_sqr).sum();
-                (norm > 1e-9).then(|| v.into_iter().map(|a| a / norm.sqrt()).collect::<Vec<_>>())
-            })
-            .expect("a stabilizer state overlaps some basis state");
-        for v in (0..n).filter(|&v| frame.x(v)) {
-            ground = apply(&ground, forward(Pauli::X, v));
-        }
-        let flips: Vec<Mask> = active.iter().map(|&v| forward(Pauli::X, v as usize)).collect();
-        let mut psi = vec![zero; 1 << n];
-        for (b, amp) in shot.register.amplitudes(0).iter().enumerate() {
-            let mut term = ground.clone();
-            let mut sign = 1.0;
-            for (i, &f) in flips.iter().enumerate() {
-                if b >> i & 1 == 1 {
-                    term = apply(&term, f);
-                    sign *= if frame.z(active[i] as usize) { -1.0 } else { 1.0 };
-                }
-            }
-            psi.iter_mut().zip(term).for_each(|(p, t)| *p += amp * t * sign);
-        }
-        psi
+        assert!(self.qubits() <= 20, "2^{} amplitudes", self.qubits());
+        amplitudes(self.frame_state.clone(), self.shot.clone())
     }
 }
