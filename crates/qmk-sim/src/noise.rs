@@ -1,4 +1,4 @@
-//! Pauli noise, drawn sparsely: from each shot that is hit straight to the next.
+//! Pauli noise, drawn sparsely: each draw goes from one shot that errs straight to the next.
 
 use crate::rng::{DrawSite, Random};
 use qmk_hal::{Channel, Column};
@@ -20,7 +20,7 @@ pub(crate) fn total(channel: &Channel) -> f64 {
     }
 }
 
-/// Whether the probabilities are such.
+/// Whether the probabilities of a channel are at least 0 and add up to at most 1.
 pub(crate) fn is_valid(channel: &Channel) -> bool {
     let each: &[f64] = match channel {
         Channel::Pauli1 { p, .. } => p,

@@ -1,4 +1,4 @@
-//! The planned engine against the engine for one shot: the same outcomes, bit by bit, for the same seed.
+//! Differential test: planned shots against single shots, bit by bit, for the same seed.
 
 use crate::batch::plan::{Plan, Unplannable, plan};
 use crate::batch::sampler::Sampler;
@@ -12,7 +12,7 @@ use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pau
 use qmk_hal::{Channel, Column, Device, Inline, Noise, SpaceSpec};
 use std::sync::Arc;
 
-/// What random programs hold.
+/// The kind of a random program.
 #[derive(Clone, Copy)]
 struct Mix {
     qubits: u64,
@@ -163,7 +163,7 @@ fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
         check_noise(&image, &noise).unwrap();
         let mut program = Program::new(&image, &noise);
         program.columns = columns(&mut dice, &noise, first + shots);
-        // With rotations that wait, and without.
+        // With deferred rotations, and without.
         program.defers_from = (case % 2) as u32 * 100;
         let Ok(plan) = plan(&program, &image, 10) else { continue };
         planned += 1;
@@ -354,7 +354,7 @@ fn rotations_wait_for_the_measurements_that_they_matter_to() {
     for (shot, events) in one_by_one(&program, &image, 3, 0..40).iter().enumerate() {
         assert!((0..200).all(|e| events[e] == (out[25 * shot + e / 8] >> (e % 8) & 1 == 1)), "shot {shot}");
     }
-    // What a measurement commutes with costs nothing.
+    // Rotations that commute with every measurement cost nothing.
     let mut image = Image { qubits: 20, events: 20, ..Image::default() };
     let ops =
         (0..20).flat_map(|q| [Op::Alloc(q), Op::Clifford1(Clifford1::H, q), Op::Clifford2(Clifford2::Cz, q, q / 2)]);

@@ -51,7 +51,7 @@ pub(crate) trait Simd: Copy {
     /// Runs a kernel as a function of its own: the compiler does better on small ones.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// Whether there are 32 registers of words, and not half as much.
+    /// Whether there are 32 vector registers, not 16.
     const MANY: bool;
     /// Eight words in registers.
     type W: Copy;
@@ -77,9 +77,9 @@ fn count_words(a: [u64; LANES], b: [u64; LANES]) -> u8 {
     (low.count_ones() + 2 * high.count_ones()) as u8 & 3
 }
 
-/// Work that is compiled once per instruction set. `run` must be `#[inline(always)]`, and so must all that it calls with `s`.
-/// Closures must not use `s`: one that the compiler chooses not to inline is compiled for no instruction set, each operation
-/// in it becomes a call, and everything takes ten times as long.
+/// A function that is compiled once per instruction set. `run` must be `#[inline(always)]`, and so must every function that it
+/// passes `s` to. Closures must not use `s`: a closure that is not inlined is compiled for no instruction set, so each
+/// operation in it becomes a call, and the function takes ten times as long.
 pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;

@@ -1,4 +1,5 @@
-//! Runs a program one shot after the other: for single shots, and where conditions change the structure itself.
+//! Runs one shot of a program: for single shots, and where a condition changes more than signs, so that shots have no common
+//! plan.
 
 use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
@@ -36,7 +37,7 @@ impl SingleShot {
         self.frame_states.iter().map(FrameState::peak_active).max().unwrap_or(0)
     }
 
-    /// Performs steps until the shot is over or the budget spent; false in the latter case.
+    /// Performs steps until the shot is over (true) or the budget is spent (false).
     ///
     /// # Errors
     /// The index of the instruction that was refused, and why.
@@ -45,7 +46,7 @@ impl SingleShot {
             if *budget <= 0 {
                 return Ok(false);
             }
-            // Most of most programs, without what they do not need.
+            // Fast path: unconditional Clifford gates behind the last noise channel, most steps of most programs.
             if step.cond.is_none() && step.last_use == [LastUse::Live; 3] && self.next_noise == program.noise.len() {
                 let frame_state = &mut self.frame_states[step.component as usize];
                 match step.op {
@@ -87,7 +88,7 @@ impl SingleShot {
         Ok(true)
     }
 
-    /// Draws the channels that are due. Without `wrote`, the last step wrote no event that could be wrong.
+    /// Draws the channels that are due. Without `wrote` the last step was skipped, so it has no record that could be flipped.
     fn noise(&mut self, program: &Program, wrote: bool, due: impl Fn(&NoiseStep) -> bool) {
         while let Some(n) = program.noise.get(self.next_noise).filter(|n| due(n)) {
             let Some(shot) = self.shots.get(n.component as usize) else { return };

@@ -1,10 +1,10 @@
-//! Registers of lanes, one copy for those that are equal.
+//! The registers of a batch: lanes (shots) with equal registers form a group, which keeps one copy.
 
 use crate::register::Register;
 use crate::register::mask::Mask;
 use std::sync::Arc;
 
-/// A register and the lanes of its groups.
+/// One register of a batch, by groups of lanes.
 #[derive(Debug)]
 pub(super) struct RegisterBank {
     pub(super) register: Arc<Register>,
@@ -12,10 +12,10 @@ pub(super) struct RegisterBank {
     pub(super) lanes: usize,
 }
 
-/// Which lanes are of which group.
+/// The lanes of each group.
 #[derive(Debug)]
 pub(super) enum Groups {
-    /// A bit per lane for each group: while they are few.
+    /// For each group a bit per lane, while there are few groups.
     Masks(Vec<Vec<u64>>),
     /// The group of each lane.
     Lanes(Vec<u32>),
@@ -43,8 +43,8 @@ impl RegisterBank {
         RegisterBank { register, groups: Groups::Masks(vec![all]), lanes }
     }
 
-    /// Renumbers the groups so that each holds lanes of one class, a class being the bits of a lane in each of `classes`, at most
-    /// two. Returns `(old group, class)` of each, in ascending order.
+    /// Splits the groups by class, the bits of a lane in each of `classes`, of which there are one or two. Returns the old group
+    /// and the class of each new group, in ascending order.
     pub(super) fn part(&mut self, classes: &[&[u64]]) -> Vec<(u32, u8)> {
         let mut parts = Vec::new();
         match &mut self.groups {
@@ -98,7 +98,7 @@ impl RegisterBank {
         parts
     }
 
-    /// Projects every group on the outcomes of its lanes, and removes `bit`; groups with both outcomes part.
+    /// Splits the groups by outcome, projects each on its outcome, and removes `bit`.
     pub(super) fn project(&mut self, mask: Mask, bit: u32, outcomes: &[u64]) {
         let targets = self.part(&[outcomes]);
         let in_order = targets.len() == self.register.groups() && targets.iter().zip(0..).all(|(t, g)| t.0 == g);

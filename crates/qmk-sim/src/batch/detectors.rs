@@ -1,8 +1,8 @@
-//! Parities of outcomes that do not depend on chance, such as the detectors of a syndrome circuit: what each error does to them,
-//! and samples of them.
+//! Parities of outcomes that are certain without noise, such as the detectors of a syndrome circuit: the effect of each error on
+//! them, and samples of them.
 //!
-//! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, a shot is the parity of
-//! its errors alone, so only errors cost anything.
+//! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, the value in a shot
+//! depends on the errors of that shot alone, so sampling costs only as much as there are errors.
 
 use super::plan::{Unplannable, plan};
 use crate::noise::{BLOCK, channel_errors, draw};
@@ -22,16 +22,16 @@ pub enum ParityError {
     /// The coins of a parity do not cancel.
     #[error("parity {0} is random without noise")]
     Random(usize),
-    /// The program or its noise is not fit for it.
+    /// The program or its noise has no such parities.
     #[error("{0}")]
     Unfit(String),
 }
 
-/// Parities of events of a Clifford program with noise. They are values relative to those without noise.
+/// Samples parities of events of a Clifford program with noise, relative to their values without noise.
 #[derive(Clone, Debug)]
 pub struct DetectorSampler {
     channels: Vec<Channel>,
-    /// `effects[starts[channel] + error - 1]`: where the parities that an error flips begin in `flipped`.
+    /// `effects[starts[channel] + error - 1]` is where the parities that an error flips begin in `flipped`.
     starts: Vec<usize>,
     effects: Vec<u32>,
     flipped: Vec<u32>,
@@ -39,7 +39,7 @@ pub struct DetectorSampler {
     reference: Vec<bool>,
 }
 
-/// Keeps what occurs an odd number of times, ascending.
+/// Keeps the numbers that occur an odd number of times, ascending.
 fn cancel(items: &mut Vec<u32>) {
     items.sort_unstable();
     drop_pairs(items);
@@ -49,7 +49,8 @@ impl DetectorSampler {
     /// Works out the parities of the given events. The image must be admitted.
     ///
     /// # Errors
-    /// If a parity is random without noise, the program is not Clifford or has conditions that are not parities, or is too large.
+    /// [`ParityError::Random`] if a parity is random without noise. [`ParityError::Unfit`] if the program is not Clifford, has a
+    /// condition that is not a parity, or is too large.
     pub fn new(image: &Image, noise: &[Noise], parities: &[Vec<Event>]) -> Result<Self, ParityError> {
         check_noise(image, noise).map_err(ParityError::Unfit)?;
         if noise.iter().any(|n| matches!(n.channel, Channel::Given { .. })) {

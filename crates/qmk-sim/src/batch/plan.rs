@@ -1,8 +1,8 @@
-//! Planning: the structure of a program is worked out once, and what is left is what differs between shots.
+//! Planning: the state of a program is worked out once for all shots; a plan is what is left to do for each.
 //!
-//! A plan is a list of instructions over *symbols*, one bit per shot: coins, outcomes of register measurements, conditions, noise.
-//! Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906), so
-//! Clifford operations, coins that no one reads, and Pauli feed-forward cost nothing per shot.
+//! A plan is a list of actions over *symbols*, each a bit per shot: coins, outcomes of register measurements, conditions and
+//! noise. Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906). So
+//! Clifford operations, coins that nothing reads, and Pauli feed-forward cost nothing per shot.
 
 use super::symbolic::{Parity, SymbolicFrame};
 use crate::engine::backend::Backend;
@@ -17,20 +17,20 @@ use qmk_abi::image::{Cond, CondTerm, Event, Image, Pauli};
 use qmk_hal::{Channel, Column};
 use std::sync::Arc;
 
-/// Words that the expressions in the frames of one program may take.
+/// Words that the parities in the frames of one program may take.
 const MAX_WORDS: usize = 1 << 27;
-/// Symbols that all rows, noise and conditions of a plan may name: where outcomes are parities of very many others, shots
-/// are cheaper one by one.
+/// Symbols that all rows, noise and conditions of a plan may name together. Where outcomes are parities of very many others,
+/// shots are cheaper one by one.
 const MAX_SYMBOLS: usize = 1 << 25;
-/// Steps that may go into finding which rotations measurements need.
+/// Elementary steps that may be spent on finding the rotations that measurements need.
 const MAX_EFFORT: u64 = 1 << 30;
-/// Passes over amplitudes of one action, so that work can pause between actions.
+/// Logarithm of the amplitudes that one action may pass over, so that work can pause between actions.
 const MAX_PASSES: u32 = 28;
 
-/// A row: the parity of some symbols, kept for the shots of a chunk. Rows `0..events` are the events.
+/// A row: the parity of some symbols, kept for the shots of a batch. Rows `0..events` are the events.
 pub(crate) type RowId = u32;
 
-/// A bit per shot as an instruction takes it.
+/// The sign of a mask, in each shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     Plus,
@@ -69,7 +69,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// The register it acts on, and whether it does the same in all shots.
+    /// The register that it acts on, and whether its effect is the same in all shots.
     pub(super) fn register(&self) -> Option<(u32, bool)> {
         match self {
             Action::Row(_) | Action::Condition { .. } => None,
@@ -112,9 +112,9 @@ pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
     /// By row number; `None` for events that nothing writes.
     pub(crate) rows: Vec<Option<Row>>,
-    /// Storage of symbols: `coins`, then those computed on the way.
+    /// Number of symbols: coins, and those that actions compute.
     pub(crate) symbols: u32,
-    /// Coins that are read, with the number of their symbol.
+    /// The coins that are read, with the number of their symbol.
     pub(crate) coins: Vec<(DrawSite, u32)>,
     pub(crate) noise: Vec<NoisePlan>,
     pub(crate) columns: Arc<[Column]>,
@@ -130,12 +130,12 @@ enum Symbol {
     Noise(u32, u8),
 }
 
-/// Why there is no plan.
+/// Why a program has no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unplannable {
-    /// At an instruction.
+    /// The engine refused an instruction.
     Refused(u32, Refusal),
-    /// The expressions grow too large.
+    /// The parities grow too large.
     TooLarge,
 }
 
@@ -156,7 +156,7 @@ impl Planner {
         self.symbols.len() as u32 - 1
     }
 
-    /// Makes a row of an expression; noise goes to its channel's columns.
+    /// Computes a row from a parity. Noise symbols are left to their channels, which flip the row.
     fn fill(&mut self, row: RowId, e: &Parity) {
         let mut symbols = Vec::new();
         for s in e.symbols() {
@@ -179,7 +179,7 @@ impl Planner {
         row
     }
 
-    /// The sign bit of an expression: a constant goes into the angle or the mask.
+    /// A parity as a sign: its constant part, and a row for the rest.
     fn sign(&mut self, e: &Parity) -> (bool, Sign) {
         if e.is_constant() {
             return (e.constant, Sign::Plus);
@@ -235,7 +235,7 @@ impl Backend for Planner {
     }
 }
 
-/// A condition that is a parity of events. Adds the words it reads to `read`.
+/// A condition as a parity of events; `None` if it is not one. Adds the words that it reads to `read`.
 fn parity_of(terms: &[CondTerm], events: &[Parity], read: &mut usize) -> Option<Parity> {
     let mut stack: Vec<Parity> = Vec::new();
     for term in terms {
@@ -324,7 +324,7 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
                 Parity::symbol(symbol)
             })
         });
-        // A condition that is the same for all shots is none.
+        // A condition with the same value in all shots is no condition.
         let cond = match cond {
             Some(c) if c.is_constant() && !c.constant => continue,
             Some(c) if c.is_constant() => None,
@@ -354,7 +354,7 @@ pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<
     Ok(number(planner))
 }
 
-/// Lets the errors of a channel act on the frame, each under a symbol of its own.
+/// Applies the errors of a channel to the frame, each where a symbol of its own is 1.
 fn insert(
     planner: &mut Planner,
     frame_states: &mut [FrameState<SymbolicFrame>],
@@ -375,7 +375,7 @@ fn insert(
     }
 }
 
-/// Numbers the symbols that are read, and forgets the others.
+/// Numbers the symbols that are read, and drops the others.
 fn number(planner: Planner) -> Plan {
     let Planner { mut plan, symbols, .. } = planner;
     const UNUSED: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! A plan made ready to run: what all shots share, and how many run at once.
+//! A plan made ready to run: the registers that all shots share, and the number of shots of a batch.
 
 use super::plan::{Action, Plan};
 use crate::noise::{BLOCK, total};
@@ -15,7 +15,7 @@ const MAX_LANES: usize = 1 << 16;
 /// Most qubits of a register that is made before the first shot.
 const MAX_SHARED: u32 = 20;
 
-/// A plan, and what all shots share.
+/// A plan, and the parts of it that all shots share.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     pub(super) plan: Plan,
@@ -24,13 +24,13 @@ pub(crate) struct Sampler {
     pub(super) shared: Vec<(Arc<Register>, usize)>,
     /// Most lanes of one batch.
     pub(super) lanes: usize,
-    /// Elementary steps of 64 lanes, and those of the registers.
+    /// Elementary steps of 64 lanes: without registers, and those of the registers.
     pub(super) steps: u64,
     pub(super) magic_steps: u64,
 }
 
 impl Sampler {
-    /// For batches of which `threads` run at once.
+    /// A sampler for batches of which `threads` run at once.
     pub(crate) fn new(plan: Plan, seed: u64, threads: usize) -> Self {
         let mut shared: Vec<(Register, usize)> =
             (0..plan.registers).map(|_| (Register::new(), plan.actions.len())).collect();
@@ -40,7 +40,7 @@ impl Sampler {
             if i >= *end {
                 continue;
             }
-            // A large register is better made in steps: few shots share it.
+            // A large register is made within the work of a batch, which can pause; few shots share it.
             if !same || matches!(action, Action::Push { .. }) && register.qubits() >= MAX_SHARED {
                 *end = i;
                 continue;
@@ -54,7 +54,7 @@ impl Sampler {
         let lanes = lanes(&plan, &shared, threads);
         let rows = plan.rows.iter().flatten().map(|r| 1 + r.symbols.len() as u64).sum::<u64>();
         let registers = plan.actions.iter().filter(|a| a.register().is_some()).count() as u64;
-        // A lane's outcomes are written as bytes, and its registers' groups looked up.
+        // Outcomes are written as bytes, 8 steps a row; groups of registers are looked up lane by lane.
         let noise: f64 = plan.noise.iter().map(|n| 1.0 + 64.0 * total(&n.channel)).sum();
         let steps = 1 + rows + 8 * plan.rows.len() as u64 + 64 * registers + noise as u64;
         let magic_steps = if registers == 0 { 0 } else { registers << plan.peak_active };
@@ -66,7 +66,7 @@ impl Sampler {
         self.plan.peak_active
     }
 
-    /// Shots of the largest batch that the budget allows, but enough for its fixed part to pay.
+    /// Shots of the largest batch that the budget allows, but no fewer than share the draws of a noise channel.
     pub(crate) fn lanes_for(&self, budget: u64) -> u64 {
         let most = self.lanes as u64;
         if self.magic_steps > 0 {
@@ -77,7 +77,7 @@ impl Sampler {
     }
 }
 
-/// As many lanes as keep the tables in the cache and the registers in bounds, if every part that can happen does.
+/// The most lanes that keep the tables in the cache and the registers in bounds, if every split of groups that can happen does.
 fn lanes(plan: &Plan, shared: &[(Register, usize)], threads: usize) -> usize {
     let rows = (plan.rows.len() + plan.symbols as usize).max(1);
     let magic = shared.iter().any(|(r, end)| r.qubits() > 0 || *end < plan.actions.len());

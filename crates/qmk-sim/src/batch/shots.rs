@@ -1,8 +1,8 @@
 //! Runs a plan for many shots at once, one bit of a word to a shot (a *lane*).
 //!
-//! Lanes with equal registers form a *group* that keeps one copy. Groups part where lanes differ: at a measurement with
-//! both outcomes, or a rotation with both signs. So the work until the first measurement is done once, and
-//! a measured register halves as its groups double.
+//! Lanes with equal registers form a *group* that keeps one copy. A group splits where its lanes differ: at a measurement with
+//! both outcomes, or a rotation with both signs. So the work before the first measurement is done once, and a
+//! measured register halves as its groups double.
 
 use super::bank::{Groups, RegisterBank, each};
 use super::plan::{Action, Collapse, RowId, Sign};
@@ -15,7 +15,7 @@ use qmk_abi::image::{CondTerm, Image};
 use qmk_hal::Channel;
 use std::sync::Arc;
 
-/// Shots under way.
+/// A batch of shots under way.
 #[derive(Debug)]
 pub(crate) struct ShotBatch {
     sampler: Arc<Sampler>,
@@ -59,8 +59,8 @@ impl ShotBatch {
         self.count
     }
 
-    /// Acts until all is done or the budget of elementary steps spent: a word of a row, an amplitude, or eight bytes of outcomes
-    /// each. Returns whether all is done.
+    /// Acts until all actions are done or the budget of elementary steps is spent. A word of a row, an amplitude and eight bytes
+    /// of outcomes are a step each. Returns whether all actions are done.
     pub(crate) fn advance(&mut self, budget: &mut i64) -> bool {
         let sampler = self.sampler.clone();
         if self.next == 0 {
@@ -74,7 +74,7 @@ impl ShotBatch {
                 let passes = if let Action::Rotate { rotations, .. } = action { rotations.len() as u64 } else { 4 };
                 *budget =
                     budget.saturating_sub((passes * ((register.groups() as u64) << register.qubits()) / 4) as i64);
-                // Once a call, however small the budget, something is done.
+                // After the action, so that a call gets on however small its budget is.
                 if *budget <= 0 {
                     break;
                 }
@@ -92,7 +92,7 @@ impl ShotBatch {
         &self.rows[row as usize * self.width..][..self.width]
     }
 
-    /// Flips the rows of every error that strikes a lane.
+    /// Draws the errors, and flips the rows that they flip.
     fn noise(&mut self, sampler: &Sampler) {
         let (first, last) = (self.first, self.first + self.count as u64);
         for (index, n) in sampler.plan.noise.iter().enumerate() {
@@ -130,7 +130,7 @@ impl ShotBatch {
     /// Coins of lanes `64 w..64 w + 64`.
     fn coin_word(&self, site: DrawSite, w: usize) -> u64 {
         let shot = self.first + 64 * w as u64;
-        // Chunks of less than 64 lanes begin inside a word.
+        // A batch of less than 64 lanes begins inside a word of coins.
         self.sampler.random.coins(site, shot / 128)[(shot / 64) as usize % 2] >> (shot % 64)
     }
 
@@ -180,7 +180,7 @@ impl ShotBatch {
         }
     }
 
-    /// Measures, and projects every group on its outcomes.
+    /// Measures a register, and projects its groups on their outcomes.
     fn collapse(&mut self, random: Random, c: &Collapse) {
         let mut expectation = Vec::new();
         self.banks[c.register as usize].register.expectation(c.mask, &mut expectation);
@@ -278,11 +278,11 @@ impl ShotBatch {
         }
     }
 
-    /// Parts the groups of a register so that each has one sign and one condition. Returns these for each group, the
-    /// condition as bit 0 (set if there is none) and the sign as bit 1.
+    /// Splits the groups of a register so that each has one sign and one value of the condition. Returns these for each group:
+    /// the condition as bit 0 (set if there is none), the sign as bit 1.
     fn part(&mut self, register: u32, sign: Sign, cond: Option<RowId>) -> Vec<u8> {
         let cond: Vec<u64> = cond.map_or_else(|| vec![!0; self.width], |c| self.row(c).to_vec());
-        // What does not turn has no sign.
+        // Lanes where the condition does not hold need not be split by sign.
         let sign: Vec<u64> = cond.iter().enumerate().map(|(w, cond)| self.sign(sign, w) & cond).collect();
         let bank = &mut self.banks[register as usize];
         let groups = bank.part(&[&cond, &sign]);

@@ -1,9 +1,9 @@
-//! Parities of symbols: what a bit of the frame is when many shots are planned at once.
+//! Parities of symbols: the bits of the Pauli frame when all shots are planned at once.
 
 use crate::engine::backend::Frame;
 use crate::engine::tableau::PauliString;
 
-/// A parity of numbered symbols and a constant, as a bit set from its first word on.
+/// The parity of some numbered symbols and a constant. The symbols are a bit set, stored from its first word that is not 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parity {
     pub(crate) constant: bool,
@@ -16,7 +16,7 @@ impl Parity {
         Parity { constant: false, first: s / 64, words: vec![1 << (s % 64)] }
     }
 
-    /// Words it takes.
+    /// Words of the bit set.
     pub(crate) fn words(&self) -> usize {
         self.words.len()
     }
@@ -63,7 +63,7 @@ impl Parity {
     }
 }
 
-/// A frame of expressions.
+/// The Pauli frame of all shots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SymbolicFrame {
     x: Vec<Parity>,

@@ -1,4 +1,4 @@
-//! Rows of events to outcomes of shots.
+//! Turns rows of events, a bit per shot, into the packed outcomes of each shot.
 
 /// Packs rows of events, one bit per lane, to lanes of events: `stride` bytes for each lane.
 pub(super) fn transpose(rows: &[u64], width: usize, events: usize, lanes: usize, stride: usize, out: &mut [u8]) {

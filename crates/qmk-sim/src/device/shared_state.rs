@@ -9,18 +9,19 @@ use qmk_abi::image::{Op, Pauli};
 use qmk_hal::DeviceError;
 use std::collections::BTreeSet;
 
-/// A state, the spaces that share it, and what becomes of qubits that none of them names.
+/// A state, the spaces that share it, and the qubits that none of them names.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedState {
     state: State,
     spaces: BTreeSet<u32>,
     /// Qubits in |0>, each with the virtual qubit that is its own.
     free: Vec<(usize, usize)>,
-    /// Qubits of closed spaces, and those that were reset, that are still to be measured. No one can tell whether they have been.
+    /// Qubits of closed spaces, and qubits replaced at a reset, that are still to be measured. No outcome of others depends on
+    /// when that happens.
     unmeasured: Vec<(usize, Draw)>,
 }
 
-/// A draw of a space.
+/// Seed and site of a draw: each space draws with its own seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draw {
     pub(crate) seed: u64,
@@ -95,7 +96,8 @@ impl SharedState {
         Ok(self.clone())
     }
 
-    /// What a refusal means to the caller, to whom other spaces' instructions say nothing.
+    /// Reports a refusal for instruction `at` of the caller. The rotation that caused it may be of another space, whose numbers
+    /// mean nothing to the caller.
     fn error(&self, at: u32) -> impl Fn(Refusal) -> DeviceError + use<> {
         let limit = self.max_active();
         move |why| refused(at, why.on_behalf_of(at), limit)
@@ -140,8 +142,8 @@ impl SharedState {
         }
     }
 
-    /// Makes this and another state one. Returns what the qubits of the other, by number, are here: `None` for those that were
-    /// free.
+    /// Makes this and another state one. Returns the number here of each qubit of the other, by its old number; `None` for those
+    /// that were free.
     pub(crate) fn adopt(&mut self, other: SharedState) -> Vec<Option<usize>> {
         let (n, count) = (other.state.qubits(), other.used());
         self.reserve(count);
@@ -157,7 +159,7 @@ impl SharedState {
         qubits
     }
 
-    /// Lets a space go, whose qubits are these. They are measured with draws from `draw` on.
+    /// Removes a space. Its qubits are measured, with draws numbered from `draw` on.
     pub(crate) fn leave(&mut self, space: u32, qubits: impl Iterator<Item = usize>, draw: Draw) {
         self.spaces.remove(&space);
         let site = |i| DrawSite { draw: i, ..draw.site };
@@ -165,8 +167,7 @@ impl SharedState {
         self.sweep();
     }
 
-    /// Measures qubits that no space names any more and frees them. Those that would need too many active qubits wait: not to
-    /// measure them makes no difference to others.
+    /// Measures the qubits that no space names, and frees them. Those that would need too many active qubits stay unmeasured.
     fn sweep(&mut self) {
         let mut freed = Vec::new();
         for (q, draw) in std::mem::take(&mut self.unmeasured) {
@@ -198,7 +199,7 @@ impl SharedState {
     }
 }
 
-/// Gives the marked ones the names in order.
+/// Gives marked entries the names, in order, and the others none.
 fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Option<usize>> {
     let mut names = names.into_iter();
     marked.into_iter().map(|m| if m { names.next() } else { None }).collect()

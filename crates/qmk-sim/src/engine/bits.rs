@@ -1,8 +1,10 @@
 //! Bit kernels of the tableau: products and anticommutation of Pauli strings, 64 qubits to a word.
 //!
-//! A string is stored in chunks of C words of X bits followed by C words of Z bits, so that any run of chunks is
-//! contiguous and a chunk of eight words fills a vector register. Strings of up to 256 qubits have one chunk of 1, 2 or 4
-//! words.
+//! A string is stored in chunks: C words of X bits, then C words of Z bits. So any run of chunks is contiguous, and the half
+//! of a chunk of eight words fills a vector register. Strings of up to 256 qubits have one chunk of 1, 2 or 4 words.
+//!
+//! A *fold* multiplies U by a Clifford on the virtual side, which changes every row of the tableau. Folds are applied to a row
+//! many at a time, in registers where the row fits.
 
 use crate::simd::{Kernel, LANES, Simd, run};
 
@@ -53,7 +55,7 @@ pub(crate) fn anticommute(a: &[u64], b: &[u64], chunk: usize) -> bool {
     parity.count_ones() & 1 == 1
 }
 
-/// The words of half a chunk, in registers.
+/// An instruction set, as used on the words of half a chunk.
 trait Words: Copy {
     const WORDS: usize;
     type W: Copy;
@@ -150,8 +152,8 @@ impl<S: Simd> Words for Wide<S> {
     }
 }
 
-/// Counts, bit by bit and modulo 4, the i's of the qubit-wise products (XY = iZ and so on): low and high bits of two-bit
-/// counters.
+/// Adds the powers of i of the qubit-wise products (XY = iZ and so on) to two-bit counters, one for each bit position: their
+/// low bits are in one word, their high bits in another.
 #[inline(always)]
 fn add_phase<T: Words>(t: T, [one, two]: [T::W; 2], [x1, z1]: [T::W; 2], [x2, z2]: [T::W; 2]) -> [T::W; 2] {
     let x1z2 = t.and(x1, z2);
@@ -194,8 +196,8 @@ pub(crate) struct Fold {
     pub(crate) word: u32,
     pub(crate) bit: u64,
     pub(crate) hadamard: bool,
-    /// The bit among the X words of a row, if these are so few. Made long before it is loaded: a vector load that follows close
-    /// on a scalar store waits for it.
+    /// d's bit among the X words of a row, if there are at most 16. It is stored long before it is loaded, since a vector load
+    /// right after a scalar store to the same place stalls.
     spot: [u64; 2 * LANES],
 }
 
@@ -226,8 +228,8 @@ pub(crate) struct Row<'a> {
     pub(crate) span: &'a mut (u32, u32),
 }
 
-/// Folds one Clifford after the other into rows. `strings` holds their R's, as long as a row each. A fold is a long chain of
-/// dependent instructions: four rows take hardly longer than one.
+/// Folds one Clifford after the other into rows. `strings` holds their R's, each as long as a row. A fold is a long chain of
+/// dependent instructions, so four rows take hardly longer than one.
 pub(crate) fn fold<const R: usize>(rows: [Row<'_>; R], folds: &[Fold], strings: &[u64], chunk: usize) {
     match chunk {
         1 => fold_in_registers::<_, 1, R>(Narrow::<1>, rows, folds, strings),
@@ -252,7 +254,7 @@ impl<const R: usize> Kernel for Folding<'_, R> {
         match rows[0].bits.len() / (2 * LANES) {
             1 => fold_in_registers::<_, 1, R>(Wide(s), rows, folds, strings),
             2 if S::MANY => fold_in_registers::<_, 2, R>(Wide(s), rows, folds, strings),
-            // Four of these would not fit.
+            // Sixteen registers hold two rows of two chunks, not four.
             2 => {
                 let mut rows = rows.into_iter();
                 while let Some(row) = rows.next() {
@@ -301,8 +303,8 @@ fn load_chunks<T: Words, const K: usize>(t: T, bits: &[u64]) -> [[T::W; 2]; K] {
     v
 }
 
-/// For rows of K chunks: they stay in registers from fold to fold. Loops, not closures: these would not be compiled for the
-/// instruction set.
+/// Folds into rows of K chunks, which stay in registers from fold to fold. It has loops, not closures: a closure would not be
+/// compiled for the instruction set.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "one index for several arrays of registers")]
 fn fold_in_registers<T: Words, const K: usize, const R: usize>(

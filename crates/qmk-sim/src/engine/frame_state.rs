@@ -1,12 +1,12 @@
-//! What an operation does to a state `U F R (|φ> ⊗ |0…0>)`: U a Clifford, F a Pauli on virtual qubits, R rotations that wait, φ
-//! a dense register over the *active* virtual qubits, the others *dormant*.
+//! A state `U F R (|φ> ⊗ |0…0>)`.
 //!
-//! Rotations wait until a measurement that does not commute with them, or with others that must come after them. So a qubit goes
-//! active no sooner than it must, and what no measurement can tell is never done.
+//! U is a Clifford, F a Pauli on virtual qubits, R a list of deferred rotations, φ a dense register over the *active* virtual
+//! qubits. The other virtual qubits are *dormant*.
 //!
-//! F on a dormant qubit is an X or nothing: it says which basis state the qubit is in. The rules do not care what F's bits
-//! are. With plain bits they run one shot; with expressions over coins and outcomes they plan all
-//! shots at once. [`Backend`] is that choice.
+//! A rotation is deferred until a measurement that does not commute with it, or with a rotation that must come after it. So a
+//! qubit goes active as late as possible, and a rotation that no measurement depends on is never performed.
+//!
+//! F on a dormant qubit is X or the identity: it says which basis state the qubit is in.
 
 use super::backend::Frame;
 use super::tableau::{PauliString, Tableau, TrackedPauli};
@@ -14,7 +14,7 @@ use crate::register::mask::Mask;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 use std::collections::VecDeque;
 
-/// A rotation that waits: `exp(-i θ/2 (-1)^sign Q)` where `cond` holds.
+/// `exp(-i θ/2 (-1)^sign Q)` where `cond` holds, yet to be performed.
 #[derive(Clone, Debug)]
 pub(super) struct DeferredRotation<B> {
     /// Q, kept by the tableau.
@@ -38,16 +38,16 @@ pub(crate) struct FrameState<F: Frame> {
     pub(super) deferred: VecDeque<DeferredRotation<F::Bit>>,
     pub(super) max_active: u32,
     pub(super) peak_active: u32,
-    /// Steps that went into finding rotations.
+    /// Elementary steps spent on finding the rotations that measurements need.
     pub(super) effort: u64,
-    /// Instruction under way.
+    /// Instruction under way. Refusals name it.
     pub(super) at: u32,
     /// Scratch for pulled-back strings.
     pub(super) q: PauliString,
 }
 
 impl<F: Frame + Default> FrameState<F> {
-    /// n qubits in |0>. Rotations wait only if `defers_rotations`.
+    /// n qubits in |0>. Without `defers_rotations`, each rotation is performed at once.
     pub(crate) fn new(n: usize, max_active: u32, defers_rotations: bool) -> Self {
         let tableau = Tableau::new(n);
         let words = tableau.words();
@@ -116,14 +116,14 @@ impl<F: Frame + Default> FrameState<F> {
         self.tableau.clifford2(g, a, b);
     }
 
-    /// A Pauli that depends on the shot goes to the frame, so that the structure stays shared between shots.
+    /// Applies a Pauli where `bit` is 1. It goes to the frame, so that all shots keep one tableau.
     pub(crate) fn apply_pauli(&mut self, p: &[(Pauli, usize)], bit: &F::Bit) {
         self.tableau.pull_back(p, &mut self.q);
         self.absorb(bit);
     }
 
-    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits go past the rotations that wait to where they do
-    /// nothing.
+    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits are moved past the deferred rotations, to where they
+    /// act on |0>.
     pub(super) fn absorb(&mut self, bit: &F::Bit) {
         if *bit == F::Bit::default() {
             return;
@@ -137,7 +137,7 @@ impl<F: Frame + Default> FrameState<F> {
         }
     }
 
-    /// The same for one letter on v that goes past the rotations: X, or Z.
+    /// Moves X or Z on v, where `bit` is 1, past the deferred rotations: those that anticommute with it change sign.
     pub(super) fn pass(&mut self, v: usize, p: Pauli, bit: &F::Bit) {
         if *bit == F::Bit::default() {
             return;
@@ -151,7 +151,7 @@ impl<F: Frame + Default> FrameState<F> {
         }
     }
 
-    /// Whether the scratch string has X or Y on a dormant virtual qubit: one that F leaves in |0> rather than another.
+    /// A dormant virtual qubit on which the scratch string has X or Y. One that F leaves in |0> is preferred.
     pub(super) fn dormant_x(&self) -> Option<usize> {
         let dormant = || self.q.words().map(|(w, x, _)| (w, x & !self.active_mask[w])).filter(|(_, x)| *x != 0);
         let (w, x) = dormant().next()?;
@@ -168,8 +168,9 @@ impl<F: Frame + Default> FrameState<F> {
         m
     }
 
-    /// Takes over the qubits of another structure: qubit q becomes `qubits[q]`, virtual qubit v `virtuals[v]`, which are
-    /// detached here, as those of the other are that are `None`. The register's bits of the other come above those here.
+    /// Takes over the qubits of another state: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. Here the
+    /// targets are [detached](Self::detach); in the other state those are that map to `None`. The other register's bits come
+    /// above those here.
     pub(crate) fn adopt(&mut self, mut other: Self, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
         self.tableau.adopt(&mut other.tableau, qubits, virtuals);
         for (v, to) in virtuals.iter().enumerate() {
@@ -196,7 +197,7 @@ impl<F: Frame + Default> FrameState<F> {
         self.max_active
     }
 
-    /// Lets more qubits be active.
+    /// Raises the limit of active qubits to at least `max_active`.
     pub(crate) fn allow_active(&mut self, max_active: u32) {
         self.max_active = self.max_active.max(max_active);
     }

@@ -1,4 +1,4 @@
-//! What each operation does.
+//! The effect of each operation on a state.
 
 use super::backend::{Backend, Frame};
 use super::frame_state::FrameState;
@@ -8,17 +8,18 @@ use qmk_abi::caps::Rights;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
 
-/// Bytes of strings of rotations that may wait.
+/// Bytes that the strings of deferred rotations may take.
 const MAX_DEFERRED_BYTES: usize = 1 << 28;
-/// Most rotations of one operation.
+/// The most rotations of one operation: those of a CCZ.
 const PER_OPERATION: usize = 7;
 
 impl<F: Frame + Default> FrameState<F> {
-    /// Performs an operation other than `Alloc` and `Fence`, which do nothing here, where `cond` holds. `at` numbers the
-    /// instruction for its draws; `record` receives the outcomes in the order of [`Op::writes`].
+    /// Performs an operation where `cond` holds; `Alloc` and `Fence` have no effect here. `at` numbers the instruction for its
+    /// draws. `record` receives the outcomes in the order of [`Op::writes`].
     ///
-    /// What is refused has had no effect if rotations wait, except that of the first half of a `MeasureBell` that was not
-    /// [prepared](Self::prepare).
+    /// # Errors
+    /// If a rotation cannot be performed, or the operation cannot be conditional. Where rotations are deferred, the operation
+    /// has then had no effect, except for the first half of a `MeasureBell` that was not [prepared](Self::prepare).
     pub(crate) fn perform<B: Backend<Frame = F>>(
         &mut self,
         op: &Op,
@@ -29,7 +30,7 @@ impl<F: Frame + Default> FrameState<F> {
     ) -> Result<(), Refusal> {
         let site = |draw| DrawSite { at, draw };
         self.at = at;
-        // What is refused is refused here or before a measurement.
+        // Only this and a measurement perform rotations, so only they can refuse.
         let rotates = cond.is_some() || op.class().contains(Rights::MAGIC);
         if rotates && (self.deferred.len() + PER_OPERATION) * 16 * self.tableau.words() >= MAX_DEFERRED_BYTES {
             self.perform_deferred(backend)?;

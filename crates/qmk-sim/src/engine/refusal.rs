@@ -1,4 +1,4 @@
-//! Why an operation was not performed.
+//! Why the engine did not perform an operation.
 
 /// Why an operation was not performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +17,12 @@ pub enum Refusal {
         /// Instruction.
         at: u32,
     },
-    /// It cannot depend on a condition that differs between shots of one plan.
+    /// The operation cannot depend on a condition that differs between shots of one plan.
     Conditional,
 }
 
 impl Refusal {
-    /// The same on behalf of another instruction, which could not be performed without this one.
+    /// The same refusal, reported for the instruction that needed the rotation.
     pub(crate) fn on_behalf_of(self, at: u32) -> Self {
         match self {
             Refusal::TooManyActive { needed, .. } => Refusal::TooManyActive { needed, at },

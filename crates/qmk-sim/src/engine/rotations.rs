@@ -1,4 +1,4 @@
-//! Rotations that wait.
+//! Deferred rotations: how they are queued and merged, which a measurement needs, and how one is performed.
 
 use super::backend::{Backend, Frame};
 use super::bits::AxisPermutation;
@@ -8,14 +8,14 @@ use qmk_abi::image::Pauli;
 use std::collections::VecDeque;
 use std::f64::consts::FRAC_PI_4;
 
-/// Of these rotations, how many the last one is compared with.
+/// How many of the last deferred rotations a new one is compared with.
 const REACH: usize = 4;
-/// Active qubits from which on the memory for a register is asked for before it is taken.
+/// Registers of at least this many qubits are tried for memory before they are made.
 const LARGE: u32 = 24;
 
 impl<F: Frame + Default> FrameState<F> {
-    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds: it waits behind the others, or
-    /// joins one about the same string that it can be moved next to.
+    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds. The rotation is deferred
+    /// behind the others, or merged with one about the same string that it can be moved next to.
     pub(super) fn rotate<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
@@ -29,7 +29,7 @@ impl<F: Frame + Default> FrameState<F> {
             let (bits, negative) = self.tableau.tracked_bits(w.tracked);
             if bits == self.q.bits && cond.is_none() && w.cond.is_none() && sign == w.sign {
                 w.theta += if negative == self.q.negative { theta } else { -theta };
-                // What was undone need not be done.
+                // The two undo each other.
                 if w.theta == 0.0 {
                     self.tableau.untrack(w.tracked);
                     self.deferred.remove(i);
@@ -45,13 +45,16 @@ impl<F: Frame + Default> FrameState<F> {
         if self.defers_rotations { Ok(()) } else { self.perform_deferred(backend) }
     }
 
-    /// Performs all rotations that wait, or none.
+    /// Performs all deferred rotations, or none.
+    ///
+    /// # Errors
+    /// If one of them would make too many qubits active.
     pub(crate) fn perform_deferred<B: Backend<Frame = F>>(&mut self, backend: &mut B) -> Result<(), Refusal> {
         self.perform_next(self.deferred.len(), backend)
     }
 
-    /// Performs the rotations without which these products of Paulis, which commute, cannot be measured: measuring them then
-    /// is not refused. `at` is the instruction that measures.
+    /// Performs the rotations that must come before a measurement of these commuting products of Paulis. Measuring them is not
+    /// refused afterwards. `at` is the instruction that measures.
     pub(crate) fn prepare<B: Backend<Frame = F>>(
         &mut self,
         products: &[&[(Pauli, usize)]],
@@ -67,8 +70,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.perform_needed(strings, backend)
     }
 
-    /// Performs those rotations that the strings must not be measured before. They keep their order, and those that stay
-    /// commute with all of them that come later and with the strings.
+    /// Performs the rotations that must come before a measurement of the strings: those that do not commute with a string, or
+    /// with a needed rotation after them. The others stay, and commute with all that they are overtaken by.
     pub(super) fn perform_needed<B: Backend<Frame = F>>(
         &mut self,
         mut strings: Vec<u64>,
@@ -77,14 +80,14 @@ impl<F: Frame + Default> FrameState<F> {
         if self.deferred.is_empty() {
             return Ok(());
         }
-        // The needed ones' strings join them.
+        // The strings of needed rotations join `strings`.
         let stride = 2 * self.tableau.words();
         self.effort += self.deferred.len() as u64 * (1 + stride as u64 / 8);
         let mut needed = VecDeque::new();
         let mut rest = VecDeque::new();
         while let Some(w) = self.deferred.pop_back() {
             let (bits, _) = self.tableau.tracked_bits(w.tracked);
-            // The next in order first: it is the likeliest not to commute.
+            // Latest addition first: it comes right after this rotation, and often does not commute with it.
             if strings.chunks_exact(stride).rev().any(|later| self.q.anticommute(later, bits)) {
                 strings.extend_from_slice(bits);
                 needed.push_front(w);
@@ -98,21 +101,21 @@ impl<F: Frame + Default> FrameState<F> {
         self.perform_next(count, backend)
     }
 
-    /// Performs the `count` rotations that act first, or none.
+    /// Performs the first `count` rotations, or none.
     pub(super) fn perform_next<B: Backend<Frame = F>>(&mut self, count: usize, backend: &mut B) -> Result<(), Refusal> {
         self.can_perform(count)?;
         (0..count).for_each(|_| self.perform_first(backend));
         Ok(())
     }
 
-    /// Whether the `count` rotations that act first can be performed. Each makes a qubit active, unless its X's on dormant
-    /// qubits are the product of some of others'.
+    /// Whether the first `count` rotations can be performed. Each makes a qubit active, unless its X's on dormant qubits are a
+    /// product of those of others: the rank of these X's over GF(2) is the number of qubits that go active.
     pub(super) fn can_perform(&mut self, count: usize) -> Result<(), Refusal> {
         let most = self.active.len() + count;
         if most <= self.max_active as usize && most < LARGE as usize {
             return Ok(());
         }
-        // Independent strings of X's, each with a bit, by word and mask, that none after it has.
+        // Independent strings of X's. Each has a pivot, by word and mask, that no later one has.
         let mut basis: Vec<(usize, u64, Vec<u64>)> = Vec::new();
         for i in 0..count {
             let DeferredRotation { tracked, at, .. } = self.deferred[i];
@@ -132,7 +135,7 @@ impl<F: Frame + Default> FrameState<F> {
         Ok(())
     }
 
-    /// Performs the rotation that acts first.
+    /// Performs the first rotation, which [can be performed](Self::can_perform).
     pub(super) fn perform_first<B: Backend<Frame = F>>(&mut self, backend: &mut B) {
         let Some(DeferredRotation { tracked, theta, sign, cond, .. }) = self.deferred.pop_front() else { return };
         self.tableau.tracked(tracked, &mut self.q);
@@ -146,8 +149,8 @@ impl<F: Frame + Default> FrameState<F> {
             return;
         };
         // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
-        // `X_d^b S^b G Z_d^g`, g the commutation of G with S; a Y in place of X leaves Z_d^b more. And the angle's sign goes:
-        // `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, where Z moves past the rotations that wait, into F.
+        // `X_d^b S^b G Z_d^g`, g the commutation of G with S. If Q has Y in place of X, a further Z_d^b is left.
+        // The sign of the angle goes into F: `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, and Z moves past the deferred rotations.
         let before = self.tableau.fold_controlled(&mut self.q, d, false);
         let mut z = self.frame.anticommutes(&self.q);
         let b = self.frame.x(d);
@@ -164,12 +167,12 @@ impl<F: Frame + Default> FrameState<F> {
         backend.push(theta, cond.as_ref());
     }
 
-    /// Whether there may be so many active qubits, and a register of them.
+    /// Whether `needed` qubits may be active, and there is memory for a register of them. `at` is the instruction to report.
     pub(crate) fn room(&self, needed: u32, at: u32) -> Result<(), Refusal> {
         if needed > self.max_active {
             return Err(Refusal::TooManyActive { needed, at });
         }
-        // For the register and half of it again, for what a measurement leaves.
+        // 16 bytes an amplitude, and half as much again for the register that a measurement leaves.
         if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
             return Err(Refusal::OutOfMemory { active: needed, at });
         }

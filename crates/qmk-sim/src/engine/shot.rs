@@ -7,7 +7,7 @@ use crate::register::mask::Mask;
 use crate::register::merge::merge;
 use crate::rng::{DrawSite, Random};
 
-/// A frame of one shot.
+/// The Pauli frame of one shot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BitFrame {
     x: Vec<u64>,
@@ -65,7 +65,7 @@ impl Frame for BitFrame {
     }
 }
 
-/// Runs one shot: every draw is made at once. Rotations wait for company.
+/// The backend of one shot: every draw is made at once. Rotations are collected, so that a pass over the register does many.
 #[derive(Clone, Debug)]
 pub(crate) struct Shot {
     pub(crate) random: Random,
@@ -79,7 +79,7 @@ impl Shot {
         Shot { random: Random { seed }, shot, register: Register::new(), waiting: Vec::new() }
     }
 
-    /// Takes over a register, its bits above those here.
+    /// Takes over another register. Its bits come above those here.
     pub(super) fn adopt(&mut self, other: Shot) {
         let k = self.register.qubits();
         self.register = self.register.tensor(&other.register);
@@ -93,8 +93,8 @@ impl Shot {
     }
 }
 
-/// Probability of outcome 1 of an observable with this expectation value. Rounding must not let an impossible outcome
-/// happen; a fair one is the coin itself.
+/// Probability of outcome 1 of an observable with this expectation value. Values next to 0, 1/2 and 1 are rounded to them:
+/// an impossible outcome must not happen, and a fair one is read off the coin.
 pub(crate) fn probability_of_one(expectation: f64) -> f64 {
     match (1.0 - expectation) / 2.0 {
         p if p < 1e-14 => 0.0,

@@ -89,7 +89,7 @@ pub(crate) struct Tableau {
     span: Vec<(u32, u32)>,
     /// Which Paulis of its qubit the two rows of a qubit are.
     label: Vec<[Pauli; 2]>,
-    /// Folds that some rows have not seen, their R's, and how many of them each row has.
+    /// The log of folds, their R's, and how many of them each row has seen.
     folds: Vec<Fold>,
     strings: Vec<u64>,
     seen: Vec<u32>,
@@ -97,17 +97,18 @@ pub(crate) struct Tableau {
     vacant: Vec<TrackedPauli>,
 }
 
-/// Rows that are not looked at again.
+/// In place of the number of folds seen: the row is not read again.
 const RETIRED: u32 = u32::MAX;
 
-/// For a ≠ b: the power of i by which ab must be multiplied to give their third: ab = ic for (X,Y), (Y,Z), (Z,X).
+/// For a ≠ b, the power of i by which ab must be multiplied to give the third Pauli c: ab = ic for (X,Y), (Y,Z), (Z,X), else
+/// ab = -ic.
 fn to_third(a: Pauli, b: Pauli) -> u8 {
     let cyclic = matches!((a, b), (Pauli::X, Pauli::Y) | (Pauli::Y, Pauli::Z) | (Pauli::Z, Pauli::X));
     if cyclic { 3 } else { 1 }
 }
 
-/// `g P g†` and whether it has a minus sign, by gate and Pauli: a table, since gates come as if at random and a branch on them
-/// would be guessed wrong.
+/// `g P g†` and whether it has a minus sign, by gate and Pauli. A table, since branches on the gates of a program are
+/// predicted badly.
 const CONJUGATE: [[(Pauli, bool); 3]; 5] = {
     use Pauli::{X, Y, Z};
     let mut table = [[(X, false), (Y, false), (Z, false)]; 5];
@@ -184,7 +185,7 @@ impl Tableau {
         *self = t;
     }
 
-    /// Lets a row see the folds that it has not.
+    /// Applies to a row the folds that it has not seen.
     #[inline]
     fn catch_up(&mut self, row: usize) {
         if (self.seen[row] as usize) < self.folds.len() {
@@ -192,7 +193,7 @@ impl Tableau {
         }
     }
 
-    /// The same for four rows, at once if they are equally late.
+    /// The same for four rows; together, if they have seen the same folds.
     #[inline]
     fn catch_up_four(&mut self, rows: [usize; 4]) {
         let seen = self.seen[rows[0]];
@@ -203,8 +204,8 @@ impl Tableau {
         }
     }
 
-    /// Lets the next qubits' rows see folds along with that of `U†P_qU`, if it has many to see: they are likely to be looked at
-    /// next.
+    /// If `U†P_qU` has many folds to see, applies them to the rows of the next three qubits as well, which are likely to be
+    /// read next.
     fn catch_up_with_company(&mut self, p: Pauli, q: usize) {
         const MANY: usize = 16;
         let Some(i) = self.label[q].iter().position(|&l| l == p) else { return };
@@ -253,7 +254,7 @@ impl Tableau {
         self.seen.push(RETIRED);
     }
 
-    /// Keeps a string, which folds change as they do the rows.
+    /// Keeps a string, to which folds apply as to the rows.
     pub(crate) fn track(&mut self, q: &PauliString) -> TrackedPauli {
         let tracked = self.vacant.pop().unwrap_or_else(|| {
             self.add_row();
@@ -278,8 +279,7 @@ impl Tableau {
         (out.negative, out.span) = (self.negative[row], self.span[row]);
     }
 
-    /// A string of another tableau, whose virtual qubit v is `virtuals[v]` here; it must be the identity on those that are
-    /// `None`.
+    /// A string of another tableau, whose virtual qubit v is `virtuals[v]` here. It must be the identity where that is `None`.
     pub(crate) fn renamed(&self, q: &PauliString, virtuals: &[Option<usize>]) -> PauliString {
         let mut to = PauliString { bits: vec![0; self.stride], negative: q.negative, span: (0, 0), chunk: self.chunk };
         for (w, x, z) in q.words() {
@@ -301,8 +301,8 @@ impl Tableau {
         to
     }
 
-    /// Takes over the rows of another tableau: qubit q becomes `qubits[q]`, virtual qubit v `virtuals[v]`, on both of which
-    /// this one is the identity; the other is so on those that are `None`.
+    /// Takes over the rows of another tableau: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. On these,
+    /// this Clifford must be the identity; on those that map to `None`, the other one.
     pub(crate) fn adopt(&mut self, other: &mut Tableau, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
         self.catch_up_all();
         let mut string = PauliString::default();
@@ -318,8 +318,8 @@ impl Tableau {
         }
     }
 
-    /// Makes this the identity on qubits q, whose Z_q pull back to Z's on `own`, in the same order, which are in |0>: Z's on
-    /// these in other strings are left out. No other string may have X's there.
+    /// Makes U the identity on some qubits. Their Z_q pull back to Z's on the virtual qubits `own`, in the same order, which are
+    /// in |0>. So Z's on these are dropped from other strings; no other string may have X's there.
     pub(crate) fn isolate(&mut self, qubits: &[usize], own: &[usize]) {
         self.catch_up_all();
         let mut keep = vec![!0u64; self.stride];
@@ -470,8 +470,8 @@ impl Tableau {
     }
 
     /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on the right.
-    /// `before` is H_d if Q has Z on d, S_d if Y, nothing if X: it turns Q into `X_d R`. With `hadamard`, `V†QV = Z_d`;
-    /// without, X_d. On return Q is R; what `before` was is returned, so that the frame can follow it.
+    /// `before` turns Q into `X_d R`: it is H_d if Q has Z on d, S_d if Y, the identity if X. With `hadamard`, `V†QV = Z_d`;
+    /// without, X_d. On return Q is R. Returns `before`, which the frame must follow.
     pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> AxisPermutation {
         let before = match (q.x(d), q.z(d)) {
             (true, true) => AxisPermutation::S,
@@ -480,7 +480,7 @@ impl Tableau {
         };
         // S†YS = X and HZH = X: no sign.
         q.clear(d);
-        // The log is at most half as large as the rows.
+        // So the log takes at most half of the memory of the rows.
         if self.folds.len() >= self.n.max(64) {
             self.catch_up_all();
         }
@@ -489,7 +489,8 @@ impl Tableau {
         before
     }
 
-    /// Promises that qubit q is not used again, except for pulling back Z_q if `keep_z`.
+    /// Marks the rows of qubit q as not read again, so that folds cost nothing for them. With `keep_z`, Z_q can still be pulled
+    /// back.
     pub(crate) fn retire(&mut self, q: usize, keep_z: bool) {
         let z = keep_z.then(|| self.row(Pauli::Z, q));
         for row in [2 * q, 2 * q + 1] {

@@ -1,11 +1,11 @@
-//! What noise a program may have.
+//! The check of noise against the program that it is for.
 
 use super::steps::registers;
 use crate::noise::is_valid;
 use qmk_abi::image::{Image, Op};
 use qmk_hal::{Channel, Noise};
 
-/// Checks noise against an admitted image.
+/// Checks that noise channels come in order, act on registers and events in use there, and have probabilities.
 ///
 /// # Errors
 /// Which channel is wrong, and how.

@@ -1,4 +1,4 @@
-//! Components of qubits that never meet, and the slots of each.
+//! Components of qubits that never meet, and the slots that the registers of each component share.
 
 use super::steps::{LastUse, NoiseStep, Program, Step, registers};
 use crate::sets::find;

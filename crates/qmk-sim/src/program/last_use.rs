@@ -1,10 +1,10 @@
-//! The last use of each slot.
+//! The last use of each slot, found in one pass from the end.
 
 use super::steps::{LastUse, Program, registers};
 use qmk_abi::image::{Op, Pauli};
 
 impl Program {
-    /// One pass from the end: what still happens to each slot, and which frees no one can notice.
+    /// Marks for each operand whether its slot is used again. Frees that no draw depends on are dropped.
     pub(super) fn mark(&mut self) {
         let mut base = Vec::with_capacity(self.components.len());
         let mut total = 0;
@@ -39,7 +39,7 @@ impl Program {
                 *f = last_use[slot(q)];
             }
             match step.op {
-                // Freeing ends a qubit by a measurement that no one reads; it matters for the draws that follow only.
+                // Freeing measures a qubit, and nothing reads the outcome. It matters only if draws follow it.
                 Op::Free(_) if !draws[step.component as usize] => step.op = Op::Fence,
                 Op::Free(q) | Op::Measure(Pauli::Z, q, _) if step.cond.is_none() => {
                     draws[step.component as usize] = true;

@@ -1,5 +1,7 @@
-//! A program image made ready for simulation: cut into components that never meet, registers renamed to the fewest
-//! slots of each, and the last use of each slot marked.
+//! A program image made ready for simulation.
+//!
+//! [`components`] cuts it into parts that never meet, and renames the registers of each to the fewest slots. [`last_use`] marks
+//! where each slot is used for the last time. [`steps`] is the result, which [`perform`] performs step by step on a state.
 
 pub(crate) mod check;
 mod components;
@@ -12,7 +14,7 @@ use qmk_hal::Noise;
 use steps::Program;
 
 impl Program {
-    /// The image must be admitted, and the noise checked against it.
+    /// Prepares a program. The image must be admitted, and the noise [checked](check::check_noise) against it.
     pub(crate) fn new(image: &Image, noise: &[Noise]) -> Program {
         let mut program = Program::rename(image, noise);
         program.defers_from = 13;

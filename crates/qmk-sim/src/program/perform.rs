@@ -1,4 +1,4 @@
-//! One step of a program.
+//! One step of a program, performed on the state of its component.
 
 use super::steps::LastUse;
 use crate::engine::backend::{Backend, Bit};
@@ -25,7 +25,7 @@ where
             let keep = last_use[0] == LastUse::MeasuredZ;
             record(frame_state.measure_last(q as usize, keep, DrawSite { at, draw: 0 }, backend)?);
         }
-        // Measured, so that what it was entangled with is as if someone had looked.
+        // The qubit is measured, so that the qubits that it was entangled with collapse.
         Op::Free(q) => {
             if frame_state.is_random(q as usize) {
                 frame_state.measure_last(

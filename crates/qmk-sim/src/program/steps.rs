@@ -14,19 +14,19 @@ pub(crate) struct Step {
     /// Index in the image.
     pub(crate) at: u32,
     pub(crate) component: u32,
-    /// What happens to each operand's slot afterwards.
+    /// For each operand, how its slot is used afterwards.
     pub(crate) last_use: [LastUse; 3],
 }
 
-/// What still happens to a slot.
+/// How a slot is used after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LastUse {
-    /// Anything.
+    /// By any operation.
     #[default]
     Live,
-    /// At most measurements in Z.
+    /// By measurements in Z only.
     MeasuredZ,
-    /// Nothing.
+    /// Not at all.
     Dead,
 }
 
@@ -43,21 +43,22 @@ pub(crate) struct NoiseStep {
 pub(crate) struct Program {
     pub(crate) steps: Vec<Step>,
     pub(crate) noise: Vec<NoiseStep>,
-    /// What the given channels do.
+    /// The Paulis of the given channels.
     pub(crate) columns: Arc<[Column]>,
     /// Slots of each component.
     pub(crate) components: Vec<u32>,
-    /// Slots of a component above which rotations wait: below, the register is cheaper than the waiting.
+    /// Components of at least this many slots defer rotations. In smaller ones the register is cheaper than the search for
+    /// needed rotations.
     pub(crate) defers_from: u32,
 }
 
 impl Program {
-    /// The state at first, by component.
+    /// The state of each component, all slots in |0>.
     pub(crate) fn frame_states<F: Frame + Default>(&self, max_active: u32) -> Vec<FrameState<F>> {
         self.components.iter().map(|&n| FrameState::new(n as usize, max_active, n >= self.defers_from)).collect()
     }
 
-    /// Whether anything but a Pauli depends on an outcome.
+    /// Whether an operation other than a Pauli depends on an outcome.
     pub(crate) fn is_conditional(&self) -> bool {
         self.steps.iter().any(|s| s.cond.is_some() && !matches!(s.op, Op::Pauli(..)))
     }

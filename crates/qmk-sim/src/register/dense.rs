@@ -1,4 +1,4 @@
-//! The dense register.
+//! The dense register and its operations.
 
 use super::kernel::{All, Combine, Each, Expectation, Keep, LANE_BITS, Project, ProjectInto, half_angles};
 use super::mask::Mask;
@@ -23,7 +23,7 @@ impl Default for Register {
     }
 }
 
-/// Chunks that hold so many amplitudes.
+/// Chunks that hold this many amplitudes.
 fn chunks(amplitudes: usize) -> usize {
     amplitudes.div_ceil(LANES)
 }
@@ -117,7 +117,7 @@ impl Register {
             v.reserve_exact(total - v.len());
             v.resize(total, Chunk::default());
         }
-        // From the last group down: what is written lies above what is yet to be read.
+        // From the last group down, since results lie above the amplitudes that are yet to be read.
         for g in (0..self.groups).rev() {
             let (s, c) = half(g);
             if self.k < LANE_BITS {
@@ -163,10 +163,10 @@ impl Register {
         simd::run(Expectation { k: self.k, re: &self.re, im: &self.im, p, out });
     }
 
-    /// A register with a group per target: the source group projected on the eigenvalue `(-1)^outcome` of P, `bit`
-    /// removed. The bit must be in the support of P, in its X part if that is not empty. The vector left is that of
-    /// the other qubits with the bit at 0 if P has an X part, else with the bit as the others' parity and the
-    /// outcome dictate.
+    /// A register with a group for each target `(source group, outcome)`: the source projected on the eigenvalue
+    /// `(-1)^outcome` of P, and `bit` removed. The bit must be in the support of P, in its X part if that is not empty. If P
+    /// has an X part, the vector left is that of the other qubits with the bit at 0; else the bit has the value that the
+    /// others' parity and the outcome dictate.
     pub fn project(&self, p: Mask, bit: u32, targets: &[(u32, bool)]) -> Register {
         if bit >= LANE_BITS && p.x >> bit == 1 {
             let total = chunks(targets.len() << (self.k - 1));
@@ -193,8 +193,8 @@ impl Register {
         all
     }
 
-    /// As [`Register::project`] with group g as the target of number g. Needs no second buffer; the memory freed
-    /// is kept for later pushes.
+    /// As [`Register::project`] with group g as the source of target g. Needs no second buffer, and keeps the freed memory
+    /// for later pushes.
     pub fn project_in_place(&mut self, p: Mask, bit: u32, outcomes: &[bool]) {
         assert_eq!(outcomes.len(), self.groups);
         debug_assert!(if p.x != 0 { p.x } else { p.z } >> bit & 1 == 1);

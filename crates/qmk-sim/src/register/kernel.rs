@@ -300,7 +300,7 @@ pub(super) fn expectation<S: Simd>(s: S, re: &[Chunk], im: &[Chunk], p: Mask) ->
     factor * total.sum()
 }
 
-/// Projects each group of `2^k >= 16` amplitudes and packs the halves that are left at the front, normalised.
+/// Projects each group of `2^k >= 16` amplitudes, and packs the halves that are kept at the front, normalised.
 pub(super) struct Project<'a> {
     pub(super) k: u32,
     pub(super) re: &'a mut [Chunk],
@@ -321,7 +321,7 @@ impl Kernel for Project<'_> {
             if p.x >> bit > 1 || p.x != 0 && bit < LANE_BITS {
                 Combine::projection(p, outcome).apply(s, &mut re[from..from + n], &mut im[from..from + n]);
             } else if p.x != 0 {
-                // The half that is kept only. What is written lies below all that is yet to be read.
+                // Only the half that is kept is computed. It is written below all amplitudes that are yet to be read.
                 let half = Half::new(s, p, outcome);
                 for i in 0..n / 2 {
                     let (re_new, im_new) = half.at(s, &re[from..], &im[from..], i);
@@ -332,7 +332,7 @@ impl Kernel for Project<'_> {
             if p.x == 0 || p.x >> bit > 1 || bit < LANE_BITS {
                 let keep = Keep::new(p, bit, outcome);
                 for i in 0..n / 2 {
-                    // Never reads below what it has written.
+                    // Reads never lie below writes.
                     (re[to + i], im[to + i]) = (keep.chunk(&re[from..], i), keep.chunk(&im[from..], i));
                 }
             }
@@ -418,7 +418,7 @@ impl Kernel for ProjectInto<'_> {
     }
 }
 
-/// Which half a projection keeps.
+/// The half that a projection keeps.
 pub(super) struct Keep {
     bit: u32,
     z: u64,
@@ -442,7 +442,7 @@ impl Keep {
         b | (self.value ^ parity(b as u64 & self.z)) << self.bit
     }
 
-    /// Chunk i of what is kept of a group.
+    /// Chunk i of the half of a group that is kept.
     #[inline(always)]
     fn chunk(&self, from: &[Chunk], i: usize) -> Chunk {
         if self.bit < LANE_BITS {

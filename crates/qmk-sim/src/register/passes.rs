@@ -24,7 +24,7 @@ const GATHER: [usize; 2] = [12, 4];
 /// Qubits below which planning costs more than it saves. The number of groups must not matter: the same group rounds the
 /// same way in any company.
 pub(super) const WORTHWHILE: u32 = 11;
-/// Bound on how many operators one is moved across that it commutes with.
+/// How many operators one is moved across at most.
 const REACH: usize = 64;
 /// Longest run considered for one operator.
 const RUN: usize = 64;
@@ -32,9 +32,9 @@ const RUN: usize = 64;
 const DIMENSIONS: usize = 2;
 /// Z dimensions of an operator by X dimensions, so that no table is above 8 KiB.
 const CLASS_BITS: [usize; DIMENSIONS + 1] = [6, 5, 4];
-/// Relative time of an operator by X dimensions, as once measured.
+/// Measured time of an operator by X dimensions, in arbitrary units.
 const COST: [u32; DIMENSIONS + 1] = [23, 31, 53];
-/// The same for a rotation.
+/// Measured time of a single rotation, in the same units.
 const COST_SINGLE: u32 = 15;
 
 /// A basis over GF(2), fully reduced: the pivot of a vector, its highest bit, is in no other.
@@ -127,7 +127,7 @@ fn cut(ops: &[(Mask, f64)]) -> (u32, Vec<Run>) {
     (best[ops.len()].0, runs)
 }
 
-/// What a pass does to a block.
+/// One operator of a pass, on a block.
 enum Local {
     /// One rotation; the parity of a block with `outer` flips its sign.
     Single {
@@ -376,7 +376,7 @@ pub(super) fn gather(k: u32) -> usize {
 
 /// The passes that do the work of `ops` on groups of `2^k` amplitudes, copying blocks for at least `gather` operators.
 pub(super) fn passes(k: u32, ops: &[(Mask, f64)], gather: usize) -> Vec<Pass> {
-    // As they come, and with rotations moved to those that they do not commute with: these often share qubits.
+    // In the order given, and with each rotation moved next to one that it does not commute with: these often share qubits.
     let [a, b] = [false, true].map(|sort| {
         let mut merged = Vec::with_capacity(ops.len());
         ops.iter().for_each(|&(p, theta)| merge(&mut merged, p, theta, sort));
