@@ -1,4 +1,4 @@
-//! What an operation costs.
+//! The cost of an operation.
 
 use qmk_abi::image::Timed;
 
@@ -14,7 +14,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Longest operation.
+    /// Cycles of the longest operation that a device may have.
     pub const MAX_CYCLES: u32 = 255;
 }
 

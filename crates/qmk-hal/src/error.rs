@@ -1,9 +1,9 @@
-//! Why a device refused work.
+//! Why a device refused a call, or why its work failed.
 
 use alloc::string::String;
 use core::fmt;
 
-/// Why a device refused work.
+/// Why a device refused a call, or why its work failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// The operation would make more qubits active than the space may have.

@@ -1,4 +1,4 @@
-//! Errors of instructions and of patches.
+//! Errors of instructions, as channels, and of patches, as the kernel accounts for them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,11 +9,11 @@ use qmk_abi::image::{Event, Qubit};
 pub struct Noise {
     /// Index of the instruction.
     pub after: u32,
-    /// What may happen.
+    /// The errors and their probabilities.
     pub channel: Channel,
 }
 
-/// What a noise channel does, and how likely. Probabilities of one channel add up to at most 1.
+/// The errors of a noise channel and their probabilities, which add up to at most 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Channel {
     /// X, Y or Z on one register, with these probabilities.
@@ -38,7 +38,7 @@ pub enum Channel {
         /// Probability.
         p: f64,
     },
-    /// What a column of [`Device::give`](crate::Device::give) says, shot by shot.
+    /// The Paulis of a column of [`Device::give`](crate::Device::give), shot by shot.
     Given {
         /// Register, allocated at that point.
         qubit: Qubit,
@@ -68,13 +68,13 @@ pub struct Column {
     pub z: Vec<u64>,
 }
 
-/// What errors mean for patches of a kind.
+/// The cost of decoding patches of a kind, and a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors {
-    /// Share of an epoch for which the syndrome that one patch gives in an epoch keeps one of
-    /// [`MachineSpec::decoded_per_epoch`](crate::MachineSpec::decoded_per_epoch) busy, in thousandths.
+    /// Thousandths of an epoch that one decoder needs for the syndrome of one patch and one epoch. The machine has
+    /// [`MachineSpec::decoded_per_epoch`](crate::MachineSpec::decoded_per_epoch) decoders.
     pub decoding: u32,
-    /// What whoever runs a program with them should know.
+    /// A warning for the user who runs a program with these errors.
     pub warning: Option<String>,
 }
 

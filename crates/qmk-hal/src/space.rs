@@ -1,11 +1,11 @@
-//! Spaces and saved states.
+//! Spaces and saved states: their names, how a space is opened, and how far its work is.
 
 use crate::noise::Noise;
 use alloc::sync::Arc;
 use qmk_abi::image::Image;
 use qmk_abi::syscall::{NoiseSpec, Patch};
 
-/// Names a space of a device. Devices may reuse ids after [`Device::close`](crate::Device::close).
+/// Names a space of a device. A device may use the id again once the space is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpaceId(pub u32);
 
@@ -22,7 +22,7 @@ pub struct SpaceSpec {
     pub noise: Arc<[Noise]>,
     /// Encoding of its qubits.
     pub patch: Patch,
-    /// Errors of such qubits, beside `noise`. Not for interactive use.
+    /// Errors of qubits so encoded, in addition to `noise`. Not for interactive use.
     pub errors: NoiseSpec,
     /// Number of shots; 1 for interactive use.
     pub shots: u64,
@@ -32,15 +32,15 @@ pub struct SpaceSpec {
     pub max_active: u32,
 }
 
-/// How far the device is with a space.
+/// How far the work of a space is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceStatus {
     /// Shots whose outcomes are final.
     pub shots_done: u64,
-    /// Largest number of active qubits so far.
+    /// Largest number of qubits that carried live magic at once, so far.
     pub peak_active: u32,
-    /// How much is done of what must be done for all shots before the first is run, in millionths. 0 if there is no such thing.
+    /// Millionths of the preparation that is done, where all shots need one before the first is run. 0 where they need none.
     pub prepared: u32,
-    /// Elementary steps that the call took: more than its budget where the last of them was a long one.
+    /// Elementary steps of the work that was given back. They exceed its budget where the last one was long.
     pub steps: u64,
 }

@@ -1,4 +1,4 @@
-//! What a machine is.
+//! The static description of a machine.
 
 /// Static description of a machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,27 +11,27 @@ pub struct MachineSpec {
     pub magic_per_epoch: u32,
     /// Magic states that can be kept in stock.
     pub magic_buffer: u32,
-    /// Patches whose syndrome of one epoch the decoders work off in one epoch. What is left is backlog.
+    /// Patches whose syndrome of one epoch the decoders decode in one epoch. The rest is backlog.
     pub decoded_per_epoch: u32,
     /// Links between spaces.
     pub link: LinkSpec,
-    /// What the machine can do beyond the contract.
+    /// Abilities that the kernel and its callers may rely on.
     pub features: Features,
 }
 
-/// How raw entangled pairs come.
+/// The rate and the quality of raw entangled pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkSpec {
-    /// Weights of the Bell states that a raw pair is a mixture of: the wanted one, and that with an X, Y or Z on one half.
-    /// They add up to 1; the first is the fidelity.
+    /// A raw pair is a mixture of the four Bell states with these weights: (|00> + |11>)/√2, and the same with an X, Y or Z on
+    /// one half. They add up to 1; the first is the fidelity.
     pub raw: [f64; 4],
     /// Raw pairs per epoch.
     pub pairs_per_epoch: u32,
 }
 
-/// Optional abilities of a device.
+/// Optional abilities of a device, as its description states them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Quantum states can be copied, as only a simulator can.
+    /// Quantum states can be copied: the device has [`Snapshots`](crate::Snapshots). Only a simulator can.
     pub snapshot: bool,
 }
