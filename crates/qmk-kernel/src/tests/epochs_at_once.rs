@@ -253,6 +253,7 @@ fn epochs_at_once_come_to_the_same_as_one_by_one() {
                 twins.call(d, Syscall::Usage);
             }
             let [a, b] = &twins.kernels;
+            a.audit().unwrap();
             assert_eq!(state(a), state(b), "case {case}");
         }
         at_once += twins.at_once;

@@ -1174,6 +1174,7 @@ impl<D: Device> Model<D> {
 
     /// What must hold after every step.
     pub fn check(&mut self) {
+        self.kernel.audit().unwrap();
         let mut held = 0;
         let mut issued: BTreeMap<DomainId, u64> = BTreeMap::new();
         let strands = self.live_strands();
