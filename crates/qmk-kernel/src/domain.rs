@@ -84,7 +84,7 @@ impl Domain {
 pub(crate) struct DomainTable(Vec<Option<Box<Domain>>>);
 
 impl DomainTable {
-    /// Adds a domain; `None` if ids are used up.
+    /// Adds a domain; `None` after 2^32 of them, as ids are not used again.
     pub(crate) fn add(&mut self, domain: Domain) -> Option<DomainId> {
         let id = u32::try_from(self.0.len()).ok()?;
         self.0.push(Some(Box::new(domain)));
@@ -119,6 +119,7 @@ impl DomainTable {
         self.0.get_mut(id.0 as usize).and_then(Option::take).ok_or_else(|| missing(id))
     }
 
+    /// Domains that exist, the dying ones included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (DomainId, &Domain)> {
         self.0.iter().enumerate().filter_map(|(i, d)| Some((DomainId(i as u32), d.as_deref()?)))
     }

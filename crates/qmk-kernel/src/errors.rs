@@ -37,7 +37,7 @@ impl Broken {
         Broken { story, number }
     }
 
-    /// The invariant, without the number of what breaks it.
+    /// The invariant, without the number of the object that breaks it.
     pub const fn story(&self) -> &'static str {
         self.story
     }

@@ -1,9 +1,9 @@
-//! One account for all that is held and given back: strands, logical qubits and physical qubits.
+//! The account of everything that is taken and given back: strands, logical qubits and physical qubits.
 
 use crate::errors::{Checked, broken};
 
-/// An amount of strands and qubits: what one strand or one interactive qubit holds, or the sum of what a domain, a
-/// context, a region or a session holds.
+/// An amount of strands and qubits: the holding of one strand or one interactive qubit, or the sum of those of a
+/// domain, a context, a region or a session holds.
 ///
 /// A sum equals the amounts that were taken and not given back. It is changed by [`Holding::take`] and
 /// [`Holding::give_back`] alone, and the fields are private so that no other code adds or subtracts.

@@ -30,7 +30,7 @@ impl<K> fmt::Debug for Id<K> {
     }
 }
 
-/// What a number counts, and the story of one that names nothing.
+/// The kind of entry that a number names, and the story of a number that names nothing.
 pub(crate) trait Kind: Copy + Ord {
     const MISSING: &'static str;
 }

@@ -1,6 +1,6 @@
 //! Bounds of the kernel's work and memory, and the times of the scheduler. Constants of one formula stand beside it.
 
-/// Capabilities that one call or one epoch deletes at most, so that a large subtree holds no one up.
+/// Capabilities that one call or one epoch deletes at most, so that a large subtree does not hold other callers up.
 pub(crate) const STEP: u32 = 1024;
 /// Deletions under way that are remembered. A call that begins another one must be repeated until it is done.
 pub(crate) const MAX_DELETIONS: usize = 256;

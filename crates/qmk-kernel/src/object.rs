@@ -15,6 +15,8 @@ use crate::strand::state::Strand;
 use alloc::{boxed::Box, sync::Arc};
 use qmk_abi::syscall::{Budget, Patch};
 
+/// An object of some kind. Those of domains, contexts, regions and endpoints only name an entry of another table, which
+/// outlives no object that names it.
 #[derive(Debug)]
 pub(crate) enum Object {
     Machine(Machine),
@@ -48,7 +50,7 @@ pub(crate) struct Machine {
     pub(crate) magic: u64,
 }
 
-/// An admitted image, with what is worked out of it on demand.
+/// An admitted image, with the tables that are derived from it on demand.
 #[derive(Debug)]
 pub(crate) struct Image {
     /// Whose quota its size counts against.
@@ -62,6 +64,7 @@ pub(crate) struct Image {
     pub(crate) flow: Option<Arc<Flow>>,
 }
 
+/// An object and the reasons to keep it. It is destroyed when both counts are 0.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) object: Object,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Entries of type `T` under numbers of kind `K`.
 ///
 /// A number is in `free` exactly if its entry is `None`. Holders of a number keep its entry alive, so a number that
-/// names nothing is a broken invariant; [`Slab::find`] is for the few that may outlive what they name.
+/// names nothing is a broken invariant; [`Slab::find`] is for the few that may outlive their entry.
 #[derive(Debug)]
 pub(crate) struct Slab<K, T> {
     entries: Vec<Option<T>>,

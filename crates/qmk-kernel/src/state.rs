@@ -36,14 +36,14 @@ pub enum Clock {
     },
 }
 
-/// What one epoch did, or all those of one [`Kernel::advance_by`].
+/// The events of one epoch, or of all epochs of one [`Kernel::advance_by`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EpochReport {
     /// Number of the epoch, the last if there were several.
     pub epoch: u64,
-    /// Instructions issued.
+    /// Instructions issued, by all strands together.
     pub issued: u32,
-    /// Strands that ended.
+    /// Strands that are done or have faulted since the report before. Their qubits are free.
     pub ended: u32,
     /// Turns that strands had at the device.
     pub turns: u32,
@@ -131,6 +131,7 @@ impl<D: Device> Kernel<D> {
             strand_views: Vec::new(),
             turn_heap: Vec::new(),
         };
+        // The first region gets the number that `RegionId::SHARED` names.
         kernel.regions.insert(shared);
         let root = DomainId(0);
         let machine = kernel.boot_root(quota).unwrap_or_else(|broken| {
@@ -140,7 +141,8 @@ impl<D: Device> Kernel<D> {
         (kernel, root, machine)
     }
 
-    /// Makes the root domain and its machine capability.
+    /// Makes the root domain and its machine capability, which is the head of the derivation list: all others derive
+    /// from it.
     fn boot_root(&mut self, quota: Quota) -> Checked<Handle> {
         let root = self.add_domain(quota).ok_or_else(|| broken("there is no id for the root domain"))?;
         let object = self.add_object(Object::Machine(Machine::default()));
@@ -189,7 +191,8 @@ impl<D: Device> Kernel<D> {
 
     /// Performs a system call for `caller`. A refused call changes nothing.
     ///
-    /// # Errors See [`KernelError`]. [`KernelError::Broken`] means that the kernel met an impossible case, now or in an
+    /// # Errors
+    /// See [`KernelError`]. [`KernelError::Broken`] means that the kernel met an impossible case, now or in an
     /// earlier call, and has stopped.
     pub fn syscall(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
         if let Some(story) = &self.broken {
@@ -210,6 +213,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// Finds the call's handler. Each handler is in the file of `calls` that is named after its kind of object.
+    #[inline]
     fn dispatch(&mut self, caller: DomainId, call: Syscall) -> Result<Reply> {
         match call {
             Syscall::CreateDomain { machine, quota } => self.create_domain(caller, machine, quota),
@@ -252,7 +256,7 @@ impl<D: Device> Kernel<D> {
     }
 }
 
-// What handlers are made of.
+// Steps that handlers share.
 impl<D: Device> Kernel<D> {
     /// The capability behind a handle of the caller. A stale handle and one that never existed are refused alike.
     #[inline]

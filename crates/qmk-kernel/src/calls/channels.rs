@@ -65,7 +65,8 @@ impl<D: Device> Kernel<D> {
     /// Offers a channel between a qubit of the caller and the domain `to`. Returns [`Reply::Offered`]: the caller's
     /// endpoint, and the other domain's handle of the invitation.
     ///
-    /// # Errors The caller may not offer to that domain, the qubit is not its own or in a channel already, or a quota
+    /// # Errors
+    /// The caller may not offer to that domain, the qubit is not its own or in a channel already, or a quota
     /// is used up.
     pub(crate) fn offer(
         &mut self,
@@ -138,7 +139,8 @@ impl<D: Device> Kernel<D> {
     /// Accepts a channel with a qubit of the caller: entangles the two qubits and orders the raw pairs. Returns
     /// [`Reply::Channel`], with the epoch in which the pair is ready.
     ///
-    /// # Errors The channel is not on offer to the caller, its fidelity cannot be reached, too many pairs are ordered
+    /// # Errors
+    /// The channel is not on offer to the caller, its fidelity cannot be reached, too many pairs are ordered
     /// already, or the device refuses the pair.
     pub(crate) fn accept(
         &mut self,
@@ -188,7 +190,8 @@ impl<D: Device> Kernel<D> {
 
     /// The epoch in which the link would have made `pairs` more raw pairs, after those that are due.
     ///
-    /// # Errors One of the two domains has ordered so many that it would keep others from the link: more than one
+    /// # Errors
+    /// One of the two domains has ordered so many that it would keep others from the link: more than one
     /// channel may take.
     fn order_pairs(&self, offering: DomainId, accepting: DomainId, pairs: u64) -> Result<Epoch> {
         let rate = self.device.spec().link.pairs_per_epoch.max(1) as u64;

@@ -106,7 +106,8 @@ impl<D: Device> Kernel<D> {
 
     /// Brings a strand, or the owner's qubits, back to the saved state.
     ///
-    /// # Errors The state is not saved yet, what was saved is gone or has changed, or the session's budget has not the
+    /// # Errors
+    /// The state is not saved yet, what was saved is gone or has changed, or the session's budget has not the
     /// magic states that will be spent again.
     pub(crate) fn restore(&mut self, caller: DomainId, handle: Handle) -> Result<Reply> {
         let checkpoint = self.find_checkpoint(caller, handle, Rights::USE)?;

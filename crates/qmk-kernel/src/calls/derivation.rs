@@ -26,7 +26,8 @@ impl<D: Device> Kernel<D> {
     /// With a budget, which only machines have, the new capability names a machine object of its own. Returns
     /// [`Reply::Handle`], a handle of the target domain.
     ///
-    /// # Errors The source lacks the rights asked for, or `GRANT` for another domain's space; the target has no slot
+    /// # Errors
+    /// The source lacks the rights asked for, or `GRANT` for another domain's space; the target has no slot
     /// left; budgets are nested too deep.
     pub(crate) fn derive(
         &mut self,
@@ -57,7 +58,7 @@ impl<D: Device> Kernel<D> {
             if depth > MAX_BUDGET_DEPTH {
                 return argument("budgets are nested too deep");
             }
-            // What is done through the new object counts against this one too, so this one must outlive it.
+            // Strands and qubits of the new budget count against this one too, so this one must outlive it.
             self.hold(c.object)?;
             let machine = Machine { parent: Some(c.object), depth, budget, ..Machine::default() };
             object = self.add_object(Object::Machine(machine));
@@ -185,6 +186,7 @@ impl<D: Device> Kernel<D> {
             if *left == 0 {
                 return Ok(false);
             }
+            // Descendants first, in whatever space they are: they derive their authority from this one.
             let at = SlotRef { domain, slot };
             let next = self.descendant(at)?.unwrap_or(at);
             self.remove_capability(next, left)?;

@@ -90,6 +90,7 @@ impl<D: Device> Kernel<D> {
     /// Takes back a context. Its strands go on under their domains' own.
     pub(crate) fn end_context(&mut self, id: ContextId) -> Checked {
         self.contexts.remove(id)?;
+        // Any domain may have strands in it: a context can be granted.
         let mut moved = Vec::new();
         for (_, entry) in self.objects.iter_mut() {
             if let Object::Strand(strand) = &mut entry.object

@@ -1,4 +1,5 @@
-//! The call `Admit`, and what is worked out of an image on demand and kept with it: its profile, dataflow and ranks.
+//! The call `Admit`, and the tables that are derived from an image on demand and kept with it: profile, dataflow,
+//! ranks.
 
 use crate::errors::{Checked, Result, refuse_if};
 use crate::ids::{DomainId, ObjectId, RegionId};

@@ -37,7 +37,7 @@ impl<D: Device> Kernel<D> {
         self.destroy(id, object)
     }
 
-    /// Gives back all that an object held. It is out of the table already, so nothing reaches it any more.
+    /// Gives back the holdings of an object, which is out of the table already.
     fn destroy(&mut self, id: ObjectId, object: Object) -> Checked {
         match object {
             // A budget inside this one, or a strand or qubit on it, would have held it.
@@ -45,7 +45,7 @@ impl<D: Device> Kernel<D> {
                 Some(parent) => self.unhold(parent),
                 None => Ok(()),
             },
-            // Its space is emptied in bounded steps, and with it goes all that the domain made.
+            // Its space is emptied in bounded steps, and with it go the objects that the domain made.
             Object::Domain(domain) => {
                 self.domains.get_mut(domain)?.dead = true;
                 self.dying.push(domain);

@@ -63,7 +63,8 @@ impl<D: Device> Kernel<D> {
     /// Takes a qubit out of the shared region into the caller's interactive space, in state |0>. Returns
     /// [`Reply::Handle`].
     ///
-    /// # Errors A quota or budget is used up, no qubit is free, the decoders have deadlines to keep, a strand has
+    /// # Errors
+    /// A quota or budget is used up, no qubit is free, the decoders have deadlines to keep, a strand has
     /// waited too long for qubits, or the device refuses.
     pub(crate) fn take_qubit(&mut self, caller: DomainId, machine: Handle) -> Result<Reply> {
         let (machine_object, _) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::ALLOC)?;
@@ -117,6 +118,7 @@ impl<D: Device> Kernel<D> {
         let register = interactive.free.last().copied().unwrap_or(interactive.registers.len() as u32);
         let op = Op::Alloc(register);
         if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
+            // A refused call changes nothing, so a space that was opened for this is closed again.
             if opened {
                 self.device.close(space);
                 self.domains.get_mut(owner)?.interactive = None;
@@ -278,7 +280,8 @@ impl<D: Device> Kernel<D> {
     /// Applies an operation, whose register i is the i-th of `qubits`. Returns [`Reply::Applied`]: the outcomes, and
     /// the epoch in which the operation is over on the modelled machine.
     ///
-    /// # Errors The operation has a call of its own, names a qubit twice or none, or qubits of two spaces; a pair or
+    /// # Errors
+    /// The operation has a call of its own, names a qubit twice or none, or qubits of two spaces; a pair or
     /// magic states are not ready; the device refuses it.
     pub(crate) fn apply(&mut self, caller: DomainId, machine: Handle, op: Op, qubits: &[Handle]) -> Result<Reply> {
         let (machine, _) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | op.class())?;
@@ -288,6 +291,7 @@ impl<D: Device> Kernel<D> {
         if op.angle().is_some_and(|a| !a.is_finite()) {
             return argument("angle is not finite");
         }
+        // Handles become registers of one space. The caller may hold qubits of several domains.
         let mut registers: Vec<u32> = Vec::new();
         let mut owner = None;
         for index in op.qubits() {
@@ -324,6 +328,8 @@ impl<D: Device> Kernel<D> {
     /// Notes that qubits are busy for some cycles from when all of them are free. Returns the epoch in which that is
     /// over.
     pub(crate) fn mark_busy(&mut self, owner: DomainId, registers: &[u32], cycles: u32) -> Checked<Epoch> {
+        // The modelled machine runs the operations on one qubit one after the other, although the device is done at
+        // once.
         let mut free_at = self.epoch;
         for &register in registers {
             free_at = free_at.max(self.register(owner, register)?.busy_until);
@@ -377,7 +383,7 @@ impl<D: Device> Kernel<D> {
     }
 }
 
-/// Notes what an operation says about its qubits.
+/// Notes whether the qubits of an operation are in basis states after it, as far as the operation alone tells.
 fn update_known(interactive: &mut Interactive, op: &Op) -> Checked {
     let mut before = [Known::Unknown; 3];
     for (known, q) in before.iter_mut().zip(op.qubits()) {

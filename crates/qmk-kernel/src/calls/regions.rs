@@ -1,7 +1,7 @@
-//! Calls on regions: `CreateRegion`, and what destroying one leaves to do.
+//! Calls on regions: `CreateRegion`, and the end of a region.
 //!
-//! Architecture invariant: regions partition the machine. What a region has was taken out of the shared one, and goes
-//! back to it.
+//! Architecture invariant: regions partition the machine. The part of a region was taken out of the shared one, and
+//! goes back to it.
 
 use crate::errors::{Checked, Result, argument, not_ready};
 use crate::ids::{DomainId, RegionId, StrandId};
@@ -27,7 +27,8 @@ impl<D: Device> Kernel<D> {
     /// Sets a part of the shared region aside, with the buffer and the decoders that belong to it. Returns
     /// [`Reply::Handle`].
     ///
-    /// # Errors The shared region has not so much, operations or deadlines need it for now, or a strand would never fit
+    /// # Errors
+    /// The shared region has not so much, operations or deadlines need it for now, or a strand would never fit
     /// into the rest.
     pub(crate) fn create_region(
         &mut self,
@@ -82,7 +83,7 @@ impl<D: Device> Kernel<D> {
         Ok(false)
     }
 
-    /// Ends a strand with a fault. Its object lives on, for whoever asks for its status and outcomes.
+    /// Ends a strand with a fault. Its object lives on, so that its owner can ask for its status and outcomes.
     fn stop_strand(&mut self, id: StrandId, why: &str) -> Checked {
         let now = self.epoch;
         let strand = self.objects.strand_mut(id)?;

@@ -1,4 +1,4 @@
-//! Figures of the whole machine, for those who watch it. No domain sees them.
+//! Figures of the whole machine, for the metrics of an embedding. No call returns them, so no domain sees them.
 
 use crate::limits::PATCH;
 use crate::state::Kernel;

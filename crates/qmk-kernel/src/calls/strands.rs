@@ -1,4 +1,4 @@
-//! Calls on strands: `Spawn`, `Outcomes`, `Pause`, `Migrate`, `Rollback`, and what destroying one leaves to do.
+//! Calls on strands: `Spawn`, `Outcomes`, `Pause`, `Migrate`, `Rollback`, and the end of a strand.
 
 use crate::calls::qubits::check_classes;
 use crate::errors::{Checked, Result, argument, device_error, late, not_now, not_ready, refuse_if};
@@ -20,7 +20,8 @@ impl<D: Device> Kernel<D> {
     /// Spawns a strand: a run of an image. It waits for its qubits, or starts at once if it has a deadline, which is
     /// accepted only with a schedule that keeps it. Returns [`Reply::Handle`].
     ///
-    /// # Errors The image needs rights, qubits, routes or magic states that the caller, its quota, its budget or the
+    /// # Errors
+    /// The image needs rights, qubits, routes or magic states that the caller, its quota, its budget or the
     /// region never has; or the deadline cannot be kept.
     pub(crate) fn spawn(&mut self, caller: DomainId, machine: Handle, image: Handle, run: Run) -> Result<Reply> {
         let (machine_object, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE)?;
@@ -134,6 +135,7 @@ impl<D: Device> Kernel<D> {
         deadline: u64,
         (qubits, decoding): (Holding, u32),
     ) -> Result<Plan> {
+        // The cheap test comes first: making a plan takes time with the program and with the deadline.
         let path = self.profile(image, run.patch)?.path;
         if path as u64 > deadline / run.shots {
             return late(deadline, "the longest path of all shots takes longer");
@@ -160,6 +162,7 @@ impl<D: Device> Kernel<D> {
         if place.decoder_backlog > 0 || !place.keeps_up_with(qubits.qubits() as u64 * decoding as u64) {
             return late(deadline, "the decoders are behind, or would be");
         }
+        // Shots follow each other, each with the same schedule.
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
         match Plan::make(&flow, heights, cost, place, within)? {
@@ -174,7 +177,7 @@ impl<D: Device> Kernel<D> {
     /// Each takes the image's events in bits, rounded up to bytes.
     ///
     /// # Errors
-    /// The strand has not so many shots, or has not finished the first.
+    /// `first` is beyond the shots of the strand, or is not finished yet.
     pub(crate) fn outcomes(&self, caller: DomainId, handle: Handle, first: u64, count: u32) -> Result<Reply> {
         let (_, strand) = self.strand(caller, handle, Rights::READ)?;
         if first >= strand.run.shots {
@@ -275,7 +278,8 @@ impl<D: Device> Kernel<D> {
     /// Undoes the unitary instructions that a strand issued since the last irreversible one, or without a strand the
     /// operations on the caller's qubits. Returns [`Reply::RolledBack`] with their number.
     ///
-    /// # Errors As [`Kernel::preemptible_strand`]; undoing takes rights or magic states that are not there; or the
+    /// # Errors
+    /// As [`Kernel::preemptible_strand`]; undoing takes rights or magic states that are not there; or the
     /// device refuses.
     pub(crate) fn rollback(&mut self, caller: DomainId, machine: Handle, strand: Option<Handle>) -> Result<Reply> {
         let (machine, rights) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::COMPUTE)?;
@@ -283,6 +287,7 @@ impl<D: Device> Kernel<D> {
         let id = self.preemptible_strand(caller, handle)?;
         let strand = self.objects.strand(id)?;
         let (session, run) = (strand.machine, strand.run);
+        // The rights that count are those of the caller: undoing takes the classes that doing took.
         let ops: Vec<Op> = strand.reversible().collect();
         check_classes(&ops, rights)?;
         let magic: u64 = ops.iter().map(|op| self.device.cost(op, run.patch).magic as u64).sum();

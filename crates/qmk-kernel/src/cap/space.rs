@@ -38,7 +38,7 @@ struct Slot {
 /// The half of a slot that only derivation and deletion read: its place in the derivation list.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    /// Set once and inherited; what it means is up to whoever set it.
+    /// Set once and inherited. The kernel gives it no meaning: a server tells its clients apart by it.
     pub(crate) badge: u64,
     /// Derivations from the first capability, which is the machine's at boot.
     pub(crate) depth: u32,

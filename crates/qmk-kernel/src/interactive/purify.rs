@@ -7,7 +7,7 @@
 /// [`qmk_hal::LinkSpec::raw`].
 pub(crate) type BellWeights = [f64; 4];
 
-/// What it takes to make a pair.
+/// The cost and the quality of a purified pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Purified {
     /// Rounds of purification.

@@ -104,8 +104,11 @@ impl<D: Device> Kernel<D> {
         let Some((patch, profile)) = &self.objects.image(strand.image_object)?.profile else { return Ok(None) };
         let Some(free_schedule) = profile.free_schedule else { return Ok(None) };
         let (place, sched) = (self.regions.get(region)?, self.contexts.get(context)?);
+        // No other strand competes for anything, none waits, and no domain is being emptied whose qubits could let one
+        // start.
         let alone = self.regions.iter().all(|(_, r)| r.waiting.is_empty() && r.running.iter().all(|r| r.id == id));
         let calm = self.dying.is_empty() && self.regions.iter().all(|(_, r)| r.is_calm());
+        // As many routes as qubits are never short, epochs are not counted, and the caller lets all of them pass.
         let enough = place.routes >= peak && sched.is_unlimited() && path < most;
         if !(strand.is_fresh() && !strand.holds() && strand.run.patch == *patch && alone && calm && enough) {
             return Ok(None);
@@ -116,6 +119,7 @@ impl<D: Device> Kernel<D> {
         if !strand.issue_whole_program(&mut self.device, &free_schedule)? {
             return Ok(Some(0));
         }
+        // The accounts are made up for all epochs together.
         self.epoch = self.epoch.plus(path);
         self.make_pairs(path);
         for (_, place) in self.regions.iter_mut() {
@@ -152,8 +156,8 @@ impl<D: Device> Kernel<D> {
         let region = self.regions.get_mut(id)?;
         region.running = running;
         region.end_epoch(budget)?;
-        // A paused strand that is held at a fence no longer counts as coming free, so others may overtake what waits
-        // for it.
+        // A paused strand that is held at a fence no longer counts as coming free, so others may overtake strands that
+        // wait for it.
         region.recheck_waiting |= !held.is_empty();
         for strand in held {
             self.at_fence(strand)?;
@@ -192,7 +196,7 @@ impl<D: Device> Kernel<D> {
         Ok(planned)
     }
 
-    /// Does what waits for a strand to be at a fence.
+    /// Takes the checkpoints and makes the migration that waited for a strand to be at a fence.
     fn at_fence(&mut self, id: StrandId) -> Checked {
         self.take_checkpoints(id)?;
         self.try_migrate(id)?;
@@ -223,7 +227,10 @@ impl<D: Device> Kernel<D> {
         while let Some(Reverse(mut turn)) = turns.pop() {
             let Some(at) = turn.oldest.take().or((turn.next < turn.end).then_some(turn.next)) else { continue };
             let id = running.get(at).ok_or_else(|| broken("a turn is that of no strand"))?.id;
+            // A turn is one instruction that takes routes or magic states, so contexts take them in order of their
+            // virtual times.
             let stop = self.issue_turn(id, alone, whole, budget)?;
+            // The neglected strand keeps its place in the range, and has its ordinary turn as well.
             if stop == Stop::NothingIssuable && at == turn.next {
                 turn.next = first_ready(views, at + 1..turn.end);
             }
@@ -265,7 +272,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// One turn of a strand. The routes and magic states that it took are charged to its domain and its context
-    /// afterwards, by what the budget has lost.
+    /// afterwards, by the difference in the budget.
     #[inline]
     fn issue_turn(&mut self, id: StrandId, alone: bool, whole: Whole, budget: &mut EpochBudget) -> Checked<Stop> {
         let strand: &mut Strand = self.objects.strand_mut(id)?;
@@ -315,7 +322,7 @@ impl<D: Device> Kernel<D> {
     }
 }
 
-/// What a region has of each resource in an epoch, which prices them.
+/// The amount of each resource that a region has in an epoch, by which its price is set.
 #[derive(Clone, Copy, Debug)]
 struct Whole {
     patches: u32,

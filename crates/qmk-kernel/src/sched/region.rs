@@ -1,5 +1,5 @@
 //! A region: a part of the machine with its qubits, routes, magic states and decoders, epoch after epoch, and the
-//! reservations of strands with deadlines. [`EpochBudget`] is what one epoch may spend of it.
+//! reservations of strands with deadlines. [`EpochBudget`] is the part that one epoch may spend.
 
 use crate::errors::{Broken, Checked, broken};
 use crate::holding::Holding;
@@ -32,7 +32,7 @@ pub(crate) struct Running {
     pub(crate) load: u64,
 }
 
-/// What strands with deadlines have reserved of one epoch to come.
+/// The reservations of strands with deadlines in one epoch to come, added up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reservation {
     pub(crate) magic: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Region {
     pub(crate) recheck_waiting: bool,
 }
 
-/// What the epoch under way may still spend.
+/// The resources that the epoch under way may still spend.
 #[derive(Debug, Default)]
 pub(crate) struct EpochBudget {
     pub(crate) now: Epoch,
@@ -259,14 +259,14 @@ impl Region {
         self.magic_stock.saturating_sub(keep).saturating_sub(self.magic_reserved)
     }
 
-    /// Adds the magic states that some epochs make, and what they make reservable.
+    /// Adds the magic states of some epochs to the stock, and lets as many halves of epochs be reserved again.
     fn refill(&mut self, epochs: u64) {
         let grown = |from: u64, by: u64, most: u64| from.saturating_add(epochs.saturating_mul(by)).min(most);
         self.magic_stock = grown(self.magic_stock as u64, self.magic_rate as u64, self.magic_buffer as u64) as u32;
         self.reservable = grown(self.reservable, UNIT, MAX_RESERVABLE * UNIT);
     }
 
-    /// Begins an epoch. Its budget is what strands without deadlines may spend of it.
+    /// Begins an epoch. Returns the budget of strands without deadlines.
     pub(crate) fn begin_epoch(&mut self, now: Epoch) -> Checked<EpochBudget> {
         self.refill(1);
         let released = self.route_releases.pop_front().unwrap_or(0);
@@ -277,6 +277,7 @@ impl Region {
         self.decoder_backlog = (self.decoder_backlog + self.load()).saturating_sub(self.throughput()).min(most);
         let late = self.decoder_backlog.div_ceil(self.throughput().max(PATCH));
         let routes_reserved = self.most_routes_reserved();
+        // Reservations of this epoch are taken off before strands without deadlines may spend.
         let reservation = self.reservations.pop_front().unwrap_or_default();
         self.magic_stock = self.magic_stock.saturating_sub(reservation.magic);
         Ok(EpochBudget {
@@ -333,7 +334,7 @@ impl Region {
         Ok(())
     }
 
-    /// How much these reservations are of what may be reserved: of magic states or routes, whichever are more.
+    /// The share of the region that these reservations are: in magic states or in routes, whichever is larger.
     fn volume(&self, reservations: &[Reservation]) -> u64 {
         let sum = |f: fn(&Reservation) -> u32| reservations.iter().map(|p| f(p) as u64).sum::<u64>();
         let part = |used: u64, whole: u32| used.saturating_mul(2 * UNIT) / whole.max(1) as u64;
@@ -357,7 +358,7 @@ impl Region {
         self.update_keep(reservations.is_empty());
     }
 
-    /// Takes back what is left of a reservation. It does not become reservable again, so that a tenant cannot reserve
+    /// Takes back the rest of a reservation. It does not become reservable again, so that a tenant cannot reserve
     /// the region over and over.
     pub(crate) fn unreserve(&mut self, reservations: &[Reservation]) {
         for (all, one) in self.reservations.iter_mut().zip(reservations) {
@@ -367,8 +368,8 @@ impl Region {
         self.update_keep(reservations.is_empty());
     }
 
-    /// Works out what must be kept in stock after each epoch. It takes time with the reach of all reservations, so it
-    /// is left out if neither they nor the magic rate have changed.
+    /// Works out the magic states to keep in stock after each epoch. It takes time with the reach of all reservations,
+    /// so it is left out if neither they nor the magic rate have changed.
     fn update_keep(&mut self, unchanged: bool) {
         if unchanged && self.keep_rate == self.magic_rate {
             return;

@@ -1,6 +1,6 @@
-//! Starts and ends of strands: who of those that wait gets qubits next, and what a strand gives back.
+//! Starts and ends of strands: which waiting strand gets qubits next, and how a strand that ends gives them back.
 //!
-//! Where to start: [`Kernel::start_waiting`]. What it promises against starvation is in `sched/epoch.rs`.
+//! Where to start: [`Kernel::start_waiting`]. Its bounds against starvation are in `sched/epoch.rs`.
 
 use crate::errors::Checked;
 use crate::holding::Holding;
@@ -79,6 +79,7 @@ impl<D: Device> Kernel<D> {
                     break;
                 }
             } else if fits_quota && !served && self.can_come_free(region, qubits.qubits())? {
+                // It has waited too long to be overtaken: qubits are left to come free for it.
                 break;
             } else {
                 queues.remove(&context);
@@ -121,7 +122,7 @@ impl<D: Device> Kernel<D> {
         Ok(best)
     }
 
-    /// Whether a waiting strand has waited so long that no one else may take qubits of its region.
+    /// Whether a waiting strand has waited so long that no other strand or domain may take qubits of its region.
     pub(crate) fn blocks_others(&self, id: StrandId) -> Checked<bool> {
         let strand = self.objects.strand(id)?;
         let domain = self.domains.get(strand.owner)?;
@@ -169,7 +170,7 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// Builds what a strand needs to issue one instruction at a time: its dataflow, and ranks where resources may be
+    /// Builds the tables for issuing one instruction at a time: the strand's dataflow, and ranks where resources may be
     /// short. That takes time with the program, so it is put off until it is clear that the program is not issued as a
     /// whole.
     ///

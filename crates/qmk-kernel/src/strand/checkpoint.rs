@@ -18,7 +18,7 @@ pub(crate) struct Checkpoint {
     pub(crate) target: CheckpointTarget,
 }
 
-/// What was saved, and what must not have changed when it is restored.
+/// The saved thing, and the conditions under which it may be restored.
 #[derive(Debug)]
 pub(crate) enum CheckpointTarget {
     /// A strand. Numbers are used again and arrivals are not, so both together identify it for ever.

@@ -148,6 +148,7 @@ impl Strand {
             at += 1;
             let instr = self.image.image.code.get(index as usize).ok_or_else(|| broken(NO_INSTRUCTION))?;
             let cost = device.cost(&instr.op, self.run.patch);
+            // The region has issued its most for this epoch. The rest of the queue, refused or not asked for, stays.
             if budget.is_over() {
                 frontier.fifo.drain(kept..at - 1);
                 break;
@@ -248,6 +249,7 @@ impl Strand {
         budget: &mut EpochBudget,
     ) -> Checked<bool> {
         let (Some(space), Some(frontier)) = (self.space, &mut self.frontier) else { return Err(broken(NO_FRONTIER)) };
+        // A refusal is a fault of the strand. What it took for this instruction is lost for the rest of the epoch.
         if let Err(e) = device.issue(space, index) {
             self.fail(e);
             return Ok(false);

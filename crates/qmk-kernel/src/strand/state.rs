@@ -105,7 +105,7 @@ pub(crate) struct ResumePoint {
     pub(super) epochs: u64,
 }
 
-/// All that a strand gives back when it ends, moved out of it so that it is given back once.
+/// The holdings that a strand gives back when it ends, moved out of it so that they are given back once.
 pub(crate) struct Holdings {
     pub(crate) owner: DomainId,
     pub(crate) region: RegionId,
@@ -116,7 +116,7 @@ pub(crate) struct Holdings {
     pub(crate) checkpoints: Vec<ObjectId>,
 }
 
-/// What a new strand is made of.
+/// The parts of a new strand.
 pub(crate) struct Origin {
     pub(crate) owner: DomainId,
     pub(crate) machine: ObjectId,
@@ -256,7 +256,7 @@ impl Strand {
         self.paused || self.migrate_to.is_some() || !self.checkpoints.is_empty()
     }
 
-    /// Stops at the next fence, or goes on, after what wants it to stop has changed.
+    /// Stops at the next fence, or goes on, after a pause, migration or checkpoint was added or removed.
     pub(crate) fn update_hold(&mut self) {
         let hold = self.holds();
         let issues = self.issues();
@@ -312,7 +312,7 @@ impl Strand {
         self.shots_done
     }
 
-    /// Takes out all that it gives back when it ends after epoch `now`.
+    /// Takes out the holdings that it gives back when it ends after epoch `now`.
     pub(crate) fn take_holdings(&mut self, now: Epoch) -> Holdings {
         let reservations = self.planned(now).to_vec();
         self.plan = None;
