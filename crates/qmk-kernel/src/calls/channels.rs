@@ -7,7 +7,6 @@
 //! offered, so taking back the one takes the other.
 
 use crate::cap::space::SlotRef;
-use crate::domain::Domain;
 use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready, refuse_if};
 use crate::ids::{ChannelId, DomainId, ObjectId};
 use crate::image::known::Known;
@@ -21,7 +20,7 @@ use alloc::vec::Vec;
 use qmk_abi::image::{Op, Pauli};
 use qmk_abi::syscall::{ChannelState, Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
-use qmk_hal::{Device, Inline, SpaceId};
+use qmk_hal::{Device, Inline};
 
 impl<D: Device> Kernel<D> {
     fn endpoint(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<(ChannelId, Side, &Channel)> {
@@ -101,15 +100,10 @@ impl<D: Device> Kernel<D> {
         offered.end_mut(Side::Offering).object = Some(near);
         offered.end_mut(Side::Accepting).object = Some(far);
         self.register_mut(caller, register)?.channel = Some((channel, Side::Offering));
-        self.for_each_domain([caller, other], |domain| domain.used.channels += 1)?;
-        Ok(Reply::Offered { endpoint, invitation })
-    }
-
-    fn for_each_domain(&mut self, domains: [DomainId; 2], change: impl Fn(&mut Domain)) -> Checked {
-        for domain in domains {
-            change(self.domains.get_mut(domain)?);
+        for domain in [caller, other] {
+            self.domains.get_mut(domain)?.used.channels += 1;
         }
-        Ok(())
+        Ok(Reply::Offered { endpoint, invitation })
     }
 
     /// A closed channel no longer counts against a domain's quota.
@@ -162,24 +156,26 @@ impl<D: Device> Kernel<D> {
         let register = self.unlinked_qubit(caller, qubit)?;
         let purified = self.purified(asked)?;
         let ready_at = self.order_pairs(offering.domain, caller, purified.pairs)?;
-        let (a, b) = (self.space_of(offering.domain)?, self.space_of(caller)?);
+        let (a, b) = (self.interactive(offering.domain)?.space, self.interactive(caller)?.space);
         let [_, x, y, z] = purified.weights;
         self.device.link((a, far), (b, register), [x, y, z]).map_err(device_error)?;
         // The pair exists from here on. It counts as made when the link has made and purified its raw pairs.
         self.pairs_due += purified.pairs;
         for (domain, register) in [(offering.domain, far), (caller, register)] {
-            self.forget_history(domain)?;
+            // The pair is no operation of either domain, so operations before it cannot be undone any more.
+            self.interactive_mut(domain)?.segment.clear();
             let r = self.register_mut(domain, register)?;
             r.known = Known::Unknown;
             r.ready_at = ready_at;
             r.busy_until = r.busy_until.max(ready_at);
         }
         self.register_mut(caller, register)?.channel = Some((id, Side::Accepting));
-        self.for_each_domain([offering.domain, caller], |domain| {
+        for domain in [offering.domain, caller] {
+            let domain = self.domains.get_mut(domain)?;
             domain.used.total_pairs = domain.used.total_pairs.saturating_add(purified.pairs);
             domain.qubits_version += 1;
             domain.link_until = ready_at;
-        })?;
+        }
         let channel = self.channels.get_mut(id)?;
         channel.end_mut(Side::Accepting).register = Some(register);
         channel.state = ChannelState::Linked;
@@ -200,18 +196,6 @@ impl<D: Device> Kernel<D> {
             return not_ready("pairs that were ordered before are still being made");
         }
         Ok(self.epoch.plus((self.pairs_due + pairs).div_ceil(rate)))
-    }
-
-    /// The interactive space of a domain that holds a qubit.
-    fn space_of(&self, domain: DomainId) -> Checked<SpaceId> {
-        Ok(self.interactive(domain)?.space)
-    }
-
-    /// The domain's qubits were changed in a way that is no operation of theirs, so earlier operations cannot be undone
-    /// any more.
-    fn forget_history(&mut self, domain: DomainId) -> Checked {
-        self.interactive_mut(domain)?.segment.clear();
-        Ok(())
     }
 
     /// Measures two qubits of one domain in the Bell basis, leaving both in |0>, and corrects the far qubit. Returns
@@ -235,7 +219,8 @@ impl<D: Device> Kernel<D> {
                 self.perform(domain, Op::Pauli(pauli, register))?;
             }
         }
-        self.forget_history(domain)?;
+        // The far qubit was changed by no operation of its owner, whose earlier ones cannot be undone any more.
+        self.interactive_mut(domain)?.segment.clear();
         let r = self.register_mut(domain, register)?;
         r.busy_until = r.busy_until.max(until);
         Ok((outcomes, until))

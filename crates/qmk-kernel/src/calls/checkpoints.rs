@@ -77,14 +77,6 @@ impl<D: Device> Kernel<D> {
         Ok(())
     }
 
-    /// The strand of these checkpoints ended before it came to a fence.
-    pub(crate) fn fail_checkpoints(&mut self, ids: Vec<ObjectId>) -> Checked {
-        for id in ids {
-            self.objects.checkpoint_mut(id)?.failed = true;
-        }
-        Ok(())
-    }
-
     /// The checkpoint behind a handle.
     ///
     /// # Errors

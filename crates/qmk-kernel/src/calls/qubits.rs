@@ -19,6 +19,9 @@ use qmk_abi::syscall::{Limit, ObjectKind, Patch};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, DeviceError, Inline, SpaceSpec};
 
+/// Outcomes of an operation, unless the device refused it.
+type Performed = core::result::Result<Vec<bool>, DeviceError>;
+
 impl<D: Device> Kernel<D> {
     /// The qubit behind a handle.
     ///
@@ -147,11 +150,7 @@ impl<D: Device> Kernel<D> {
     }
 
     /// As [`Kernel::perform`], for callers that go on when the device refuses.
-    pub(crate) fn try_perform(
-        &mut self,
-        owner: DomainId,
-        op: Op,
-    ) -> Checked<core::result::Result<Vec<bool>, DeviceError>> {
+    pub(crate) fn try_perform(&mut self, owner: DomainId, op: Op) -> Checked<Performed> {
         let space = self.interactive(owner)?.space;
         if let Err(e) = self.device.perform(space, Instr { op, cond: None }) {
             return Ok(Err(e));

@@ -4,7 +4,7 @@
 //! goes back to it.
 
 use crate::errors::{Checked, Result, argument, not_ready};
-use crate::ids::{DomainId, RegionId, StrandId};
+use crate::ids::{DomainId, RegionId};
 use crate::object::{Object, wrong_kind};
 use crate::sched::region::Region;
 use crate::state::Kernel;
@@ -83,19 +83,14 @@ impl<D: Device> Kernel<D> {
         Ok(false)
     }
 
-    /// Ends a strand with a fault. Its object lives on, so that its owner can ask for its status and outcomes.
-    fn stop_strand(&mut self, id: StrandId, why: &str) -> Checked {
-        let now = self.epoch;
-        let strand = self.objects.strand_mut(id)?;
-        let holdings = strand.take_holdings(now);
-        strand.fault(0, why.to_string());
-        self.release_holdings(id, holdings)
-    }
-
     /// Takes a region back. Its strands fault, and its part of the machine is the shared region's again.
     pub(crate) fn end_region(&mut self, id: RegionId) -> Checked {
-        for strand in self.regions.get(id)?.strands() {
-            self.stop_strand(strand, "its region was taken back")?;
+        // Their objects live on, so that their owners can ask for their status and outcomes.
+        for id in self.regions.get(id)?.strands() {
+            let strand = self.objects.strand_mut(id)?;
+            let holdings = strand.take_holdings(self.epoch);
+            strand.fault(0, "its region was taken back".to_string());
+            self.release_holdings(id, holdings)?;
         }
         // Strands on their way to it stay where they are, and no longer stop at their fence.
         for (_, entry) in self.objects.iter_mut() {

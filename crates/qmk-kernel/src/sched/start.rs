@@ -197,7 +197,10 @@ impl<D: Device> Kernel<D> {
     /// has given them back already.
     pub(crate) fn release_holdings(&mut self, id: StrandId, holdings: Holdings) -> Checked {
         let Holdings { owner, region, context, qubits, reservations, checkpoints } = holdings;
-        self.fail_checkpoints(checkpoints)?;
+        // It did not come to the fence that these waited for.
+        for checkpoint in checkpoints {
+            self.objects.checkpoint_mut(checkpoint)?.failed = true;
+        }
         // A strand that faulted with its region still names it.
         let Some(place) = self.regions.find_mut(region) else { return Ok(()) };
         // Its state does not tell whether it holds qubits: one that faulted does until the epoch is over.
