@@ -2,30 +2,17 @@
 //!
 //! A tenant gets the capability to offer something to another for the time of the call only. What it keeps is the endpoint.
 
-use crate::interactive::{Refused, invalid, unexpected};
-use crate::machine::{State, kernel_error};
+use crate::errors::{Refused, invalid, kernel_error, unexpected};
+use crate::model::channel::End;
+use crate::state::State;
 use qmk_abi::rpc::interactive::*;
 use qmk_abi::rpc::{ErrorCode, RpcError};
 use qmk_abi::syscall::{ChannelInfo as KernelInfo, ChannelState as KernelState};
-use qmk_abi::{Handle, KernelError, Rights, Syscall};
+use qmk_abi::{KernelError, Rights, Syscall};
 use qmk_kernel::hal::Device;
 
 /// Characters of a channel's label.
 const LABEL: usize = 64;
-
-/// One side of a channel.
-#[derive(Clone)]
-pub(crate) struct End {
-    /// The endpoint, in the tenant's space.
-    handle: Handle,
-    /// Session that holds the near half; none while it is not accepted.
-    session: Option<String>,
-    /// Tenant on the other side, and what the channel is called there.
-    peer: (String, String),
-    incoming: bool,
-    kind: String,
-    fidelity: f64,
-}
 
 fn not_found() -> RpcError {
     RpcError::new(ErrorCode::ChannelNotFound, "no such channel; q_chan_list has those there are")

@@ -1,16 +1,15 @@
 //! `qmk_estimate`: the physical resources of a program that is not run.
 
-use crate::machine::Shared;
+use crate::build_queue::{Builds, in_turn};
 use crate::program::invalid;
 use qmk_abi::rpc::{ErrorCode, EstimateRequest, Estimated, RpcError};
 use qmk_estimate::{ErrorKind, EstimateError, JobParams};
-use qmk_kernel::hal::Device;
 use qmk_qvm::ParseOptions;
 
 /// Estimates, outside of the machine's lock.
-pub(crate) fn estimate<D: Device>(
+pub(crate) fn estimate(
     request: EstimateRequest,
-    shared: &Shared<D>,
+    builds: &Builds,
     tenant: &str,
     max_nodes: Option<usize>,
 ) -> Result<Estimated, RpcError> {
@@ -26,7 +25,7 @@ pub(crate) fn estimate<D: Device>(
     let counts = match (request.source, request.counts) {
         (Some(source), None) => {
             let options = ParseOptions { params: request.params, max_nodes, ..ParseOptions::default() };
-            shared.read_in_turn(tenant, source.len(), &options, |options| {
+            in_turn(builds, tenant, source.len(), &options, |options| {
                 qmk_estimate::program_counts(&source, request.format, options).map_err(invalid)
             })?
         }

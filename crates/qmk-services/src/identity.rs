@@ -3,97 +3,21 @@
 //! A connection is known by the Unix user at its other end, and by the token that it has shown, if any. Both stand for
 //! tenants by the machine's policy. What is not the caller's answers as if it did not exist.
 
-use crate::machine::{State, not_found};
+use crate::errors::not_found;
+use crate::model::caller::{Caller, Credential, Identity};
 use crate::policy::{SitePolicy, TenantPolicy};
-use crate::store::TokenRecord;
+use crate::state::State;
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
 use qmk_kernel::hal::Device;
 use qmk_token::Token;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// The process at the other end of a connection, as its kernel vouches for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Unix user.
-    pub uid: u32,
-    /// Process.
-    pub pid: u32,
-}
-
-/// A token that was accepted.
-pub(crate) type Credential = TokenRecord;
-
-/// Who is at the other end of a connection.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    pub(crate) connection: u64,
-    /// None within the process that runs the machine.
-    pub(crate) peer: Option<Peer>,
-    /// The token it has shown last.
-    pub(crate) shown: Option<Arc<Credential>>,
-}
-
-impl Caller {
-    pub(crate) fn uid(&self) -> Option<u32> {
-        self.peer.map(|p| p.uid)
-    }
-
-    /// Whether it is the user who runs the machine, or root.
-    pub(crate) fn owner(&self) -> bool {
-        let own = rustix::process::geteuid().as_raw();
-        self.uid().is_none_or(|uid| uid == own || uid == 0)
-    }
-}
-
-/// What a session is opened as.
-pub(crate) struct Identity {
-    pub(crate) tenant: String,
-    /// Instruction classes, at most.
-    pub(crate) ceiling: Rights,
-    pub(crate) token: Option<Arc<Credential>>,
-}
+use std::time::{Duration, Instant};
 
 /// Sessions and tokens that a user may be refused in a second for want of identity.
 const TRIES: u32 = 10;
 /// Users whose tries are remembered before those who may try again are forgotten.
 const STRANGERS: usize = 1024;
-
-/// When a tenant may ask again: the virtual scheduling algorithm of ITU-T I.371, with a burst of one second.
-#[derive(Default)]
-pub(crate) struct Rate {
-    next: Option<Instant>,
-}
-
-impl Rate {
-    /// How long to wait, if a request would come too early.
-    fn wait(&self, per_second: u32, now: Instant) -> Option<Duration> {
-        let period = Duration::from_secs(1) / per_second.max(1);
-        let next = self.next.unwrap_or(now).max(now);
-        let early = (next - now).saturating_sub(Duration::from_secs(1) - period);
-        (early > Duration::ZERO).then_some(early)
-    }
-
-    /// Counts one request, or tells how long to wait.
-    pub(crate) fn charge(&mut self, per_second: u32, now: Instant) -> Result<(), Duration> {
-        if let Some(early) = self.wait(per_second, now) {
-            return Err(early);
-        }
-        self.next = Some(self.next.unwrap_or(now).max(now) + Duration::from_secs(1) / per_second.max(1));
-        Ok(())
-    }
-
-    /// Whether there is nothing left to wait for.
-    fn idle(&self, now: Instant) -> bool {
-        self.next.is_none_or(|next| next <= now)
-    }
-}
-
-/// By the system's clock.
-pub(crate) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
 
 fn refused(message: impl Into<String>) -> RpcError {
     RpcError::new(ErrorCode::AuthFailed, message)
@@ -350,29 +274,5 @@ impl<D: Device> State<D> {
             // If it was not aside, it is open.
             let _ = self.close_session(&id);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Rate;
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn a_rate_allows_a_burst_of_one_second_and_then_its_pace() {
-        let (mut rate, start) = (Rate::default(), Instant::now());
-        let at = |ms| start + Duration::from_millis(ms);
-        for _ in 0..5 {
-            rate.charge(5, start).unwrap();
-        }
-        assert_eq!(rate.charge(5, start), Err(Duration::from_millis(200)));
-        assert_eq!(rate.charge(5, at(150)), Err(Duration::from_millis(50)));
-        assert_eq!(rate.charge(5, at(200)), Ok(()));
-        assert!(rate.charge(5, at(200)).is_err());
-        // What was not asked for is not saved up beyond the burst.
-        let asked = (0..100).filter(|_| rate.charge(5, at(60_000)).is_ok()).count();
-        assert_eq!(asked, 5);
-        // A clock that stands still, or a pace beyond its ticks, breaks nothing.
-        assert!((0..1000).all(|_| rate.charge(u32::MAX, at(90_000)).is_ok()));
     }
 }

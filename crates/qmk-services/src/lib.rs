@@ -41,24 +41,34 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod builds;
+mod audit_limit;
+mod build_queue;
 mod channels;
+mod config;
+mod connection;
+mod driver;
+mod errors;
 mod estimate;
 mod identity;
 mod interactive;
 mod jobs;
 mod machine;
+mod model;
 pub mod policy;
 mod program;
-mod refusals;
+mod recover;
 pub mod replay;
 mod sessions;
+mod state;
 pub mod store;
+mod submit;
 mod tenants;
 mod watch;
 
-pub use identity::Peer;
-pub use machine::{Connection, Machine, MachineConfig};
+pub use config::MachineConfig;
+pub use connection::Connection;
+pub use machine::Machine;
+pub use model::caller::Peer;
 pub use program::{Program, count_outcomes};
 pub use qmk_kernel::hal;
 pub use store::StoreError;

@@ -230,3 +230,16 @@ pub(crate) fn invalid(findings: Vec<qmk_qvm::Finding>) -> RpcError {
     e.findings = findings;
     e
 }
+
+/// The level of errors that a policy names.
+pub(crate) fn noise_level(name: &str) -> Result<Level, RpcError> {
+    match name {
+        "ideal" => Ok(Level::Ideal),
+        "logical" => Ok(Level::Logical),
+        "physical" => Ok(Level::Physical),
+        other => {
+            let message = format!("unknown noise level {other:?}; known: ideal, logical, physical");
+            Err(RpcError::new(ErrorCode::InvalidParams, message))
+        }
+    }
+}

@@ -1,36 +1,14 @@
 //! Tenants: their domains and quotas.
 
-use crate::channels::End;
-use crate::identity::Rate;
-use crate::machine::State;
+use crate::model::rate::Rate;
+use crate::model::tenant::Tenant;
 use crate::policy::Quotas;
+use crate::state::State;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::{Patch, Quota};
-use qmk_abi::{Handle, Rights, Syscall};
-use qmk_kernel::DomainId;
+use qmk_abi::{Rights, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
-
-pub(crate) struct Tenant {
-    pub(crate) domain: DomainId,
-    /// The capability to the domain, in the root's space.
-    pub(crate) control: Handle,
-    /// The tenant's machine capability, in its own space.
-    pub(crate) machine: Handle,
-    /// Its limits in the kernel.
-    pub(crate) quota: Quota,
-    pub(crate) rate: Rate,
-    pub(crate) sessions: BTreeSet<String>,
-    /// When a session of it was last used.
-    pub(crate) used: u64,
-    /// Finished jobs, with their session and the bytes of their results.
-    pub(crate) kept: BTreeMap<u64, (String, usize)>,
-    pub(crate) kept_bytes: usize,
-    /// Its ends of channels.
-    pub(crate) channels: BTreeMap<String, End>,
-    /// Jobs that have ended.
-    pub(crate) ended: JobCounts,
-}
 
 /// The smaller of the limits that there are.
 fn tightest<T: Ord, const N: usize>(limits: [Option<T>; N]) -> Option<T> {

@@ -1,9 +1,10 @@
 //! Figures for those who watch the machine. Nothing here changes what it does.
 
-use crate::identity::Caller;
-use crate::machine::{Connection, State};
-use crate::sessions::Session;
-use crate::tenants::Tenant;
+use crate::connection::Connection;
+use crate::model::caller::Caller;
+use crate::model::session::Session;
+use crate::model::tenant::Tenant;
+use crate::state::State;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::DomainUsage;
 use qmk_abi::{Rights, Syscall};
@@ -11,30 +12,9 @@ use qmk_kernel::DomainId;
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// Jobs of one reply.
 const LISTED: usize = 1000;
-
-/// What is counted as the machine runs.
-pub(crate) struct Watched {
-    started: Instant,
-    /// Instructions issued.
-    pub(crate) issued: u64,
-    /// Magic states spent by tenants that are forgotten.
-    retired_magic: u64,
-}
-
-impl Default for Watched {
-    fn default() -> Self {
-        Watched { started: Instant::now(), issued: 0, retired_magic: 0 }
-    }
-}
-
-/// Enough of a session's id to tell it from others in a log, too little to use it.
-pub(crate) fn brief(session: &str) -> &str {
-    session.get(..13).unwrap_or(session)
-}
 
 impl<D: Device + Send + 'static> Connection<D> {
     /// Jobs of all sessions of the tenant: those in memory, and the latest of those in the store.

@@ -1,11 +1,15 @@
 //! What the journal's entries say. An entry is a byte for the version of its form, and an [`Entry`] as postcard.
 
 use qmk_abi::rpc::{Format, JobResult, JobStatus};
+use qmk_journal::MAX_ENTRY;
 use qmk_token::Grant;
 use serde::{Deserialize, Serialize};
 
 /// Of the form of entries. Variants may be added at the end; anything else takes another version.
 const VERSION: u8 = 2;
+
+/// Bytes of an account that one entry takes.
+pub(crate) const PART: usize = MAX_ENTRY / 2;
 
 /// One event, and when and on whose behalf it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Whether a directory is fit to keep state in.
 
-use super::StoreError;
+use super::error::StoreError;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

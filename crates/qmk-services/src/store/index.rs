@@ -5,8 +5,8 @@
 //! panics where bytes under it change, so all calls of it are [guarded]. Whatever is wrong with it, it is moved away and
 //! made anew.
 
-use super::event::{Entry, Event};
-use super::{PART, Retention, StoreError, TokenRecord};
+use super::error::StoreError;
+use super::event::{Entry, Event, PART, TokenRecord};
 use parking_lot::{Mutex, RwLock};
 use qmk_journal::{Entries, Hash, files};
 use redb::backends::FileBackend;
@@ -42,6 +42,13 @@ const KEPT: Definition<'_, (&str, u64), u64> = Definition::new("kept");
 const USAGE: Definition<'_, &str, (u64, u64)> = Definition::new("usage");
 /// Jobs of a session.
 const OF_SESSION: Definition<'_, (u64, u64), ()> = Definition::new("of_session");
+
+/// Ended jobs that the store keeps of each tenant; the oldest go first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    pub(crate) jobs: u64,
+    pub(crate) bytes: u64,
+}
 
 /// What was taken in, and from where.
 #[derive(Clone, Debug, Serialize, Deserialize)]

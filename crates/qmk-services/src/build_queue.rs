@@ -1,12 +1,8 @@
 //! Programs are built on the threads of those who submit them. What is built may take a thousand times the memory of its
 //! text, so large ones take turns.
 
-use crate::machine::{Connection, Shared};
-use crate::program::Program;
 use parking_lot::{Condvar, Mutex};
-use qmk_abi::Rights;
-use qmk_abi::rpc::{ErrorCode, Format, Policy, RpcError};
-use qmk_kernel::hal::Device;
+use qmk_abi::rpc::{ErrorCode, RpcError};
 use qmk_qvm::ParseOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -92,7 +88,7 @@ impl Builds {
 }
 
 /// Does something with a program that it may read up to some size. Where it is large, this waits for a turn.
-fn in_turn<T>(
+pub(crate) fn in_turn<T>(
     builds: &Builds,
     tenant: &str,
     length: usize,
@@ -110,50 +106,6 @@ fn in_turn<T>(
     }
     let _turn = builds.turn(tenant, PATIENCE)?;
     work(options)
-}
-
-impl<D: Device + Send + 'static> Connection<D> {
-    /// Builds a program for a session that holds `granted`, when there is room for that.
-    pub(crate) fn build_in_turn(
-        &self,
-        (source, format): (&str, Format),
-        policy: &Policy,
-        granted: Rights,
-        tenant: &str,
-    ) -> Result<Program, RpcError> {
-        let max_nodes = self.shared.state.lock().config.max_nodes;
-        let options = ParseOptions { params: policy.params.clone(), max_nodes, ..ParseOptions::default() };
-        let most = max_nodes.unwrap_or(usize::MAX);
-        let over = |what: String| {
-            let message = format!("the program has {what}, more than the {most} this machine takes in one job");
-            RpcError::new(ErrorCode::QuotaExceeded, message)
-        };
-        let built = in_turn(&self.shared.builds, tenant, source.len(), &options, |options| {
-            let program = Program::build_with(source, format, options, policy.profile.as_deref(), granted)?;
-            if program.image.code.len() > most {
-                return Err(over(format!("{} instructions", program.image.code.len())));
-            }
-            Ok(program)
-        });
-        let too_large = qmk_qvm::TooLarge(most);
-        built.map_err(|e| match too_large.found_in(&e.findings) {
-            true => over(format!("at least {} instructions", most.saturating_add(1))),
-            false => e,
-        })
-    }
-}
-
-impl<D: Device> Shared<D> {
-    /// Does something else with a program's text.
-    pub(crate) fn read_in_turn<T>(
-        &self,
-        tenant: &str,
-        length: usize,
-        options: &ParseOptions,
-        work: impl FnMut(&ParseOptions) -> Result<T, RpcError>,
-    ) -> Result<T, RpcError> {
-        in_turn(&self.builds, tenant, length, options, work)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is recorded of refused requests: who asks for what it may not have is told of, and cannot fill the disk with it.
 
-use crate::store::Store;
+use crate::model::refusee::Refusee;
+use crate::store::handle::Store;
 use parking_lot::Mutex;
 use qmk_abi::rpc::{ErrorCode, RpcError};
 use std::collections::BTreeMap;
@@ -13,15 +14,6 @@ const WINDOW: Duration = Duration::from_secs(1);
 const COUNTED: usize = 4096;
 /// Characters of a name that was claimed.
 const CLAIM: usize = 64;
-
-/// Who was refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Refusee {
-    /// None within this process.
-    pub(crate) uid: Option<u32>,
-    /// The tenant for which it may act, not the one that it claims.
-    pub(crate) tenant: Option<String>,
-}
 
 struct Count {
     since: Instant,

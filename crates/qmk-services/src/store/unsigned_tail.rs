@@ -1,6 +1,7 @@
 //! Entries that should be under a signed head.
 
-use super::{Entry, Event, HEAD_INTERVAL};
+use super::event::{Entry, Event};
+use super::settler::HEAD_INTERVAL;
 use qmk_journal::{Damage, JournalError, scan_from};
 use std::path::Path;
 

@@ -1,0 +1,258 @@
+//! An endpoint of the session protocol.
+
+use crate::driver::{Driving, Woken, turn};
+use crate::errors::lost;
+use crate::estimate;
+use crate::model::caller::Caller;
+use crate::model::job::{Job, ended, job_number, no_result};
+use crate::model::refusee::Refusee;
+use crate::program::Program;
+use crate::state::Shared;
+use crate::store::event::End;
+use parking_lot::Mutex;
+use qmk_abi::Rights;
+use qmk_abi::rpc::*;
+use qmk_kernel::hal::Device;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a caller's thread may advance the kernel.
+const SETTLE: Duration = Duration::from_micros(500);
+
+/// An endpoint of the session protocol. Dropping it closes the sessions that belong to it.
+pub struct Connection<D: Device + Send + 'static> {
+    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) caller: Mutex<Caller>,
+    /// Whether its owner calls [`Endpoint::settle`].
+    pub(crate) settles: bool,
+    /// A job was submitted, and no one has been told.
+    pub(crate) owed: AtomicBool,
+    /// Whether it has acted for a tenant.
+    pub(crate) proved: AtomicBool,
+    pub(crate) built: Mutex<Option<Built>>,
+}
+
+/// The program that a connection submitted last.
+pub(crate) struct Built {
+    pub(crate) source: String,
+    pub(crate) format: Format,
+    pub(crate) policy: Policy,
+    pub(crate) granted: Rights,
+    pub(crate) program: Program,
+}
+
+impl<D: Device + Send + 'static> Connection<D> {
+    /// For owners that call [`Endpoint::settle`] after a request: a job then starts on the thread that submitted it,
+    /// without waking another.
+    pub fn settling(mut self) -> Self {
+        self.settles = true;
+        self
+    }
+
+    /// The account of a job that memory has not kept, or the error of looking for it there.
+    pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<End, RpcError> {
+        let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
+        let Some(number) = number else { return Err(missing) };
+        let session = self.shared.state.lock().session(session)?.number;
+        self.shared.store.end(session, number).map_err(|e| lost(&e))?.ok_or(missing)
+    }
+
+    /// Records that a request was refused.
+    fn refused(&self, method: &str, session: Option<&str>, asked: Option<&SessionCreate>, e: &RpcError) {
+        let caller = self.caller.lock().clone();
+        let (mut who, mut number) = (Refusee { uid: caller.uid(), tenant: None }, None);
+        let state = self.shared.state.lock();
+        // Only whoever may use a session is refused anything in it but the session.
+        if let Some(session) = session.and_then(|id| state.sessions.get(id)) {
+            (who.tenant, number) = (Some(session.tenant.clone()), Some(session.number));
+        } else if let Some(p) = asked {
+            who.tenant = state.claim(p, &caller).ok().map(|(tenant, _)| tenant);
+        }
+        drop(state);
+        let claimed = asked.and_then(|p| p.tenant_id.as_deref());
+        self.shared.refusals.record(&self.shared.store, &who, claimed, (method, number), e);
+    }
+
+    pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
+        let deadline = p.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
+        let mut state = self.shared.state.lock();
+        loop {
+            let status = match state.status(&p.session_id, &p.job_id) {
+                Ok(status) => status,
+                Err(e) => {
+                    drop(state);
+                    return self.stored(e, &p.session_id, &p.job_id).map(|end| end.status);
+                }
+            };
+            if status.state.ended() {
+                return Ok(status);
+            }
+            let late = match deadline {
+                Some(d) => self.shared.changed.wait_until(&mut state, d).timed_out(),
+                None => {
+                    self.shared.changed.wait(&mut state);
+                    false
+                }
+            };
+            if late {
+                let message = format!("{} has not ended after {} ms", p.job_id, p.timeout_ms.unwrap_or(0));
+                return Err(RpcError::new(ErrorCode::Timeout, message));
+            }
+        }
+    }
+}
+
+impl<D: Device + Send + 'static> Endpoint for Connection<D> {
+    fn known(&self) -> bool {
+        self.proved.load(Ordering::Relaxed) || self.shared.state.lock().has_tenant(&self.caller.lock())
+    }
+
+    fn settle(&self) {
+        if !self.owed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        if state.driving || state.stopping {
+            return;
+        }
+        let start = Instant::now();
+        let mut idle = false;
+        // If a turn panics, the driver goes on.
+        let woken = Woken(&self.shared.work);
+        let mut driving = Driving::begin(&mut state);
+        while !idle && start.elapsed() < SETTLE {
+            idle = turn(&self.shared, &mut driving);
+        }
+        drop(driving);
+        std::mem::forget(woken);
+        if !idle {
+            // What takes longer is for the driver.
+            self.shared.work.notify_all();
+        }
+    }
+
+    fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        self.settle();
+        if !self.shared.store.keeps() {
+            return self.perform(request);
+        }
+        let (method, session) = (request.method(), request.session().map(String::from));
+        let asked = match &request {
+            // What it carries may be long, and is only looked at after a refusal.
+            Request::SessionCreate(p) => Some(SessionCreate { requested: Vec::new(), ..p.clone() }),
+            _ => None,
+        };
+        self.perform(request).inspect_err(|e| self.refused(method, session.as_deref(), asked.as_ref(), e))
+    }
+}
+
+impl<D: Device + Send + 'static> Connection<D> {
+    fn perform(&self, request: Request) -> Result<Reply, RpcError> {
+        let state = || self.shared.state.lock();
+        let caller = self.caller.lock().clone();
+        state().authorize(&request, &caller)?;
+        if request.session().is_some() {
+            self.proved.store(true, Ordering::Relaxed);
+        }
+        match request {
+            Request::SessionCreate(p) => {
+                let mut state = state();
+                state.admit(&caller)?;
+                let created = state.create_session(p, &caller);
+                state.tried(&caller, &created);
+                self.proved.fetch_or(created.is_ok(), Ordering::Relaxed);
+                created.map(Reply::Session)
+            }
+            Request::SessionClose(p) => {
+                let closed = state().close_on_request(&p.session_id);
+                // Waiters on its jobs must learn of it.
+                self.shared.changed.notify_all();
+                closed.map(Reply::Closed)
+            }
+            Request::JobSubmit(p) => self.submit(p).map(Reply::Submitted),
+            Request::JobStatus(p) => {
+                let status = state().status(&p.session_id, &p.job_id);
+                let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status);
+                status.or_else(stored).map(Reply::Status)
+            }
+            Request::JobWait(p) => {
+                let (start, status) = (Instant::now(), self.wait(&p));
+                state().charge_wait(&p.session_id, start.elapsed())?;
+                status.map(Reply::Status)
+            }
+            Request::JobResult(p) => {
+                let state = state();
+                let (result, missing) = match state.job(&p.session_id, &p.job_id) {
+                    Ok(job) => (job.result.clone(), no_result(&p.job_id, job.state, job.error.as_deref())),
+                    Err(e) => (None, e),
+                };
+                drop(state);
+                if let Some(result) = result {
+                    return Ok(Reply::Result(result));
+                }
+                let End { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
+                let missing = || no_result(&p.job_id, status.state, status.error.as_deref());
+                result.map(|r| Reply::Result(Arc::new(r))).ok_or_else(missing)
+            }
+            Request::JobCancel(p) => {
+                let cancelled = state().cancel(&p.session_id, &p.job_id);
+                self.shared.changed.notify_all();
+                let ended = |e| match self.stored(e, &p.session_id, &p.job_id) {
+                    Ok(_) => Err(ended(&p.job_id)),
+                    Err(e) => Err(e),
+                };
+                cancelled.or_else(ended).map(Reply::Cancelled)
+            }
+            Request::Authenticate(p) => {
+                let mut state = state();
+                state.admit(&caller)?;
+                let shown = state.authenticate(&p);
+                state.tried(&caller, &shown);
+                drop(state);
+                let (credential, info) = shown?;
+                self.caller.lock().shown = Some(credential);
+                self.proved.store(true, Ordering::Relaxed);
+                Ok(Reply::Authenticated(info))
+            }
+            Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
+            Request::JobList(p) => self.job_list(&p.session_id).map(Reply::Jobs),
+            Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
+            Request::Estimate(p) => {
+                let (tenant, max_nodes) = {
+                    let state = state();
+                    (state.session(&p.session_id)?.tenant.clone(), state.config.max_nodes)
+                };
+                estimate::estimate(p, &self.shared.builds, &tenant, max_nodes).map(Reply::Estimate)
+            }
+            Request::Telemetry(p) => {
+                let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);
+                let stored = |e| self.stored(e, &p.session_id, &p.job_id).map(|end| end.status.telemetry);
+                telemetry.map(Some).or_else(stored).map(|t| Reply::Telemetry(t.unwrap_or_default()))
+            }
+            Request::AuditHead(_) => self.shared.store.head().map(Reply::AuditHead),
+            Request::AuditProve(p) => {
+                let tenant = state().session(&p.session_id)?.tenant.clone();
+                self.shared.store.prove(&tenant, p.index).map(Reply::AuditProof)
+            }
+            Request::Interactive(call) => self.interactive(call).map(Reply::Interactive),
+        }
+    }
+}
+
+impl<D: Device + Send + 'static> Drop for Connection<D> {
+    fn drop(&mut self) {
+        self.settle();
+        if self.shared.leaving.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = self.caller.lock().connection;
+        let mut state = self.shared.state.lock();
+        let mine = state.sessions.iter().filter(|(_, s)| s.bound && s.owner == Some(id));
+        for id in mine.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            // It was just listed.
+            let _ = state.close_session(&id);
+        }
+        self.shared.changed.notify_all();
+    }
+}

@@ -1,0 +1,154 @@
+//! The threads that advance the kernel.
+
+use crate::model::job::completed;
+use crate::state::{Shared, State};
+use parking_lot::{Condvar, MutexGuard};
+use qmk_kernel::hal::Device;
+use qmk_kernel::{Clock, Kernel};
+use std::time::{Duration, Instant};
+
+/// How long an epoch may keep callers waiting.
+const EPOCH: Duration = Duration::from_millis(10);
+/// Epochs of a program with the machine to itself that may pass at once. In a longer one, calls find it at work.
+const AT_ONCE: u64 = 1 << 16;
+
+/// Advances the kernel while any strand lives or has outcomes to read.
+pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
+    let mut state = shared.state.lock();
+    while !state.stopping {
+        if !state.driving {
+            let mut state = Driving::begin(&mut state);
+            while !state.stopping && !turn(shared, &mut state) {
+                // Callers wait no longer than one epoch.
+                MutexGuard::bump(&mut state);
+            }
+        }
+        if !state.stopping {
+            shared.work.wait(&mut state);
+        }
+    }
+}
+
+/// Wakes the driver unless it is forgotten.
+pub(crate) struct Woken<'a>(pub(crate) &'a Condvar);
+
+impl Drop for Woken<'_> {
+    fn drop(&mut self) {
+        self.0.notify_all();
+    }
+}
+
+/// Marks that this thread advances the kernel, until it ends, or panics.
+pub(crate) struct Driving<'a, 'b, D>(&'a mut MutexGuard<'b, State<D>>);
+
+impl<'a, 'b, D> Driving<'a, 'b, D> {
+    pub(crate) fn begin(state: &'a mut MutexGuard<'b, State<D>>) -> Self {
+        state.driving = true;
+        Driving(state)
+    }
+}
+
+impl<'b, D> std::ops::Deref for Driving<'_, 'b, D> {
+    type Target = MutexGuard<'b, State<D>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl<D> std::ops::DerefMut for Driving<'_, '_, D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.0
+    }
+}
+
+impl<D> Drop for Driving<'_, '_, D> {
+    fn drop(&mut self) {
+        self.0.driving = false;
+    }
+}
+
+/// One epoch, or several at once, and what follows; true if there is nothing more to do.
+pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
+    let start = Instant::now();
+    // A call that waits for an epoch wants to see it.
+    let most = if state.waiting > 0 { 1 } else { AT_ONCE };
+    let report = state.kernel.advance_by(most);
+    state.watched.issued += report.issued as u64;
+    let busy = report.busy;
+    if !state.config.lockstep {
+        let pace = adapt(state.pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
+        if pace != state.pace {
+            state.pace = pace;
+            state.kernel.set_clock(Clock::FreeRunning { pace });
+        }
+    }
+    let collected = state.collect();
+    // While results are made and records written, more work may come.
+    let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
+    let idle = !busy && !collected.more && undisturbed && state.waiting == 0;
+    if shared.store.keeps() && !collected.started.is_empty() {
+        let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
+        MutexGuard::unlocked(state, started);
+    }
+    for job in collected.finished {
+        let (session, ticket) = (job.session.clone(), job.ticket.clone());
+        let result = if job.is_small() && !shared.store.keeps() {
+            job.result()
+        } else {
+            let status = job.status.clone();
+            // Names take longer than bits, as records do, and no one need wait for them.
+            MutexGuard::unlocked(state, || {
+                let result = job.result();
+                if shared.store.keeps() {
+                    shared.store.ended(&ticket, completed(&status, &result), Some(&result));
+                }
+                result
+            })
+        };
+        state.keep(&session, ticket.job, result);
+    }
+    if state.waiting > 0 {
+        shared.ticked.notify_all();
+    }
+    if collected.ended {
+        shared.changed.notify_all();
+    }
+    idle
+}
+
+/// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
+fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
+    // An epoch of one turn says nothing of the turns that a strand under issue leaves no room for.
+    let told = turns > 1 || pace < 4096;
+    match turns {
+        0 => pace,
+        _ if took > EPOCH => (pace / 2).max(1),
+        _ if took < EPOCH / 2 && told => pace + pace / 8 + 1,
+        _ => pace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EPOCH, adapt};
+    use std::time::Duration;
+
+    #[test]
+    fn the_pace_settles_where_an_epoch_takes_its_time() {
+        // Nanoseconds of a step, and the least that a turn takes.
+        for (step, least) in [(1, 1), (40, 1), (1_000, 1), (1, 4_000_000), (30_000, 4_000_000)] {
+            let mut pace = 1 << 18;
+            let mut took = Duration::ZERO;
+            for _ in 0..200 {
+                // As the kernel cuts it.
+                let turns = (pace / 2048).clamp(1, 8);
+                took = turns as u32 * Duration::from_nanos((step * (pace / turns).max(1)).max(least));
+                pace = adapt(pace, took, turns as u32);
+            }
+            assert!(took < 2 * EPOCH && took > EPOCH / 4, "{pace} steps of {step} ns: {took:?}");
+        }
+        assert_eq!(adapt(100, 9 * EPOCH, 0), 100);
+        assert_eq!(adapt(1 << 18, EPOCH / 100, 1), 1 << 18);
+    }
+}

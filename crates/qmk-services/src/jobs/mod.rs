@@ -1,0 +1,5 @@
+//! Jobs: programs under way, and their results.
+
+mod collect;
+mod end;
+mod submit;

@@ -1,0 +1,124 @@
+//! What the lock of a machine protects, and what lies beside it.
+
+use crate::audit_limit::Refusals;
+use crate::build_queue::Builds;
+use crate::config::MachineConfig;
+use crate::errors::kernel_error;
+use crate::model::rate::Rate;
+use crate::model::session::{Aside, Session};
+use crate::model::tenant::Tenant;
+use crate::model::watched::Watched;
+use crate::store::handle::Store;
+use parking_lot::{Condvar, Mutex};
+use qmk_abi::rpc::{ErrorCode, RpcError};
+use qmk_abi::syscall::Quota;
+use qmk_abi::{Handle, KernelError, Syscall};
+use qmk_kernel::hal::Device;
+use qmk_kernel::{Clock, DomainId, Kernel};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub(crate) struct State<D> {
+    pub(crate) kernel: Kernel<D>,
+    pub(crate) root: DomainId,
+    pub(crate) machine: Handle,
+    pub(crate) config: MachineConfig,
+    pub(crate) store: Store,
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+    pub(crate) sessions: BTreeMap<String, Session>,
+    pub(crate) aside: Aside,
+    /// Unfinished jobs and their sessions.
+    pub(crate) unfinished: BTreeMap<u64, String>,
+    /// Job whose outcomes are read first.
+    pub(crate) first_read: u64,
+    /// Counts uses of sessions.
+    pub(crate) uses: u64,
+    pub(crate) next_job: u64,
+    pub(crate) next_connection: u64,
+    /// Calls that wait for epochs.
+    pub(crate) waiting: u32,
+    pub(crate) stopping: bool,
+    /// A thread advances the kernel, and goes on until there is nothing to do or the driver takes over.
+    pub(crate) driving: bool,
+    /// When users who were not known for whom they said they were may try again.
+    pub(crate) strangers: BTreeMap<u32, Rate>,
+    /// Device steps of an epoch.
+    pub(crate) pace: u64,
+    pub(crate) watched: Watched,
+}
+
+pub(crate) struct Shared<D> {
+    pub(crate) store: Store,
+    pub(crate) builds: Builds,
+    pub(crate) refusals: Refusals,
+    /// Set when the machine is about to end: sessions stay as they are.
+    pub(crate) leaving: Arc<AtomicBool>,
+    pub(crate) state: Mutex<State<D>>,
+    /// Signalled when there is work for the kernel.
+    pub(crate) work: Condvar,
+    /// Signalled when a job changed.
+    pub(crate) changed: Condvar,
+    /// Signalled after each epoch that a call waits for.
+    pub(crate) ticked: Condvar,
+}
+
+impl<D: Device> State<D> {
+    pub(crate) fn boot(device: D, config: MachineConfig, store: Store) -> Self {
+        let entropy = || getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(0));
+        let seed = config.seed.unwrap_or_else(entropy);
+        let (mut kernel, root, machine) = Kernel::boot(device, seed, Quota::UNLIMITED);
+        if config.lockstep {
+            kernel.set_clock(Clock::Lockstep);
+        }
+        State {
+            kernel,
+            root,
+            machine,
+            config,
+            store,
+            tenants: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            aside: Aside::default(),
+            unfinished: BTreeMap::new(),
+            first_read: 0,
+            uses: 0,
+            next_job: 1,
+            next_connection: 1,
+            waiting: 0,
+            stopping: false,
+            driving: false,
+            strangers: BTreeMap::new(),
+            pace: Kernel::<D>::PACE,
+            watched: Watched::default(),
+        }
+    }
+}
+
+impl<D: Device> State<D> {
+    pub(crate) fn call(&mut self, domain: DomainId, call: Syscall) -> Result<qmk_abi::Reply, RpcError> {
+        self.kernel.syscall(domain, call).map_err(kernel_error)
+    }
+
+    pub(crate) fn handle(&mut self, domain: DomainId, call: Syscall) -> Result<Handle, RpcError> {
+        match self.call(domain, call)? {
+            qmk_abi::Reply::Handle(h) => Ok(h),
+            other => Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    /// Deletes a capability and all that derives from it.
+    pub(crate) fn delete(&mut self, domain: DomainId, target: Handle) -> Result<(), RpcError> {
+        let mut begun = false;
+        loop {
+            match self.kernel.syscall(domain, Syscall::Delete { target }) {
+                Ok(qmk_abi::Reply::Deleted { more: true, .. }) => begun = true,
+                Ok(_) => return Ok(()),
+                // What a domain held is deleted after the last capability to it; epochs go on with that.
+                Err(KernelError::NoCapability) if begun => return Ok(()),
+                Err(e) => return Err(kernel_error(e)),
+            }
+        }
+    }
+}
