@@ -1,18 +1,17 @@
 //! Frames of the log, and reading them in order.
 
-use super::{Damage, JournalError, LOG, MAX_ENTRY};
+use crate::error::{Damage, JournalError};
+use crate::layout::{LOG, MAX_ENTRY};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// First bytes of the log.
-pub(super) const MAGIC: [u8; 8] = *b"QMKLOG1\n";
 /// Bytes before an entry.
-pub(super) const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 
 /// Appends the frame of an entry of at most [`MAX_ENTRY`] bytes.
-pub(super) fn encode(entry: &[u8], frame: &mut Vec<u8>) {
+pub(crate) fn encode(entry: &[u8], frame: &mut Vec<u8>) {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&(entry.len() as u32).to_le_bytes());
     header[4..8].copy_from_slice(&crc32fast::hash(entry).to_le_bytes());
@@ -23,14 +22,14 @@ pub(super) fn encode(entry: &[u8], frame: &mut Vec<u8>) {
 }
 
 /// A part of a file as a stream, without a cursor shared with other readers.
-pub(super) struct Part {
+pub(crate) struct Part {
     file: Arc<File>,
     at: u64,
     end: u64,
 }
 
 impl Part {
-    pub(super) fn new(file: Arc<File>, at: u64, end: u64) -> BufReader<Part> {
+    pub(crate) fn new(file: Arc<File>, at: u64, end: u64) -> BufReader<Part> {
         BufReader::with_capacity(1 << 16, Part { file, at, end })
     }
 }
@@ -45,7 +44,7 @@ impl Read for Part {
 }
 
 /// What a [`Scan`] has found.
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// An entry, left in the buffer.
     Entry,
     /// The rest, so many bytes, is the beginning of a frame that was never written whole.
@@ -54,20 +53,20 @@ pub(super) enum Frame {
 }
 
 /// Reads frames in order.
-pub(super) struct Scan {
+pub(crate) struct Scan {
     reader: BufReader<Part>,
     /// Of the next frame.
-    pub(super) index: u64,
-    pub(super) offset: u64,
+    pub(crate) index: u64,
+    pub(crate) offset: u64,
     end: u64,
 }
 
 impl Scan {
-    pub(super) fn new(log: Arc<File>, index: u64, offset: u64, end: u64) -> Scan {
+    pub(crate) fn new(log: Arc<File>, index: u64, offset: u64, end: u64) -> Scan {
         Scan { reader: Part::new(log, offset, end), index, offset, end }
     }
 
-    pub(super) fn next(&mut self, entry: &mut Vec<u8>) -> Result<Frame, JournalError> {
+    pub(crate) fn next(&mut self, entry: &mut Vec<u8>) -> Result<Frame, JournalError> {
         let left = self.end.saturating_sub(self.offset);
         if left == 0 {
             return Ok(Frame::End);

@@ -1,13 +1,17 @@
 //! Keys and signed tree heads.
 
-use super::tree::{Hash, base64_bytes, leaf_hash, verify_inclusion};
-use super::{Damage, HEADS};
+use crate::access::length;
+use crate::error::{Damage, JournalError};
+use crate::layout::{HEADS, MAX_LINE};
+use crate::tree::{Hash, base64_bytes, leaf_hash, verify_inclusion};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 
 /// The key that heads are verified with. Displayed as a verifier key of [C2SP signed-note], the form that Go's
@@ -74,7 +78,7 @@ impl FromStr for PublicKey {
 }
 
 /// The key that heads are signed with.
-pub(super) struct SecretKey(SigningKey);
+pub(crate) struct SecretKey(SigningKey);
 
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,25 +87,25 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    pub(super) fn new(seed: [u8; 32]) -> SecretKey {
+    pub(crate) fn new(seed: [u8; 32]) -> SecretKey {
         SecretKey(SigningKey::from_bytes(&seed))
     }
 
-    pub(super) fn public(&self) -> PublicKey {
+    pub(crate) fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
     /// As Go's `note.NewSigner` takes it.
-    pub(super) fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         format!("{PRIVATE}{}", self.public().encode(self.0.as_bytes()))
     }
 
-    pub(super) fn decode(text: &str) -> Option<SecretKey> {
+    pub(crate) fn decode(text: &str) -> Option<SecretKey> {
         let key = SecretKey::new(decode(text.strip_prefix(PRIVATE)?)?);
         (key.encode() == text).then_some(key)
     }
 
-    pub(super) fn sign(&self, size: u64, root: Hash) -> SignedHead {
+    pub(crate) fn sign(&self, size: u64, root: Hash) -> SignedHead {
         let mut head = SignedHead { origin: self.public().origin(), size, root, signature: [0; 64] };
         head.signature = self.0.sign(head.text().as_bytes()).to_bytes();
         head
@@ -141,12 +145,12 @@ impl SignedHead {
     }
 
     /// A line of the file of heads, without its newline.
-    pub(super) fn line(&self) -> Result<String, serde_json::Error> {
+    pub(crate) fn line(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 
     /// Reads a line that starts at `offset`, and checks the signature.
-    pub(super) fn parse(line: &[u8], offset: u64, key: &PublicKey) -> Result<SignedHead, Damage> {
+    pub(crate) fn parse(line: &[u8], offset: u64, key: &PublicKey) -> Result<SignedHead, Damage> {
         let damage = |what| Damage::file(HEADS, offset, what);
         let head: SignedHead = serde_json::from_slice(line).map_err(|_| damage("not a signed head"))?;
         // JSON has many forms for one value; another one than ours means that something changed it.
@@ -193,7 +197,7 @@ impl ProvenEntry {
 
 /// Splits a file of heads, or its end, behind its last complete line; the rest is a torn write. `offset` is where
 /// `bytes` start.
-pub(super) fn split_torn(bytes: &[u8], offset: u64) -> Result<(&[u8], &[u8]), Damage> {
+pub(crate) fn split_torn(bytes: &[u8], offset: u64) -> Result<(&[u8], &[u8]), Damage> {
     let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let (lines, torn) = bytes.split_at(complete);
     // The beginning of a line ends no later than with its closing brace.
@@ -203,4 +207,20 @@ pub(super) fn split_torn(bytes: &[u8], offset: u64) -> Result<(&[u8], &[u8]), Da
         }
         _ => Ok((lines, torn)),
     }
+}
+
+/// The last stored head, and where it ends; a torn one may follow.
+pub(crate) fn find_last_head(heads: &File, key: &PublicKey) -> Result<(Option<SignedHead>, u64), JournalError> {
+    let length = length(heads, HEADS)?;
+    let from = length.saturating_sub(2 * MAX_LINE);
+    let mut tail = vec![0; (length - from) as usize];
+    heads.read_exact_at(&mut tail, from).map_err(JournalError::io(HEADS))?;
+    let (lines, torn) = split_torn(&tail, from)?;
+    let end = length - torn.len() as u64;
+    let Some((_, lines)) = lines.split_last() else {
+        // Without a newline in so many bytes there is no head.
+        return if from == 0 { Ok((None, end)) } else { Err(Damage::file(HEADS, from, "not a signed head").into()) };
+    };
+    let start = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    Ok((Some(SignedHead::parse(&lines[start..], from + start as u64, key)?), end))
 }

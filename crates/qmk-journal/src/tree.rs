@@ -24,7 +24,7 @@ impl fmt::Debug for Hash {
 }
 
 /// Bytes as base64 in serialized form.
-pub(super) mod base64_bytes {
+pub(crate) mod base64_bytes {
     use super::{Engine, STANDARD};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -58,13 +58,13 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 }
 
 /// Hashes that the tree of `size` entries stores: one for each leaf and each complete subtree.
-pub(super) fn stored_count(size: u64) -> u64 {
+pub(crate) fn stored_count(size: u64) -> u64 {
     2 * size - u64::from(size.count_ones())
 }
 
 /// Where node `n` of `level` is stored: each leaf is followed by the subtrees that it completes, the small ones first.
 /// The `StoredHashIndex` of Go's `tlog`.
-pub(super) fn stored_index(level: u32, n: u64) -> u64 {
+pub(crate) fn stored_index(level: u32, n: u64) -> u64 {
     stored_count(((n + 1) << level) - 1) + u64::from(level)
 }
 
@@ -75,20 +75,20 @@ fn split(n: u64) -> u64 {
 
 /// The roots of the complete subtrees at the right edge, the large ones first: all that appending needs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Peaks {
-    pub(super) size: u64,
+pub(crate) struct Peaks {
+    pub(crate) size: u64,
     hashes: Vec<Hash>,
 }
 
 impl Peaks {
-    pub(super) fn read<E>(size: u64, node: impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Peaks, E> {
+    pub(crate) fn read<E>(size: u64, node: impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Peaks, E> {
         let levels = (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1);
         let hashes = levels.map(|level| node(level, (size >> level) - 1)).collect::<Result<_, E>>()?;
         Ok(Peaks { size, hashes })
     }
 
     /// Adds a leaf and passes the hashes to be stored, in order.
-    pub(super) fn push(&mut self, leaf: Hash, mut store: impl FnMut(Hash)) {
+    pub(crate) fn push(&mut self, leaf: Hash, mut store: impl FnMut(Hash)) {
         store(leaf);
         let mut hash = leaf;
         for _ in 0..self.size.trailing_ones() {
@@ -100,13 +100,13 @@ impl Peaks {
         self.size += 1;
     }
 
-    pub(super) fn root(&self) -> Hash {
+    pub(crate) fn root(&self) -> Hash {
         self.hashes.iter().rev().copied().reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
     }
 }
 
 /// The root of the entries `start..end`, where `start` is a multiple of a power of two that is at least their number.
-pub(super) fn subtree<E>(start: u64, mut end: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
+pub(crate) fn subtree<E>(start: u64, mut end: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
     let mut root = None;
     while end > start {
         let level = (end - start).trailing_zeros();
@@ -118,7 +118,7 @@ pub(super) fn subtree<E>(start: u64, mut end: u64, node: &impl Fn(u32, u64) -> R
 }
 
 /// PATH of section 2.1.3.1, for `index < size`. At most one of its subtrees is ragged, so that it reads O(log n) nodes.
-pub(super) fn inclusion<E>(index: u64, size: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
+pub(crate) fn inclusion<E>(index: u64, size: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
     let (mut start, mut end) = (0, size);
     let mut path = Vec::new();
     while end - start > 1 {
@@ -136,7 +136,7 @@ pub(super) fn inclusion<E>(index: u64, size: u64, node: &impl Fn(u32, u64) -> Re
 }
 
 /// PROOF of section 2.1.4.1, for `old <= new`.
-pub(super) fn consistency<E>(old: u64, new: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
+pub(crate) fn consistency<E>(old: u64, new: u64, node: &impl Fn(u32, u64) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
     let (mut start, mut end) = (0, new);
     let mut path = Vec::new();
     while old != 0 && old != end {

@@ -1,13 +1,12 @@
 //! Checking a journal without opening it.
 
-use super::frame::{Frame, MAGIC, Part, Scan};
-use super::head::{SecretKey, split_torn};
-use super::tree::{Hash, Peaks, inclusion, leaf_hash, stored_index};
-use super::{Damage, HEADS, JournalError, KEY, LOG, LOST_ENTRIES, MAX_LINE, OFFSETS, PUBLIC_KEY, TREE, WRONG_OFFSET};
-use super::{
-    Entries, ProvenEntry, PublicKey, SignedHead, check_magic, find_last_head, length, read_node, read_offset,
-    read_text, verify_head,
-};
+use crate::access::{check_magic, length, read_node, read_offset, read_text};
+use crate::error::{Damage, JournalError};
+use crate::frame::{Frame, Part, Scan};
+use crate::head::{ProvenEntry, PublicKey, SecretKey, SignedHead, find_last_head, split_torn, verify_head};
+use crate::layout::{HEADS, KEY, LOG, LOST_ENTRIES, MAGIC, MAX_LINE, OFFSETS, PUBLIC_KEY, TREE, WRONG_OFFSET};
+use crate::read::Entries;
+use crate::tree::{Hash, Peaks, inclusion, leaf_hash, stored_index};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
