@@ -1,9 +1,13 @@
 //! One client, one thread: a request is read, answered and its reply written without handing it to anyone.
 
+use crate::form::Form;
+use crate::frames::frame;
 use crate::json;
+use crate::json_splitter::{Piece, Splitter};
+use crate::limits::Limits;
 use crate::metrics;
-use crate::shares::{Slot, Way};
-use crate::split::{Piece, Splitter};
+use crate::replies::{FULL, Replies, is_timeout};
+use crate::user_limits::{Slot, Way};
 use qmk_abi::rpc::{Endpoint, ErrorCode, JobWait, Reply, Request, RpcError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{ErrorKind, Read, Write};
@@ -12,61 +16,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bounds on what a client may ask of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Open connections.
-    pub connections: usize,
-    /// Open connections of a user other than the owner of the machine; a quarter of all if `None`.
-    pub user_connections: Option<usize>,
-    /// Bytes of one message, and of the replies to a batch after which the rest of it is refused.
-    pub message_bytes: usize,
-    /// Time in which a message that has begun must have come whole, and in which a client must take each mebibyte of
-    /// replies.
-    pub stall: Duration,
-    /// Mode of the socket, which says who may connect.
-    pub socket_mode: u32,
-    /// Time without a request after which a connection is closed; `None` lets it stay.
-    pub idle: Option<Duration>,
-    /// Time in which a user who stands for no tenant must have shown a token, or used a session of one.
-    pub greet: Duration,
-    /// Whether jobs outlive the server.
-    pub keeps: bool,
-}
-
-impl Limits {
-    pub(crate) fn user_connections(&self) -> usize {
-        self.user_connections.unwrap_or_else(|| (self.connections / 4).max(1))
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 256,
-            user_connections: None,
-            message_bytes: 16 << 20,
-            stall: Duration::from_secs(30),
-            socket_mode: 0o600,
-            idle: None,
-            greet: Duration::from_secs(10),
-            keeps: false,
-        }
-    }
-}
-
 /// How often a thread that waits looks whether it still should.
 const TICK: Duration = Duration::from_millis(100);
-/// Replies are written when there are so many bytes of them, or when no request is left to answer.
-const FULL: usize = 64 << 10;
 /// Answering a request longer than this may take a while, so replies to earlier ones are written first.
 const LONG: usize = 16 << 10;
-/// A reply may take as much longer than the time for one mebibyte, at most.
-const STALLS: u32 = 8;
-
-fn is_timeout(e: &std::io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
 
 /// Whether the client has closed both directions. A client that only finished sending still reads.
 fn hung_up(stream: &UnixStream) -> bool {
@@ -91,36 +44,6 @@ pub(crate) fn refuse(mut stream: &UnixStream, why: &str) {
     }
     _ = stream.write_all(&reply);
     linger(stream);
-}
-
-struct Append<'a>(&'a mut Vec<u8>);
-
-impl postcard::ser_flavors::Flavor for Append<'_> {
-    type Output = ();
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
-    }
-
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
-}
-
-/// Appends a reply of the binary form.
-fn frame(result: &Result<Reply, RpcError>, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    // Writing to memory does not fail.
-    _ = postcard::serialize_with_flavor(result, Append(out));
-    let length = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Reads what the client still sends, for a moment: closing on unread bytes would take the last reply from it.
@@ -157,73 +80,6 @@ pub(crate) fn serve(
     _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-/// What is on its way to the client.
-struct Replies<'a> {
-    stream: &'a UnixStream,
-    slot: &'a Slot,
-    out: Vec<u8>,
-    /// Empty, with the room of an earlier reply.
-    spare: Vec<u8>,
-    stall: Duration,
-    /// No one reads replies any more.
-    gone: bool,
-}
-
-impl Replies<'_> {
-    /// Adds a whole reply.
-    fn put(&mut self, mut reply: Vec<u8>) {
-        if self.out.is_empty() {
-            std::mem::swap(&mut self.out, &mut reply);
-        } else {
-            self.out.extend_from_slice(&reply);
-        }
-        reply.clear();
-        reply.shrink_to(FULL);
-        self.spare = reply;
-    }
-
-    /// Writes all there is; false if the client does not take it.
-    fn flush(&mut self) -> bool {
-        if self.out.is_empty() || self.gone {
-            self.out.clear();
-            return !self.gone;
-        }
-        if self.out.len() > FULL && !self.slot.at_least(Way::Out, self.out.len()) {
-            // What could be refused has been.
-            tracing::warn!("too many bytes of replies are on their way to this user");
-            (self.gone, self.out) = (true, Vec::new());
-            return false;
-        }
-        let (mut stream, mut rest) = (self.stream, self.out.as_slice());
-        let mut since: Option<Instant> = None;
-        while !rest.is_empty() {
-            match stream.write(rest) {
-                Ok(n) if n > 0 => {
-                    metrics::count(|m| m.bytes_out.inc_by(n as u64));
-                    rest = &rest[n..];
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // A slow reader must not hold the thread for ever.
-                Err(e) if is_timeout(&e) => {
-                    let mebibytes = 1 + ((self.out.len() - rest.len()) >> 20) as u32;
-                    if since.get_or_insert_with(Instant::now).elapsed() > self.stall * mebibytes.min(STALLS) {
-                        self.gone = true;
-                        break;
-                    }
-                }
-                _ => {
-                    self.gone = true;
-                    break;
-                }
-            }
-        }
-        self.out.clear();
-        self.out.shrink_to(FULL);
-        self.slot.set(Way::Out, 0);
-        !self.gone
-    }
-}
-
 /// A call under way, which the end of the server waits for.
 struct Busy<'a>(&'a AtomicUsize);
 
@@ -245,30 +101,6 @@ fn bytes_of(reply: &Reply) -> usize {
     let Reply::Result(r) = reply else { return 0 };
     let counts: usize = r.report.counts.keys().map(|key| key.len() + 12).sum();
     counts + r.report.events.iter().map(|name| 2 * name.len() + 12).sum::<usize>()
-}
-
-/// How a client speaks.
-enum Form {
-    /// Its first bytes have not told.
-    Unknown(Vec<u8>),
-    Json(Splitter),
-    /// With what has come of a frame.
-    Frames(Vec<u8>),
-}
-
-impl Form {
-    /// Whether a message has begun and not ended.
-    fn inside(&self) -> bool {
-        self.held() > 0
-    }
-
-    /// Bytes of a message that has begun.
-    fn held(&self) -> usize {
-        match self {
-            Form::Unknown(bytes) | Form::Frames(bytes) => bytes.len(),
-            Form::Json(splitter) => splitter.held(),
-        }
-    }
 }
 
 struct Client<'a> {
@@ -537,8 +369,9 @@ impl Client<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, serve};
-    use crate::shares::Shares;
+    use super::serve;
+    use crate::limits::Limits;
+    use crate::user_limits::Shares;
     use qmk_abi::rpc::{Endpoint, JobResult, Reply, Request, RpcError, RunReport};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;

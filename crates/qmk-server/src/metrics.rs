@@ -3,7 +3,8 @@
 //! Each of some scrapers at a time has a thread for 7 s at most, and 8 KiB for its request: whoever is slow, or means harm,
 //! delays no other.
 
-use crate::Counted;
+use crate::counted::Counted;
+use crate::socket::{bind_socket, identity};
 use parking_lot::Mutex;
 use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -273,8 +274,8 @@ pub struct Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        if let Some((path, identity)) = &self.path
-            && crate::identity(path).is_ok_and(|i| i == *identity)
+        if let Some((path, opened)) = &self.path
+            && identity(path).is_ok_and(|i| i == *opened)
         {
             _ = std::fs::remove_file(path);
         }
@@ -293,8 +294,8 @@ impl Exporter {
     ) -> io::Result<Exporter> {
         let (listener, exporter) = match address {
             Address::Unix(path) => {
-                let listener = crate::bind_socket(path, 0o600)?;
-                let path = Some((path.clone(), crate::identity(path)?));
+                let listener = bind_socket(path, 0o600)?;
+                let path = Some((path.clone(), identity(path)?));
                 (Listener::Unix(listener), Exporter { path, address: address.clone() })
             }
             Address::Tcp(address) => {

@@ -1,6 +1,6 @@
 //! What each user has of the server: connections, and bytes on their way in and out.
 
-use crate::connection::Limits;
+use crate::limits::Limits;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::{Shares, Way};
-    use crate::connection::Limits;
+    use crate::limits::Limits;
 
     #[test]
     fn no_user_takes_all_connections_and_some_are_the_owners() {

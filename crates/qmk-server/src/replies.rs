@@ -1,0 +1,83 @@
+//! Replies on their way to a client.
+
+use crate::metrics;
+use crate::user_limits::{Slot, Way};
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Replies are written when there are so many bytes of them, or when no request is left to answer.
+pub(crate) const FULL: usize = 64 << 10;
+/// A reply may take as much longer than the time for one mebibyte, at most.
+const STALLS: u32 = 8;
+
+pub(crate) fn is_timeout(e: &std::io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// What is on its way to the client.
+pub(crate) struct Replies<'a> {
+    pub(crate) stream: &'a UnixStream,
+    pub(crate) slot: &'a Slot,
+    pub(crate) out: Vec<u8>,
+    /// Empty, with the room of an earlier reply.
+    pub(crate) spare: Vec<u8>,
+    pub(crate) stall: Duration,
+    /// No one reads replies any more.
+    pub(crate) gone: bool,
+}
+
+impl Replies<'_> {
+    /// Adds a whole reply.
+    pub(crate) fn put(&mut self, mut reply: Vec<u8>) {
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, &mut reply);
+        } else {
+            self.out.extend_from_slice(&reply);
+        }
+        reply.clear();
+        reply.shrink_to(FULL);
+        self.spare = reply;
+    }
+
+    /// Writes all there is; false if the client does not take it.
+    pub(crate) fn flush(&mut self) -> bool {
+        if self.out.is_empty() || self.gone {
+            self.out.clear();
+            return !self.gone;
+        }
+        if self.out.len() > FULL && !self.slot.at_least(Way::Out, self.out.len()) {
+            // What could be refused has been.
+            tracing::warn!("too many bytes of replies are on their way to this user");
+            (self.gone, self.out) = (true, Vec::new());
+            return false;
+        }
+        let (mut stream, mut rest) = (self.stream, self.out.as_slice());
+        let mut since: Option<Instant> = None;
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(n) if n > 0 => {
+                    metrics::count(|m| m.bytes_out.inc_by(n as u64));
+                    rest = &rest[n..];
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // A slow reader must not hold the thread for ever.
+                Err(e) if is_timeout(&e) => {
+                    let mebibytes = 1 + ((self.out.len() - rest.len()) >> 20) as u32;
+                    if since.get_or_insert_with(Instant::now).elapsed() > self.stall * mebibytes.min(STALLS) {
+                        self.gone = true;
+                        break;
+                    }
+                }
+                _ => {
+                    self.gone = true;
+                    break;
+                }
+            }
+        }
+        self.out.clear();
+        self.out.shrink_to(FULL);
+        self.slot.set(Way::Out, 0);
+        !self.gone
+    }
+}
