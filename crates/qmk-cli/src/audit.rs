@@ -9,7 +9,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use qmk_abi::rpc::{AuditHead, AuditProve, AuditQuery, Reply, Request};
 use qmk_journal::{JournalError, ProvenEntry, PublicKey, SignedHead};
-use qmk_services::store::{Entry, journal_dir, unsigned};
+use qmk_services::store::{Entry, journal_dir, unsigned_tail};
 use serde_json::{Value, json};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -219,7 +219,7 @@ fn verify(dir: &Path, key: Option<&Path>, heads: &[PathBuf], json: bool) -> Resu
             bar.set_position(done);
         }
     });
-    let checked = checked.and_then(|v| match unsigned(&journal, v.signed, v.entries)? {
+    let checked = checked.and_then(|v| match unsigned_tail(&journal, v.signed, v.entries)? {
         Some(damage) => Err(damage.into()),
         None => Ok(v),
     });

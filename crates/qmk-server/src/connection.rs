@@ -3,11 +3,11 @@
 use crate::form::Form;
 use crate::frames::frame;
 use crate::json;
-use crate::json_splitter::{Piece, Splitter};
+use crate::json_splitter::{JsonSplitter, Piece};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::replies::{FULL, Replies, is_timeout};
-use crate::user_limits::{Slot, Way};
+use crate::user_limits::{ConnectionGuard, Direction};
 use qmk_abi::rpc::{Endpoint, ErrorCode, JobWait, Reply, Request, RpcError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{ErrorKind, Read, Write};
@@ -65,15 +65,15 @@ pub(crate) fn serve(
     stream: UnixStream,
     limits: Limits,
     endpoint: Box<dyn Endpoint>,
-    slot: &Slot,
+    guard: &ConnectionGuard,
     busy: &AtomicUsize,
     stop: &AtomicBool,
 ) {
     _ = stream.set_read_timeout(Some(TICK));
     _ = stream.set_write_timeout(Some(TICK));
     let (out, spare) = (Vec::new(), Vec::new());
-    let mut replies = Replies { stream: &stream, slot, out, spare, stall: limits.stall, gone: false };
-    Client { endpoint: &*endpoint, slot, busy, stop, limits }.run(&mut replies);
+    let mut replies = Replies { stream: &stream, guard, out, spare, stall: limits.stall, gone: false };
+    Client { endpoint: &*endpoint, guard, busy, stop, limits }.run(&mut replies);
     // It ends the sessions that belong to it, and what goes wrong there is no reason not to say good-bye.
     _ = catch_unwind(AssertUnwindSafe(|| drop(endpoint)));
     linger(&stream);
@@ -105,7 +105,7 @@ fn bytes_of(reply: &Reply) -> usize {
 
 struct Client<'a> {
     endpoint: &'a dyn Endpoint,
-    slot: &'a Slot,
+    guard: &'a ConnectionGuard,
     busy: &'a AtomicUsize,
     stop: &'a AtomicBool,
     limits: Limits,
@@ -145,13 +145,13 @@ impl Client<'_> {
                 }
                 Err(_) => return,
             }
-            if !self.slot.set(Way::In, form.held()) {
+            if !self.guard.set(Direction::In, form.held()) {
                 let what = "too many bytes of messages from this user, or from all users, have come and are not complete; \
                             send one at a time";
                 return self.complain(&form, ErrorCode::ResourceExhausted, what.into(), replies);
             }
             if !known && opened.elapsed() > self.limits.greet {
-                known = self.endpoint.known();
+                known = self.endpoint.is_authenticated();
                 if !known {
                     let s = self.limits.greet.as_secs();
                     let what =
@@ -167,7 +167,7 @@ impl Client<'_> {
         }
         if let Form::Unknown(head) = &mut form {
             let head = std::mem::take(head);
-            form = Form::Json(Splitter::new(self.limits.message_bytes));
+            form = Form::Json(JsonSplitter::new(self.limits.message_bytes));
             self.feed(&mut form, &head, replies);
         }
         if let Form::Json(mut splitter) = form {
@@ -191,7 +191,7 @@ impl Client<'_> {
             start = std::mem::take(head);
             (*form, bytes) = match start.strip_prefix(b"QMK1") {
                 Some(rest) => (Form::Frames(Vec::new()), rest),
-                None => (Form::Json(Splitter::new(self.limits.message_bytes)), start.as_slice()),
+                None => (Form::Json(JsonSplitter::new(self.limits.message_bytes)), start.as_slice()),
             };
         }
         match form {
@@ -321,7 +321,7 @@ impl Client<'_> {
     /// Refuses a result that does not fit beside those that are on their way already.
     fn room_for(&self, reply: Reply) -> Result<Reply, RpcError> {
         let bytes = bytes_of(&reply);
-        if bytes <= FULL || self.slot.add(Way::Out, bytes) {
+        if bytes <= FULL || self.guard.add(Direction::Out, bytes) {
             return Ok(reply);
         }
         let what = format!("the result is {bytes} bytes long, and others are on their way; read those first");
@@ -371,7 +371,7 @@ impl Client<'_> {
 mod tests {
     use super::serve;
     use crate::limits::Limits;
-    use crate::user_limits::Shares;
+    use crate::user_limits::UserLimits;
     use qmk_abi::rpc::{Endpoint, JobResult, Reply, Request, RpcError, RunReport};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -390,7 +390,7 @@ mod tests {
             Ok(Reply::Result(Arc::new(result)))
         }
 
-        fn known(&self) -> bool {
+        fn is_authenticated(&self) -> bool {
             self.1
         }
 
@@ -399,12 +399,12 @@ mod tests {
         }
     }
 
-    fn client(shares: &Shares, limits: Limits, results: Results) -> UnixStream {
+    fn client(users: &UserLimits, limits: Limits, results: Results) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let slot = shares.connect(0).ok().unwrap();
+        let guard = users.connect(0).ok().unwrap();
         std::thread::spawn(move || {
             let (busy, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-            serve(theirs, limits, Box::new(results), &slot, &busy, &stop);
+            serve(theirs, limits, Box::new(results), &guard, &busy, &stop);
         });
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         ours
@@ -422,9 +422,9 @@ mod tests {
     #[test]
     fn replies_that_are_not_read_are_bounded() {
         let limits = Limits { message_bytes: 1 << 20, ..Limits::default() };
-        let shares = Shares::new(limits);
+        let users = UserLimits::new(limits);
         // More than a socket takes, and two are as many as a user has room for.
-        let mut all: Vec<_> = (0..3).map(|_| client(&shares, limits, Results(3 << 19, true))).collect();
+        let mut all: Vec<_> = (0..3).map(|_| client(&users, limits, Results(3 << 19, true))).collect();
         for stream in &mut all[..2] {
             stream.write_all(ASK).unwrap();
             stream.read_exact(&mut [0; 9]).unwrap();
@@ -445,10 +445,10 @@ mod tests {
     #[test]
     fn strangers_have_a_moment_to_say_who_they_are() {
         let limits = Limits { greet: Duration::from_millis(200), ..Limits::default() };
-        let shares = Shares::new(limits);
+        let users = UserLimits::new(limits);
         let (mut silent, mut asking) =
-            (client(&shares, limits, Results(1, false)), client(&shares, limits, Results(1, false)));
-        let mut known = client(&shares, limits, Results(1, true));
+            (client(&users, limits, Results(1, false)), client(&users, limits, Results(1, false)));
+        let mut known = client(&users, limits, Results(1, true));
         let busy = std::thread::spawn(move || {
             let asked = (0..1000).take_while(|_| {
                 std::thread::sleep(Duration::from_millis(20));
@@ -467,15 +467,15 @@ mod tests {
     #[test]
     fn messages_that_are_not_complete_are_bounded_for_each_user() {
         let limits = Limits { message_bytes: 1 << 16, ..Limits::default() };
-        let shares = Shares::new(limits);
+        let users = UserLimits::new(limits);
         let begun = [b"\"".as_slice(), &[b'x'; 50_000]].concat();
-        let mut all: Vec<_> = (0..8).map(|_| client(&shares, limits, Results(1, true))).collect();
+        let mut all: Vec<_> = (0..8).map(|_| client(&users, limits, Results(1, true))).collect();
         // Five fit into four times the longest message.
         let mut cut = 0;
         for (i, stream) in all.iter_mut().enumerate() {
             stream.write_all(&begun).unwrap();
             if i < 5 {
-                while shares.bytes_in() < (i + 1) * begun.len() {
+                while users.bytes_in() < (i + 1) * begun.len() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             } else {

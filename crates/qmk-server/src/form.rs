@@ -1,12 +1,12 @@
 //! How a client speaks: JSON, or binary frames.
 
-use crate::json_splitter::Splitter;
+use crate::json_splitter::JsonSplitter;
 
 /// How a client speaks.
 pub(crate) enum Form {
     /// Its first bytes have not told.
     Unknown(Vec<u8>),
-    Json(Splitter),
+    Json(JsonSplitter),
     /// With what has come of a frame.
     Frames(Vec<u8>),
 }

@@ -20,7 +20,7 @@ pub(crate) enum Piece<'a> {
 
 /// Incremental splitter: each byte is looked at once, and copied only if its value comes in parts.
 #[derive(Debug)]
-pub(crate) struct Splitter {
+pub(crate) struct JsonSplitter {
     /// What came before of the value under way.
     buffer: Vec<u8>,
     limit: usize,
@@ -30,9 +30,9 @@ pub(crate) struct Splitter {
     skipping: bool,
 }
 
-impl Splitter {
+impl JsonSplitter {
     pub(crate) fn new(limit: usize) -> Self {
-        Splitter { buffer: Vec::new(), limit, depth: 0, in_string: false, escaped: false, skipping: false }
+        JsonSplitter { buffer: Vec::new(), limit, depth: 0, in_string: false, escaped: false, skipping: false }
     }
 
     /// Whether a value has begun and not ended.
@@ -171,10 +171,10 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, Splitter};
+    use super::{JsonSplitter, Piece};
 
     fn pieces(parts: &[&[u8]]) -> Vec<String> {
-        let (mut splitter, mut got) = (Splitter::new(90), Vec::new());
+        let (mut splitter, mut got) = (JsonSplitter::new(90), Vec::new());
         let show = |p: Piece<'_>| match p {
             Piece::Value(v) => String::from_utf8_lossy(v).into_owned(),
             other => format!("{other:?}"),

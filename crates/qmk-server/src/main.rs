@@ -142,11 +142,11 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 fn run(args: Args) -> Result<(), (u8, String)> {
     // From the start, for whoever starts the server may tell it to end at once.
-    let told = Arc::new(AtomicBool::new(false));
+    let notified = Arc::new(AtomicBool::new(false));
     let listen_to_signals = |flag: &Arc<AtomicBool>| {
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signal_hook::flag::register(signal, flag.clone()).map(drop))
     };
-    listen_to_signals(&told).map_err(|e| (4, e.to_string()))?;
+    listen_to_signals(&notified).map_err(|e| (4, e.to_string()))?;
     log::start(&args.log, args.log_format).map_err(|e| (2, e))?;
     let config: Config = match &args.config {
         None => Config::default(),
@@ -207,9 +207,9 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         Some(dir) => Place::Given(dir),
         None => store::default_dir(&path).map_or(Place::Nowhere, Place::Default),
     };
-    let machine = match boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true), &told) {
+    let machine = match boot(sim, services, &place, args.ephemeral || config.ephemeral == Some(true), &notified) {
         // It waited for another server's directory, and need not any more.
-        Err(_) if told.load(Ordering::Relaxed) => return Ok(()),
+        Err(_) if notified.load(Ordering::Relaxed) => return Ok(()),
         machine => Arc::new(machine?),
     };
     reload_on_hangup(machine.clone(), policy).map_err(failed)?;
@@ -222,7 +222,7 @@ fn run(args: Args) -> Result<(), (u8, String)> {
         Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()))
     };
     listen_to_signals(&server.stop).map_err(failed)?;
-    if told.load(Ordering::Relaxed) {
+    if notified.load(Ordering::Relaxed) {
         server.stop.store(true, Ordering::Relaxed);
     }
     let exporter = args.metrics.as_ref();
@@ -251,7 +251,7 @@ fn boot(
     services: MachineConfig,
     place: &Place,
     asked: bool,
-    told: &AtomicBool,
+    notified: &AtomicBool,
 ) -> Result<Machine<NoisyDevice<SimDevice>>, (u8, String)> {
     let (Place::Default(dir) | Place::Given(dir)) = place else {
         if !asked {
@@ -265,7 +265,7 @@ fn boot(
         match Machine::open(NoisyDevice::simulated(sim.clone()), services.clone(), dir) {
             Ok(machine) => return Ok(machine),
             Err(StoreError::Journal(JournalError::Locked(_)))
-                if Instant::now() < deadline && !told.load(Ordering::Relaxed) =>
+                if Instant::now() < deadline && !notified.load(Ordering::Relaxed) =>
             {
                 std::thread::sleep(Duration::from_millis(100));
             }

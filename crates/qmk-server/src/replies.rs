@@ -1,7 +1,7 @@
 //! Replies on their way to a client.
 
 use crate::metrics;
-use crate::user_limits::{Slot, Way};
+use crate::user_limits::{ConnectionGuard, Direction};
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub(crate) fn is_timeout(e: &std::io::Error) -> bool {
 /// What is on its way to the client.
 pub(crate) struct Replies<'a> {
     pub(crate) stream: &'a UnixStream,
-    pub(crate) slot: &'a Slot,
+    pub(crate) guard: &'a ConnectionGuard,
     pub(crate) out: Vec<u8>,
     /// Empty, with the room of an earlier reply.
     pub(crate) spare: Vec<u8>,
@@ -46,7 +46,7 @@ impl Replies<'_> {
             self.out.clear();
             return !self.gone;
         }
-        if self.out.len() > FULL && !self.slot.at_least(Way::Out, self.out.len()) {
+        if self.out.len() > FULL && !self.guard.at_least(Direction::Out, self.out.len()) {
             // What could be refused has been.
             tracing::warn!("too many bytes of replies are on their way to this user");
             (self.gone, self.out) = (true, Vec::new());
@@ -77,7 +77,7 @@ impl Replies<'_> {
         }
         self.out.clear();
         self.out.shrink_to(FULL);
-        self.slot.set(Way::Out, 0);
+        self.guard.set(Direction::Out, 0);
         !self.gone
     }
 }

@@ -5,7 +5,7 @@ use crate::counted::Counted;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::socket::{bind_socket, identity};
-use crate::user_limits::Shares;
+use crate::user_limits::UserLimits;
 use qmk_abi::rpc::Endpoint;
 use qmk_services::Peer;
 use std::io;
@@ -75,7 +75,7 @@ impl Server {
     /// # Errors
     /// If accepting fails for good.
     pub fn run(self, connect: &Connect) -> io::Result<()> {
-        let (shares, refusing) = (Shares::new(self.limits), Arc::new(AtomicUsize::new(0)));
+        let (users, refusing) = (UserLimits::new(self.limits), Arc::new(AtomicUsize::new(0)));
         let busy = Arc::new(AtomicUsize::new(0));
         let mut connections = 0u64;
         while !self.stop.load(Ordering::Relaxed) {
@@ -96,7 +96,7 @@ impl Server {
             };
             // Who cannot be known is not served.
             let admitted = match peer(&stream) {
-                Ok(peer) => shares.connect(peer.uid).map(|slot| (peer, slot)),
+                Ok(peer) => users.connect(peer.uid).map(|guard| (peer, guard)),
                 Err(_) => Err("the system does not say who is calling".into()),
             };
             let turned = match &admitted {
@@ -118,10 +118,10 @@ impl Server {
                         tracing::warn!("refused: {why}");
                         connection::refuse(&stream, &why);
                     }
-                    Ok((peer, slot)) => {
+                    Ok((peer, guard)) => {
                         let _open = Open::begin();
                         tracing::info!(uid = peer.uid, "opened");
-                        connection::serve(stream, limits, connect(peer), &slot, &calls, &stop);
+                        connection::serve(stream, limits, connect(peer), &guard, &calls, &stop);
                         tracing::info!("closed");
                     }
                 }

@@ -22,9 +22,9 @@ struct Count {
 }
 
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<BTreeMap<Refusee, Count>>);
+pub(crate) struct AuditLimit(Mutex<BTreeMap<Refusee, Count>>);
 
-impl Refusals {
+impl AuditLimit {
     /// Whether a refusal is to have an entry of its own; then the numbers of those that had none are due, too.
     fn count(&self, who: &Refusee, alone: bool, now: Instant) -> (bool, Vec<(Refusee, u64)>) {
         let mut counts = self.0.lock();
@@ -99,12 +99,12 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::{COUNTED, ENTRIES, Refusals, Refusee, WINDOW};
+    use super::{AuditLimit, COUNTED, ENTRIES, Refusee, WINDOW};
     use std::time::Instant;
 
     #[test]
     fn a_second_has_some_entries_and_the_next_one_the_number_of_the_others() {
-        let (refusals, start) = (Refusals::default(), Instant::now());
+        let (refusals, start) = (AuditLimit::default(), Instant::now());
         let who = |uid| Refusee { uid: Some(uid), tenant: None };
         let written = (0..1000).filter(|_| refusals.count(&who(1), true, start).0).count() as u64;
         assert_eq!(written, ENTRIES);

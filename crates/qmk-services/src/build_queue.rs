@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 256;
 
 /// Turns at building: one for each tenant, and in all as many as there are processors.
-pub(crate) struct Builds {
+pub(crate) struct BuildQueue {
     turns: Mutex<Turns>,
     free: Condvar,
     most: usize,
@@ -39,7 +39,7 @@ impl Turns {
 }
 
 /// A turn; it ends with the value.
-pub(crate) struct Turn<'a>(&'a Builds, String);
+pub(crate) struct Turn<'a>(&'a BuildQueue, String);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
@@ -48,16 +48,16 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Default for Builds {
+impl Default for BuildQueue {
     fn default() -> Self {
         // Two at least, so that no tenant keeps the others waiting.
-        Builds::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2)))
+        BuildQueue::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2)))
     }
 }
 
-impl Builds {
+impl BuildQueue {
     fn new(most: usize) -> Self {
-        Builds { turns: Mutex::default(), free: Condvar::new(), most }
+        BuildQueue { turns: Mutex::default(), free: Condvar::new(), most }
     }
 
     fn turn(&self, tenant: &str, patience: Duration) -> Result<Turn<'_>, RpcError> {
@@ -89,7 +89,7 @@ impl Builds {
 
 /// Does something with a program that it may read up to some size. Where it is large, this waits for a turn.
 pub(crate) fn in_turn<T>(
-    builds: &Builds,
+    builds: &BuildQueue,
     tenant: &str,
     length: usize,
     options: &ParseOptions,
@@ -110,14 +110,14 @@ pub(crate) fn in_turn<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Builds, NODES, PATIENCE, SOURCE, in_turn};
+    use super::{BuildQueue, NODES, PATIENCE, SOURCE, in_turn};
     use qmk_abi::rpc::{ErrorCode, Finding, RpcError, Severity};
     use qmk_qvm::ParseOptions;
     use std::time::Duration;
 
     #[test]
     fn a_tenant_has_one_turn_and_the_machine_as_many_as_it_has() {
-        let builds = Builds::new(2);
+        let builds = BuildQueue::new(2);
         let (now, late) = (Duration::ZERO, |r: Result<_, RpcError>| r.map(|_| ()).unwrap_err().code);
         let a = builds.turn("a", PATIENCE).unwrap();
         assert_eq!(late(builds.turn("a", now)), ErrorCode::ResourceExhausted);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn small_programs_take_no_turn_and_those_that_turn_out_large_do() {
-        let builds = Builds::new(1);
+        let builds = BuildQueue::new(1);
         let held = builds.turn("other", PATIENCE).unwrap();
         let options = ParseOptions::default();
         assert_eq!(in_turn(&builds, "a", 10, &options, |_| Ok(1)), Ok(1));

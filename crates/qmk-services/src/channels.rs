@@ -3,7 +3,7 @@
 //! A tenant gets the capability to offer something to another for the time of the call only. What it keeps is the endpoint.
 
 use crate::errors::{Refused, invalid, kernel_error, unexpected};
-use crate::model::channel::End;
+use crate::model::channel::ChannelEnd;
 use crate::state::State;
 use qmk_abi::rpc::interactive::*;
 use qmk_abi::rpc::{ErrorCode, RpcError};
@@ -25,7 +25,7 @@ impl<D: Device> State<D> {
     }
 
     /// What the kernel knows of a channel; `None` if the other side took it back.
-    fn look(&mut self, tenant: &str, id: &str) -> Option<(End, KernelInfo)> {
+    fn look(&mut self, tenant: &str, id: &str) -> Option<(ChannelEnd, KernelInfo)> {
         let owner = self.tenants.get(tenant)?;
         let (domain, end) = (owner.domain, owner.channels.get(id)?.clone());
         match self.kernel.syscall(domain, Syscall::ChannelStatus { endpoint: end.handle }) {
@@ -39,7 +39,7 @@ impl<D: Device> State<D> {
 
     fn describe(&mut self, session: &str, id: &str) -> Result<ChannelInfo, RpcError> {
         let tenant = self.session(session)?.tenant.clone();
-        self.look(&tenant, id).map(|(end, info)| told(id, end, &info)).ok_or_else(not_found)
+        self.look(&tenant, id).map(|(end, info)| channel_info(id, end, &info)).ok_or_else(not_found)
     }
 
     pub(crate) fn open_channel(&mut self, p: &OpenChannel) -> Result<ChannelInfo, RpcError> {
@@ -92,7 +92,7 @@ impl<D: Device> State<D> {
         for (owner, peer, handle, session, incoming) in sides {
             let (peer, kind, fidelity) = ((peer.clone(), id.clone()), kind.clone(), p.fidelity);
             if let Some(owner) = self.tenants.get_mut(owner) {
-                owner.channels.insert(id.clone(), End { handle, session, peer, incoming, kind, fidelity });
+                owner.channels.insert(id.clone(), ChannelEnd { handle, session, peer, incoming, kind, fidelity });
             }
         }
         self.describe(&p.session_id, &id)
@@ -144,7 +144,7 @@ impl<D: Device> State<D> {
     }
 
     /// A channel that need not wait for the other side.
-    fn accepted(&mut self, tenant: &str, id: &str) -> Result<End, RpcError> {
+    fn accepted(&mut self, tenant: &str, id: &str) -> Result<ChannelEnd, RpcError> {
         match self.look(tenant, id) {
             Some((_, KernelInfo { state: KernelState::Offered, .. })) => {
                 invalid("the channel has not been accepted yet")
@@ -187,7 +187,7 @@ impl<D: Device> State<D> {
         for id in ids {
             let Some((end, info)) = self.look(&tenant, &id) else { continue };
             if info.state != KernelState::Closed {
-                channels.push(told(&id, end, &info));
+                channels.push(channel_info(&id, end, &info));
             }
         }
         Ok(ChannelList { channels })
@@ -227,7 +227,7 @@ impl<D: Device> State<D> {
     }
 }
 
-fn told(id: &str, end: End, info: &KernelInfo) -> ChannelInfo {
+fn channel_info(id: &str, end: ChannelEnd, info: &KernelInfo) -> ChannelInfo {
     let state = match info.state {
         KernelState::Offered => ChannelState::Offered,
         KernelState::Linked => ChannelState::Linked,

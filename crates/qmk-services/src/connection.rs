@@ -8,7 +8,7 @@ use crate::model::job::{Job, ended, job_number, no_result};
 use crate::model::refusee::Refusee;
 use crate::program::Program;
 use crate::state::Shared;
-use crate::store::event::End;
+use crate::store::event::Account;
 use parking_lot::Mutex;
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
@@ -27,9 +27,9 @@ pub struct Connection<D: Device + Send + 'static> {
     /// Whether its owner calls [`Endpoint::settle`].
     pub(crate) settles: bool,
     /// A job was submitted, and no one has been told.
-    pub(crate) owed: AtomicBool,
+    pub(crate) unsettled: AtomicBool,
     /// Whether it has acted for a tenant.
-    pub(crate) proved: AtomicBool,
+    pub(crate) authenticated: AtomicBool,
     pub(crate) built: Mutex<Option<Built>>,
 }
 
@@ -51,7 +51,7 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     /// The account of a job that memory has not kept, or the error of looking for it there.
-    pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<End, RpcError> {
+    pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<Account, RpcError> {
         let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
         let Some(number) = number else { return Err(missing) };
         let session = self.shared.state.lock().session(session)?.number;
@@ -71,7 +71,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         }
         drop(state);
         let claimed = asked.and_then(|p| p.tenant_id.as_deref());
-        self.shared.refusals.record(&self.shared.store, &who, claimed, (method, number), e);
+        self.shared.audit_limit.record(&self.shared.store, &who, claimed, (method, number), e);
     }
 
     pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
@@ -104,12 +104,12 @@ impl<D: Device + Send + 'static> Connection<D> {
 }
 
 impl<D: Device + Send + 'static> Endpoint for Connection<D> {
-    fn known(&self) -> bool {
-        self.proved.load(Ordering::Relaxed) || self.shared.state.lock().has_tenant(&self.caller.lock())
+    fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed) || self.shared.state.lock().has_tenant(&self.caller.lock())
     }
 
     fn settle(&self) {
-        if !self.owed.swap(false, Ordering::Relaxed) {
+        if !self.unsettled.swap(false, Ordering::Relaxed) {
             return;
         }
         let mut state = self.shared.state.lock();
@@ -153,7 +153,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         let caller = self.caller.lock().clone();
         state().authorize(&request, &caller)?;
         if request.session().is_some() {
-            self.proved.store(true, Ordering::Relaxed);
+            self.authenticated.store(true, Ordering::Relaxed);
         }
         match request {
             Request::SessionCreate(p) => {
@@ -161,7 +161,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 state.admit(&caller)?;
                 let created = state.create_session(p, &caller);
                 state.tried(&caller, &created);
-                self.proved.fetch_or(created.is_ok(), Ordering::Relaxed);
+                self.authenticated.fetch_or(created.is_ok(), Ordering::Relaxed);
                 created.map(Reply::Session)
             }
             Request::SessionClose(p) => {
@@ -191,7 +191,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 if let Some(result) = result {
                     return Ok(Reply::Result(result));
                 }
-                let End { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
+                let Account { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
                 let missing = || no_result(&p.job_id, status.state, status.error.as_deref());
                 result.map(|r| Reply::Result(Arc::new(r))).ok_or_else(missing)
             }
@@ -212,7 +212,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 drop(state);
                 let (credential, info) = shown?;
                 self.caller.lock().shown = Some(credential);
-                self.proved.store(true, Ordering::Relaxed);
+                self.authenticated.store(true, Ordering::Relaxed);
                 Ok(Reply::Authenticated(info))
             }
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
@@ -223,7 +223,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                     let state = state();
                     (state.session(&p.session_id)?.tenant.clone(), state.config.max_nodes)
                 };
-                estimate::estimate(p, &self.shared.builds, &tenant, max_nodes).map(Reply::Estimate)
+                estimate::estimate(p, &self.shared.build_queue, &tenant, max_nodes).map(Reply::Estimate)
             }
             Request::Telemetry(p) => {
                 let telemetry = state().job(&p.session_id, &p.job_id).map(Job::telemetry);

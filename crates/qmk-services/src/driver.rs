@@ -120,11 +120,11 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
 /// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
 fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
     // An epoch of one turn says nothing of the turns that a strand under issue leaves no room for.
-    let told = turns > 1 || pace < 4096;
+    let informative = turns > 1 || pace < 4096;
     match turns {
         0 => pace,
         _ if took > EPOCH => (pace / 2).max(1),
-        _ if took < EPOCH / 2 && told => pace + pace / 8 + 1,
+        _ if took < EPOCH / 2 && informative => pace + pace / 8 + 1,
         _ => pace,
     }
 }

@@ -1,6 +1,6 @@
 //! `qmk_estimate`: the physical resources of a program that is not run.
 
-use crate::build_queue::{Builds, in_turn};
+use crate::build_queue::{BuildQueue, in_turn};
 use crate::program::invalid;
 use qmk_abi::rpc::{ErrorCode, EstimateRequest, Estimated, RpcError};
 use qmk_estimate::{ErrorKind, EstimateError, JobParams};
@@ -9,7 +9,7 @@ use qmk_qvm::ParseOptions;
 /// Estimates, outside of the machine's lock.
 pub(crate) fn estimate(
     request: EstimateRequest,
-    builds: &Builds,
+    builds: &BuildQueue,
     tenant: &str,
     max_nodes: Option<usize>,
 ) -> Result<Estimated, RpcError> {

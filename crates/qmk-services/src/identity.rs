@@ -194,8 +194,8 @@ impl<D: Device> State<D> {
     pub(crate) fn authorize(&mut self, request: &Request, caller: &Caller) -> Result<(), RpcError> {
         let Some(id) = request.session() else { return Ok(()) };
         let open = self.sessions.get(id).map(|s| (&s.tenant, s.uid, &s.token));
-        let title = open.or_else(|| self.aside.get(id).map(|t| (&t.tenant, t.uid, &t.token)));
-        let Some((tenant, uid, token)) = title else { return not_found(ErrorCode::SessionNotFound) };
+        let record = open.or_else(|| self.dormant.get(id).map(|t| (&t.tenant, t.uid, &t.token)));
+        let Some((tenant, uid, token)) = record else { return not_found(ErrorCode::SessionNotFound) };
         let tenant = tenant.clone();
         let shown = caller.shown.as_ref().is_some_and(|c| c.grant.tenant == tenant && self.check(c).is_ok());
         let known = shown || self.acts_for(caller, &tenant);
@@ -267,10 +267,10 @@ impl<D: Device> State<D> {
     pub(crate) fn set_policy(&mut self, policy: SitePolicy) {
         self.config.policy = Some(Arc::new(policy));
         let open = self.sessions.iter().map(|(id, s)| (id, &s.tenant, s.granted, &s.token));
-        let all = open.chain(self.aside.iter().map(|(id, t)| (id, &t.tenant, t.granted, &t.token)));
+        let all = open.chain(self.dormant.iter().map(|(id, t)| (id, &t.tenant, t.granted, &t.token)));
         let over = all.filter(|(_, tenant, granted, token)| !self.gives(tenant, *granted, token.as_deref()));
         for id in over.map(|(id, ..)| id.clone()).collect::<Vec<_>>() {
-            self.close_aside(&id);
+            self.close_dormant(&id);
             // If it was not aside, it is open.
             let _ = self.close_session(&id);
         }

@@ -1,7 +1,7 @@
 //! A machine: how it is started, reached and closed.
 
-use crate::audit_limit::Refusals;
-use crate::build_queue::Builds;
+use crate::audit_limit::AuditLimit;
+use crate::build_queue::BuildQueue;
 use crate::config::MachineConfig;
 use crate::connection::Connection;
 use crate::driver::drive;
@@ -63,15 +63,15 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         self.shared.state.lock().stopping = true;
         self.shared.work.notify_all();
-        self.shared.refusals.flush(&self.shared.store);
+        self.shared.audit_limit.flush(&self.shared.store);
         self.shared.store.close()
     }
 
     fn run(state: State<D>) -> Self {
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
-        let (builds, refusals, state) = (Builds::default(), Refusals::default(), Mutex::new(state));
-        let shared = Arc::new(Shared { store, builds, refusals, leaving, state, work, changed, ticked });
+        let (build_queue, audit_limit, state) = (BuildQueue::default(), AuditLimit::default(), Mutex::new(state));
+        let shared = Arc::new(Shared { store, build_queue, audit_limit, leaving, state, work, changed, ticked });
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -95,8 +95,8 @@ impl<D: Device + Send + 'static> Machine<D> {
             shared: self.shared.clone(),
             caller: Mutex::new(caller),
             settles: false,
-            owed: AtomicBool::new(false),
-            proved: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
+            authenticated: AtomicBool::new(false),
             built: Mutex::new(None),
         }
     }
@@ -123,7 +123,7 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
             let _ = driver.join();
         }
         self.shared.leaving.store(true, Ordering::Relaxed);
-        self.shared.refusals.flush(&self.shared.store);
+        self.shared.audit_limit.flush(&self.shared.store);
         if let Err(e) = self.shared.store.close() {
             eprintln!("qmk: {e}");
         }

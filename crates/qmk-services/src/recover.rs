@@ -1,11 +1,11 @@
 //! What a machine takes up again when it is started on a directory.
 
-use crate::model::session::Title;
+use crate::model::session::SessionRecord;
 use crate::model::ticket::Ticket;
 use crate::program::Program;
 use crate::state::State;
 use crate::store::error::StoreError;
-use crate::store::index::SessionRecord;
+use crate::store::index::StoredSession;
 use qmk_abi::Rights;
 use qmk_abi::rpc::*;
 use qmk_kernel::hal::Device;
@@ -21,7 +21,7 @@ impl<D: Device> State<D> {
         let mut tenants = BTreeMap::new();
         for (number, record) in store.sessions()? {
             let granted = record.granted.iter().filter_map(|c| Rights::from_class_name(c)).collect();
-            let SessionRecord { tenant, uid, token, .. } = record;
+            let StoredSession { tenant, uid, token, .. } = record;
             // The policy may have changed meanwhile.
             if !self.gives(&tenant, granted, token.as_ref()) {
                 store.closed(&tenant, number);
@@ -29,8 +29,8 @@ impl<D: Device> State<D> {
             }
             tenants.insert(number, tenant.clone());
             let (owner, token, worked) = (None, token.map(Arc::new), false);
-            let title = Title { number, tenant, granted, owner, uid, token, worked };
-            self.aside.insert(store.session_id(number), title);
+            let session = SessionRecord { number, tenant, granted, owner, uid, token, worked };
+            self.dormant.insert(store.session_id(number), session);
         }
         for job in store.unfinished()? {
             let mut job = job?;

@@ -2,8 +2,8 @@
 
 use crate::errors::not_found;
 use crate::model::caller::{Caller, Identity};
-use crate::model::held::Held;
-use crate::model::session::{Session, Title, random_id};
+use crate::model::holdings::Holdings;
+use crate::model::session::{Session, SessionRecord, random_id};
 use crate::model::tenant::Tenant;
 use crate::model::watched::brief;
 use crate::state::State;
@@ -35,17 +35,17 @@ impl<D: Device> State<D> {
     fn evict_session(&mut self, tenant: &str) -> Result<bool, RpcError> {
         let idle = self.idle_sessions(&self.tenants[tenant]);
         let Some(oldest) = idle.into_iter().min_by_key(|id| self.sessions[*id].used).cloned() else { return Ok(false) };
-        let title = self.set_aside(&oldest);
+        let record = self.dormant_record(&oldest);
         self.close_session(&oldest)?;
-        if let Some(title) = title {
-            self.put_aside(oldest, title);
+        if let Some(record) = record {
+            self.keep_dormant(oldest, record);
         }
         Ok(true)
     }
 
-    /// The title of a session that is to be found again after it was closed: of one with jobs in the store. The close
+    /// The record of a session that is to be found again after it was closed: of one with jobs in the store. The close
     /// is then not recorded.
-    pub(crate) fn set_aside(&mut self, id: &str) -> Option<Title> {
+    pub(crate) fn dormant_record(&mut self, id: &str) -> Option<SessionRecord> {
         let session = self.sessions.get_mut(id)?;
         let kept = self.store.keeps() && session.number > 0;
         session.worked |= !session.jobs.is_empty();
@@ -54,36 +54,44 @@ impl<D: Device> State<D> {
         }
         let (tenant, granted, owner) = (session.tenant.clone(), session.granted, session.owner);
         let number = std::mem::take(&mut session.number);
-        Some(Title { number, tenant, granted, owner, uid: session.uid, token: session.token.clone(), worked: true })
+        Some(SessionRecord {
+            number,
+            tenant,
+            granted,
+            owner,
+            uid: session.uid,
+            token: session.token.clone(),
+            worked: true,
+        })
     }
 
     /// Puts a session where it is found when it is named. A tenant has no more of them than jobs in the store.
-    pub(crate) fn put_aside(&mut self, id: String, title: Title) {
-        let tenant = title.tenant.clone();
-        self.aside.insert(id, title);
-        while let Some(oldest) = self.aside.excess(&tenant, self.config.stored_jobs).cloned() {
-            self.close_aside(&oldest);
+    pub(crate) fn keep_dormant(&mut self, id: String, record: SessionRecord) {
+        let tenant = record.tenant.clone();
+        self.dormant.insert(id, record);
+        while let Some(oldest) = self.dormant.excess(&tenant, self.config.stored_jobs).cloned() {
+            self.close_dormant(&oldest);
         }
     }
 
-    pub(crate) fn close_aside(&mut self, id: &str) {
-        if let Some(title) = self.aside.remove(id) {
-            self.store.closed(&title.tenant, title.number);
+    pub(crate) fn close_dormant(&mut self, id: &str) {
+        if let Some(record) = self.dormant.remove(id) {
+            self.store.closed(&record.tenant, record.number);
         }
     }
 
     /// Opens a session again that was set aside, if it is one.
     pub(crate) fn resume(&mut self, id: &str) -> Result<(), RpcError> {
-        let Some(title) = self.aside.remove(id) else { return Ok(()) };
-        let Title { number, ref tenant, granted, owner, uid, ref token, worked } = title;
-        let again = Title { number, tenant: tenant.clone(), granted, owner, uid, token: token.clone(), worked };
+        let Some(record) = self.dormant.remove(id) else { return Ok(()) };
+        let SessionRecord { number, ref tenant, granted, owner, uid, ref token, worked } = record;
+        let again = SessionRecord { number, tenant: tenant.clone(), granted, owner, uid, token: token.clone(), worked };
         if let Err(e) = self.open_session(again, id.into()) {
-            self.put_aside(id.into(), title);
+            self.keep_dormant(id.into(), record);
             return Err(e);
         }
         // No name of a qubit is given out twice, and what it has held is not known any more.
         if let Some(session) = self.sessions.get_mut(id) {
-            session.held = Held::after(self.store.entries() << 32);
+            session.held = Holdings::after(self.store.entries() << 32);
         }
         Ok(())
     }
@@ -109,8 +117,8 @@ impl<D: Device> State<D> {
         let (number, session_id) = if p.observer { (0, random_id()?) } else { self.store.new_session()? };
         let (owner, uid) = ((!p.detached).then_some(caller.connection), caller.uid());
         let (tenant, worked) = (name.clone(), false);
-        let title = Title { number, tenant, granted, owner, uid, token: token.clone(), worked };
-        self.open_session(title, session_id.clone())?;
+        let record = SessionRecord { number, tenant, granted, owner, uid, token: token.clone(), worked };
+        self.open_session(record, session_id.clone())?;
         if p.observer {
             self.sessions.get_mut(&session_id).into_iter().for_each(|s| s.bound = true);
         } else if let Err(e) = self.store.opened(&name, number, uid, &granted.class_names(), &denied, token.as_deref())
@@ -122,8 +130,8 @@ impl<D: Device> State<D> {
     }
 
     /// Opens a session of this id.
-    fn open_session(&mut self, title: Title, session_id: String) -> Result<(), RpcError> {
-        let Title { number, tenant, granted, owner, uid, token, worked } = title;
+    fn open_session(&mut self, record: SessionRecord, session_id: String) -> Result<(), RpcError> {
+        let SessionRecord { number, tenant, granted, owner, uid, token, worked } = record;
         let name = tenant.as_str();
         self.tenant(name)?;
         if self.tenants[name].sessions.len() >= self.max_sessions(name) && !self.evict_session(name)? {
@@ -153,7 +161,7 @@ impl<D: Device> State<D> {
             used,
             machine,
             jobs,
-            held: Held::default(),
+            held: Holdings::default(),
         };
         self.sessions.insert(session_id, session);
         Ok(())

@@ -1,11 +1,11 @@
 //! What the lock of a machine protects, and what lies beside it.
 
-use crate::audit_limit::Refusals;
-use crate::build_queue::Builds;
+use crate::audit_limit::AuditLimit;
+use crate::build_queue::BuildQueue;
 use crate::config::MachineConfig;
 use crate::errors::kernel_error;
 use crate::model::rate::Rate;
-use crate::model::session::{Aside, Session};
+use crate::model::session::{DormantSessions, Session};
 use crate::model::tenant::Tenant;
 use crate::model::watched::Watched;
 use crate::store::handle::Store;
@@ -28,7 +28,7 @@ pub(crate) struct State<D> {
     pub(crate) store: Store,
     pub(crate) tenants: BTreeMap<String, Tenant>,
     pub(crate) sessions: BTreeMap<String, Session>,
-    pub(crate) aside: Aside,
+    pub(crate) dormant: DormantSessions,
     /// Unfinished jobs and their sessions.
     pub(crate) unfinished: BTreeMap<u64, String>,
     /// Job whose outcomes are read first.
@@ -51,8 +51,8 @@ pub(crate) struct State<D> {
 
 pub(crate) struct Shared<D> {
     pub(crate) store: Store,
-    pub(crate) builds: Builds,
-    pub(crate) refusals: Refusals,
+    pub(crate) build_queue: BuildQueue,
+    pub(crate) audit_limit: AuditLimit,
     /// Set when the machine is about to end: sessions stay as they are.
     pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
@@ -80,7 +80,7 @@ impl<D: Device> State<D> {
             store,
             tenants: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            aside: Aside::default(),
+            dormant: DormantSessions::default(),
             unfinished: BTreeMap::new(),
             first_read: 0,
             uses: 0,

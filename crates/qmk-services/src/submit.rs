@@ -48,7 +48,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             return Err(e.into());
         }
         if self.settles {
-            self.owed.store(true, Ordering::Relaxed);
+            self.unsettled.store(true, Ordering::Relaxed);
         } else {
             self.shared.work.notify_all();
         }
@@ -93,7 +93,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             let message = format!("the program has {what}, more than the {most} this machine takes in one job");
             RpcError::new(ErrorCode::QuotaExceeded, message)
         };
-        let built = in_turn(&self.shared.builds, tenant, source.len(), &options, |options| {
+        let built = in_turn(&self.shared.build_queue, tenant, source.len(), &options, |options| {
             let program = Program::build_with(source, format, options, policy.profile.as_deref(), granted)?;
             if program.image.code.len() > most {
                 return Err(over(format!("{} instructions", program.image.code.len())));

@@ -128,12 +128,12 @@ impl<D: Device> State<D> {
     fn forget_tenant(&mut self, name: &str) -> Result<(), RpcError> {
         let Some(tenant) = self.tenants.get(name) else { return Ok(()) };
         for id in tenant.sessions.clone() {
-            let title = self.set_aside(&id);
+            let record = self.dormant_record(&id);
             if let Some(session) = self.sessions.remove(&id).filter(|s| s.number > 0) {
                 self.store.closed(name, session.number);
             }
-            if let Some(title) = title {
-                self.put_aside(id, title);
+            if let Some(record) = record {
+                self.keep_dormant(id, record);
             }
         }
         let Some(tenant) = self.tenants.remove(name) else { return Ok(()) };

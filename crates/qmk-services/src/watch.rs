@@ -60,7 +60,7 @@ impl<D: Device> State<D> {
     /// none that may do more.
     fn visible(&self, asking: &Session, session: &str) -> bool {
         let open = self.sessions.get(session).map(|s| (&s.tenant, s.granted));
-        let found = open.or_else(|| self.aside.get(session).map(|t| (&t.tenant, t.granted)));
+        let found = open.or_else(|| self.dormant.get(session).map(|t| (&t.tenant, t.granted)));
         found.is_some_and(|(tenant, granted)| {
             *tenant == asking.tenant && (asking.token.is_none() || asking.granted.contains(granted))
         })

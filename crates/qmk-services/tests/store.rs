@@ -2,7 +2,7 @@
 
 use qmk_abi::rpc::*;
 use qmk_client::{Client, Job, Policy, Program};
-use qmk_services::store::{Entry, Event, unsigned};
+use qmk_services::store::{Entry, Event, unsigned_tail};
 use qmk_services::{Machine, MachineConfig, Peer, policy};
 use qmk_sim::SimDevice;
 use std::collections::BTreeMap;
@@ -390,7 +390,7 @@ fn entries_without_the_heads_they_should_have_are_found() {
     let journal = dir.path().join("journal");
     let check = || {
         let verified = qmk_journal::verify(&journal).unwrap();
-        unsigned(&journal, verified.signed, verified.entries).unwrap()
+        unsigned_tail(&journal, verified.signed, verified.entries).unwrap()
     };
     assert_eq!(check(), None);
     let heads = fs::read_to_string(journal.join("heads")).unwrap();
@@ -421,7 +421,7 @@ fn entries_without_the_heads_they_should_have_are_found() {
         fs::copy(journal.join("heads"), copy.path().join("journal/heads")).unwrap();
         let journal = copy.path().join("journal");
         let verified = qmk_journal::verify(&journal).unwrap();
-        assert_eq!(unsigned(&journal, verified.signed, verified.entries).unwrap().is_none(), honest, "{end}");
+        assert_eq!(unsigned_tail(&journal, verified.signed, verified.entries).unwrap().is_none(), honest, "{end}");
     }
 }
 

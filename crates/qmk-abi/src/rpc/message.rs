@@ -24,7 +24,7 @@ pub trait Endpoint: Send + Sync {
     fn settle(&self) {}
 
     /// Whether the other end may act for a tenant, by its user or by what it has shown so far.
-    fn known(&self) -> bool {
+    fn is_authenticated(&self) -> bool {
         true
     }
 }

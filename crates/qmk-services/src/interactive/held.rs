@@ -1,7 +1,7 @@
 //! The calls on qubits and checkpoints, in the machine's state.
 
 use crate::errors::{Refused, invalid, unexpected};
-use crate::model::held::{Checkpoint, Held};
+use crate::model::holdings::{Checkpoint, Holdings};
 use crate::model::job::job_number;
 use crate::state::State;
 use qmk_abi::image::Op;
@@ -33,7 +33,7 @@ impl<D: Device> State<D> {
         Ok((self.tenants[&session.tenant].domain, session.machine))
     }
 
-    pub(super) fn held(&mut self, session: &str) -> Result<&mut Held, RpcError> {
+    pub(super) fn held(&mut self, session: &str) -> Result<&mut Holdings, RpcError> {
         self.session(session)?;
         Ok(&mut self.sessions.get_mut(session).expect("looked up above").held)
     }

@@ -4,7 +4,7 @@ use qmk_abi::Handle;
 
 /// One side of a channel.
 #[derive(Clone)]
-pub(crate) struct End {
+pub(crate) struct ChannelEnd {
     /// The endpoint, in the tenant's space.
     pub(crate) handle: Handle,
     /// Session that holds the near half; none while it is not accepted.

@@ -4,7 +4,7 @@
 pub(crate) mod caller;
 pub(crate) mod channel;
 pub(crate) mod finished;
-pub(crate) mod held;
+pub(crate) mod holdings;
 pub(crate) mod job;
 pub(crate) mod rate;
 pub(crate) mod refusee;

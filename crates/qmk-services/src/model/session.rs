@@ -1,7 +1,7 @@
 //! Sessions: what a tenant does under the capabilities it asked for.
 
 use super::caller::Credential;
-use super::held::Held;
+use super::holdings::Holdings;
 use super::job::Job;
 use qmk_abi::rpc::{ErrorCode, RpcError};
 use qmk_abi::{Handle, Rights};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a session is, with or without anything of it in memory.
-pub(crate) struct Title {
+pub(crate) struct SessionRecord {
     pub(crate) number: u64,
     pub(crate) tenant: String,
     pub(crate) granted: Rights,
@@ -23,33 +23,33 @@ pub(crate) struct Title {
 
 /// Sessions that were set aside: what they made is in the store, and they are opened again when they are named.
 #[derive(Default)]
-pub(crate) struct Aside {
-    titles: BTreeMap<String, (u64, Title)>,
+pub(crate) struct DormantSessions {
+    records: BTreeMap<String, (u64, SessionRecord)>,
     /// Of each tenant, in the order in which they were set aside.
     of_tenant: BTreeMap<String, BTreeMap<u64, String>>,
     count: u64,
 }
 
-impl Aside {
-    pub(crate) fn insert(&mut self, id: String, title: Title) {
+impl DormantSessions {
+    pub(crate) fn insert(&mut self, id: String, record: SessionRecord) {
         self.count += 1;
-        self.of_tenant.entry(title.tenant.clone()).or_default().insert(self.count, id.clone());
-        self.titles.insert(id, (self.count, title));
+        self.of_tenant.entry(record.tenant.clone()).or_default().insert(self.count, id.clone());
+        self.records.insert(id, (self.count, record));
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&Title> {
-        self.titles.get(id).map(|(_, title)| title)
+    pub(crate) fn get(&self, id: &str) -> Option<&SessionRecord> {
+        self.records.get(id).map(|(_, record)| record)
     }
 
-    pub(crate) fn remove(&mut self, id: &str) -> Option<Title> {
-        let (order, title) = self.titles.remove(id)?;
-        if let Some(others) = self.of_tenant.get_mut(&title.tenant) {
+    pub(crate) fn remove(&mut self, id: &str) -> Option<SessionRecord> {
+        let (order, record) = self.records.remove(id)?;
+        if let Some(others) = self.of_tenant.get_mut(&record.tenant) {
             others.remove(&order);
             if others.is_empty() {
-                self.of_tenant.remove(&title.tenant);
+                self.of_tenant.remove(&record.tenant);
             }
         }
-        Some(title)
+        Some(record)
     }
 
     /// The oldest of a tenant that has more than these.
@@ -58,8 +58,8 @@ impl Aside {
         all.values().next()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Title)> {
-        self.titles.iter().map(|(id, (_, title))| (id, title))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &SessionRecord)> {
+        self.records.iter().map(|(id, (_, record))| (id, record))
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Session {
     pub(crate) used: u64,
     pub(crate) machine: Handle,
     pub(crate) jobs: BTreeMap<u64, Job>,
-    pub(crate) held: Held,
+    pub(crate) held: Holdings,
 }
 
 /// A session id that has no number in the journal.

@@ -1,6 +1,6 @@
 //! A tenant, and what it has on the machine.
 
-use super::channel::End;
+use super::channel::ChannelEnd;
 use super::rate::Rate;
 use qmk_abi::Handle;
 use qmk_abi::rpc::JobCounts;
@@ -24,7 +24,7 @@ pub(crate) struct Tenant {
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
     /// Its ends of channels.
-    pub(crate) channels: BTreeMap<String, End>,
+    pub(crate) channels: BTreeMap<String, ChannelEnd>,
     /// Jobs that have ended.
     pub(crate) ended: JobCounts,
 }

@@ -14,7 +14,7 @@ impl Inner {
     /// The account of an ended job of a session, found with the store's help. If that fails, it waits until the store
     /// has been mended.
     pub(super) fn settled_account(&self, session: u64, job: u64) -> Result<Option<String>, StoreError> {
-        let find = || match self.settled.end(session, job)? {
+        let find = || match self.index.end(session, job)? {
             Some(entry) => self.account(session, job, entry),
             None => Ok(None),
         };
@@ -22,7 +22,7 @@ impl Inner {
         for _ in 0..2 {
             match &found {
                 Err(e @ (StoreError::Damaged(_) | StoreError::Database(_))) => {
-                    self.settled.note(e);
+                    self.index.note(e);
                     let _one = self.settling.lock();
                     self.mend()?;
                 }
@@ -45,7 +45,7 @@ impl Inner {
 
     pub(super) fn recent(&self, tenant: &str, most: usize) -> Result<Vec<(u64, JobEntry)>, StoreError> {
         let unsettled = self.ends.lock().values().copied().collect::<Vec<_>>();
-        let settled = self.settled.recent(tenant, most)?;
+        let settled = self.index.recent(tenant, most)?;
         let entries: BTreeSet<u64> = unsettled.into_iter().chain(settled).collect();
         let (mut found, mut left) = (Vec::new(), LISTED_BYTES);
         for entry in entries.into_iter().rev() {

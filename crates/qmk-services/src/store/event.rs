@@ -87,7 +87,7 @@ pub enum Event<'a> {
         cancelled: bool,
         /// Entries that hold the parts of its account before the last.
         parts: Vec<u64>,
-        /// The last part of its account, an `End` in JSON.
+        /// The last part of its account, an `Account` in JSON.
         end: &'a str,
         /// What a list of jobs says of it, a [`qmk_abi::rpc::JobEntry`] in JSON.
         brief: &'a str,
@@ -126,7 +126,7 @@ pub struct TokenRecord {
 
 /// The account of a job that has ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct End {
+pub(crate) struct Account {
     /// Without the events, which the result has.
     pub(crate) status: JobStatus,
     pub(crate) result: Option<JobResult>,

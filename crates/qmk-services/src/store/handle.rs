@@ -1,8 +1,8 @@
 //! What the services ask of the store.
 
 use super::error::StoreError;
-use super::event::{End, Entry, Event, PART, TokenRecord};
-use super::index::SessionRecord;
+use super::event::{Account, Entry, Event, PART, TokenRecord};
+use super::index::StoredSession;
 use super::inner::Inner;
 use crate::model::refusee::Refusee;
 use crate::model::session::random_id;
@@ -126,7 +126,8 @@ impl Store {
             age_ms: ticket.started.elapsed().as_millis() as u64,
         };
         let brief = serde_json::to_string(&brief).map_err(|_| StoreError::Corrupt)?;
-        let account = serde_json::to_string(&EndRef { status: &status, result }).map_err(|_| StoreError::Corrupt)?;
+        let account =
+            serde_json::to_string(&AccountRef { status: &status, result }).map_err(|_| StoreError::Corrupt)?;
         let (mut rest, mut parts) = (account.as_str(), Vec::new());
         while rest.len() > PART {
             let at = (0..=PART).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
@@ -162,7 +163,7 @@ impl Store {
     }
 
     /// The account of an ended job of a session.
-    pub(crate) fn end(&self, session: u64, job: u64) -> Result<Option<End>, StoreError> {
+    pub(crate) fn end(&self, session: u64, job: u64) -> Result<Option<Account>, StoreError> {
         let Some(inner) = &self.0 else { return Ok(None) };
         let recent = inner.ends.lock().get(&job).copied();
         let account = match recent {
@@ -170,21 +171,21 @@ impl Store {
             None => inner.settled_account(session, job)?,
         };
         let Some(account) = account else { return Ok(None) };
-        let mut end: End = serde_json::from_str(&account).map_err(|_| StoreError::Corrupt)?;
+        let mut end: Account = serde_json::from_str(&account).map_err(|_| StoreError::Corrupt)?;
         end.status.events = end.result.as_ref().map(|r| r.last_shot.clone());
         Ok(Some(end))
     }
 
     /// Sessions that were open.
-    pub(crate) fn sessions(&self) -> Result<Vec<(u64, SessionRecord)>, StoreError> {
-        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.sessions())
+    pub(crate) fn sessions(&self) -> Result<Vec<(u64, StoredSession)>, StoreError> {
+        self.0.as_ref().map_or(Ok(Vec::new()), |inner| inner.index.sessions())
     }
 
     /// Whether a session has jobs, as far as they are settled.
     pub(crate) fn has_jobs(&self, session: u64) -> bool {
         // If it cannot be told, it is better to keep it.
         self.0.as_ref().is_some_and(|inner| {
-            inner.settled.has_jobs(session).unwrap_or_else(|_| {
+            inner.index.has_jobs(session).unwrap_or_else(|_| {
                 inner.wake();
                 true
             })
@@ -204,9 +205,9 @@ impl Store {
     /// Jobs that have not ended, each read when it is asked for.
     pub(crate) fn unfinished(&self) -> Result<impl Iterator<Item = Result<Unfinished, StoreError>>, StoreError> {
         let inner = self.0.clone();
-        let jobs = inner.as_ref().map_or(Ok(Vec::new()), |inner| inner.settled.unfinished())?;
+        let jobs = inner.as_ref().map_or(Ok(Vec::new()), |inner| inner.index.unfinished())?;
         let read = move |job| {
-            let Some(entry) = inner.as_ref().map_or(Ok(None), |inner| inner.settled.program(job))? else {
+            let Some(entry) = inner.as_ref().map_or(Ok(None), |inner| inner.index.program(job))? else {
                 return Ok(None);
             };
             let Some(Entry { event: Event::Submitted { session, source, format, policy, .. }, .. }) =
@@ -223,7 +224,7 @@ impl Store {
 
     /// A number that no job has had.
     pub(crate) fn next_job(&self) -> Result<u64, StoreError> {
-        self.0.as_ref().map_or(Ok(1), |inner| Ok(inner.settled.next().0))
+        self.0.as_ref().map_or(Ok(1), |inner| Ok(inner.index.next().0))
     }
 
     fn audited(&self) -> Result<&Inner, RpcError> {
@@ -272,7 +273,7 @@ impl Store {
 
 /// The account of an ended job.
 #[derive(serde::Serialize)]
-struct EndRef<'a> {
+struct AccountRef<'a> {
     status: &'a JobStatus,
     result: Option<&'a JobResult>,
 }

@@ -67,7 +67,7 @@ struct Meta {
 
 /// An open session.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct SessionRecord {
+pub(crate) struct StoredSession {
     pub(crate) tenant: String,
     pub(crate) granted: Vec<String>,
     pub(crate) uid: Option<u32>,
@@ -99,7 +99,7 @@ pub(crate) struct Source<'a> {
 const REOPEN: u8 = 1;
 const REMAKE: u8 = 2;
 
-pub(crate) struct Settled {
+pub(crate) struct Index {
     path: PathBuf,
     /// None while it is opened again.
     db: RwLock<Option<Database>>,
@@ -113,9 +113,9 @@ pub(crate) struct Settled {
 
 pub(crate) type Outcome<T> = Result<T, StoreError>;
 
-impl Settled {
+impl Index {
     /// Opens the store, or makes an empty one. One that is damaged or was made from another journal is moved away.
-    pub(crate) fn open(path: &Path, source: &Source<'_>) -> Outcome<Settled> {
+    pub(crate) fn open(path: &Path, source: &Source<'_>) -> Outcome<Index> {
         let (db, meta) = match load(path, source, true) {
             Err(StoreError::Damaged(what)) => {
                 move_away(path, &what)?;
@@ -123,7 +123,7 @@ impl Settled {
             }
             loaded => loaded?,
         };
-        Ok(Settled {
+        Ok(Index {
             path: path.into(),
             db: RwLock::new(Some(db)),
             position: AtomicU64::new(meta.settled),
@@ -134,7 +134,7 @@ impl Settled {
     }
 
     /// Opens the file again after an error of the disk, since redb does nothing more then, and makes it anew where it is
-    /// damaged. Only one thread may do so, and not while it [applies](Settled::apply).
+    /// damaged. Only one thread may do so, and not while it [applies](Index::apply).
     pub(crate) fn repair(&self, source: &Source<'_>) -> Outcome<()> {
         let fault = self.fault.load(Ordering::Acquire);
         if fault == 0 {
@@ -229,7 +229,7 @@ impl Settled {
         guarded(|| read(&db.begin_read()?)).inspect_err(|e| self.note(e))
     }
 
-    pub(crate) fn sessions(&self) -> Outcome<Vec<(u64, SessionRecord)>> {
+    pub(crate) fn sessions(&self) -> Outcome<Vec<(u64, StoredSession)>> {
         self.look(|snapshot| {
             let table = snapshot.open_table(SESSIONS)?;
             let records = table.iter()?.map(|row| {
@@ -430,7 +430,7 @@ impl<'t> Tables<'t> {
         match entry.event {
             Event::SessionOpened { session, granted, uid, token, .. } => {
                 meta.next_session = meta.next_session.max(session.saturating_add(1));
-                let record = SessionRecord { tenant: tenant.into(), granted, uid, token };
+                let record = StoredSession { tenant: tenant.into(), granted, uid, token };
                 self.sessions.insert(session, write(session, &record)?.as_slice())?;
             }
             Event::SessionClosed { session } => {

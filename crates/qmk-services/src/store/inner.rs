@@ -2,7 +2,7 @@
 
 use super::error::StoreError;
 use super::event::{Entry, Event};
-use super::index::{Retention, Settled};
+use super::index::{Index, Retention};
 use parking_lot::{Condvar, Mutex};
 use qmk_journal::Journal;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub(super) struct Inner {
     pub(super) secret: [u8; 32],
     /// None once closed.
     pub(super) journal: Mutex<Option<Journal>>,
-    pub(super) settled: Settled,
+    pub(super) index: Index,
     pub(super) retention: Retention,
     /// Entries that ended jobs, of those that are not settled.
     pub(super) ends: Mutex<BTreeMap<u64, u64>>,

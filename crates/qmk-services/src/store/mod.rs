@@ -29,4 +29,4 @@ mod unsigned_tail;
 pub use directory::{default_dir, journal_dir};
 pub use error::StoreError;
 pub use event::{Entry, Event, TokenRecord};
-pub use unsigned_tail::unsigned;
+pub use unsigned_tail::unsigned_tail;

@@ -5,7 +5,7 @@ use super::directory::{JOURNAL, SECRET, STORE, secret};
 use super::error::StoreError;
 use super::event::Event;
 use super::handle::Store;
-use super::index::{Retention, Settled, Source};
+use super::index::{Index, Retention, Source};
 use super::inner::Inner;
 use parking_lot::{Condvar, Mutex};
 use qmk_journal::{Check, Journal, Options};
@@ -34,12 +34,12 @@ impl Store {
         }
         let root = |size| Ok(journal.root(size)?);
         let source = Source { origin: journal.public_key().origin(), entries: journal.len(), root: &root };
-        let settled = Settled::open(&dir.join(STORE), &source)?;
+        let index = Index::open(&dir.join(STORE), &source)?;
         let (secret, made) = secret(dir)?;
         let inner = Arc::new(Inner {
             secret,
             journal: Mutex::new(Some(journal)),
-            settled,
+            index,
             retention,
             ends: Mutex::default(),
             next_session: AtomicU64::new(0),
@@ -54,14 +54,14 @@ impl Store {
         inner.settle()?;
         // Whatever comes next then follows a head, and its absence shows.
         inner.store_head()?;
-        if made && !inner.settled.sessions()?.is_empty() {
+        if made && !inner.index.sessions()?.is_empty() {
             let file = dir.join(SECRET);
             eprintln!(
                 "qmk: {}: it was missing, and was made anew: ids of sessions that were given out before are not known any more",
                 file.display()
             );
         }
-        inner.next_session.store(inner.settled.next().1, Ordering::Relaxed);
+        inner.next_session.store(inner.index.next().1, Ordering::Relaxed);
         let settler = inner.clone();
         let thread = std::thread::Builder::new().name("settle".into()).spawn(move || settler.run());
         *inner.settler.lock() = Some(thread.map_err(StoreError::io(dir))?);
@@ -128,7 +128,7 @@ mod tests {
         }
         FULL.store(false, Ordering::Relaxed);
         inner.settle().unwrap();
-        assert_eq!(inner.settled.position(), store.entries());
+        assert_eq!(inner.index.position(), store.entries());
         assert_eq!(store.sessions().unwrap().len() as u64, HEAD_ENTRIES + 1);
         // Only what is behind fails at the end, and a start makes up for it.
         store.closed("t", 7);

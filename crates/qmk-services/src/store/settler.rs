@@ -74,11 +74,11 @@ impl Inner {
 
     pub(super) fn catch_up(&self) -> Result<(), StoreError> {
         let Some(target) = self.mend()? else { return Ok(()) };
-        while self.settled.position() < target {
+        while self.index.position() < target {
             let (entries, syncer) = {
                 let journal = self.journal.lock();
                 let Some(journal) = journal.as_ref() else { return Ok(()) };
-                (journal.entries(self.settled.position())?, journal.syncer())
+                (journal.entries(self.index.position())?, journal.syncer())
             };
             // The store must not know of what the journal may lose.
             let synced = syncer.sync();
@@ -88,8 +88,8 @@ impl Inner {
                 journal.synced(synced)?;
             }
             let root = |size| Ok(self.journal.lock().as_ref().ok_or(StoreError::Closed)?.root(size)?);
-            self.settled.apply(entries, self.retention, &root)?;
-            let position = self.settled.position();
+            self.index.apply(entries, self.retention, &root)?;
+            let position = self.index.position();
             self.ends.lock().retain(|_, entry| *entry >= position);
         }
         Ok(())
@@ -103,7 +103,7 @@ impl Inner {
             let Some(journal) = journal.as_ref() else { return Ok(None) };
             Source { origin: journal.public_key().origin(), entries: journal.len(), root: &root }
         };
-        self.settled.repair(&source)?;
+        self.index.repair(&source)?;
         Ok(Some(source.entries))
     }
 

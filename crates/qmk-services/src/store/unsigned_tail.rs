@@ -15,7 +15,7 @@ const LATE: u64 = 3 * HEAD_INTERVAL.as_millis() as u64;
 /// # Errors
 ///
 /// If the log cannot be read.
-pub fn unsigned(journal: &Path, signed: u64, entries: u64) -> Result<Option<Damage>, JournalError> {
+pub fn unsigned_tail(journal: &Path, signed: u64, entries: u64) -> Result<Option<Damage>, JournalError> {
     let (mut booted, mut first) = (false, None);
     for next in scan_from(journal, signed)? {
         let (index, bytes) = next?;

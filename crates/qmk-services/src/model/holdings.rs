@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// What a session holds beside jobs. All of it derives from the session's machine capability, and ends with it.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct Holdings {
     pub(crate) qubits: BTreeMap<u64, Handle>,
     pub(crate) checkpoints: BTreeMap<u64, Checkpoint>,
     /// Names given out. A name is not used twice.
@@ -17,10 +17,10 @@ pub(crate) struct Checkpoint {
     pub(crate) job: Option<u64>,
 }
 
-impl Held {
+impl Holdings {
     /// One that gives out names after these.
-    pub(crate) fn after(names: u64) -> Held {
-        Held { names, ..Held::default() }
+    pub(crate) fn after(names: u64) -> Holdings {
+        Holdings { names, ..Holdings::default() }
     }
 
     pub(crate) fn name(&mut self) -> u64 {
