@@ -1,98 +1,28 @@
 //! The `qmk-server` binary.
 #![forbid(unsafe_code)]
 
+mod args;
+mod boot;
+mod config;
+
+use args::Args;
+use boot::{Place, boot};
 use clap::Parser;
-use qmk_journal::JournalError;
+use config::{Config, MAX_NODES, read};
 use qmk_qec::machine::NoisyDevice;
-use qmk_server::log::{self, LogFormat};
-use qmk_server::metrics::{Address, Exporter};
+use qmk_server::log;
+use qmk_server::metrics::Exporter;
 use qmk_server::{Connect, Limits, Server, default_socket};
 use qmk_services::policy::{PolicyError, SitePolicy};
-use qmk_services::{Machine, MachineConfig, StoreError, store};
+use qmk_services::{Machine, MachineConfig, store};
 use qmk_sim::{SimConfig, SimDevice};
-use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// Serve a quantum machine to many clients over a Unix socket.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "Examples:\n  qmk-server\n  qmk-server --socket /run/user/1000/qmk.sock\n  \
-                  qmk-server --data-dir /var/lib/qmk --log info --metrics 127.0.0.1:9464\n  \
-                  qmk run bell.qvm --connect unix:/tmp/qmk.sock\n\nConfiguration keys (TOML): socket, socket_mode (as in \"0666\"), data_dir, \
-                  ephemeral, stored_jobs, stored_bytes, max_connections, \
-                  max_user_connections, max_message_bytes, logical_qubits, max_physical_qubits, max_jobs, max_shots, \
-                  max_active_qubits, max_active_held_qubits, seed, \
-                  max_requests_per_second, max_nodes, max_session_bytes, stall_seconds, idle_seconds,\npolicy \
-                  (a file that says who may do what, see docs/guide/server.md; read again on SIGHUP)"
-)]
-struct Args {
-    /// Socket to listen on [default: $XDG_RUNTIME_DIR/qmk.sock, else /tmp/qmk.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Where jobs, results, sessions and the audit log are kept [default: a directory of the socket's own below
-    /// $XDG_STATE_HOME/qmk, else ~/.local/state/qmk]
-    #[arg(long, value_name = "PATH", conflicts_with = "ephemeral")]
-    data_dir: Option<PathBuf>,
-    /// Keep nothing: jobs, results and sessions end with the server, and there is no audit log
-    #[arg(long)]
-    ephemeral: bool,
-    /// Configuration file
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Policy file: tenants, their users, limits, tokens [default: all belongs to the user who runs the server]
-    #[arg(long, value_name = "FILE.toml")]
-    policy: Option<PathBuf>,
-    /// Serve metrics for Prometheus: unix:PATH, or a port of this machine, such as 127.0.0.1:9464
-    #[arg(long, value_name = "ADDRESS")]
-    metrics: Option<Address>,
-    /// Log to standard error: off, error, warn, info, debug, trace, or directives such as qmk_services=debug,warn
-    #[arg(long, value_name = "FILTER", env = "QMK_LOG", default_value = "off")]
-    log: String,
-    /// How log lines are written
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    log_format: LogFormat,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    socket: Option<PathBuf>,
-    socket_mode: Option<String>,
-    policy: Option<PathBuf>,
-    data_dir: Option<PathBuf>,
-    ephemeral: Option<bool>,
-    stored_jobs: Option<u64>,
-    stored_bytes: Option<u64>,
-    max_connections: Option<usize>,
-    /// Connections of a user other than the owner.
-    max_user_connections: Option<usize>,
-    max_message_bytes: Option<usize>,
-    logical_qubits: Option<u32>,
-    max_physical_qubits: Option<u64>,
-    max_jobs: Option<u32>,
-    max_shots: Option<u64>,
-    max_active_qubits: Option<u32>,
-    max_active_held_qubits: Option<u32>,
-    seed: Option<u64>,
-    max_requests_per_second: Option<u32>,
-    max_nodes: Option<usize>,
-    max_session_bytes: Option<usize>,
-    /// Time for a message to come whole, and for each mebibyte of replies to be taken.
-    stall_seconds: Option<u64>,
-    /// Time without a request after which a connection is closed.
-    idle_seconds: Option<u64>,
-}
-
-/// Nodes of a program: building one of so many takes about 150 MB for a moment.
-const MAX_NODES: usize = 250_000;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     match run(Args::parse()) {
@@ -102,42 +32,6 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-impl Config {
-    /// What is wrong with values that are of the right kind.
-    fn check(&self) -> Result<(), String> {
-        let none = [
-            ("max_connections", self.max_connections == Some(0)),
-            ("max_user_connections", self.max_user_connections == Some(0)),
-            ("max_message_bytes", self.max_message_bytes == Some(0)),
-            ("logical_qubits", self.logical_qubits == Some(0)),
-            ("max_nodes", self.max_nodes == Some(0)),
-            ("max_requests_per_second", self.max_requests_per_second == Some(0)),
-            ("stall_seconds", self.stall_seconds == Some(0)),
-        ];
-        if let Some((key, _)) = none.iter().find(|(_, zero)| *zero) {
-            return Err(format!("{key} = 0: the server could do nothing; give at least 1"));
-        }
-        if self.ephemeral == Some(true) && self.data_dir.is_some() {
-            return Err(
-                "ephemeral = true keeps nothing, and data_dir says where to keep it; leave one of them out".into()
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Reads a configuration: a regular file of at most a mebibyte, for a device or a pipe need not end.
-fn read(path: &Path) -> std::io::Result<String> {
-    const LIMIT: u64 = 1 << 20;
-    let invalid = |what: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
-    if !path.metadata()?.is_file() {
-        return invalid("not a regular file".into());
-    }
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LIMIT { invalid(format!("longer than {LIMIT} bytes")) } else { Ok(text) }
 }
 
 fn run(args: Args) -> Result<(), (u8, String)> {
@@ -237,47 +131,6 @@ fn run(args: Args) -> Result<(), (u8, String)> {
     tracing::info!("stopped");
     ended?;
     machine.close().map_err(|e| (4, e.to_string()))
-}
-
-/// Where state is kept.
-enum Place {
-    Nowhere,
-    Default(PathBuf),
-    Given(PathBuf),
-}
-
-fn boot(
-    sim: SimConfig,
-    services: MachineConfig,
-    place: &Place,
-    asked: bool,
-    notified: &AtomicBool,
-) -> Result<Machine<NoisyDevice<SimDevice>>, (u8, String)> {
-    let (Place::Default(dir) | Place::Given(dir)) = place else {
-        if !asked {
-            eprintln!("qmk-server: no home to keep state in, so nothing outlives this server; see --data-dir");
-        }
-        return Ok(Machine::start(NoisyDevice::simulated(sim), services));
-    };
-    // One that was told to end may take a few seconds.
-    let deadline = Instant::now() + Duration::from_secs(7);
-    loop {
-        match Machine::open(NoisyDevice::simulated(sim.clone()), services.clone(), dir) {
-            Ok(machine) => return Ok(machine),
-            Err(StoreError::Journal(JournalError::Locked(_)))
-                if Instant::now() < deadline && !notified.load(Ordering::Relaxed) =>
-            {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(e @ (StoreError::Io { .. } | StoreError::Journal(JournalError::Io { .. })))
-                if matches!(place, Place::Default(_)) =>
-            {
-                eprintln!("qmk-server: nothing outlives this server; see --data-dir: {}: {e}", dir.display());
-                return Ok(Machine::start(NoisyDevice::simulated(sim), services));
-            }
-            Err(e) => return Err((4, format!("{}: {e}", dir.display()))),
-        }
-    }
 }
 
 /// Reads the policy again on each SIGHUP, if there is one.
