@@ -70,81 +70,19 @@ impl JsonSplitter {
     pub(crate) fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>) -> bool) -> bool {
         // Where the value under way begins.
         let mut start = self.inside().then_some(0);
-        let mut i = 0;
-        while i < bytes.len() {
-            let b = bytes[i];
-            if self.skipping {
-                self.skipping = b != b'\n';
-                i += 1;
-                continue;
-            }
-            if self.in_string {
-                if !self.escaped && !matches!(b, b'"' | b'\\' | b'\n') {
-                    let plain = bytes[i..].iter().position(|b| matches!(b, b'"' | b'\\' | b'\n'));
-                    i += plain.unwrap_or(bytes.len() - i);
-                    continue;
-                }
-                i += 1;
-                match b {
-                    b'\n' => {
-                        // No JSON string holds a raw newline, so this is a place to start afresh.
-                        self.reset();
-                        start = None;
-                        if !each(Piece::Malformed("a string is not closed before the end of the line")) {
-                            return false;
-                        }
-                    }
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    _ => {
-                        self.in_string = false;
-                        if self.depth == 0 && !self.end(&bytes[start.take().unwrap_or(0)..i], each) {
-                            return false;
-                        }
-                    }
-                }
-                continue;
-            }
-            let blank = b.is_ascii_whitespace();
-            if let Some(from) = start.filter(|_| self.depth == 0 && (blank || matches!(b, b'{' | b'['))) {
-                // A bare word or number ends here.
-                start = None;
-                if !self.end(&bytes[from..i], each) {
-                    return false;
-                }
-            }
-            if start.is_none() {
-                if blank {
-                    i += 1;
-                    continue;
-                }
-                start = Some(i);
-            }
-            i += 1;
-            match b {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    self.depth += 1;
-                    if self.depth > MAX_DEPTH {
-                        each(Piece::Fatal("nested too deeply"));
-                        return false;
-                    }
-                }
-                b'}' | b']' if self.depth == 0 => {
-                    self.reset();
-                    start = None;
-                    self.skipping = true;
-                    if !each(Piece::Malformed("a bracket closes nothing")) {
-                        return false;
-                    }
-                }
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 && !self.end(&bytes[start.take().unwrap_or(0)..i], each) {
-                        return false;
-                    }
-                }
-                _ => {}
+        let mut at = 0;
+        while at < bytes.len() {
+            let go_on = if self.skipping {
+                self.skipping = bytes[at] != b'\n';
+                at += 1;
+                true
+            } else if self.in_string {
+                self.within_string(bytes, &mut at, &mut start, each)
+            } else {
+                self.outside_strings(bytes, &mut at, &mut start, each)
+            };
+            if !go_on {
+                return false;
             }
         }
         if let Some(from) = start {
@@ -153,6 +91,93 @@ impl JsonSplitter {
                 each(Piece::TooLong);
                 return false;
             }
+        }
+        true
+    }
+
+    /// Takes one byte of a string, or all up to the next that means something.
+    #[inline]
+    fn within_string(
+        &mut self,
+        bytes: &[u8],
+        at: &mut usize,
+        start: &mut Option<usize>,
+        each: &mut impl FnMut(Piece<'_>) -> bool,
+    ) -> bool {
+        let b = bytes[*at];
+        if !self.escaped && !matches!(b, b'"' | b'\\' | b'\n') {
+            let plain = bytes[*at..].iter().position(|b| matches!(b, b'"' | b'\\' | b'\n'));
+            *at += plain.unwrap_or(bytes.len() - *at);
+            return true;
+        }
+        *at += 1;
+        match b {
+            b'\n' => {
+                // No JSON string holds a raw newline, so the next line starts afresh.
+                self.reset();
+                *start = None;
+                return each(Piece::Malformed("a string is not closed before the end of the line"));
+            }
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = true,
+            _ => {
+                self.in_string = false;
+                if self.depth == 0 {
+                    return self.end(&bytes[start.take().unwrap_or(0)..*at], each);
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes one byte that is no part of a string.
+    #[inline]
+    fn outside_strings(
+        &mut self,
+        bytes: &[u8],
+        at: &mut usize,
+        start: &mut Option<usize>,
+        each: &mut impl FnMut(Piece<'_>) -> bool,
+    ) -> bool {
+        let b = bytes[*at];
+        let blank = b.is_ascii_whitespace();
+        if let Some(from) = start.filter(|_| self.depth == 0 && (blank || matches!(b, b'{' | b'['))) {
+            // A bare word or number ends here.
+            *start = None;
+            if !self.end(&bytes[from..*at], each) {
+                return false;
+            }
+        }
+        if start.is_none() {
+            if blank {
+                *at += 1;
+                return true;
+            }
+            *start = Some(*at);
+        }
+        *at += 1;
+        match b {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => {
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    each(Piece::Fatal("nested too deeply"));
+                    return false;
+                }
+            }
+            b'}' | b']' if self.depth == 0 => {
+                self.reset();
+                *start = None;
+                self.skipping = true;
+                return each(Piece::Malformed("a bracket closes nothing"));
+            }
+            b'}' | b']' => {
+                self.depth -= 1;
+                if self.depth == 0 {
+                    return self.end(&bytes[start.take().unwrap_or(0)..*at], each);
+                }
+            }
+            _ => {}
         }
         true
     }

@@ -3,7 +3,7 @@
 use super::error::{ErrorCode, RpcError};
 use super::estimate::{EstimateRequest, Estimated};
 use super::interactive;
-use super::job::{Epochs, Format, JobResult, JobState, JobStatus, JobSubmit, Progress, RunReport, Telemetry};
+use super::job::{Epochs, Format, JobResult, JobState, JobStatus, JobSubmit, Progress, Telemetry};
 use super::message::{Reply, Request};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -235,84 +235,79 @@ pub fn result_to_json(reply: &Reply) -> Value {
     v
 }
 
-/// Appends a reply's result, as [`result_to_json`] has it, as text.
+/// The members of a status that are not null.
+#[derive(Serialize)]
+struct StatusForm<'a> {
+    job_id: &'a str,
+    state: JobState,
+    progress: Progress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: &'a Option<BTreeMap<String, u8>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    telemetry: &'a Option<Telemetry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: &'a Option<String>,
+}
+
+impl<'a> From<&'a JobStatus> for StatusForm<'a> {
+    fn from(status: &'a JobStatus) -> Self {
+        let JobStatus { job_id, state, progress, events, telemetry, error } = status;
+        StatusForm { job_id, state: *state, progress: *progress, events, telemetry, error }
+    }
+}
+
+/// The figures of a run stand beside the job's id; `events` is the last shot.
+#[derive(Serialize)]
+struct ResultForm<'a> {
+    shots: u64,
+    seed: u64,
+    events: &'a BTreeMap<String, u8>,
+    counts: &'a BTreeMap<String, u64>,
+    epochs: Epochs,
+    logical_time_us: f64,
+    physical_qubits: u64,
+    t_states: u64,
+    logical_error_probability: f64,
+    peak_active_qubits: u32,
+    wall_ms: f64,
+    warnings: &'a [String],
+    event_names: &'a [String],
+    job_id: &'a str,
+}
+
+impl<'a> From<&'a JobResult> for ResultForm<'a> {
+    fn from(result: &'a JobResult) -> Self {
+        let JobResult { job_id, last_shot, report: r } = result;
+        ResultForm {
+            shots: r.shots,
+            seed: r.seed,
+            events: last_shot,
+            counts: &r.counts,
+            epochs: r.epochs,
+            logical_time_us: r.logical_time_us,
+            physical_qubits: r.physical_qubits,
+            t_states: r.t_states,
+            logical_error_probability: r.logical_error_probability,
+            peak_active_qubits: r.peak_active_qubits,
+            wall_ms: r.wall_ms,
+            warnings: &r.warnings,
+            event_names: &r.events,
+            job_id,
+        }
+    }
+}
+
+/// Appends a reply's result as text: the same value as of [`result_to_json`], without making it for common replies.
 pub fn write_result(reply: &Reply, out: &mut Vec<u8>) {
-    // The members of a status that are not null.
-    #[derive(Serialize)]
-    struct Status<'a> {
-        job_id: &'a str,
-        state: &'a JobState,
-        progress: &'a Progress,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        events: &'a Option<BTreeMap<String, u8>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        telemetry: &'a Option<Telemetry>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: &'a Option<String>,
-    }
-    // `events` is the last shot; the names of the figures stand beside it.
-    #[derive(Serialize)]
-    struct Run<'a> {
-        shots: u64,
-        seed: u64,
-        events: &'a BTreeMap<String, u8>,
-        counts: &'a BTreeMap<String, u64>,
-        epochs: &'a Epochs,
-        logical_time_us: f64,
-        physical_qubits: u64,
-        t_states: u64,
-        logical_error_probability: f64,
-        peak_active_qubits: u32,
-        wall_ms: f64,
-        warnings: &'a [String],
-        event_names: &'a [String],
-        job_id: &'a str,
-    }
-    // Writing to memory does not fail, and our replies have no keys but strings.
     let text = match reply {
         Reply::Session(r) => serde_json::to_vec(r),
         Reply::Submitted(r) => serde_json::to_vec(r),
         Reply::Resources(r) => serde_json::to_vec(r),
-        Reply::Status(r) => {
-            let JobStatus { job_id, state, progress, events, telemetry, error } = r;
-            serde_json::to_vec(&Status { job_id, state, progress, events, telemetry, error })
-        }
-        Reply::Result(r) => {
-            let JobResult { job_id, last_shot, report } = &**r;
-            let RunReport {
-                shots,
-                seed,
-                events,
-                counts,
-                epochs,
-                logical_time_us,
-                physical_qubits,
-                t_states,
-                logical_error_probability,
-                peak_active_qubits,
-                wall_ms,
-                warnings,
-            } = report;
-            let run = Run {
-                shots: *shots,
-                seed: *seed,
-                events: last_shot,
-                counts,
-                epochs,
-                logical_time_us: *logical_time_us,
-                physical_qubits: *physical_qubits,
-                t_states: *t_states,
-                logical_error_probability: *logical_error_probability,
-                peak_active_qubits: *peak_active_qubits,
-                wall_ms: *wall_ms,
-                warnings,
-                event_names: events,
-                job_id,
-            };
-            serde_json::to_vec(&run)
-        }
+        Reply::Status(r) => serde_json::to_vec(&StatusForm::from(r)),
+        Reply::Result(r) => serde_json::to_vec(&ResultForm::from(&**r)),
         other => serde_json::to_vec(&result_to_json(other)),
     };
+    // Replies have string keys only, so writing them to memory does not fail.
     out.extend_from_slice(&text.unwrap_or_default());
 }
 

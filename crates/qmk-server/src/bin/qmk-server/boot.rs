@@ -1,10 +1,12 @@
 //! How the machine is started, and where it keeps its state.
 
+use crate::args::Args;
+use crate::config::Config;
 use qmk_journal::JournalError;
 use qmk_qec::machine::NoisyDevice;
-use qmk_services::{Machine, MachineConfig, StoreError};
+use qmk_services::{Machine, MachineConfig, StoreError, store};
 use qmk_sim::{SimConfig, SimDevice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,22 @@ pub(crate) enum Place {
     Given(PathBuf),
 }
 
+impl Place {
+    /// The command line has the last word, then the configuration, then the socket's own directory.
+    pub(crate) fn choose(args: &Args, config: &Config, socket: &Path) -> Place {
+        let given = args.data_dir.is_some();
+        match args.data_dir.as_ref().or(config.data_dir.as_ref()) {
+            _ if args.ephemeral || config.ephemeral == Some(true) && !given => Place::Nowhere,
+            Some(dir) => Place::Given(dir.clone()),
+            None => store::default_dir(socket).map_or(Place::Nowhere, Place::Default),
+        }
+    }
+}
+
+/// Starts the machine, on its directory if it has one. `asked` says that the user wants nothing kept.
+///
+/// # Errors
+/// Exit code and message, if the directory cannot be used.
 pub(crate) fn boot(
     sim: SimConfig,
     services: MachineConfig,

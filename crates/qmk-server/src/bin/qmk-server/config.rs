@@ -1,9 +1,14 @@
 //! The configuration file.
 
+use qmk_server::Limits;
+use qmk_services::MachineConfig;
+use qmk_sim::SimConfig;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// Its keys. A key that is absent leaves the default.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -34,12 +39,65 @@ pub(crate) struct Config {
     pub(crate) idle_seconds: Option<u64>,
 }
 
-/// Nodes of a program: building one of so many takes about 150 MB for a moment.
-pub(crate) const MAX_NODES: usize = 250_000;
+/// Default of `max_nodes`: building a program of this size takes about 150 MB for a moment.
+const MAX_NODES: usize = 250_000;
 
 impl Config {
-    /// What is wrong with values that are of the right kind.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Reads and checks a configuration; all defaults without a path.
+    ///
+    /// # Errors
+    /// What is wrong in which file.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Config, String> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let wrong = |e: String| format!("{}: {e}", path.display());
+        let text = read(path).map_err(|e| wrong(e.to_string()))?;
+        let config: Config = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        config.check().map_err(wrong)?;
+        Ok(config)
+    }
+
+    pub(crate) fn sim(&self) -> SimConfig {
+        let mut sim = SimConfig::default();
+        sim.logical_qubits = self.logical_qubits.unwrap_or(sim.logical_qubits);
+        sim
+    }
+
+    pub(crate) fn machine(&self) -> MachineConfig {
+        // Results travel in replies, which many clients may ask for at once.
+        let mut machine = MachineConfig { kept_bytes: 64 << 20, ..MachineConfig::default() };
+        machine.max_physical_qubits = self.max_physical_qubits;
+        machine.max_jobs = self.max_jobs.unwrap_or(machine.max_jobs);
+        machine.stored_jobs = self.stored_jobs.unwrap_or(machine.stored_jobs);
+        machine.stored_bytes = self.stored_bytes.unwrap_or(machine.stored_bytes);
+        machine.max_shots = self.max_shots.unwrap_or(machine.max_shots);
+        machine.max_requests_per_second = self.max_requests_per_second;
+        machine.max_nodes = Some(self.max_nodes.unwrap_or(MAX_NODES));
+        machine.max_session_bytes = self.max_session_bytes.unwrap_or(machine.max_session_bytes);
+        machine.max_active = self.max_active_qubits.unwrap_or(machine.max_active);
+        machine.max_active_held = self.max_active_held_qubits.unwrap_or(machine.max_active_held);
+        machine.seed = self.seed;
+        machine
+    }
+
+    /// # Errors
+    /// If the mode of the socket is not one.
+    pub(crate) fn limits(&self) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        limits.connections = self.max_connections.unwrap_or(limits.connections);
+        limits.user_connections = self.max_user_connections;
+        limits.stall = self.stall_seconds.map_or(limits.stall, Duration::from_secs);
+        limits.idle = self.idle_seconds.map(Duration::from_secs);
+        limits.message_bytes = self.max_message_bytes.unwrap_or(limits.message_bytes);
+        if let Some(text) = &self.socket_mode {
+            let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o777);
+            let what = || format!("socket_mode: {text:?} is no mode; expected three octal digits, such as \"0600\"");
+            limits.socket_mode = mode.ok_or_else(what)?;
+        }
+        Ok(limits)
+    }
+
+    /// Refuses values of the right type that no server can work with.
+    fn check(&self) -> Result<(), String> {
         let none = [
             ("max_connections", self.max_connections == Some(0)),
             ("max_user_connections", self.max_user_connections == Some(0)),
@@ -61,8 +119,8 @@ impl Config {
     }
 }
 
-/// Reads a configuration: a regular file of at most a mebibyte, for a device or a pipe need not end.
-pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+/// Reads a regular file of at most one mebibyte: a device or a pipe may never end.
+fn read(path: &Path) -> std::io::Result<String> {
     const LIMIT: u64 = 1 << 20;
     let invalid = |what: String| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
     if !path.metadata()?.is_file() {
