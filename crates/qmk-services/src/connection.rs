@@ -58,20 +58,18 @@ impl<D: Device + Send + 'static> Connection<D> {
         self.shared.store.end(session, number).map_err(|e| lost(&e))?.ok_or(missing)
     }
 
-    /// Records that a request was refused.
-    fn refused(&self, method: &str, session: Option<&str>, asked: Option<&SessionCreate>, e: &RpcError) {
-        let caller = self.caller.lock().clone();
+    fn record_refusal(&self, audited: &Audited, caller: &Caller, e: &RpcError) {
         let (mut who, mut number) = (Refusee { uid: caller.uid(), tenant: None }, None);
         let state = self.shared.state.lock();
-        // Only whoever may use a session is refused anything in it but the session.
-        if let Some(session) = session.and_then(|id| state.sessions.get(id)) {
+        // A caller who may not use a session gets the reply of one that does not exist, so the tenant is the caller's.
+        if let Some(session) = audited.session.as_ref().and_then(|id| state.sessions.get(id)) {
             (who.tenant, number) = (Some(session.tenant.clone()), Some(session.number));
-        } else if let Some(p) = asked {
-            who.tenant = state.claim(p, &caller).ok().map(|(tenant, _)| tenant);
+        } else if let Some(p) = &audited.asked {
+            who.tenant = state.claim(p, caller).ok().map(|(tenant, _)| tenant);
         }
         drop(state);
-        let claimed = asked.and_then(|p| p.tenant_id.as_deref());
-        self.shared.audit_limit.record(&self.shared.store, &who, claimed, (method, number), e);
+        let claimed = audited.asked.as_ref().and_then(|p| p.tenant_id.as_deref());
+        self.shared.audit_limit.record(&self.shared.store, &who, claimed, (audited.method, number), e);
     }
 
     pub(crate) fn wait(&self, p: &JobWait) -> Result<JobStatus, RpcError> {
@@ -134,36 +132,46 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
 
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         self.settle();
-        if !self.shared.store.keeps() {
-            return self.perform(request);
+        let caller = self.caller.lock().clone();
+        let session = request.session();
+        let authorized = self.shared.state.lock().authorize(&request, session, &caller);
+        if authorized.is_ok() && session.is_some() {
+            self.authenticated.store(true, Ordering::Relaxed);
         }
-        let (method, session) = (request.method(), request.session().map(String::from));
-        let asked = match &request {
-            // What it carries may be long, and is only looked at after a refusal.
+        // Of a refusal, the audit log has a record.
+        let audited = self.shared.store.keeps().then(|| Audited::of(&request, session));
+        let result = authorized.and_then(|()| self.perform(request, &caller));
+        if let (Err(e), Some(audited)) = (&result, audited) {
+            self.record_refusal(&audited, &caller, e);
+        }
+        result
+    }
+}
+
+/// What the audit log says of a request, should it be refused.
+struct Audited {
+    method: &'static str,
+    session: Option<String>,
+    /// Who asks for a session, and as whom. The capabilities, which may be long, are left out.
+    asked: Option<SessionCreate>,
+}
+
+impl Audited {
+    fn of(request: &Request, session: Option<&str>) -> Audited {
+        let asked = match request {
             Request::SessionCreate(p) => Some(SessionCreate { requested: Vec::new(), ..p.clone() }),
             _ => None,
         };
-        self.perform(request).inspect_err(|e| self.refused(method, session.as_deref(), asked.as_ref(), e))
+        Audited { method: request.method(), session: session.map(String::from), asked }
     }
 }
 
 impl<D: Device + Send + 'static> Connection<D> {
-    fn perform(&self, request: Request) -> Result<Reply, RpcError> {
+    /// Performs a request that is authorized.
+    fn perform(&self, request: Request, caller: &Caller) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
-        let caller = self.caller.lock().clone();
-        state().authorize(&request, &caller)?;
-        if request.session().is_some() {
-            self.authenticated.store(true, Ordering::Relaxed);
-        }
         match request {
-            Request::SessionCreate(p) => {
-                let mut state = state();
-                state.admit(&caller)?;
-                let created = state.create_session(p, &caller);
-                state.tried(&caller, &created);
-                self.authenticated.fetch_or(created.is_ok(), Ordering::Relaxed);
-                created.map(Reply::Session)
-            }
+            Request::SessionCreate(p) => self.create_session(p, caller).map(Reply::Session),
             Request::SessionClose(p) => {
                 let closed = state().close_on_request(&p.session_id);
                 // Waiters on its jobs must learn of it.
@@ -181,20 +189,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 state().charge_wait(&p.session_id, start.elapsed())?;
                 status.map(Reply::Status)
             }
-            Request::JobResult(p) => {
-                let state = state();
-                let (result, missing) = match state.job(&p.session_id, &p.job_id) {
-                    Ok(job) => (job.result.clone(), no_result(&p.job_id, job.state, job.error.as_deref())),
-                    Err(e) => (None, e),
-                };
-                drop(state);
-                if let Some(result) = result {
-                    return Ok(Reply::Result(result));
-                }
-                let Account { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
-                let missing = || no_result(&p.job_id, status.state, status.error.as_deref());
-                result.map(|r| Reply::Result(Arc::new(r))).ok_or_else(missing)
-            }
+            Request::JobResult(p) => self.result(&p).map(Reply::Result),
             Request::JobCancel(p) => {
                 let cancelled = state().cancel(&p.session_id, &p.job_id);
                 self.shared.changed.notify_all();
@@ -204,20 +199,10 @@ impl<D: Device + Send + 'static> Connection<D> {
                 };
                 cancelled.or_else(ended).map(Reply::Cancelled)
             }
-            Request::Authenticate(p) => {
-                let mut state = state();
-                state.admit(&caller)?;
-                let shown = state.authenticate(&p);
-                state.tried(&caller, &shown);
-                drop(state);
-                let (credential, info) = shown?;
-                self.caller.lock().shown = Some(credential);
-                self.authenticated.store(true, Ordering::Relaxed);
-                Ok(Reply::Authenticated(info))
-            }
+            Request::Authenticate(p) => self.authenticate(&p, caller).map(Reply::Authenticated),
             Request::ResourceQuery(p) => state().resources(&p.session_id).map(Reply::Resources),
             Request::JobList(p) => self.job_list(&p.session_id).map(Reply::Jobs),
-            Request::MachineStats(p) => state().machine_view(&p.session_id, &caller).map(Reply::Machine),
+            Request::MachineStats(p) => state().machine_view(&p.session_id, caller).map(Reply::Machine),
             Request::Estimate(p) => {
                 let (tenant, max_nodes) = {
                     let state = state();
@@ -237,6 +222,42 @@ impl<D: Device + Send + 'static> Connection<D> {
             }
             Request::Interactive(call) => self.interactive(call).map(Reply::Interactive),
         }
+    }
+
+    fn create_session(&self, p: SessionCreate, caller: &Caller) -> Result<SessionInfo, RpcError> {
+        let mut state = self.shared.state.lock();
+        state.admit(caller)?;
+        let created = state.create_session(p, caller);
+        state.tried(caller, &created);
+        self.authenticated.fetch_or(created.is_ok(), Ordering::Relaxed);
+        created
+    }
+
+    fn authenticate(&self, p: &Authenticate, caller: &Caller) -> Result<Authenticated, RpcError> {
+        let mut state = self.shared.state.lock();
+        state.admit(caller)?;
+        let shown = state.authenticate(p);
+        state.tried(caller, &shown);
+        drop(state);
+        let (credential, info) = shown?;
+        self.caller.lock().shown = Some(credential);
+        self.authenticated.store(true, Ordering::Relaxed);
+        Ok(info)
+    }
+
+    /// The result of a job: of memory, or else of the journal.
+    fn result(&self, p: &JobRef) -> Result<Arc<JobResult>, RpcError> {
+        let state = self.shared.state.lock();
+        let (result, missing) = match state.job(&p.session_id, &p.job_id) {
+            Ok(job) => (job.result.clone(), no_result(&p.job_id, job.state, job.error.as_deref())),
+            Err(e) => (None, e),
+        };
+        drop(state);
+        if let Some(result) = result {
+            return Ok(result);
+        }
+        let Account { status, result } = self.stored(missing, &p.session_id, &p.job_id)?;
+        result.map(Arc::new).ok_or_else(|| no_result(&p.job_id, status.state, status.error.as_deref()))
     }
 }
 

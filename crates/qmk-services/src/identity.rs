@@ -191,8 +191,13 @@ impl<D: Device> State<D> {
     }
 
     /// Whether a request may name the session it names, and is not one too many; notes the use of the session.
-    pub(crate) fn authorize(&mut self, request: &Request, caller: &Caller) -> Result<(), RpcError> {
-        let Some(id) = request.session() else { return Ok(()) };
+    pub(crate) fn authorize(
+        &mut self,
+        request: &Request,
+        session: Option<&str>,
+        caller: &Caller,
+    ) -> Result<(), RpcError> {
+        let Some(id) = session else { return Ok(()) };
         let open = self.sessions.get(id).map(|s| (&s.tenant, s.uid, &s.token));
         let record = open.or_else(|| self.dormant.get(id).map(|t| (&t.tenant, t.uid, &t.token)));
         let Some((tenant, uid, token)) = record else { return not_found(ErrorCode::SessionNotFound) };
