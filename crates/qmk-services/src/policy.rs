@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
@@ -126,6 +127,103 @@ struct TenantForm {
     quota: Option<Spanned<Quotas>>,
 }
 
+/// Says where in the file something is wrong.
+struct Blame<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl Blame<'_> {
+    fn at(&self, span: Option<Range<usize>>, message: String) -> PolicyError {
+        let line = span.map(|s| 1 + self.text.as_bytes().iter().take(s.start).filter(|b| **b == b'\n').count());
+        PolicyError { file: self.path.display().to_string(), line, message }
+    }
+
+    /// The parser names a wrong value, not its key, so the line is quoted.
+    fn syntax(&self, e: &toml::de::Error) -> PolicyError {
+        let (text, what) = (self.text, e.message().replace('\n', "; "));
+        let start = e.span().map(|s| s.start.min(text.len()));
+        let line = start.and_then(|at| text.get(..at)?.rfind('\n').map_or(Some(0), |n| Some(n + 1)));
+        let shown = line.and_then(|at| text.get(at..)?.lines().next()).unwrap_or_default().trim();
+        let shown: String = shown.chars().take(80).collect();
+        self.at(e.span(), if shown.is_empty() { what } else { format!("`{shown}`: {what}") })
+    }
+}
+
+impl TokensForm {
+    fn check(self, path: &Path, blame: &Blame<'_>) -> Result<Tokens, PolicyError> {
+        if let Some(depth) = self.max_depth.as_ref().filter(|d| *d.get_ref() > MAX_DEPTH) {
+            let what = format!("tokens.max_depth: a token can be attenuated at most {MAX_DEPTH} times");
+            return Err(blame.at(Some(depth.span()), what));
+        }
+        Ok(Tokens {
+            key_file: path.parent().unwrap_or(Path::new("")).join(self.key),
+            key: None,
+            revoked: self.revoked.into_iter().map(|id| id.0).collect(),
+            max_depth: self.max_depth.map_or(MAX_DEPTH, Spanned::into_inner),
+        })
+    }
+}
+
+impl TenantForm {
+    /// The tenant of this name, beside tenants of `names`.
+    fn check(
+        &self,
+        name: &Spanned<String>,
+        names: &BTreeSet<&str>,
+        blame: &Blame<'_>,
+    ) -> Result<TenantPolicy, PolicyError> {
+        let key = name.get_ref();
+        let at = |key_of: &str| format!("tenants.{key}.{key_of}");
+        if key.is_empty() || key.len() > MAX_NAME || key.chars().any(char::is_control) {
+            let what = format!("a tenant's name has 1 to {MAX_NAME} bytes and no control characters");
+            return Err(blame.at(Some(name.span()), what));
+        }
+        if let Some(weight) = self.weight.as_ref().filter(|w| *w.get_ref() == 0) {
+            return Err(blame.at(Some(weight.span()), format!("{}: a weight is at least 1", at("weight"))));
+        }
+        let offers_to = match &self.offers_to {
+            Several::All => None,
+            Several::These(to) => {
+                if let Some(unknown) = to.iter().find(|t| !names.contains(t.get_ref().as_str())) {
+                    let known: Vec<&str> = names.iter().copied().take(20).collect();
+                    let what = format!("{:?} is no tenant here; expected some of: ", unknown.get_ref());
+                    let what = format!("{}: {what}{}", at("offers_to"), known.join(", "));
+                    return Err(blame.at(Some(unknown.span()), what));
+                }
+                Some(to.iter().map(|t| t.get_ref().clone()).collect())
+            }
+        };
+        Ok(TenantPolicy {
+            uids: self.uids.clone(),
+            capabilities: match &self.capabilities {
+                Several::All => Rights::CLASSES - Rights::ADMIN,
+                Several::These(classes) => classes.iter().fold(Rights::empty(), |all, c| all | c.0.0),
+            },
+            suspended: self.suspended,
+            weight: self.weight.as_ref().map_or(1, |w| *w.get_ref()),
+            offers_to,
+            quota: self.quotas(&at("quota"), blame)?,
+        })
+    }
+
+    fn quotas(&self, key: &str, blame: &Blame<'_>) -> Result<Quotas, PolicyError> {
+        let quota = self.quota.as_ref().map(|q| q.get_ref().clone()).unwrap_or_default();
+        let span = self.quota.as_ref().map(Spanned::span);
+        let windowed = quota.magic_states_per_window.is_some() || quota.epochs_per_window.is_some();
+        if windowed != quota.window_epochs.is_some() {
+            let what = "window_epochs goes together with magic_states_per_window or epochs_per_window; \
+                        0 is one window without end";
+            return Err(blame.at(span, format!("{key}: {what}")));
+        }
+        if quota.max_requests_per_second == Some(0) {
+            let what = "max_requests_per_second is at least 1; `suspended = true` keeps a tenant out";
+            return Err(blame.at(span, format!("{key}: {what}")));
+        }
+        Ok(quota)
+    }
+}
+
 /// An instruction class that a tenant may have.
 struct Class(Rights);
 
@@ -217,86 +315,18 @@ impl SitePolicy {
     /// # Errors
     /// What is wrong, in which line.
     pub fn parse(text: &str, path: &Path) -> Result<SitePolicy, PolicyError> {
-        let wrong = |span: Option<std::ops::Range<usize>>, message: String| {
-            let line = span.map(|s| 1 + text.as_bytes().iter().take(s.start).filter(|b| **b == b'\n').count());
-            PolicyError { file: path.display().to_string(), line, message }
-        };
-        let form: FileForm = toml::from_str(text).map_err(|e| {
-            let what = e.message().replace('\n', "; ");
-            // The parser names a wrong value, not its key.
-            let start = e.span().map(|s| s.start.min(text.len()));
-            let line = start.and_then(|at| text.get(..at)?.rfind('\n').map_or(Some(0), |n| Some(n + 1)));
-            let shown = line.and_then(|at| text.get(at..)?.lines().next()).unwrap_or_default().trim();
-            let shown: String = shown.chars().take(80).collect();
-            wrong(e.span(), if shown.is_empty() { what } else { format!("`{shown}`: {what}") })
-        })?;
+        let blame = Blame { text, path };
+        let form: FileForm = toml::from_str(text).map_err(|e| blame.syntax(&e))?;
         let names: BTreeSet<&str> = form.tenants.keys().map(|name| name.get_ref().as_str()).collect();
         let mut tenants = BTreeMap::new();
         for (name, tenant) in &form.tenants {
-            let key = name.get_ref();
-            let at = |key_of: &str| format!("tenants.{key}.{key_of}");
-            if key.is_empty() || key.len() > MAX_NAME || key.chars().any(char::is_control) {
-                let what = format!("a tenant's name has 1 to {MAX_NAME} bytes and no control characters");
-                return Err(wrong(Some(name.span()), what));
-            }
-            if let Some(weight) = tenant.weight.as_ref().filter(|w| *w.get_ref() == 0) {
-                return Err(wrong(Some(weight.span()), format!("{}: a weight is at least 1", at("weight"))));
-            }
-            let offers_to = match &tenant.offers_to {
-                Several::All => None,
-                Several::These(to) => {
-                    if let Some(unknown) = to.iter().find(|t| !names.contains(t.get_ref().as_str())) {
-                        let known: Vec<&str> = names.iter().copied().take(20).collect();
-                        let what = format!("{:?} is no tenant here; expected some of: ", unknown.get_ref());
-                        let what = format!("{}: {what}{}", at("offers_to"), known.join(", "));
-                        return Err(wrong(Some(unknown.span()), what));
-                    }
-                    Some(to.iter().map(|t| t.get_ref().clone()).collect())
-                }
-            };
-            let quota = tenant.quota.as_ref().map(|q| q.get_ref().clone()).unwrap_or_default();
-            let span = tenant.quota.as_ref().map(Spanned::span);
-            let windowed = quota.magic_states_per_window.is_some() || quota.epochs_per_window.is_some();
-            if windowed != quota.window_epochs.is_some() {
-                let what = "window_epochs goes together with magic_states_per_window or epochs_per_window; \
-                            0 is one window without end";
-                return Err(wrong(span, format!("{}: {what}", at("quota"))));
-            }
-            if quota.max_requests_per_second == Some(0) {
-                let what = "max_requests_per_second is at least 1; `suspended = true` keeps a tenant out";
-                return Err(wrong(span, format!("{}: {what}", at("quota"))));
-            }
-            let tenant = TenantPolicy {
-                uids: tenant.uids.clone(),
-                capabilities: match &tenant.capabilities {
-                    Several::All => Rights::CLASSES - Rights::ADMIN,
-                    Several::These(classes) => classes.iter().fold(Rights::empty(), |all, c| all | c.0.0),
-                },
-                suspended: tenant.suspended,
-                weight: tenant.weight.as_ref().map_or(1, |w| *w.get_ref()),
-                offers_to,
-                quota,
-            };
-            tenants.insert(key.clone(), tenant);
+            tenants.insert(name.get_ref().clone(), tenant.check(name, &names, &blame)?);
         }
         if tenants.is_empty() {
-            return Err(wrong(None, "no tenants; add a table [tenants.NAME] with uids and capabilities".into()));
+            let what = "no tenants; add a table [tenants.NAME] with uids and capabilities".into();
+            return Err(blame.at(None, what));
         }
-        let tokens = match form.tokens {
-            None => None,
-            Some(tokens) => {
-                if let Some(depth) = tokens.max_depth.as_ref().filter(|d| *d.get_ref() > MAX_DEPTH) {
-                    let what = format!("tokens.max_depth: a token can be attenuated at most {MAX_DEPTH} times");
-                    return Err(wrong(Some(depth.span()), what));
-                }
-                Some(Tokens {
-                    key_file: path.parent().unwrap_or(Path::new("")).join(tokens.key),
-                    key: None,
-                    revoked: tokens.revoked.into_iter().map(|id| id.0).collect(),
-                    max_depth: tokens.max_depth.map_or(MAX_DEPTH, Spanned::into_inner),
-                })
-            }
-        };
+        let tokens = form.tokens.map(|tokens| tokens.check(path, &blame)).transpose()?;
         Ok(SitePolicy { tenants, tokens })
     }
 

@@ -3,12 +3,16 @@
 use crate::model::finished::{Collected, Finished};
 use crate::model::job::{Job, KEY_BYTES};
 use crate::model::tenant::Tenant;
+use crate::model::ticket::Ticket;
+use crate::program::Program;
 use crate::state::State;
 use qmk_abi::Syscall;
 use qmk_abi::rpc::JobState;
 use qmk_abi::syscall::StrandState;
 use qmk_kernel::hal::Device;
+use qmk_kernel::{DomainId, Kernel};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
@@ -16,113 +20,97 @@ const COLLECT_BYTES: u64 = 1 << 20;
 /// New outcomes that it finds room for: each takes a microsecond, and callers wait meanwhile.
 const COLLECT_NEW: u64 = 1024;
 
+/// What one round of collecting may still read.
+struct Budget {
+    /// Bytes of outcomes, of all jobs together and of each.
+    bytes: u64,
+    bytes_each: u64,
+    /// New distinct outcomes, of all jobs together and of each.
+    new: u64,
+    new_each: u64,
+}
+
+impl Budget {
+    fn new(jobs: u64) -> Budget {
+        let jobs = jobs.max(1);
+        let new_each = (COLLECT_NEW / jobs).max(64);
+        Budget { bytes: COLLECT_BYTES, bytes_each: COLLECT_BYTES / jobs, new: COLLECT_NEW, new_each }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.new == 0
+    }
+}
+
 impl<D: Device> State<D> {
-    /// Brings job states up to date with their strands and reads outcomes, as many as do not hold up callers.
+    /// Brings job states up to date with their strands and reads outcomes, within bounds that keep callers from waiting.
     pub(crate) fn collect(&mut self) -> Collected {
         let mut collected = Collected::default();
-        let mut left = COLLECT_BYTES;
-        let jobs = (self.unfinished.len() as u64).max(1);
-        let (share, mut new_left, new_share) = (left / jobs, COLLECT_NEW, (COLLECT_NEW / jobs).max(64));
+        let mut budget = Budget::new(self.unfinished.len() as u64);
         let mut held = self.held_outcomes();
         let numbers = self.unfinished.range(self.first_read..).chain(self.unfinished.range(..self.first_read));
         let numbers: Vec<(u64, String)> = numbers.map(|(&n, s)| (n, s.clone())).collect();
         self.first_read = 0;
         for (number, id) in numbers {
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let domain = self.tenants[&session.tenant].domain;
-            let Some(job) = session.jobs.get_mut(&number) else { continue };
-            let Some(program) = job.program.clone() else { continue };
-            if !job.recorded.load(Ordering::Acquire) {
-                collected.more = true;
-                continue;
-            }
-            let ticket = job.ticket(session.tenant.clone(), session.number, number);
-            let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
-            let Ok(qmk_abi::Reply::Status(status)) = status else { continue };
-            job.status = status;
-            if job.state == JobState::Queued && job.status.state != StrandState::Waiting {
-                let tenant = &session.tenant;
-                tracing::info!(job = number, tenant, waited_epochs = job.status.waited, "job started");
-            }
-            let stride = program.stride as u64;
-            let unread = |job: &Job| job.status.shots_done - job.outcomes.shots;
-            let (total, first) = held.entry(domain.0).or_insert((0, number));
-            // Where a tenant's jobs hold as much as its results may take, one after the other goes on.
-            let held_back = *total > self.config.kept_bytes && *first != number;
-            if (left == 0 || new_left == 0) && !held_back && unread(job) > 0 && self.first_read == 0 {
-                self.first_read = number;
-            }
-            let mut mine = share.max(stride + 8).min(left);
-            let (mut new, before) = (new_share.min(new_left), job.outcomes.counts.len());
-            while unread(job) > 0 && mine > 0 && stride > 0 && new > 0 && !held_back {
-                // Each shot may be a new outcome.
-                let most = u32::try_from((mine / (stride + 8)).clamp(1, new)).unwrap_or(u32::MAX);
-                let known = job.outcomes.counts.len();
-                let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
-                let Ok(qmk_abi::Reply::Outcomes(bytes)) = self.kernel.syscall(domain, call) else { break };
-                let shots = job.outcomes.add(&bytes, program.stride);
-                if shots == 0 {
-                    break;
-                }
-                let cost = shots * (stride + 8);
-                (mine, left) = (mine.saturating_sub(cost), left.saturating_sub(cost));
-                let found = (job.outcomes.counts.len() - known) as u64;
-                (new, new_left) = (new.saturating_sub(found), new_left.saturating_sub(found));
-            }
-            let was = job.state;
-            let (distinct, width) = (job.outcomes.counts.len(), program.width + KEY_BYTES);
-            *total += (distinct - before) * width;
-            if distinct.saturating_mul(width) > self.config.kept_bytes {
-                job.error = Some(format!(
-                    "its {distinct} distinct outcomes so far take more than the {} bytes a tenant's results may take; \
-                     run fewer shots at a time or measure fewer qubits",
-                    self.config.kept_bytes
-                ));
-                job.state = JobState::Failed;
-            } else {
-                job.state = match job.status.state {
-                    StrandState::Waiting => JobState::Queued,
-                    StrandState::Faulted => JobState::Failed,
-                    // A finished strand is a running job until its outcomes are read and named.
-                    _ => JobState::Running,
-                };
-            }
-            if job.state == JobState::Failed {
-                let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
-                job.error = job.error.take().or(fault);
-                self.store.ended(&ticket, job.report(&format!("job_{number}")), None);
-                self.end(&id, number, 0);
-                collected.ended = true;
-                continue;
-            }
-            if was == JobState::Queued && job.state == JobState::Running {
-                collected.started.push(ticket.clone());
-            }
-            if job.status.state == StrandState::Done && (unread(job) == 0 || stride == 0) {
-                let mut outcomes = std::mem::take(&mut job.outcomes);
-                if stride == 0 {
-                    outcomes.counts.insert(Vec::new(), job.policy.shots);
-                }
-                let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
-                report.t_states = job.status.magic_states;
-                report.peak_active_qubits = job.status.peak_active;
-                report.warnings.extend(dirty(job.status.dirty_frees));
-                report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
-                collected.finished.push(Finished {
-                    session: id,
-                    ticket,
-                    status: job.status.clone(),
-                    outcomes,
-                    program,
-                    report,
-                });
-                collected.ended = true;
-            } else {
-                collected.more |= unread(job) > 0;
-            }
+            self.collect_job(number, id, &mut budget, &mut held, &mut collected);
         }
         collected.ended |= self.end_stuck();
         collected
+    }
+
+    fn collect_job(
+        &mut self,
+        number: u64,
+        id: String,
+        budget: &mut Budget,
+        held: &mut BTreeMap<u32, (usize, u64)>,
+        collected: &mut Collected,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let domain = self.tenants[&session.tenant].domain;
+        let Some(job) = session.jobs.get_mut(&number) else { return };
+        let Some(program) = job.program.clone() else { return };
+        if !job.recorded.load(Ordering::Acquire) {
+            collected.more = true;
+            return;
+        }
+        let ticket = job.ticket(session.tenant.clone(), session.number, number);
+        let status = self.kernel.syscall(domain, Syscall::Status { strand: job.strand });
+        let Ok(qmk_abi::Reply::Status(status)) = status else { return };
+        job.status = status;
+        if job.state == JobState::Queued && job.status.state != StrandState::Waiting {
+            let tenant = &session.tenant;
+            tracing::info!(job = number, tenant, waited_epochs = job.status.waited, "job started");
+        }
+        let (total, first) = held.entry(domain.0).or_insert((0, number));
+        // Where a tenant's jobs hold as much as its results may take, they go on one after the other.
+        let held_back = *total > self.config.kept_bytes && *first != number;
+        if budget.is_spent() && !held_back && unread(job) > 0 && self.first_read == 0 {
+            self.first_read = number;
+        }
+        let (before, was) = (job.outcomes.counts.len(), job.state);
+        if !held_back {
+            read_outcomes(&mut self.kernel, domain, job, program.stride, budget);
+        }
+        *total += (job.outcomes.counts.len() - before) * (program.width + KEY_BYTES);
+        update_state(job, &program, self.config.kept_bytes);
+        if job.state == JobState::Failed {
+            let fault = job.status.fault.as_ref().map(|(at, m)| program.explain(*at, m));
+            job.error = job.error.take().or(fault);
+            self.store.ended(&ticket, job.report(&format!("job_{number}")), None);
+            self.end(&id, number, 0);
+            collected.ended = true;
+            return;
+        }
+        if was == JobState::Queued && job.state == JobState::Running {
+            collected.started.push(ticket.clone());
+        }
+        if job.status.state == StrandState::Done && (unread(job) == 0 || program.stride == 0) {
+            collected.finished.push(finish(job, program, id, ticket));
+            collected.ended = true;
+        } else {
+            collected.more |= unread(job) > 0;
+        }
     }
 
     /// Bytes of the outcomes that each tenant's unfinished jobs hold, about, and the first job that holds some.
@@ -174,6 +162,71 @@ impl<D: Device> State<D> {
         }
         !stuck.is_empty()
     }
+}
+
+/// Shots that are done and not read.
+fn unread(job: &Job) -> u64 {
+    job.status.shots_done - job.outcomes.shots
+}
+
+/// Reads outcomes of a job, within its share of the budget.
+fn read_outcomes<D: Device>(
+    kernel: &mut Kernel<D>,
+    domain: DomainId,
+    job: &mut Job,
+    stride: usize,
+    budget: &mut Budget,
+) {
+    let shot = stride as u64 + 8;
+    let (mut bytes, mut new) = (budget.bytes_each.max(shot).min(budget.bytes), budget.new_each.min(budget.new));
+    while unread(job) > 0 && bytes > 0 && stride > 0 && new > 0 {
+        // Each shot may be a new outcome.
+        let most = u32::try_from((bytes / shot).clamp(1, new)).unwrap_or(u32::MAX);
+        let known = job.outcomes.counts.len();
+        let call = Syscall::Outcomes { strand: job.strand, first: job.outcomes.shots, count: most };
+        let Ok(qmk_abi::Reply::Outcomes(read)) = kernel.syscall(domain, call) else { break };
+        let shots = job.outcomes.add(&read, stride);
+        if shots == 0 {
+            break;
+        }
+        let cost = shots * shot;
+        (bytes, budget.bytes) = (bytes.saturating_sub(cost), budget.bytes.saturating_sub(cost));
+        let found = (job.outcomes.counts.len() - known) as u64;
+        (new, budget.new) = (new.saturating_sub(found), budget.new.saturating_sub(found));
+    }
+}
+
+/// Sets a job's state by its strand. A job whose distinct outcomes take more than `kept_bytes` fails.
+fn update_state(job: &mut Job, program: &Program, kept_bytes: usize) {
+    let distinct = job.outcomes.counts.len();
+    if distinct.saturating_mul(program.width + KEY_BYTES) > kept_bytes {
+        job.error = Some(format!(
+            "its {distinct} distinct outcomes so far take more than the {kept_bytes} bytes a tenant's results may take; \
+             run fewer shots at a time or measure fewer qubits"
+        ));
+        job.state = JobState::Failed;
+        return;
+    }
+    job.state = match job.status.state {
+        StrandState::Waiting => JobState::Queued,
+        StrandState::Faulted => JobState::Failed,
+        // A finished strand is a running job until its outcomes are read and named.
+        _ => JobState::Running,
+    };
+}
+
+/// Takes the outcomes out of a job whose outcomes have all been read.
+fn finish(job: &mut Job, program: Arc<Program>, session: String, ticket: Ticket) -> Finished {
+    let mut outcomes = std::mem::take(&mut job.outcomes);
+    if program.stride == 0 {
+        outcomes.counts.insert(Vec::new(), job.policy.shots);
+    }
+    let mut report = program.report(job.policy.shots, job.policy.seed, job.status.epochs);
+    report.t_states = job.status.magic_states;
+    report.peak_active_qubits = job.status.peak_active;
+    report.warnings.extend(dirty(job.status.dirty_frees));
+    report.wall_ms = job.started.elapsed().as_secs_f64() * 1e3;
+    Finished { session, ticket, status: job.status.clone(), outcomes, program, report }
 }
 
 /// What to say of qubits that are freed while something may still depend on them.

@@ -1,14 +1,14 @@
 //! How a job is taken on.
 
-use crate::errors::kernel_error;
+use crate::errors::{kernel_error, unexpected};
 use crate::model::job::{Job, Outcomes, bytes_of_params};
 use crate::model::ticket::Ticket;
 use crate::model::watched::brief;
 use crate::program::{Program, noise_level};
 use crate::state::State;
 use qmk_abi::rpc::*;
-use qmk_abi::syscall::{Run, StrandState, StrandStatus};
-use qmk_abi::{KernelError, Syscall};
+use qmk_abi::syscall::{NoiseSpec, Patch, Run, StrandState, StrandStatus};
+use qmk_abi::{Handle, Image, KernelError, Syscall};
 use qmk_kernel::hal::Device;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,87 +17,34 @@ use std::time::Instant;
 /// Bytes of the longest program that is kept with its job.
 const KEPT_SOURCE: usize = 256 << 10;
 
+/// What a program demands of the machine.
+struct Demand {
+    patch: Patch,
+    noise: NoiseSpec,
+    /// Epochs of the critical path, all shots: a lower bound.
+    epochs: u64,
+    /// Magic states of a shot, and of the instruction that takes most of them.
+    magic: (u64, u64),
+}
+
 impl<D: Device> State<D> {
-    /// Takes on a job; a silent one is the machine's own, of which no one is told and nothing recorded.
+    /// Takes on a job. A silent one is the machine's own: no client learns of it, and nothing is recorded.
     pub(crate) fn submit(
         &mut self,
         p: &JobSubmit,
         mut program: Program,
         silent: bool,
     ) -> Result<(Submitted, Ticket), RpcError> {
-        let session = self.session(&p.session_id)?;
-        let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
         let bytes = program.bytes() + p.source.len() + bytes_of_params(&p.policy);
-        let taken: usize = self
-            .unfinished
-            .iter()
-            .filter(|(_, s)| **s == p.session_id)
-            .filter_map(|(n, _)| session.jobs.get(n).map(|j| j.bytes))
-            .sum();
-        if taken.saturating_add(bytes) > self.config.max_session_bytes {
-            let message = format!(
-                "the programs of this session's unfinished jobs would take {} bytes, more than {}; wait for one to end",
-                taken.saturating_add(bytes),
-                self.config.max_session_bytes
-            );
-            return Err(RpcError::new(ErrorCode::QuotaExceeded, message));
-        }
-        let policy = p.policy.clone();
+        self.check_memory(&p.session_id, bytes)?;
+        let demand = self.demand(&mut program, &p.policy)?;
+        self.check_magic(&p.session_id, demand.magic)?;
         let instructions = program.image.code.len() as u32;
-        let patch = program.patch();
-        let device = self.kernel.device();
-        if device.physical_qubits(patch).is_none() {
-            return Err(program.unavailable());
-        }
-        let noise = program.noise(noise_level(&policy.noise)?);
-        let errors = device
-            .errors(patch, noise)
-            .map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("noise level {:?}: {why}", policy.noise)))?;
-        let estimated = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
-        let failure = device.failure(&program.image, patch, noise);
-        program.expect(failure, errors.warning);
-        let magic = program.magic(|op, patch| device.cost(op, patch));
-        self.check_magic(&p.session_id, magic)?;
-        let image = self.handle(domain, Syscall::Admit { machine, image: std::mem::take(&mut program.image) })?;
-        let run = Run {
-            shots: policy.shots,
-            seed: policy.seed,
-            priority: policy.priority,
-            deadline: policy.deadline_epochs,
-            patch,
-            noise,
-            ..Run::default()
-        };
-        let strand = match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {
-            Ok(qmk_abi::Reply::Handle(strand)) => strand,
-            Ok(other) => return Err(RpcError::new(ErrorCode::Internal, format!("unexpected reply {other:?}"))),
-            Err(e) => {
-                self.delete(domain, image)?;
-                let late = matches!(e, KernelError::Deadline { .. });
-                let mut e = kernel_error(e);
-                if late {
-                    e.message += &format!("; {} shots take at least {estimated} epochs", policy.shots);
-                }
-                return Err(e);
-            }
-        };
+        let image = std::mem::take(&mut program.image);
+        let (image, strand) = self.spawn(&p.session_id, image, &p.policy, &demand)?;
         let number = self.next_job;
         self.next_job += 1;
-        let status = StrandStatus {
-            state: StrandState::Waiting,
-            epochs: 0,
-            waited: 0,
-            issued: 0,
-            instructions,
-            shots_done: 0,
-            shots: policy.shots,
-            magic_states: 0,
-            peak_active: 0,
-            dirty_frees: 0,
-            prepared: 0,
-            fault: None,
-        };
-        let kept = self.config.kept_jobs;
+        let policy = p.policy.clone();
         let session = self.sessions.get_mut(&p.session_id).expect("looked up above");
         let ticket = Ticket {
             tenant: session.tenant.clone(),
@@ -109,15 +56,24 @@ impl<D: Device> State<D> {
             recorded: Arc::new(AtomicBool::new(silent)),
             silent,
         };
+        tracing::info!(
+            job = number,
+            session = brief(&p.session_id),
+            tenant = session.tenant,
+            shots = policy.shots,
+            instructions,
+            estimated_epochs = demand.epochs,
+            "job submitted"
+        );
         let job = Job {
             program: Some(Arc::new(program)),
-            policy,
             image,
             strand,
             state: JobState::Queued,
-            status,
-            estimated,
-            magic: magic.0,
+            status: not_started(instructions, policy.shots),
+            policy,
+            estimated: demand.epochs,
+            magic: demand.magic.0,
             bytes,
             started: ticket.started,
             took: None,
@@ -128,28 +84,89 @@ impl<D: Device> State<D> {
             silent,
             source: (1..=KEPT_SOURCE).contains(&p.source.len()).then(|| (p.source.clone(), p.format)),
         };
-        tracing::info!(
-            job = number,
-            session = brief(&p.session_id),
-            tenant = session.tenant,
-            shots = job.policy.shots,
-            instructions,
-            estimated_epochs = estimated,
-            "job submitted"
-        );
         session.jobs.insert(number, job);
         self.unfinished.insert(number, p.session_id.clone());
-        if session.jobs.len() > kept {
-            let unfinished = self.unfinished.values().filter(|s| **s == p.session_id).count();
-            let many = session.jobs.len().saturating_sub(unfinished).saturating_sub(kept);
-            let ended = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n);
-            for old in ended.take(many).collect::<Vec<_>>() {
-                self.forget(&p.session_id, old);
+        self.forget_excess(&p.session_id);
+        let job_id = format!("job_{number}");
+        Ok((Submitted { job_id, state: JobState::Queued, estimated_epochs: demand.epochs }, ticket))
+    }
+
+    /// Refuses a program that would take the session's unfinished jobs beyond their memory.
+    fn check_memory(&self, id: &str, bytes: usize) -> Result<(), RpcError> {
+        let session = self.session(id)?;
+        let mine = self.unfinished.iter().filter(|(_, s)| *s == id);
+        let taken: usize = mine.filter_map(|(n, _)| session.jobs.get(n).map(|j| j.bytes)).sum();
+        let (all, most) = (taken.saturating_add(bytes), self.config.max_session_bytes);
+        if all <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "the programs of this session's unfinished jobs would take {all} bytes, more than {most}; wait for one to end"
+        );
+        Err(RpcError::new(ErrorCode::QuotaExceeded, message))
+    }
+
+    /// Asks the device what a program takes and which errors it meets.
+    fn demand(&self, program: &mut Program, policy: &Policy) -> Result<Demand, RpcError> {
+        let (device, patch) = (self.kernel.device(), program.patch());
+        if device.physical_qubits(patch).is_none() {
+            return Err(program.unavailable());
+        }
+        let noise = program.noise(noise_level(&policy.noise)?);
+        let errors = device
+            .errors(patch, noise)
+            .map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("noise level {:?}: {why}", policy.noise)))?;
+        let epochs = program.critical_path(|op, patch| device.cost(op, patch)).saturating_mul(policy.shots);
+        program.expect(device.failure(&program.image, patch, noise), errors.warning);
+        let magic = program.magic(|op, patch| device.cost(op, patch));
+        Ok(Demand { patch, noise, epochs, magic })
+    }
+
+    /// Admits an image and starts a strand of it. A refused strand leaves no image behind.
+    fn spawn(
+        &mut self,
+        session: &str,
+        image: Image,
+        policy: &Policy,
+        demand: &Demand,
+    ) -> Result<(Handle, Handle), RpcError> {
+        let session = self.session(session)?;
+        let (domain, machine) = (self.tenants[&session.tenant].domain, session.machine);
+        let image = self.handle(domain, Syscall::Admit { machine, image })?;
+        let run = Run {
+            shots: policy.shots,
+            seed: policy.seed,
+            priority: policy.priority,
+            deadline: policy.deadline_epochs,
+            patch: demand.patch,
+            noise: demand.noise,
+            ..Run::default()
+        };
+        match self.kernel.syscall(domain, Syscall::Spawn { machine, image, run }) {
+            Ok(qmk_abi::Reply::Handle(strand)) => Ok((image, strand)),
+            Ok(other) => unexpected(other),
+            Err(e) => {
+                self.delete(domain, image)?;
+                let late = matches!(e, KernelError::Deadline { .. });
+                let mut e = kernel_error(e);
+                if late {
+                    e.message += &format!("; {} shots take at least {} epochs", policy.shots, demand.epochs);
+                }
+                Err(e)
             }
         }
-        let submitted =
-            Submitted { job_id: format!("job_{number}"), state: JobState::Queued, estimated_epochs: estimated };
-        Ok((submitted, ticket))
+    }
+
+    /// Forgets the oldest ended jobs of a session that has too many.
+    fn forget_excess(&mut self, id: &str) {
+        let kept = self.config.kept_jobs;
+        let Some(session) = self.sessions.get(id).filter(|s| s.jobs.len() > kept) else { return };
+        let unfinished = self.unfinished.values().filter(|s| *s == id).count();
+        let excess = session.jobs.len().saturating_sub(unfinished).saturating_sub(kept);
+        let ended = session.jobs.iter().filter(|(_, j)| j.state.ended()).map(|(&n, _)| n);
+        for old in ended.take(excess).collect::<Vec<_>>() {
+            self.forget(id, old);
+        }
     }
 
     /// Refuses a program that the tenant's quota of magic states will never let run, given those of a shot and of one
@@ -181,5 +198,23 @@ impl<D: Device> State<D> {
     pub(crate) fn withdraw(&mut self, session: &str, number: u64) {
         self.end(session, number, 0);
         self.forget(session, number);
+    }
+}
+
+/// The status of a strand that has issued nothing.
+fn not_started(instructions: u32, shots: u64) -> StrandStatus {
+    StrandStatus {
+        state: StrandState::Waiting,
+        epochs: 0,
+        waited: 0,
+        issued: 0,
+        instructions,
+        shots_done: 0,
+        shots,
+        magic_states: 0,
+        peak_active: 0,
+        dirty_frees: 0,
+        prepared: 0,
+        fault: None,
     }
 }
