@@ -1,10 +1,16 @@
-//! Blocking client for a QMK machine: over its Unix socket, or embedded through the same trait,
-//! [`qmk_abi::rpc::Endpoint`].
+//! Blocking client for a QMK machine: over its Unix socket with [`Client::connect`], or of a machine in the same process
+//! with [`Client::over`], through the same trait, [`qmk_abi::rpc::Endpoint`]. Start at [`Client`]; a [`Session`] submits
+//! programs and holds qubits, a [`Job`] is waited for.
 //!
-//! ```no_run
+//! ```
 //! # fn main() -> Result<(), qmk_client::ClientError> {
 //! use qmk_client::{Client, Policy, Program};
-//! let client = Client::connect("/tmp/qmk.sock")?;
+//! use qmk_services::{Machine, MachineConfig};
+//! use qmk_sim::SimDevice;
+//!
+//! // Of a server: `Client::connect("/tmp/qmk.sock")?`.
+//! let machine = Machine::start(SimDevice::default(), MachineConfig::default());
+//! let client = Client::over(machine.connect());
 //! let session = client.session(&[])?;
 //! let bell = Program::asm("ALLOC_LQ -> a, b\nAPPLY_H a\nAPPLY_CNOT a, b\nMEASURE_Z a -> x\nMEASURE_Z b -> y");
 //! let result = session.run(&bell, Policy { shots: 100, ..Policy::default() })?;

@@ -1,4 +1,4 @@
-//! Opening and making files in a directory that is one's own, without following links that someone may have left there.
+//! Opening and making files in a private directory, without following symbolic links.
 
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
@@ -13,16 +13,25 @@ fn options() -> OpenOptions {
 }
 
 /// Opens a file for reading and writing.
+///
+/// # Errors
+/// Those of the file system. A symbolic link is not followed.
 pub fn open(path: &Path) -> io::Result<File> {
     options().open(path)
 }
 
-/// Opens a file for reading and writing, and makes it if need be.
+/// Opens a file for reading and writing. A missing file is made, with mode 0600.
+///
+/// # Errors
+/// Those of the file system. A symbolic link is not followed.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     options().create(true).truncate(false).open(path)
 }
 
-/// Makes a file that was not there. A regular file of the name, which a sudden end has left, is none.
+/// Makes a file. A regular file of that name is left over from a sudden end and is replaced.
+///
+/// # Errors
+/// Those of the file system. Anything but a regular file stays.
 pub fn create_new(path: &Path) -> io::Result<File> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         std::fs::remove_file(path)?;

@@ -3,6 +3,7 @@
 
 mod connection;
 mod counted;
+pub mod daemon;
 mod form;
 mod frames;
 mod json;

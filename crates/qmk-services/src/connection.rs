@@ -76,6 +76,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         let deadline = p.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let mut state = self.shared.state.lock();
         loop {
+            self.shared.check_running()?;
             let status = match state.status(&p.session_id, &p.job_id) {
                 Ok(status) => status,
                 Err(e) => {
@@ -131,6 +132,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     }
 
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
+        self.shared.check_running()?;
         self.settle();
         let caller = self.caller.lock().clone();
         let session = request.session();
@@ -141,8 +143,12 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         // Of a refusal, the audit log has a record.
         let audited = self.shared.store.keeps().then(|| Audited::of(&request, session));
         let result = authorized.and_then(|()| self.perform(request, &caller));
-        if let (Err(e), Some(audited)) = (&result, audited) {
-            self.record_refusal(&audited, &caller, e);
+        if let Err(e) = &result {
+            if let Some(reason) = e.stop_reason() {
+                self.shared.stop(reason);
+            } else if let Some(audited) = audited {
+                self.record_refusal(&audited, &caller, e);
+            }
         }
         result
     }

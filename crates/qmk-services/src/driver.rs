@@ -5,6 +5,7 @@ use crate::state::{Shared, State};
 use parking_lot::{Condvar, MutexGuard};
 use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, Kernel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// How long an epoch may keep callers waiting.
@@ -12,8 +13,16 @@ const EPOCH: Duration = Duration::from_millis(10);
 /// Epochs of a program with the machine to itself that may pass at once. In a longer one, calls find it at work.
 const AT_ONCE: u64 = 1 << 16;
 
-/// Advances the kernel while any strand lives or has outcomes to read.
+/// Advances the kernel while any strand lives or has outcomes to read. A panic stops the machine: the kernel may be in
+/// any state.
 pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| advance(shared))) {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        shared.stop(&format!("the thread of the kernel panicked: {}", text.unwrap_or("no reason given")));
+    }
+}
+
+fn advance<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
     while !state.stopping {
         if !state.driving {
@@ -74,6 +83,9 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     // A call that waits for an epoch wants to see it.
     let most = if state.waiting > 0 { 1 } else { AT_ONCE };
     let report = state.kernel.advance_by(most);
+    if has_stopped(shared, state) {
+        return true;
+    }
     state.watched.issued += report.issued as u64;
     let busy = report.busy;
     if !state.config.lockstep {
@@ -84,6 +96,9 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
         }
     }
     let collected = state.collect();
+    if has_stopped(shared, state) {
+        return true;
+    }
     // While results are made and records written, more work may come.
     let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
     let idle = !busy && !collected.more && undisturbed && state.waiting == 0;
@@ -115,6 +130,13 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
         shared.changed.notify_all();
     }
     idle
+}
+
+/// Whether the kernel is broken. The machine is stopped then, and nothing more of the kernel's is recorded.
+fn has_stopped<D: Device>(shared: &Shared<D>, state: &mut State<D>) -> bool {
+    let Some(reason) = state.kernel.broken().map(String::from) else { return false };
+    shared.stop_locked(state, &reason);
+    true
 }
 
 /// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.

@@ -27,9 +27,8 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         KernelError::Argument(_) | KernelError::State(_) => ErrorCode::InvalidParams,
         KernelError::Rights(_) => ErrorCode::InsufficientCaps,
         KernelError::Fidelity { .. } => ErrorCode::FidelityUnavailable,
-        KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) | KernelError::Broken(_) => {
-            ErrorCode::Internal
-        }
+        KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,
+        KernelError::Broken(reason) => return RpcError::stopped(reason),
     };
     let hint = match &e {
         KernelError::Quota(Limit::Strands) => " of unfinished jobs (max_jobs); wait for one to end or cancel one",

@@ -6,6 +6,7 @@ use crate::config::MachineConfig;
 use crate::connection::Connection;
 use crate::driver::drive;
 use crate::model::caller::{Caller, Peer};
+use crate::notices::NOTICES;
 use crate::policy::SitePolicy;
 use crate::state::{Shared, State};
 use crate::store::error::StoreError;
@@ -15,8 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use qmk_abi::rpc::MachineStats;
 use qmk_kernel::hal::Device;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 /// A machine: a kernel over a device, the services, and the thread that advances them.
@@ -55,7 +56,18 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.leaving.clone()
     }
 
-    /// Stops the machine and closes its journal under a signed head.
+    /// Stops the machine, as a broken kernel does: every later call answers `INTERNAL_ERROR` with the reason, the flag of
+    /// [`Machine::leaving`] is set, and the journal stays as it is.
+    pub fn stop(&self, reason: &str) {
+        self.shared.stop(reason);
+    }
+
+    /// Why the machine has stopped, if it has.
+    pub fn stop_reason(&self) -> Option<&str> {
+        self.shared.stopped.get().map(String::as_str)
+    }
+
+    /// Ends the machine and closes its journal under a signed head.
     ///
     /// # Errors
     /// If a write fails. What was recorded before is not lost.
@@ -71,7 +83,9 @@ impl<D: Device + Send + 'static> Machine<D> {
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
         let (build_queue, audit_limit, state) = (BuildQueue::default(), AuditLimit::default(), Mutex::new(state));
-        let shared = Arc::new(Shared { store, build_queue, audit_limit, leaving, state, work, changed, ticked });
+        let stopped = OnceLock::new();
+        let shared = Shared { store, build_queue, audit_limit, stopped, leaving, state, work, changed, ticked };
+        let shared = Arc::new(shared);
         let driver = shared.clone();
         let driver = std::thread::Builder::new().name("kernel".into()).spawn(move || drive(&driver)).ok();
         Machine { shared, driver }
@@ -125,7 +139,7 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         self.shared.audit_limit.flush(&self.shared.store);
         if let Err(e) = self.shared.store.close() {
-            eprintln!("qmk: {e}");
+            tracing::warn!(target: NOTICES, "{e}");
         }
     }
 }

@@ -17,8 +17,8 @@ use qmk_kernel::hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub(crate) struct State<D> {
     pub(crate) kernel: Kernel<D>,
@@ -53,6 +53,8 @@ pub(crate) struct Shared<D> {
     pub(crate) store: Store,
     pub(crate) build_queue: BuildQueue,
     pub(crate) audit_limit: AuditLimit,
+    /// Why the machine has stopped, once it has.
+    pub(crate) stopped: OnceLock<String>,
     /// Set when the machine is about to end: sessions stay as they are.
     pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
@@ -62,6 +64,32 @@ pub(crate) struct Shared<D> {
     pub(crate) changed: Condvar,
     /// Signalled after each epoch that a call waits for.
     pub(crate) ticked: Condvar,
+}
+
+impl<D> Shared<D> {
+    /// Stops the machine: nothing is asked of its kernel any more, every call answers with the reason, and what the
+    /// journal has stays as it is. Jobs that have not ended run again after the next start.
+    pub(crate) fn stop(&self, reason: &str) {
+        self.stop_locked(&mut self.state.lock(), reason);
+    }
+
+    /// [`Shared::stop`], for a thread that has the lock.
+    pub(crate) fn stop_locked(&self, state: &mut State<D>, reason: &str) {
+        if self.stopped.set(reason.into()).is_ok() {
+            tracing::error!(reason, "the machine has stopped");
+        }
+        state.stopping = true;
+        self.leaving.store(true, Ordering::Relaxed);
+        self.work.notify_all();
+        self.changed.notify_all();
+        self.ticked.notify_all();
+    }
+
+    /// # Errors
+    /// The reason, once the machine has stopped.
+    pub(crate) fn check_running(&self) -> Result<(), RpcError> {
+        self.stopped.get().map_or(Ok(()), |reason| Err(RpcError::stopped(reason)))
+    }
 }
 
 impl<D: Device> State<D> {

@@ -21,7 +21,21 @@ pub struct RpcError {
     pub retry_after_ms: Option<u64>,
 }
 
+/// What the message of a machine that has stopped begins with; the reason follows.
+const STOPPED: &str = "the machine has stopped: ";
+
 impl RpcError {
+    /// The answer of a machine that has stopped because an invariant of its kernel is broken.
+    pub fn stopped(reason: &str) -> Self {
+        RpcError::new(ErrorCode::Internal, [STOPPED, reason].concat())
+    }
+
+    /// Why the machine has stopped, if that is the error. It is part of the message, so that both forms of the wire carry
+    /// it; the JSON form has it as `data.reason`, too.
+    pub fn stop_reason(&self) -> Option<&str> {
+        self.message.strip_prefix(STOPPED).filter(|_| self.code == ErrorCode::Internal)
+    }
+
     /// An error with a code and message only.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let (required, missing, findings) = (Vec::new(), Vec::new(), Vec::new());

@@ -325,6 +325,9 @@ pub fn error_to_json(e: &RpcError) -> Value {
     if let Some(ms) = e.retry_after_ms {
         data.insert("retry_after_ms".into(), ms.into());
     }
+    if let Some(reason) = e.stop_reason() {
+        data.insert("reason".into(), reason.into());
+    }
     json!({"code": e.code.code(), "message": e.message, "data": data})
 }
 

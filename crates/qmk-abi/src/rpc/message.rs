@@ -17,13 +17,16 @@ pub const SOCKET_DIR: &str = "/tmp";
 
 /// Somewhere a request can be sent: a socket, or a machine in the same process.
 pub trait Endpoint: Send + Sync {
-    /// Performs one request; [`Request::JobWait`] blocks.
+    /// Performs one request. [`Request::JobWait`] blocks.
+    ///
+    /// # Errors
+    /// The refusal, or `INTERNAL_ERROR` where the connection fails or the machine has stopped.
     fn call(&self, request: Request) -> Result<Reply, RpcError>;
 
-    /// Does what was put off until replies are sent. Who forwards requests calls it when it has sent the replies.
+    /// Does work that was put off until replies are sent. A server calls it when it has sent them.
     fn settle(&self) {}
 
-    /// Whether the other end may act for a tenant, by its user or by what it has shown so far.
+    /// Whether the caller may act for a tenant, by its user or by a token that it has shown.
     fn is_authenticated(&self) -> bool {
         true
     }

@@ -27,6 +27,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.shared.state.lock();
         loop {
+            self.shared.check_running()?;
             match attempt(&mut state) {
                 Ok(done) => return Ok(done),
                 Err(Refused::Final(e)) => return Err(e),

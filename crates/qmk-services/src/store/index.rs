@@ -7,6 +7,7 @@
 
 use super::error::StoreError;
 use super::event::{Entry, Event, PART, TokenRecord};
+use crate::notices::NOTICES;
 use parking_lot::{Mutex, RwLock};
 use qmk_journal::{Entries, Hash, files};
 use redb::backends::FileBackend;
@@ -296,8 +297,9 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 fn move_away(path: &Path, what: &str) -> Outcome<()> {
     let away = beside(path, "damaged");
     match std::fs::rename(path, &away) {
-        Ok(()) => eprintln!(
-            "qmk: {}: {what}; it was moved to {}, and is made anew from the journal",
+        Ok(()) => tracing::warn!(
+            target: NOTICES,
+            "{}: {what}; it was moved to {}, and is made anew from the journal",
             path.display(),
             away.display()
         ),

@@ -3,6 +3,7 @@
 use super::error::StoreError;
 use super::event::{Entry, Event};
 use super::index::{Index, Retention};
+use crate::notices::NOTICES;
 use parking_lot::{Condvar, Mutex};
 use qmk_journal::Journal;
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ impl Inner {
         let text = e.to_string();
         let mut last = self.complaint.lock();
         if *last != text && !matches!(e, StoreError::Closed) {
-            eprintln!("qmk: {text}");
+            tracing::warn!(target: NOTICES, "{text}");
             *last = text;
         }
     }

@@ -7,6 +7,7 @@ use super::event::Event;
 use super::handle::Store;
 use super::index::{Index, Retention, Source};
 use super::inner::Inner;
+use crate::notices::NOTICES;
 use parking_lot::{Condvar, Mutex};
 use qmk_journal::{Check, Journal, Options};
 use std::path::Path;
@@ -30,7 +31,8 @@ impl Store {
         // Makes the directory, too, and locks it.
         let (journal, recovered) = Journal::open_with(&dir.join(JOURNAL), options)?;
         if recovered.torn > 0 {
-            eprintln!("qmk: the journal ended in {} bytes of an unfinished entry, which were cut off", recovered.torn);
+            let torn = recovered.torn;
+            tracing::warn!(target: NOTICES, "the journal ended in {torn} bytes of an unfinished entry, which were cut off");
         }
         let root = |size| Ok(journal.root(size)?);
         let source = Source { origin: journal.public_key().origin(), entries: journal.len(), root: &root };
@@ -56,8 +58,9 @@ impl Store {
         inner.store_head()?;
         if made && !inner.index.sessions()?.is_empty() {
             let file = dir.join(SECRET);
-            eprintln!(
-                "qmk: {}: it was missing, and was made anew: ids of sessions that were given out before are not known any more",
+            tracing::warn!(
+                target: NOTICES,
+                "{}: it was missing, and was made anew: ids of sessions that were given out before are not known any more",
                 file.display()
             );
         }

@@ -10,9 +10,8 @@ use boot::{Place, boot};
 use clap::Parser;
 use config::Config;
 use qmk_qec::machine::NoisyDevice;
-use qmk_server::log;
-use qmk_server::metrics::{Address, Exporter};
-use qmk_server::{Connect, Server, default_socket};
+use qmk_server::daemon::{self, Failure, failed};
+use qmk_server::{Server, default_socket, log};
 use qmk_services::Machine;
 use qmk_services::policy::{PolicyError, SitePolicy};
 use qmk_sim::SimDevice;
@@ -31,14 +30,6 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-/// Exit code and message: 2 for what the user gave, 4 for what the system refused.
-type Failure = (u8, String);
-
-/// A failure of the operating system.
-fn failed(e: std::io::Error) -> Failure {
-    (4, e.to_string())
 }
 
 /// Sets a flag at SIGTERM and SIGINT.
@@ -68,7 +59,12 @@ fn run(args: Args) -> Result<(), Failure> {
         machine => Arc::new(machine?),
     };
     reload_on_hangup(machine.clone(), policy).map_err(failed)?;
-    serve(server, &machine, &path, args.metrics.as_ref(), &notified)
+    // The end of the machine ends the server, and the other way round.
+    listen_to_signals(&machine.leaving()).map_err(failed)?;
+    if notified.load(Ordering::Relaxed) {
+        machine.leaving().store(true, Ordering::Relaxed);
+    }
+    daemon::serve(server, &machine, &path, args.metrics.as_ref())
 }
 
 /// The policy file: of the command line, else of the configuration, beside which it lies.
@@ -83,39 +79,6 @@ fn load_policy(path: &Path, args: &Args) -> Result<SitePolicy, Failure> {
         Some(config) => (2, format!("{}: policy: {e}", config.display())),
         None => (2, e.to_string()),
     })
-}
-
-/// Serves clients until the process is told to end, then closes the machine.
-fn serve(
-    mut server: Server,
-    machine: &Arc<Machine<NoisyDevice<SimDevice>>>,
-    path: &Path,
-    metrics: Option<&Address>,
-    notified: &AtomicBool,
-) -> Result<(), Failure> {
-    server.limits.keeps = machine.keeps();
-    // Clients that the end of the server cuts off find their sessions again.
-    server.stop = machine.leaving();
-    listen_to_signals(&server.stop).map_err(failed)?;
-    if notified.load(Ordering::Relaxed) {
-        server.stop.store(true, Ordering::Relaxed);
-    }
-    let watched = machine.clone();
-    let exporter = metrics.map(|a| Exporter::start(a, move || watched.stats(), server.stop.clone()));
-    let exporter = exporter.transpose().map_err(failed)?;
-    if let Some(exporter) = &exporter {
-        eprintln!("qmk-server: metrics at {}", exporter.address);
-    }
-    tracing::info!(socket = %path.display(), "listening");
-    println!("qmk-server listening on unix:{}", path.display());
-    let connect: Connect = {
-        let machine = machine.clone();
-        Arc::new(move |peer| Box::new(machine.connect_as(peer).settling()))
-    };
-    let ended = server.run(&connect).map_err(failed);
-    tracing::info!("stopped");
-    ended?;
-    machine.close().map_err(|e| (4, e.to_string()))
 }
 
 /// Reads the policy again on each SIGHUP, if there is one.
