@@ -44,7 +44,7 @@ pub fn default_socket() -> PathBuf {
     std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| SOCKET_DIR.into(), PathBuf::from).join(SOCKET_NAME)
 }
 
-/// What can go wrong.
+/// Errors of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The machine refused the request.
@@ -119,7 +119,7 @@ impl Client {
     /// Performs a raw request.
     ///
     /// # Errors
-    /// What the machine answers.
+    /// The refusal of the machine, or a failure of the connection.
     pub fn call(&self, request: Request) -> Result<Reply, ClientError> {
         if self.patience.is_zero() {
             return Ok(self.endpoint.call(request)?);

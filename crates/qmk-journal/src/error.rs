@@ -1,4 +1,4 @@
-//! Why a journal did not do what it was asked to.
+//! Errors of a journal.
 
 use crate::layout::MAX_ENTRY;
 use serde::Serialize;
@@ -44,7 +44,7 @@ impl fmt::Display for Damage {
 
 impl core::error::Error for Damage {}
 
-/// Why a journal did not do what it was asked to.
+/// Errors of a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The operating system refused.

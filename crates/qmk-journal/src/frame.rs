@@ -43,11 +43,11 @@ impl Read for Part {
     }
 }
 
-/// What a [`Scan`] has found.
+/// A finding of a [`Scan`].
 pub(crate) enum Frame {
     /// An entry, left in the buffer.
     Entry,
-    /// The rest, so many bytes, is the beginning of a frame that was never written whole.
+    /// The rest, this many bytes, is the beginning of a frame that was never written whole.
     Torn(u64),
     End,
 }

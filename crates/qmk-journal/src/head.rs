@@ -130,7 +130,7 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// What is signed, a [C2SP checkpoint]: three lines, each ended by a newline, of the origin, the size in decimal
+    /// The signed text, a [C2SP checkpoint]: three lines, each ended by a newline, of the origin, the size in decimal
     /// and the root in base64.
     ///
     /// [C2SP checkpoint]: https://c2sp.org/tlog-checkpoint

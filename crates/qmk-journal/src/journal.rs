@@ -80,7 +80,7 @@ impl Syncer {
 }
 
 impl Journal {
-    /// Adds an entry and returns its index. What it survives is the matter of [`Options::durability`].
+    /// Adds an entry and returns its index. It survives as [`Options::durability`] says.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Journal {
     }
 
     fn store_head(&mut self) -> Result<(), JournalError> {
-        // What is promised must not be lost, and recovery takes over what it covers.
+        // A head promises its entries, so they go to disk first; recovery relies on the hashes and offsets under it.
         self.sync()?;
         self.tree.sync_data().map_err(JournalError::io(TREE))?;
         self.offsets.sync_data().map_err(JournalError::io(OFFSETS))?;

@@ -1,7 +1,7 @@
 //! The journal: a durable log of events that is at the same time an append-only audit log.
 //!
 //! Entries are bytes. They are the leaves of the Merkle tree of [RFC 9162], section 2.1, whose root is signed from time
-//! to time. Who has kept a [`SignedHead`] can check later that nothing before it was changed or taken out, and whether
+//! to time. The holder of a [`SignedHead`] can check later that nothing before it was changed or taken out, and whether
 //! an entry is in the log, without trusting whoever runs the machine.
 //!
 //! # Files
@@ -28,8 +28,8 @@
 //! - Power loss: with [`Durability::Disk`] the same; otherwise what was appended before the last stored head or
 //!   [`Journal::sync`]. A head is stored only after what it promises is on disk.
 //! - A flipped bit: [`verify`] finds it in any file, and says where.
-//! - An attacker who rewrites entries with their checksums and hashes is found by the next head, unless he has `key`
-//!   also. He that has it, or cuts the log and `heads` back together, is found by heads that were kept elsewhere:
+//! - An attacker who rewrites entries with their checksums and hashes is found by the next head, unless they have `key`
+//!   also. An attacker who has it, or cuts the log and `heads` back together, is found by heads that were kept elsewhere:
 //!   [`verify_against`].
 //!
 //! [RFC 9162]: https://www.rfc-editor.org/rfc/rfc9162#section-2.1

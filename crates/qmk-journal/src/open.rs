@@ -1,4 +1,4 @@
-//! Opening a journal, and mending what a sudden end has left.
+//! Opening a journal: a torn write is cut off, and files that lag behind the log are made anew.
 
 use crate::access::{begin_log, length, open_file, read_node, read_offset, read_text, write_whole};
 use crate::error::{Damage, JournalError};
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What [`Journal::open`] found.
+/// Findings of [`Journal::open`].
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// Entries in the log.
@@ -107,7 +107,7 @@ impl Journal {
 
     /// Reads the log, cuts what is torn and rebuilds what lags; returns how much of each.
     fn recover(&mut self, last: Option<&SignedHead>) -> Result<(u64, u64), JournalError> {
-        // What a head covers was on disk before it. What is later may be anything after a loss of power.
+        // Entries under a head were on disk before it. Later bytes may be anything after a loss of power.
         let (tree, offsets) = (length(&self.tree, TREE)?, length(&self.offsets, OFFSETS)?);
         let whole = tree >= 32 * stored_count(self.signed) && offsets >= 8 * self.signed;
         let base = if whole { self.signed } else { 0 };

@@ -1,4 +1,4 @@
-//! How a journal is kept.
+//! Options of a journal.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ pub enum Check {
     /// The whole log, checking all frames and offsets.
     #[default]
     All,
-    /// What comes after the last signed head. Damage before it shows when it is read.
+    /// The part after the last signed head. Damage before it shows when it is read.
     Tail,
 }
 
-/// How a journal is kept.
+/// Options of a journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// What an appended entry survives.

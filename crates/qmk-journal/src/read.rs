@@ -83,7 +83,7 @@ impl Journal {
         self.reader(index)?.read()
     }
 
-    /// What reads the entry at `index` without the journal.
+    /// A reader of the entry at `index` that does not need the journal.
     ///
     /// # Errors
     ///

@@ -86,7 +86,7 @@ pub fn scan_from(dir: &Path, from: u64) -> Result<Entries, JournalError> {
     Ok(Entries { scan: Some(Scan::new(Arc::new(log), index, offset, end)) })
 }
 
-/// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even he who has the key could
+/// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even the holder of the key could
 /// have changed what those heads cover. `heads` may be in any order.
 ///
 /// # Errors

@@ -16,9 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a thread that waits looks whether it still should.
+/// Interval at which a waiting thread checks whether to stop.
 const TICK: Duration = Duration::from_millis(100);
-/// Answering a request longer than this may take a while, so replies to earlier ones are written first.
+/// Bytes of a request beyond which earlier replies are written first, because the answer may take a while.
 const LONG: usize = 16 << 10;
 
 /// Whether the client has closed both directions. A client that only finished sending still reads.
@@ -74,7 +74,7 @@ pub(crate) fn serve(
     let (out, spare) = (Vec::new(), Vec::new());
     let mut replies = Replies { stream: &stream, guard, out, spare, stall: limits.stall, gone: false };
     Client { endpoint: &*endpoint, guard, busy, stop, limits }.run(&mut replies);
-    // It ends the sessions that belong to it, and what goes wrong there is no reason not to say good-bye.
+    // Dropping the endpoint closes its sessions. A panic there must not keep the last replies from the client.
     _ = catch_unwind(AssertUnwindSafe(|| drop(endpoint)));
     linger(&stream);
     _ = stream.shutdown(std::net::Shutdown::Both);
@@ -96,7 +96,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Bytes of a result as it is sent, about.
+/// Bytes of a result on the wire, estimated.
 fn bytes_of(reply: &Reply) -> usize {
     let Reply::Result(r) = reply else { return 0 };
     let counts: usize = r.report.counts.keys().map(|key| key.len() + 12).sum();
@@ -253,7 +253,7 @@ impl Client<'_> {
         RpcError::new(ErrorCode::ResourceExhausted, message)
     }
 
-    /// Says why the connection is closed.
+    /// Tells the client why the connection is closed.
     fn complain(&self, form: &Form, code: ErrorCode, what: String, replies: &mut Replies<'_>) {
         let e = RpcError::new(code, what);
         if let Form::Frames(_) = form {
@@ -335,7 +335,7 @@ impl Client<'_> {
                 .unwrap_or_else(|_| Err(RpcError::new(ErrorCode::Internal, "the request failed inside the server")))
         };
         let Request::JobWait(wait) = request else { return guarded(request) };
-        // What was asked before is answered before.
+        // Earlier replies go out before the wait.
         replies.flush();
         let start = Instant::now();
         loop {

@@ -1,9 +1,9 @@
-//! A count of what is under way.
+//! A counter that falls when its guard is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One more, until it is dropped.
+/// One unit of a counter, given back on drop.
 pub(crate) struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

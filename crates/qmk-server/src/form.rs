@@ -4,10 +4,10 @@ use crate::json_splitter::JsonSplitter;
 
 /// How a client speaks.
 pub(crate) enum Form {
-    /// Its first bytes have not told.
+    /// The first bytes, which do not decide it yet.
     Unknown(Vec<u8>),
     Json(JsonSplitter),
-    /// With what has come of a frame.
+    /// The bytes of a frame that has begun.
     Frames(Vec<u8>),
 }
 

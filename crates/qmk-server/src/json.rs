@@ -115,7 +115,7 @@ fn string(v: &RawValue) -> Option<Cow<'_, str>> {
     if !inner.contains('\\') { Some(inner.into()) } else { serde_json::from_str::<String>(v.get()).ok().map(Cow::from) }
 }
 
-/// An id as it is given back: as it came, so that no digit of it is lost.
+/// The text of an id, which the reply repeats as it came: a number must not lose digits.
 fn id(v: &RawValue) -> Result<&str, &'static str> {
     let number = |t: &str| t.parse::<f64>().is_ok_and(f64::is_finite);
     match v.get().as_bytes() {
@@ -134,7 +134,7 @@ fn one(text: &str, out: &mut Vec<u8>, call: Call<'_>) {
     }
     let request: Envelope<'_> = match serde_json::from_str(text) {
         Ok(request) => request,
-        // Such as a member that is there twice: no one knows which is meant.
+        // A member that is there twice, for one: it is not clear which is meant.
         Err(e) if e.is_data() => return invalid("null", &e.to_string(), out),
         Err(e) => return parse_error(&e.to_string(), out),
     };

@@ -5,7 +5,7 @@ const MAX_DEPTH: usize = 128;
 /// Room that is kept for the next value that comes in parts.
 const KEPT: usize = 64 << 10;
 
-/// What the splitter found.
+/// A piece of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// The text of one value, or of something that is none.
@@ -21,7 +21,7 @@ pub(crate) enum Piece<'a> {
 /// Incremental splitter: each byte is looked at once, and copied only if its value comes in parts.
 #[derive(Debug)]
 pub(crate) struct JsonSplitter {
-    /// What came before of the value under way.
+    /// The bytes of the value under way.
     buffer: Vec<u8>,
     limit: usize,
     depth: usize,
@@ -182,7 +182,7 @@ impl JsonSplitter {
         true
     }
 
-    /// What is left when the stream ends.
+    /// The last piece, when the stream ends.
     pub(crate) fn finish(&mut self) -> Option<Piece<'_>> {
         if !self.inside() {
             return None;

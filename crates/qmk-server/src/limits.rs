@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// Open connections of a user other than the owner of the machine; a quarter of all if `None`.
+    /// Open connections of a user other than the owner of the machine. Default: a quarter of `connections`.
     pub user_connections: Option<usize>,
     /// Bytes of one message, and of the replies to a batch after which the rest of it is refused.
     pub message_bytes: usize,
@@ -16,9 +16,9 @@ pub struct Limits {
     pub stall: Duration,
     /// Mode of the socket, which says who may connect.
     pub socket_mode: u32,
-    /// Time without a request after which a connection is closed; `None` lets it stay.
+    /// Time without a request after which a connection is closed. `None`: it stays open.
     pub idle: Option<Duration>,
-    /// Time in which a user who stands for no tenant must have shown a token, or used a session of one.
+    /// Time in which a user without a tenant must show a token or use a session.
     pub greet: Duration,
     /// Whether jobs outlive the server.
     pub keeps: bool,

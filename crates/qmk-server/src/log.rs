@@ -42,7 +42,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let is_notice = |metadata: &tracing::Metadata<'_>| metadata.target() == NOTICES;
-    // With hints of the level, what no one logs costs nothing.
+    // With hints of the level, an event that is not logged costs nothing.
     let notices = filter_fn(is_notice).with_max_level_hint(LevelFilter::WARN);
     let others = filter_fn(move |metadata| !is_notice(metadata)).with_max_level_hint(LevelFilter::TRACE);
     let lines = lines.with_filter(filter.and(others));

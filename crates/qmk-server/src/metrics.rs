@@ -1,6 +1,6 @@
 //! Figures for Prometheus, in its text format 0.0.4, over the least of HTTP that carries them.
 //!
-//! Each of some scrapers at a time has a thread for 7 s at most, and 8 KiB for its request: whoever is slow, or means harm,
+//! Each of some scrapers at a time has a thread for 7 s at most, and 8 KiB for its request: a slow or hostile scraper
 //! delays no other.
 
 use crate::counted::Counted;
@@ -64,7 +64,7 @@ impl FromStr for Address {
     }
 }
 
-/// What the server counts. There is one such count in a process, made when metrics are asked for.
+/// Counters of the server. A process has one value, made when metrics are asked for.
 pub(crate) struct Counts {
     registry: Registry,
     requests: IntCounterVec,
@@ -83,7 +83,7 @@ pub(crate) struct Counts {
 /// A metric, and where its value comes from.
 type Figure<M> = (M, fn(&MachineStats) -> u64);
 
-/// What is asked of the machine at each scrape.
+/// Figures that the machine gives at each scrape.
 struct OfMachine {
     gauges: Vec<Figure<IntGauge>>,
     counters: Vec<Figure<IntCounter>>,

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// Replies are written when there are so many bytes of them, or when no request is left to answer.
+/// Bytes of replies that are written at once. Fewer wait until no request is left to answer.
 pub(crate) const FULL: usize = 64 << 10;
 /// A reply may take as much longer than the time for one mebibyte, at most.
 const STALLS: u32 = 8;
@@ -15,15 +15,15 @@ pub(crate) fn is_timeout(e: &std::io::Error) -> bool {
     matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// What is on its way to the client.
+/// Replies that the client has not taken yet.
 pub(crate) struct Replies<'a> {
     pub(crate) stream: &'a UnixStream,
     pub(crate) guard: &'a ConnectionGuard,
     pub(crate) out: Vec<u8>,
-    /// Empty, with the room of an earlier reply.
+    /// Empty buffer of an earlier reply, kept for its capacity.
     pub(crate) spare: Vec<u8>,
     pub(crate) stall: Duration,
-    /// No one reads replies any more.
+    /// Whether the client has stopped reading.
     pub(crate) gone: bool,
 }
 
@@ -40,14 +40,14 @@ impl Replies<'_> {
         self.spare = reply;
     }
 
-    /// Writes all there is; false if the client does not take it.
+    /// Writes all replies; false if the client has stopped reading.
     pub(crate) fn flush(&mut self) -> bool {
         if self.out.is_empty() || self.gone {
             self.out.clear();
             return !self.gone;
         }
         if self.out.len() > FULL && !self.guard.at_least(Direction::Out, self.out.len()) {
-            // What could be refused has been.
+            // All that could be refused was refused before.
             tracing::warn!("too many bytes of replies are on their way to this user");
             (self.gone, self.out) = (true, Vec::new());
             return false;

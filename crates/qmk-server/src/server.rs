@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Gives the connection of each client an endpoint. Dropping the endpoint tells the machine that the client is gone.
 pub type Connect = Arc<dyn Fn(Peer) -> Box<dyn Endpoint> + Send + Sync>;
 
-/// Clients beyond the limit that are told so at one time; more are turned away without a word.
+/// Clients beyond the limit that get a refusal at one time. Further clients are disconnected without one.
 const REFUSED: usize = 32;
 
 /// A connection in the metrics.
@@ -53,7 +53,7 @@ pub struct Server {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Who connected, by the system's word.
+/// The user and process at the other end, by the word of the operating system.
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = rustix::net::sockopt::socket_peercred(stream)?;
     Ok(Peer { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_pid() as u32 })
@@ -94,7 +94,7 @@ impl Server {
                     continue;
                 }
             };
-            // Who cannot be known is not served.
+            // A peer without credentials is not served.
             let admitted = match peer(&stream) {
                 Ok(peer) => users.connect(peer.uid).map(|guard| (peer, guard)),
                 Err(_) => Err("the system does not say who is calling".into()),
@@ -135,7 +135,7 @@ impl Server {
             _ = std::fs::remove_file(&self.path);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
-        // A client that waits in slices is between two of them now and then, and is told at the next.
+        // A client that waits in slices is between two calls now and then, and gets its reply at the next.
         let mut quiet = 0;
         while quiet < 15 && Instant::now() < deadline {
             quiet = if busy.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };

@@ -1,4 +1,4 @@
-//! What each user has of the server: connections, and bytes on their direction in and out.
+//! Limits per user: open connections, and bytes in flight in each direction.
 
 use crate::limits::Limits;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ pub(crate) struct UserLimits {
     limits: Limits,
 }
 
-/// Which bytes.
+/// Direction of bytes in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     In,
@@ -45,7 +45,7 @@ impl Direction {
     }
 }
 
-/// A connection of a user. What it took is given back when it is dropped.
+/// A connection of a user. Its share of the limits is given back on drop.
 pub(crate) struct ConnectionGuard {
     users: UserLimits,
     uid: u32,
@@ -75,7 +75,7 @@ impl UserLimits {
         let mut ledger = self.ledger.lock();
         let own = ledger.users.get(&uid).map_or(0, |own| own.connections);
         let (most, each) = (self.limits.connections, self.limits.user_connections());
-        // Some are for the owner, who may have to look what is going on.
+        // One eighth is reserved for the owner, to look into a server that is full.
         let open = if owner { most } else { most - most / 8 };
         if ledger.all.connections >= open {
             return Err("too many connections".into());
@@ -103,7 +103,7 @@ impl ConnectionGuard {
         let (own, all) = (direction.of(own), direction.of(&mut ledger.all));
         if bytes > had {
             let more = bytes - had;
-            // What a connection sends alone is bounded elsewhere, and a reply alone has to go some day.
+            // The only message of a user is bounded elsewhere, and the only reply must go out.
             let alone = *own == had && *all == had;
             let full = *own + more > USER_MESSAGES.saturating_mul(message)
                 || *all + more > ALL_MESSAGES.saturating_mul(message);

@@ -1,4 +1,5 @@
-//! What is recorded of refused requests: who asks for what it may not have is told of, and cannot fill the disk with it.
+//! Refusals in the audit log. Each is recorded, up to a rate per user and tenant, so that refused requests cannot fill the
+//! disk; those beyond are counted.
 
 use crate::model::refusee::Refusee;
 use crate::store::handle::Store;
@@ -7,7 +8,7 @@ use qmk_abi::rpc::{ErrorCode, RpcError};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Entries of one user, or of one tenant by that user, in a second. Others are counted.
+/// Maximum entries per second of a user, or of a tenant by that user. Further refusals are counted.
 const ENTRIES: u64 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Users and tenants whose refusals are counted at one time.
@@ -75,7 +76,7 @@ impl AuditLimit {
         if !store.keeps() || !refusals.contains(&e.code) {
             return;
         }
-        // What came too soon is only counted.
+        // Requests beyond the rate limit are counted only.
         let (own, due) = self.count(who, e.retry_after_ms.is_none(), Instant::now());
         for (who, count) in due {
             store.left_out(&who, count);

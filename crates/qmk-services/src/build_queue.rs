@@ -1,5 +1,5 @@
-//! Programs are built on the threads of those who submit them. What is built may take a thousand times the memory of its
-//! text, so large ones take turns.
+//! Turns at building programs. A program is built on the thread of its client and may take a thousand times the memory of
+//! its text, so large programs take turns.
 
 use parking_lot::{Condvar, Mutex};
 use qmk_abi::rpc::{ErrorCode, RpcError};
@@ -12,9 +12,9 @@ const SOURCE: usize = 64 << 10;
 const NODES: usize = 4096;
 const STEPS: usize = 1 << 16;
 
-/// How long a program may wait for its turn.
+/// Maximum wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many may wait.
+/// Maximum number of programs that wait.
 const QUEUE: usize = 256;
 
 /// Turns at building: one for each tenant, and in all as many as there are processors.
@@ -87,7 +87,7 @@ impl BuildQueue {
     }
 }
 
-/// Does something with a program that it may read up to some size. Where it is large, this waits for a turn.
+/// Works on a program. A small one is worked on at once; a large one waits for a turn.
 pub(crate) fn in_turn<T>(
     builds: &BuildQueue,
     tenant: &str,
@@ -99,7 +99,7 @@ pub(crate) fn in_turn<T>(
         let nodes = Some(options.max_nodes.map_or(NODES, |most| most.min(NODES)));
         let small = ParseOptions { max_nodes: nodes, max_steps: Some(STEPS), ..options.clone() };
         match work(&small) {
-            // What is too large for a small program need not be too large.
+            // The limits of a small program are not those of the tenant.
             Err(e) if e.findings.iter().any(|f| f.code == "E-LIMIT") => {}
             done => return done,
         }

@@ -1,6 +1,6 @@
-//! The broker of channels: who may offer one to whom, and which channels each tenant has.
+//! The broker of channels: offers between tenants, and the channels of each tenant.
 //!
-//! A tenant gets the capability to offer something to another for the time of the call only. What it keeps is the endpoint.
+//! A tenant gets the capability to offer something to another for the time of the call only. It keeps the endpoint.
 
 use crate::errors::{Refused, invalid, kernel_error, unexpected};
 use crate::model::channel::ChannelEnd;
@@ -24,7 +24,7 @@ impl<D: Device> State<D> {
         self.config.policy.as_ref().is_none_or(|p| p.may_offer(from, to))
     }
 
-    /// What the kernel knows of a channel; `None` if the other side took it back.
+    /// State of a channel in the kernel; `None` if the other side took it back.
     fn look(&mut self, tenant: &str, id: &str) -> Option<(ChannelEnd, KernelInfo)> {
         let owner = self.tenants.get(tenant)?;
         let (domain, end) = (owner.domain, owner.channels.get(id)?.clone());
@@ -154,7 +154,7 @@ impl<D: Device> State<D> {
         }
     }
 
-    /// Two channels of a tenant have become one between their far sides. What the tenant has left of them is closed, but
+    /// Two channels of a tenant have become one between their far sides. The tenant's own endpoints are closed, but
     /// must not be deleted: far endpoints may derive from it.
     fn joined(&mut self, tenant: &str, first: &str, second: &str) {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };

@@ -1,58 +1,58 @@
-//! How a machine is set up.
+//! The limits of a machine and of its tenants.
 
 use crate::policy::SitePolicy;
 use qmk_abi::syscall::Quota;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Limits of each tenant.
+/// Limits of each tenant, and how the machine runs.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
-    /// Logical qubits a tenant may hold; the machine's if `None`.
+    /// Maximum logical qubits per tenant. Default: all of the machine.
     pub max_logical_qubits: Option<u32>,
-    /// Physical qubits of a tenant's logical qubits; as many as they have on patches of the usual kind if `None`.
+    /// Maximum physical qubits per tenant. Default: those of `max_logical_qubits` patches of the default code.
     pub max_physical_qubits: Option<u64>,
-    /// Open channels of a tenant; as many as its logical qubits have pairs if `None`.
+    /// Maximum open channels per tenant. Default: half of `max_logical_qubits`.
     pub max_channels: Option<u32>,
-    /// Checkpoints of a tenant.
+    /// Maximum checkpoints per tenant.
     pub max_checkpoints: u32,
-    /// Unfinished jobs of a tenant.
+    /// Maximum unfinished jobs per tenant.
     pub max_jobs: u32,
-    /// Tenants. One more takes the place of the one that was used least recently among those that have nothing but
-    /// sessions that may go.
+    /// Maximum tenants. A further tenant replaces the least recently used one whose sessions are all idle.
     pub max_tenants: usize,
-    /// Sessions of a tenant. One more closes the session that was used least recently, among those that no open
-    /// connection is bound to and that have no unfinished job; without such a session it is refused.
+    /// Maximum sessions per tenant. A further session closes the least recently used idle one: bound to no open
+    /// connection, and without unfinished jobs. It is refused if no session is idle.
     pub max_sessions: usize,
-    /// Finished jobs a session keeps results of; the oldest go first.
+    /// Ended jobs per session whose results stay in memory. The oldest go first.
     pub kept_jobs: usize,
-    /// Bytes of the results that a tenant's sessions keep; the oldest go first. A job with more bytes of distinct
-    /// outcomes fails.
+    /// Bytes of results per tenant that stay in memory. The oldest go first. A job whose distinct outcomes take more
+    /// fails.
     pub kept_bytes: usize,
-    /// Ended jobs of a tenant that a machine which keeps its state keeps on disk; the oldest go first.
+    /// Ended jobs per tenant in the store of a machine that has a directory. The oldest go first.
     pub stored_jobs: u64,
-    /// Bytes that these may take.
+    /// Bytes of their accounts.
     pub stored_bytes: u64,
-    /// Shots of one job.
+    /// Maximum shots per job.
     pub max_shots: u64,
-    /// Requests of a tenant; a second's worth may come at once. `None` for no limit.
+    /// Maximum requests per second and tenant. A burst of one second's requests is served. `None`: no limit.
     pub max_requests_per_second: Option<u32>,
-    /// Nodes of one program, and instructions; `None` for as many as a tenant may have.
+    /// Maximum nodes, and instructions, per program. `None`: bounded by the kernel's quota of instructions only.
     pub max_nodes: Option<usize>,
-    /// Bytes that the programs of a session's unfinished jobs take, about.
+    /// Maximum bytes that the programs of a session's unfinished jobs take, estimated.
     pub max_session_bytes: usize,
-    /// Qubits that may carry live magic at once in one job.
+    /// Maximum active qubits per job: those that carry live magic at one time.
     pub max_active: u32,
-    /// The same of the qubits that a tenant holds one by one, at most as many: all wait while one of those is operated on.
+    /// Maximum active qubits among those that a tenant holds one by one; capped by `max_active`. All callers wait while one
+    /// of these is operated on, so the default is small.
     pub max_active_held: u32,
-    /// Seed of the outcomes of qubits that are held one by one; from the system's entropy if `None`. Jobs have their own.
+    /// Seed of the outcomes of qubits that are held one by one. Default: entropy of the system. Jobs have seeds of their own.
     pub seed: Option<u64>,
-    /// Whether shots are finished in the epoch in which their last instruction is, so that what a run does, and when, is
-    /// the same on any machine. A long job then keeps callers waiting.
+    /// Whether all shots of a job end in the epoch of its last instruction. A run then does the same in the same epochs on
+    /// any host, and a long job keeps callers waiting.
     pub lockstep: bool,
-    /// Who may do what; without, all is the owner's.
+    /// The policy of the site. Default: the user who runs the machine owns everything.
     pub policy: Option<Arc<SitePolicy>>,
-    /// Tells the time that tokens expire by, in Unix seconds.
+    /// The clock that tokens expire by, in Unix seconds.
     pub unix_time: fn() -> u64,
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a caller's thread may advance the kernel.
+/// Time for which a caller's thread may advance the kernel.
 const SETTLE: Duration = Duration::from_micros(500);
 
 /// An endpoint of the session protocol. Dropping it closes the sessions that belong to it.
@@ -26,9 +26,9 @@ pub struct Connection<D: Device + Send + 'static> {
     pub(crate) caller: Mutex<Caller>,
     /// Whether its owner calls [`Endpoint::settle`].
     pub(crate) settles: bool,
-    /// A job was submitted, and no one has been told.
+    /// Whether a job was submitted and the driver has not been woken.
     pub(crate) unsettled: AtomicBool,
-    /// Whether it has acted for a tenant.
+    /// Whether its caller has acted for a tenant.
     pub(crate) authenticated: AtomicBool,
     pub(crate) built: Mutex<Option<Built>>,
 }
@@ -50,7 +50,7 @@ impl<D: Device + Send + 'static> Connection<D> {
         self
     }
 
-    /// The account of a job that memory has not kept, or the error of looking for it there.
+    /// The account of a job that is no longer in memory. `missing`, the error of looking there, comes back if there is none.
     pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<Account, RpcError> {
         let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
         let Some(number) = number else { return Err(missing) };
@@ -126,7 +126,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         drop(driving);
         std::mem::forget(woken);
         if !idle {
-            // What takes longer is for the driver.
+            // The driver takes over work that takes longer.
             self.shared.work.notify_all();
         }
     }
@@ -140,7 +140,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         if authorized.is_ok() && session.is_some() {
             self.authenticated.store(true, Ordering::Relaxed);
         }
-        // Of a refusal, the audit log has a record.
+        // The request is gone by the time it is refused, and the audit log records the refusal.
         let audited = self.shared.store.keeps().then(|| Audited::of(&request, session));
         let result = authorized.and_then(|()| self.perform(request, &caller));
         if let Err(e) = &result {
@@ -154,11 +154,11 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     }
 }
 
-/// What the audit log says of a request, should it be refused.
+/// The part of a request that the audit log records if it is refused.
 struct Audited {
     method: &'static str,
     session: Option<String>,
-    /// Who asks for a session, and as whom. The capabilities, which may be long, are left out.
+    /// The parameters of a session that is asked for, without the capabilities, which may be long.
     asked: Option<SessionCreate>,
 }
 

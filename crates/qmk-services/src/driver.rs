@@ -1,4 +1,5 @@
-//! The threads that advance the kernel.
+//! The thread that advances the kernel, and one turn of it. A connection's thread may take turns for half a millisecond, so
+//! that a short job needs no hand-over.
 
 use crate::model::job::completed;
 use crate::state::{Shared, State};
@@ -8,9 +9,9 @@ use qmk_kernel::{Clock, Kernel};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// How long an epoch may keep callers waiting.
+/// Target duration of an epoch: callers wait for at most one.
 const EPOCH: Duration = Duration::from_millis(10);
-/// Epochs of a program with the machine to itself that may pass at once. In a longer one, calls find it at work.
+/// Epochs that may pass in one turn while one program has the machine to itself. Calls find a longer program at work.
 const AT_ONCE: u64 = 1 << 16;
 
 /// Advances the kernel while any strand lives or has outcomes to read. A panic stops the machine: the kernel may be in
@@ -38,7 +39,7 @@ fn advance<D: Device>(shared: &Shared<D>) {
     }
 }
 
-/// Wakes the driver unless it is forgotten.
+/// Wakes the driver when dropped, so that it takes over after a panic. A caller that needs no driver forgets the value.
 pub(crate) struct Woken<'a>(pub(crate) &'a Condvar);
 
 impl Drop for Woken<'_> {
@@ -47,7 +48,7 @@ impl Drop for Woken<'_> {
     }
 }
 
-/// Marks that this thread advances the kernel, until it ends, or panics.
+/// Marks that this thread advances the kernel, until the value is dropped.
 pub(crate) struct Driving<'a, 'b, D>(&'a mut MutexGuard<'b, State<D>>);
 
 impl<'a, 'b, D> Driving<'a, 'b, D> {
@@ -77,10 +78,10 @@ impl<D> Drop for Driving<'_, '_, D> {
     }
 }
 
-/// One epoch, or several at once, and what follows; true if there is nothing more to do.
+/// Runs one epoch, or several at once, collects outcomes and records results. Returns whether the machine is idle.
 pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
     let start = Instant::now();
-    // A call that waits for an epoch wants to see it.
+    // A call that waits looks again after each epoch.
     let most = if state.waiting > 0 { 1 } else { AT_ONCE };
     let report = state.kernel.advance_by(most);
     if has_stopped(shared, state) {
@@ -99,7 +100,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     if has_stopped(shared, state) {
         return true;
     }
-    // While results are made and records written, more work may come.
+    // More work may arrive while the lock is released for results and records.
     let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
     let idle = !busy && !collected.more && undisturbed && state.waiting == 0;
     if shared.store.keeps() && !collected.started.is_empty() {
@@ -112,7 +113,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
             job.result()
         } else {
             let status = job.status.clone();
-            // Names take longer than bits, as records do, and no one need wait for them.
+            // Writing outcome strings and records takes long; callers go on meanwhile.
             MutexGuard::unlocked(state, || {
                 let result = job.result();
                 if shared.store.keeps() {
@@ -139,9 +140,10 @@ fn has_stopped<D: Device>(shared: &Shared<D>, state: &mut State<D>) -> bool {
     true
 }
 
-/// A step means more on one device than on another, so the pace follows the clock: down at once, and up slowly.
+/// Steps per epoch after an epoch that `took` this long. The cost of a step depends on the device, so the pace follows the
+/// clock: it halves at once, and grows by an eighth.
 fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
-    // An epoch of one turn says nothing of the turns that a strand under issue leaves no room for.
+    // An epoch of one turn may have been short because a strand under issue left no room for more.
     let informative = turns > 1 || pace < 4096;
     match turns {
         0 => pace,

@@ -1,4 +1,4 @@
-//! What refusals of the kernel and of the services are on the wire.
+//! Refusals of the kernel and of the services, in the form of the wire.
 
 use crate::store::error::StoreError;
 use qmk_abi::KernelError;
@@ -44,9 +44,9 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
     refused
 }
 
-/// Why an attempt failed.
+/// A refused attempt.
 pub(crate) enum Refused {
-    /// Epochs will change it.
+    /// A later epoch may change it.
     NotYet(RpcError),
     Final(RpcError),
 }
@@ -61,7 +61,7 @@ impl From<KernelError> for Refused {
     fn from(e: KernelError) -> Self {
         match e {
             KernelError::NotReady(_) => Refused::NotYet(kernel_error(e)),
-            // A device refuses what the caller's qubits make too large for it.
+            // The device lacks room for the state of the caller's qubits.
             KernelError::Device(_) => Refused::Final(RpcError::new(ErrorCode::ResourceExhausted, e.to_string())),
             e => Refused::Final(kernel_error(e)),
         }

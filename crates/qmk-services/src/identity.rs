@@ -1,7 +1,7 @@
-//! Who is asking, and for which tenant.
+//! Identity: the tenant that a caller acts for.
 //!
 //! A connection is known by the Unix user at its other end, and by the token that it has shown, if any. Both stand for
-//! tenants by the machine's policy. What is not the caller's answers as if it did not exist.
+//! tenants by the machine's policy. Another tenant's object gives the same reply as a missing one.
 
 use crate::errors::not_found;
 use crate::model::caller::{Caller, Credential, Identity};
@@ -14,16 +14,16 @@ use qmk_token::Token;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Sessions and tokens that a user may be refused in a second for want of identity.
+/// Maximum refusals of identity per user and second. Later attempts wait.
 const TRIES: u32 = 10;
-/// Users whose tries are remembered before those who may try again are forgotten.
+/// Rate limits kept before idle ones are dropped.
 const STRANGERS: usize = 1024;
 
 fn refused(message: impl Into<String>) -> RpcError {
     RpcError::new(ErrorCode::AuthFailed, message)
 }
 
-/// Requests that do not act in a session, so that results outlive the token they were made under.
+/// Whether a request only reads or ends what the session made. Such requests work after the token has expired.
 fn looks_back(request: &Request) -> bool {
     use Request::*;
     use interactive::Call;
@@ -43,12 +43,12 @@ fn looks_back(request: &Request) -> bool {
 }
 
 impl<D: Device> State<D> {
-    /// What the policy says of a tenant; `None` without a policy.
+    /// The policy's entry of a tenant; `None` without a policy.
     pub(crate) fn rules(&self, tenant: &str) -> Option<&TenantPolicy> {
         self.config.policy.as_ref()?.tenants.get(tenant)
     }
 
-    /// Checks a token that is shown. Only what the signature vouches for is told apart.
+    /// Checks a token that is shown. Tokens without a valid signature get one reply, whatever is wrong with them.
     pub(crate) fn credential(&self, text: &str) -> Result<Arc<Credential>, RpcError> {
         let unknown = || refused("the token is not valid on this machine");
         let policy = self.config.policy.as_ref().ok_or_else(unknown)?;
@@ -82,7 +82,7 @@ impl<D: Device> State<D> {
         match &self.config.policy {
             None => caller.owner(),
             Some(policy) => policy.tenants.get(tenant).is_some_and(|t| {
-                // Who owns the machine may write its policy, too.
+                // The owner of the machine may write its policy, too.
                 caller.owner() || caller.uid().is_some_and(|uid| t.uids.contains(&uid))
             }),
         }
@@ -163,7 +163,7 @@ impl<D: Device> State<D> {
         Err(RpcError { retry_after_ms: Some(ms), ..RpcError::new(ErrorCode::QuotaExceeded, message) })
     }
 
-    /// Notes that a user was not who it said it was.
+    /// Counts a refused identity against the user.
     pub(crate) fn tried<T>(&mut self, caller: &Caller, result: &Result<T, RpcError>) {
         let failed = result.as_ref().is_err_and(|e| e.code == ErrorCode::AuthFailed);
         let Some(uid) = caller.uid().filter(|_| failed && !caller.owner()) else { return };
@@ -175,7 +175,7 @@ impl<D: Device> State<D> {
         _ = self.strangers.entry(uid).or_default().charge(TRIES, now);
     }
 
-    /// Who a session is opened for.
+    /// The identity that a session is opened with.
     pub(crate) fn identify(&self, p: &SessionCreate, caller: &Caller) -> Result<Identity, RpcError> {
         let (tenant, token) = self.claim(p, caller)?;
         self.check_suspended(&tenant)?;
@@ -204,7 +204,7 @@ impl<D: Device> State<D> {
         let tenant = tenant.clone();
         let shown = caller.shown.as_ref().is_some_and(|c| c.grant.tenant == tenant && self.check(c).is_ok());
         let known = shown || self.acts_for(caller, &tenant);
-        // To know the id of a session opened by token is to hold it, for the user who did.
+        // The id of a session opened by token is a secret of the user who opened it, so knowing it is enough.
         let made = token.is_some() && uid == caller.uid();
         if !known && !made {
             return not_found(ErrorCode::SessionNotFound);
@@ -257,7 +257,7 @@ impl<D: Device> State<D> {
         Ok((credential, info))
     }
 
-    /// Whether the policy, if there is one, would give such a session.
+    /// Whether the policy, if there is one, would grant this session.
     pub(crate) fn gives(&self, tenant: &str, granted: Rights, token: Option<&Credential>) -> bool {
         if self.config.policy.is_none() {
             return true;

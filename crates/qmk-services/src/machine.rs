@@ -1,4 +1,4 @@
-//! A machine: how it is started, reached and closed.
+//! A machine: starting, connecting, stopping and closing it.
 
 use crate::audit_limit::AuditLimit;
 use crate::build_queue::BuildQueue;
@@ -27,7 +27,7 @@ pub struct Machine<D: Device + Send + 'static> {
 }
 
 impl<D: Device + Send + 'static> Machine<D> {
-    /// Boots a kernel on a device and starts advancing it. Nothing is left of it when it ends.
+    /// Boots a kernel on a device and starts advancing it. Nothing outlives it.
     pub fn start(device: D, config: MachineConfig) -> Self {
         let mut state = State::boot(device, config, Store::default());
         state.next_job = 1;
@@ -70,7 +70,7 @@ impl<D: Device + Send + 'static> Machine<D> {
     /// Ends the machine and closes its journal under a signed head.
     ///
     /// # Errors
-    /// If a write fails. What was recorded before is not lost.
+    /// If a write fails. Entries recorded before are not lost.
     pub fn close(&self) -> Result<(), StoreError> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         self.shared.state.lock().stopping = true;

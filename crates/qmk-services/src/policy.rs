@@ -1,6 +1,6 @@
-//! Who may do what on a machine: the policy file.
+//! The policy file: tenants, their users, rights and limits, and tokens.
 //!
-//! Without one, the machine belongs to the user who runs it, and to no one else. `docs/guide/server.md` has an example.
+//! Without one, the machine belongs to the user who runs it alone. `docs/guide/server.md` has an example.
 
 use qmk_abi::Rights;
 use qmk_token::{Key, MAX_DEPTH, MAX_NAME, TokenId};
@@ -16,7 +16,7 @@ use toml::Spanned;
 /// Bytes of a policy file, at most.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What is wrong with a policy, and where.
+/// A defect of a policy file.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}{}: {message}", line.map_or(String::new(), |l| format!(":{l}")))]
 pub struct PolicyError {
@@ -37,14 +37,14 @@ pub struct SitePolicy {
     pub tokens: Option<Tokens>,
 }
 
-/// What a tenant may do.
+/// Users, rights and limits of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantPolicy {
     /// Unix users who act for it.
     pub uids: BTreeSet<u32>,
     /// Instruction classes, at most.
     pub capabilities: Rights,
-    /// No request of it is served, and its programs run on.
+    /// Whether its requests are refused. Its programs run on.
     pub suspended: bool,
     /// Share of what is contended, relative to other tenants'.
     pub weight: u32,

@@ -131,14 +131,14 @@ impl Program {
         Patch { code, distance: self.profile.distance as u16 }
     }
 
-    /// What errors of a level its qubits have.
+    /// Noise of its qubits at a level.
     pub(crate) fn noise(&self, level: Level) -> NoiseSpec {
         // Profiles have rates below 1/2, and 0 is the machine's own.
         let ppb = self.profile.error_rate.map_or(0, |p| (p * 1e9).round().max(1.0) as u32);
         NoiseSpec { level, ppb }
     }
 
-    /// Adds what its user is told of errors.
+    /// Adds the failure probability and the warning of its report.
     pub(crate) fn expect(&mut self, failure: f64, warning: Option<String>) {
         self.failure = failure;
         self.warnings.extend(warning);
@@ -198,7 +198,7 @@ impl Program {
     }
 }
 
-/// What profiles call a code.
+/// Name of a code in profiles.
 pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Surface => "surface_code",

@@ -1,4 +1,4 @@
-//! What a machine takes up again when it is started on a directory.
+//! Recovery: sessions and unfinished jobs of the directory that a machine is started on.
 
 use crate::model::session::SessionRecord;
 use crate::model::ticket::Ticket;

@@ -15,7 +15,7 @@
 //! A head (version, description of the machine, boot seed, quota of the root domain), then entries, each a frame of postcard behind
 //! its length. An entry holds the input and two checks out of the running SHA-256 digest over all inputs and replies:
 //! one up to the input, which tells damage *before* the input is carried out, and one up to the reply. The checks find
-//! accidents. They are no signature: who can write a log can make one that passes, and under [`Clock::Lockstep`] an epoch runs
+//! accidents. They are no signature: anyone can write a log that passes, and under [`Clock::Lockstep`] an epoch runs
 //! all shots of a program, however many a log of unknown origin asks for.
 
 use qmk_abi::syscall::Quota;
@@ -59,7 +59,7 @@ pub enum ReplayError {
         /// Number of the entry, from 0; 0 as well for the head.
         entry: u64,
     },
-    /// A part of it is not what was written.
+    /// A part of it has changed since it was written.
     #[error("entry {entry} of the log is damaged: {what}")]
     Corrupt {
         /// Number of the entry, from 0; 0 as well for the head.
@@ -82,12 +82,12 @@ pub enum ReplayError {
         entry: u64,
         /// The input.
         input: String,
-        /// What it gives now.
+        /// The output now.
         reply: String,
     },
 }
 
-/// What a kernel is given.
+/// An input of a kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Input {
     Call(u32, Syscall),
@@ -97,7 +97,7 @@ enum Input {
     AdvanceBy(u64),
 }
 
-/// What it gives back.
+/// The output of an input.
 #[derive(Debug, Serialize)]
 enum Output {
     Reply(Result<Reply, KernelError>),
@@ -280,7 +280,7 @@ fn frame(log: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     log.write_all(bytes)
 }
 
-/// What is left of a log.
+/// The rest of a log.
 struct Rest<'a> {
     bytes: &'a [u8],
     entry: u64,

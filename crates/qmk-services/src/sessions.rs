@@ -1,4 +1,4 @@
-//! How sessions are opened, set aside, taken up again and closed.
+//! Sessions are opened, made dormant, reopened and closed.
 
 use crate::errors::not_found;
 use crate::model::caller::{Caller, Identity};
@@ -171,7 +171,7 @@ impl<D: Device> State<D> {
         self.sessions.get(id).map_or_else(|| not_found(ErrorCode::SessionNotFound), Ok)
     }
 
-    /// Closes a session for a client, who is to be told only what outlives the machine.
+    /// Closes a session for a client. The close is recorded before the client gets its reply.
     pub(crate) fn close_on_request(&mut self, id: &str) -> Result<Closed, RpcError> {
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.number > 0) {
             self.store.try_closed(&session.tenant, session.number)?;

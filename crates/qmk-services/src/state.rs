@@ -1,4 +1,5 @@
-//! What the lock of a machine protects, and what lies beside it.
+//! The state of a machine, behind one lock, and the parts that need no lock. Files with `impl State` hold one kind of call
+//! each: tenants, sessions, jobs, identity, channels, watch.
 
 use crate::audit_limit::AuditLimit;
 use crate::build_queue::BuildQueue;
@@ -33,18 +34,18 @@ pub(crate) struct State<D> {
     pub(crate) unfinished: BTreeMap<u64, String>,
     /// Job whose outcomes are read first.
     pub(crate) first_read: u64,
-    /// Counts uses of sessions.
+    /// Counts uses of sessions, as a clock for eviction.
     pub(crate) uses: u64,
     pub(crate) next_job: u64,
     pub(crate) next_connection: u64,
-    /// Calls that wait for epochs.
+    /// Number of calls that wait for an epoch.
     pub(crate) waiting: u32,
     pub(crate) stopping: bool,
-    /// A thread advances the kernel, and goes on until there is nothing to do or the driver takes over.
+    /// Whether a thread is advancing the kernel. Only one does.
     pub(crate) driving: bool,
-    /// When users who were not known for whom they said they were may try again.
+    /// Rate limits of users whose identity was refused.
     pub(crate) strangers: BTreeMap<u32, Rate>,
-    /// Device steps of an epoch.
+    /// Device steps per epoch.
     pub(crate) pace: u64,
     pub(crate) watched: Watched,
 }
@@ -55,7 +56,7 @@ pub(crate) struct Shared<D> {
     pub(crate) audit_limit: AuditLimit,
     /// Why the machine has stopped, once it has.
     pub(crate) stopped: OnceLock<String>,
-    /// Set when the machine is about to end: sessions stay as they are.
+    /// Set when the machine is about to end: connections that close leave their sessions open.
     pub(crate) leaving: Arc<AtomicBool>,
     pub(crate) state: Mutex<State<D>>,
     /// Signalled when there is work for the kernel.
@@ -143,7 +144,7 @@ impl<D: Device> State<D> {
             match self.kernel.syscall(domain, Syscall::Delete { target }) {
                 Ok(qmk_abi::Reply::Deleted { more: true, .. }) => begun = true,
                 Ok(_) => return Ok(()),
-                // What a domain held is deleted after the last capability to it; epochs go on with that.
+                // The capability itself is gone, and later epochs delete the rest of the domain.
                 Err(KernelError::NoCapability) if begun => return Ok(()),
                 Err(e) => return Err(kernel_error(e)),
             }

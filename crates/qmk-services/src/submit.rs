@@ -10,9 +10,9 @@ use qmk_kernel::hal::Device;
 use qmk_qvm::ParseOptions;
 use std::sync::atomic::Ordering;
 
-/// Programs longer than this are not kept for the next submission.
+/// Bytes of the longest program that is kept for the next submission.
 const BUILT_BYTES: usize = 64 << 10;
-/// Names and values of a program's parameters.
+/// Maximum bytes of names and values of a program's parameters.
 const PARAMS_BYTES: usize = 64 << 10;
 
 impl<D: Device + Send + 'static> Connection<D> {
@@ -55,8 +55,8 @@ impl<D: Device + Send + 'static> Connection<D> {
         Ok(submitted)
     }
 
-    /// The program of a submission. A client that runs one program with many seeds has it built once; what others
-    /// submitted makes no difference, so that it cannot be told from the time.
+    /// The program of a submission. The last one is kept, for a client that runs one program with many seeds. It is kept per
+    /// connection: a cache shared between tenants would tell by its time what others submit.
     fn build(&self, p: &JobSubmit, granted: Rights, tenant: &str) -> Result<Program, RpcError> {
         let same = |b: &Built| {
             let (old, new) = (&b.policy, &p.policy);

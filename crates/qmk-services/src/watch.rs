@@ -1,4 +1,4 @@
-//! Figures for those who watch the machine. Nothing here changes what it does.
+//! Figures of the machine and lists of jobs. Nothing here changes the machine.
 
 use crate::connection::Connection;
 use crate::model::caller::Caller;
@@ -13,7 +13,7 @@ use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-/// Jobs of one reply.
+/// Maximum jobs in one reply.
 const LISTED: usize = 1000;
 
 impl<D: Device + Send + 'static> Connection<D> {
@@ -24,7 +24,7 @@ impl<D: Device + Send + 'static> Connection<D> {
             let asking = state.session(session)?;
             (asking.tenant.clone(), state.jobs_in_memory(asking))
         };
-        // Reading takes its time, and others go on.
+        // The store is read without the lock.
         let stored = self.shared.store.recent(&tenant, LISTED).unwrap_or_default();
         if !stored.is_empty() {
             let known: BTreeSet<String> = jobs.iter().map(|j| j.job_id.clone()).collect();

@@ -1,4 +1,4 @@
-//! Capability tokens: who holds one may act for a tenant, within what the token says, until it expires.
+//! Capability tokens: the holder of one may act for a tenant, within its grant, until it expires. Start at [`Token`].
 //!
 //! A token is a chain of caveats and one signature, after macaroons (Birgisson et al., "Macaroons: Cookies with
 //! Contextual Caveats for Decentralized Authorization in the Cloud", NDSS 2014). The first caveat is signed with the
@@ -22,7 +22,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-/// What a token's text begins with.
+/// Prefix of a token's text.
 pub const PREFIX: &str = "qmk1.";
 /// Bytes of a token's text, at most.
 pub const MAX_TEXT: usize = 4096;
@@ -35,7 +35,7 @@ const SIGNATURE: usize = 32;
 /// Keeps what is signed here apart from what else the key might sign.
 const PURPOSE: &[u8] = b"qmk capability token 1\0";
 
-/// Why a token is of no use. To its holder, a server tells apart only what the signature vouches for.
+/// Why a token is refused. A server tells its holder apart only the cases that the signature vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not a token.
@@ -44,18 +44,18 @@ pub enum TokenError {
     /// Not signed with this key, or changed since.
     #[error("the token is not signed with this key, or was changed")]
     Forged,
-    /// It says more than the token it was made from.
+    /// It grants more than the token it was made from.
     #[error("{0}")]
     Wider(String),
-    /// Its time is over.
+    /// It has expired.
     #[error("the token expired at {0} (Unix seconds)")]
     Expired(u64),
-    /// It, or the token it was made from, was taken back.
+    /// It, or a token that it was made from, has been revoked.
     #[error("the token has been revoked")]
     Revoked,
 }
 
-/// Names a token, and all that are made from it.
+/// Id of a token, and of all tokens made from it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TokenId(pub [u8; 16]);
 
@@ -164,7 +164,7 @@ fn sign(key: &[u8], parts: &[&[u8]]) -> [u8; SIGNATURE] {
     mac(key, parts).finalize().into_bytes().into()
 }
 
-/// What a token says: the first caveat, as narrowed by those that follow.
+/// The grant of a token: the first caveat, narrowed by those that follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Names the token, and all that are made from it.
@@ -229,7 +229,7 @@ struct Caveat {
     depth: u8,
 }
 
-/// How to narrow a token; what is `None` stays as it is.
+/// A narrowing of a token. `None` keeps the token's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attenuation {
     /// Fewer capabilities.
@@ -286,7 +286,7 @@ impl Token {
         Ok(Token { caveats, signature, grant })
     }
 
-    /// What it says, whether that is true or not.
+    /// Its grant, without checking the signature.
     pub fn claims(&self) -> &Grant {
         &self.grant
     }
@@ -296,7 +296,7 @@ impl Token {
         self.caveats.len() - 1
     }
 
-    /// What it says, if it is signed with this key. Takes the same time whatever the signature is.
+    /// Its grant, if it is signed with this key. The time does not depend on the signature.
     ///
     /// # Errors
     /// `Forged`.
@@ -353,7 +353,7 @@ impl fmt::Display for Token {
 impl FromStr for Token {
     type Err = TokenError;
 
-    /// Refuses what no attenuation can have made, such as a later expiry.
+    /// Refuses caveats that no attenuation makes, as one with a later expiry.
     fn from_str(text: &str) -> Result<Token, TokenError> {
         use TokenError::Malformed;
         if text.len() > MAX_TEXT {

@@ -91,7 +91,7 @@ impl<D: Device + Send + 'static> Connection<D> {
                 let most = CHUNK.min(p.n as usize - qubits.len());
                 let before = qubits.len();
                 state.take_qubits(&p.session_id, most, &mut qubits).or_else(|e| match e {
-                    // What there is was taken; the next attempt is for the rest.
+                    // All free qubits were taken; the next attempt is for the rest.
                     Refused::NotYet(_) if qubits.len() > before => Ok(()),
                     e => Err(e),
                 })
@@ -109,7 +109,7 @@ impl<D: Device + Send + 'static> Connection<D> {
     }
 
     fn apply(&self, p: &Apply) -> Result<Applied, RpcError> {
-        // Who may not even ask learns nothing of what is asked.
+        // Without a session, the reply must not depend on the operation.
         self.shared.state.lock().session(&p.session_id)?;
         let mut ops = operations(p)?;
         let mut applied = Applied { outcomes: Vec::new(), until_epoch: 0 };

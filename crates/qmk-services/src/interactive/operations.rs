@@ -1,4 +1,4 @@
-//! What an opcode does to qubits that are held one by one.
+//! The operations behind an opcode, for qubits that are held one by one.
 
 use crate::errors::invalid;
 use qmk_abi::image::Op;

@@ -1,4 +1,4 @@
-//! How outcomes are read.
+//! Reading outcomes.
 
 use crate::model::finished::{Collected, Finished};
 use crate::model::job::{Job, KEY_BYTES};
@@ -17,10 +17,10 @@ use std::sync::atomic::Ordering;
 
 /// Bytes of outcomes that one round of collecting reads, of all jobs together.
 const COLLECT_BYTES: u64 = 1 << 20;
-/// New outcomes that it finds room for: each takes a microsecond, and callers wait meanwhile.
+/// New distinct outcomes of one round: each takes a microsecond, during which callers wait.
 const COLLECT_NEW: u64 = 1024;
 
-/// What one round of collecting may still read.
+/// Amount that one round of collecting may still read.
 struct Budget {
     /// Bytes of outcomes, of all jobs together and of each.
     bytes: u64,
@@ -127,7 +127,7 @@ impl<D: Device> State<D> {
         held
     }
 
-    /// Ends jobs that never will: of tenants that have spent what is not renewed.
+    /// Fails jobs of tenants that have spent a quota that is not renewed: they would wait for ever.
     fn end_stuck(&mut self) -> bool {
         let limited = |t: &Tenant| t.quota.window == 0 && t.quota.magic.min(t.quota.epochs) < u64::MAX;
         let tenants = self.tenants.iter().filter(|(_, t)| limited(t));
@@ -229,7 +229,7 @@ fn finish(job: &mut Job, program: Arc<Program>, session: String, ticket: Ticket)
     Finished { session, ticket, status: job.status.clone(), outcomes, program, report }
 }
 
-/// What to say of qubits that are freed while something may still depend on them.
+/// Warning about qubits that are freed while something may still depend on them.
 fn dirty(frees: u32) -> Option<String> {
     let (what, whose) = match frees {
         0 => return None,

@@ -1,4 +1,4 @@
-//! How jobs end, and what is kept of them.
+//! Ends of jobs, and the results that are kept.
 
 use crate::errors::not_found;
 use crate::model::job::{Job, KEY_BYTES, Outcomes, bytes_of_params, ended, job_number};

@@ -1,4 +1,4 @@
-//! Jobs: programs under way, and their results.
+//! Jobs: taken on in [`submit`], followed in [`collect`] after each epoch, ended and kept in [`end`].
 
 mod collect;
 mod end;

@@ -1,4 +1,4 @@
-//! How a job is taken on.
+//! Taking on a job.
 
 use crate::errors::{kernel_error, unexpected};
 use crate::model::job::{Job, Outcomes, bytes_of_params};
@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Bytes of the longest program that is kept with its job.
 const KEPT_SOURCE: usize = 256 << 10;
 
-/// What a program demands of the machine.
+/// Demand of a program on the machine.
 struct Demand {
     patch: Patch,
     noise: NoiseSpec,

@@ -1,10 +1,10 @@
-//! Who is at the other end of a connection.
+//! Callers and their identities.
 
 use crate::store::event::TokenRecord;
 use qmk_abi::Rights;
 use std::sync::Arc;
 
-/// The process at the other end of a connection, as its kernel vouches for it.
+/// The process at the other end of a connection, by the word of the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Unix user.
@@ -16,13 +16,13 @@ pub struct Peer {
 /// A token that was accepted.
 pub(crate) type Credential = TokenRecord;
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) connection: u64,
-    /// None within the process that runs the machine.
+    /// `None` for a caller in the process of the machine.
     pub(crate) peer: Option<Peer>,
-    /// The token it has shown last.
+    /// The token that it has shown last.
     pub(crate) shown: Option<Arc<Credential>>,
 }
 
@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// What a session is opened as.
+/// Tenant, rights and token that a session is opened with.
 pub(crate) struct Identity {
     pub(crate) tenant: String,
     /// Instruction classes, at most.

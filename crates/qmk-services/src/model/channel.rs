@@ -7,9 +7,9 @@ use qmk_abi::Handle;
 pub(crate) struct ChannelEnd {
     /// The endpoint, in the tenant's space.
     pub(crate) handle: Handle,
-    /// Session that holds the near half; none while it is not accepted.
+    /// Session that holds the near half; `None` until the channel is accepted.
     pub(crate) session: Option<String>,
-    /// Tenant on the other side, and what the channel is called there.
+    /// Tenant on the other side, and the channel's id there.
     pub(crate) peer: (String, String),
     pub(crate) incoming: bool,
     pub(crate) kind: String,

@@ -1,4 +1,4 @@
-//! What a round of collecting found.
+//! The findings of one round of collecting.
 
 use super::job::Outcomes;
 use super::ticket::Ticket;
@@ -17,20 +17,20 @@ pub(crate) struct Finished {
     pub(crate) report: RunReport,
 }
 
-/// What a round of collecting found.
+/// The findings of one round of collecting.
 #[derive(Default)]
 pub(crate) struct Collected {
     pub(crate) finished: Vec<Finished>,
-    /// Jobs that have begun to run.
+    /// Jobs whose first instruction was issued.
     pub(crate) started: Vec<Ticket>,
     /// Whether any job ended.
     pub(crate) ended: bool,
-    /// Whether there are outcomes to read.
+    /// Whether outcomes are left to read.
     pub(crate) more: bool,
 }
 
 impl Finished {
-    /// Whether its result is made in no time.
+    /// Whether its result is made within microseconds, so that no lock need be released for it.
     pub(crate) fn is_small(&self) -> bool {
         self.outcomes.counts.len().saturating_mul(self.program.width) + self.program.events.len() < 256
     }

@@ -1,14 +1,14 @@
-//! What a session holds beside jobs.
+//! Qubits and checkpoints of a session.
 
 use qmk_abi::Handle;
 use std::collections::BTreeMap;
 
-/// What a session holds beside jobs. All of it derives from the session's machine capability, and ends with it.
+/// Qubits and checkpoints of a session. Their capabilities derive from the session's machine capability and end with it.
 #[derive(Default)]
 pub(crate) struct Holdings {
     pub(crate) qubits: BTreeMap<u64, Handle>,
     pub(crate) checkpoints: BTreeMap<u64, Checkpoint>,
-    /// Names given out. A name is not used twice.
+    /// Number of names given out. A name is not used twice.
     pub(crate) names: u64,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Checkpoint {
 }
 
 impl Holdings {
-    /// One that gives out names after these.
+    /// Holdings whose first name comes after `names`.
     pub(crate) fn after(names: u64) -> Holdings {
         Holdings { names, ..Holdings::default() }
     }
@@ -28,7 +28,7 @@ impl Holdings {
         self.names
     }
 
-    /// Takes out the checkpoints of a job, which end with it.
+    /// Removes the checkpoints of a job, which end with it.
     pub(crate) fn take_of_job(&mut self, job: u64) -> Vec<Handle> {
         let mut taken = Vec::new();
         self.checkpoints.retain(|_, c| {

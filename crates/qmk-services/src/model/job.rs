@@ -1,4 +1,4 @@
-//! A job: what is known of it, and what its clients are told.
+//! A job, and the replies about it.
 
 use super::ticket::Ticket;
 use crate::program::Program;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// What a key of a map takes beside its text, about.
+/// Bytes that a key of a map takes beside its text, estimated.
 pub(crate) const KEY_BYTES: usize = 48;
 
 pub(crate) struct Job {
-    /// Until the job has ended.
+    /// `None` once the job has ended.
     pub(crate) program: Option<Arc<Program>>,
     pub(crate) policy: Policy,
     pub(crate) image: Handle,
@@ -24,22 +24,22 @@ pub(crate) struct Job {
     pub(crate) estimated: u64,
     /// Magic states of a shot.
     pub(crate) magic: u64,
-    /// What its program takes, about.
+    /// Bytes that its program takes, estimated.
     pub(crate) bytes: usize,
     pub(crate) started: Instant,
-    /// Once it has ended.
+    /// Duration, once it has ended.
     pub(crate) took: Option<Duration>,
     pub(crate) outcomes: Outcomes,
     pub(crate) result: Option<Arc<JobResult>>,
     pub(crate) error: Option<String>,
     pub(crate) recorded: Arc<AtomicBool>,
-    /// A job of the machine's own.
+    /// Whether it is the machine's own: no client sees it, and nothing is recorded.
     pub(crate) silent: bool,
-    /// To build the program again, if it is not too long.
+    /// Text of the program, if it is short enough to be kept.
     pub(crate) source: Option<(String, Format)>,
 }
 
-/// What has been read of a job's outcomes.
+/// Outcomes read so far.
 #[derive(Default)]
 pub(crate) struct Outcomes {
     pub(crate) shots: u64,
@@ -74,7 +74,7 @@ impl Job {
         Ticket { tenant, session, job, shots, priority, started, recorded, silent }
     }
 
-    /// How far it is.
+    /// Its status.
     pub(crate) fn report(&self, id: &str) -> JobStatus {
         JobStatus {
             job_id: id.into(),
@@ -108,7 +108,7 @@ fn progress(s: &StrandStatus, total_epochs: u64) -> Progress {
         current_epoch: s.epochs.saturating_mul(s.shots_done.max(1)),
         total_epochs,
         nodes_executed: match (s.prepared, s.shots_done) {
-            // What is prepared for all shots takes nearly all of the time.
+            // Errors of all shots are sampled before the first shot runs, and take nearly all of the time.
             (1.., _) => {
                 let parts = 99 * s.prepared as u128 * s.shots as u128 + 1_000_000 * s.shots_done as u128;
                 (parts * s.instructions as u128 / 100_000_000) as u64
@@ -152,7 +152,7 @@ pub(crate) fn job_number(name: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| canonical)
 }
 
-/// What the parameters of a submission take, about.
+/// Bytes that the parameters of a submission take, estimated.
 pub(crate) fn bytes_of_params(policy: &Policy) -> usize {
     policy.params.iter().map(|(name, value)| name.len() + value.len() + 48).sum()
 }

@@ -1,15 +1,15 @@
-//! How often someone may ask.
+//! A rate limit.
 
 use std::time::{Duration, Instant};
 
-/// When a tenant may ask again: the virtual scheduling algorithm of ITU-T I.371, with a burst of one second.
+/// Time of the next conforming request, by the virtual scheduling algorithm of ITU-T I.371, with a burst of one second.
 #[derive(Default)]
 pub(crate) struct Rate {
     next: Option<Instant>,
 }
 
 impl Rate {
-    /// How long to wait, if a request would come too early.
+    /// Time to wait before the next request conforms; `None` if it conforms now.
     pub(crate) fn wait(&self, per_second: u32, now: Instant) -> Option<Duration> {
         let period = Duration::from_secs(1) / per_second.max(1);
         let next = self.next.unwrap_or(now).max(now);
@@ -17,7 +17,10 @@ impl Rate {
         (early > Duration::ZERO).then_some(early)
     }
 
-    /// Counts one request, or tells how long to wait.
+    /// Counts one request.
+    ///
+    /// # Errors
+    /// The time to wait, if the request does not conform. It is not counted then.
     pub(crate) fn charge(&mut self, per_second: u32, now: Instant) -> Result<(), Duration> {
         if let Some(early) = self.wait(per_second, now) {
             return Err(early);
@@ -26,7 +29,7 @@ impl Rate {
         Ok(())
     }
 
-    /// Whether there is nothing left to wait for.
+    /// Whether a request now has the whole burst.
     pub(crate) fn idle(&self, now: Instant) -> bool {
         self.next.is_none_or(|next| next <= now)
     }
@@ -48,7 +51,7 @@ mod tests {
         assert_eq!(rate.charge(5, at(150)), Err(Duration::from_millis(50)));
         assert_eq!(rate.charge(5, at(200)), Ok(()));
         assert!(rate.charge(5, at(200)).is_err());
-        // What was not asked for is not saved up beyond the burst.
+        // Unused requests add up to one burst and no more.
         let asked = (0..100).filter(|_| rate.charge(5, at(60_000)).is_ok()).count();
         assert_eq!(asked, 5);
         // A clock that stands still, or a pace beyond its ticks, breaks nothing.

@@ -1,10 +1,10 @@
-//! Who was refused something.
+//! The subject of a refusal.
 
-/// Who was refused.
+/// The user and tenant whose request was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Refusee {
-    /// None within this process.
+    /// Unix user; `None` within this process.
     pub(crate) uid: Option<u32>,
-    /// The tenant for which it may act, not the one that it claims.
+    /// Tenant that the user may act for; not the claimed one.
     pub(crate) tenant: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Sessions: what a tenant does under the capabilities it asked for.
+//! Sessions, open and dormant.
 
 use super::caller::Credential;
 use super::holdings::Holdings;
@@ -8,24 +8,24 @@ use qmk_abi::{Handle, Rights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a session is, with or without anything of it in memory.
+/// Identity and rights of a session: all that reopening it needs.
 pub(crate) struct SessionRecord {
     pub(crate) number: u64,
     pub(crate) tenant: String,
     pub(crate) granted: Rights,
-    /// None for one that is taken up again after a restart.
+    /// Connection that opened it; `None` after a restart, and for a detached session.
     pub(crate) owner: Option<u64>,
     pub(crate) uid: Option<u32>,
     pub(crate) token: Option<Arc<Credential>>,
-    /// It has had jobs, whether the store has taken them in yet or not.
+    /// Whether it has had jobs. The store's index may lag behind.
     pub(crate) worked: bool,
 }
 
-/// Sessions that were set aside: what they made is in the store, and they are opened again when they are named.
+/// Sessions without anything in memory: their jobs are in the store. A request that names one reopens it.
 #[derive(Default)]
 pub(crate) struct DormantSessions {
     records: BTreeMap<String, (u64, SessionRecord)>,
-    /// Of each tenant, in the order in which they were set aside.
+    /// Ids per tenant, in the order in which they became dormant.
     of_tenant: BTreeMap<String, BTreeMap<u64, String>>,
     count: u64,
 }
@@ -52,7 +52,7 @@ impl DormantSessions {
         Some(record)
     }
 
-    /// The oldest of a tenant that has more than these.
+    /// The oldest dormant session of a tenant that has more than `most`.
     pub(crate) fn excess(&self, tenant: &str, most: u64) -> Option<&String> {
         let all = self.of_tenant.get(tenant).filter(|all| all.len() as u64 > most)?;
         all.values().next()
@@ -64,7 +64,7 @@ impl DormantSessions {
 }
 
 pub(crate) struct Session {
-    /// What the journal calls it; 0 for one that it does not know.
+    /// Number in the journal; 0 for a session without entries.
     pub(crate) number: u64,
     pub(crate) tenant: String,
     /// User who opened it; `None` within this process.
@@ -73,10 +73,10 @@ pub(crate) struct Session {
     pub(crate) token: Option<Arc<Credential>>,
     /// Connection that created it, unless detached.
     pub(crate) owner: Option<u64>,
-    /// Used again on that connection, and so bound to its life. A client that opens a connection per call never
-    /// does this, and its session outlives the connection.
+    /// Whether the owner has used it again, which binds it to that connection. A client that opens a connection per call
+    /// never does, so its session outlives the connection.
     pub(crate) bound: bool,
-    /// It has had jobs that are not in memory.
+    /// Whether it has had jobs that are not in memory.
     pub(crate) worked: bool,
     pub(crate) granted: Rights,
     /// When it was last used.

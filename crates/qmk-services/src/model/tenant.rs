@@ -18,13 +18,13 @@ pub(crate) struct Tenant {
     pub(crate) quota: Quota,
     pub(crate) rate: Rate,
     pub(crate) sessions: BTreeSet<String>,
-    /// When a session of it was last used.
+    /// Value of the use counter at the last use of one of its sessions.
     pub(crate) used: u64,
     /// Finished jobs, with their session and the bytes of their results.
     pub(crate) kept: BTreeMap<u64, (String, usize)>,
     pub(crate) kept_bytes: usize,
     /// Its ends of channels.
     pub(crate) channels: BTreeMap<String, ChannelEnd>,
-    /// Jobs that have ended.
+    /// Counts of ended jobs.
     pub(crate) ended: JobCounts,
 }

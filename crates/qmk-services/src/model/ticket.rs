@@ -1,10 +1,10 @@
-//! A job that was taken on, as the store knows it.
+//! The store's view of a job.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// A job that was taken on.
+/// An accepted job.
 #[derive(Clone)]
 pub(crate) struct Ticket {
     pub(crate) tenant: String,
@@ -13,8 +13,8 @@ pub(crate) struct Ticket {
     pub(crate) shots: u64,
     pub(crate) priority: i32,
     pub(crate) started: Instant,
-    /// Set once the journal has it; before, it does not end.
+    /// Set once the journal has the submission. The job does not end before.
     pub(crate) recorded: Arc<AtomicBool>,
-    /// Whether nothing is recorded of it.
+    /// Whether the journal has no entries of it.
     pub(crate) silent: bool,
 }

@@ -1,13 +1,13 @@
-//! What is counted as the machine runs.
+//! Counters of a machine.
 
 use std::time::Instant;
 
-/// What is counted as the machine runs.
+/// Counters of a machine, which never fall.
 pub(crate) struct Watched {
     pub(crate) started: Instant,
     /// Instructions issued.
     pub(crate) issued: u64,
-    /// Magic states spent by tenants that are forgotten.
+    /// Magic states spent by forgotten tenants.
     pub(crate) retired_magic: u64,
 }
 
@@ -17,7 +17,7 @@ impl Default for Watched {
     }
 }
 
-/// Enough of a session's id to tell it from others in a log, too little to use it.
+/// A prefix of a session's id: enough to tell sessions apart in a log, too short to act in one.
 pub(crate) fn brief(session: &str) -> &str {
     session.get(..13).unwrap_or(session)
 }

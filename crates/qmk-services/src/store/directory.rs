@@ -11,7 +11,7 @@ pub(super) const JOURNAL: &str = "journal";
 pub(super) const STORE: &str = "store";
 pub(super) const SECRET: &str = "sessions.key";
 
-/// Where a server that listens on this socket keeps its state unless it is told: a directory of the socket's own below
+/// Default directory of a server that listens on this socket: one of the socket's own below
 /// `$XDG_STATE_HOME/qmk`, else `~/.local/state/qmk`; none without a home.
 pub fn default_dir(socket: &Path) -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

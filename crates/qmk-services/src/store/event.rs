@@ -1,4 +1,4 @@
-//! What the journal's entries say. An entry is a byte for the version of its form, and an [`Entry`] as postcard.
+//! The events in the journal's entries. An entry is a byte for the version of its form, and an [`Entry`] as postcard.
 
 use qmk_abi::rpc::{Format, JobResult, JobStatus};
 use qmk_journal::MAX_ENTRY;
@@ -19,11 +19,11 @@ pub struct Entry<'a> {
     /// Whose doing it was; none for the machine's own.
     #[serde(borrow)]
     pub tenant: Option<&'a str>,
-    /// What happened.
+    /// The event.
     pub event: Event<'a>,
 }
 
-/// What may happen. Sessions have numbers here, for their ids let whoever knows them act.
+/// An event. Sessions have numbers here: their ids, which let a reader act in them, stay out of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event<'a> {
@@ -89,7 +89,7 @@ pub enum Event<'a> {
         parts: Vec<u64>,
         /// The last part of its account, an `Account` in JSON.
         end: &'a str,
-        /// What a list of jobs says of it, a [`qmk_abi::rpc::JobEntry`] in JSON.
+        /// Its line in a list of jobs, a [`qmk_abi::rpc::JobEntry`] in JSON.
         brief: &'a str,
     },
     /// A request was refused for want of a capability, a quota, resources or identity. The entry is a tenant's if
@@ -118,7 +118,7 @@ pub enum Event<'a> {
 /// A token, and the key that signed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// What it says.
+    /// Its grant.
     pub grant: Grant,
     /// [`Key::fingerprint`](qmk_token::Key::fingerprint) of its key.
     pub key: u64,

@@ -1,4 +1,4 @@
-//! What the services ask of the store.
+//! The store as the services see it.
 
 use super::error::StoreError;
 use super::event::{Account, Entry, Event, PART, TokenRecord};
@@ -51,7 +51,7 @@ impl Store {
         self.0.as_ref().map_or(Ok(()), |inner| inner.record(Some(tenant), event).map(drop))
     }
 
-    /// Records what cannot be refused for want of a record.
+    /// Records an event that has happened already: a failure is reported, and changes nothing.
     fn note<'a>(&self, tenant: impl Into<Option<&'a str>>, event: Event<'_>) {
         let Some(inner) = &self.0 else { return };
         if let Err(e) = inner.record(tenant.into(), event) {
@@ -183,7 +183,7 @@ impl Store {
 
     /// Whether a session has jobs, as far as they are settled.
     pub(crate) fn has_jobs(&self, session: u64) -> bool {
-        // If it cannot be told, it is better to keep it.
+        // If the index cannot be read, the session is kept.
         self.0.as_ref().is_some_and(|inner| {
             inner.index.has_jobs(session).unwrap_or_else(|_| {
                 inner.wake();

@@ -1,4 +1,4 @@
-//! What the journal's entries have led to, so that they need not be read again.
+//! The index: open sessions and jobs by the journal's entries, so that a start need not read them all.
 //!
 //! Nothing in it is believed for being there. Opening it checks all its pages and that it was made from this journal;
 //! records have checksums; accounts of ended jobs are not in it, but in the journal's entries, which it names. redb
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Memory for pages of the file.
 const CACHE: usize = 16 << 20;
-/// What one transaction takes in, about.
+/// Entries and bytes that one transaction takes in, roughly.
 const BATCH_ENTRIES: usize = 1 << 13;
 const BATCH_BYTES: usize = 32 << 20;
 
@@ -51,7 +51,7 @@ pub(crate) struct Retention {
     pub(crate) bytes: u64,
 }
 
-/// What was taken in, and from where.
+/// The journal that was taken in, and how far.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Meta {
     version: u32,
@@ -96,7 +96,7 @@ pub(crate) struct Source<'a> {
     pub(crate) root: &'a dyn Fn(u64) -> Outcome<Hash>,
 }
 
-/// What must be done before the file can be used again.
+/// Repairs of the file, which no call may use before.
 const REOPEN: u8 = 1;
 const REMAKE: u8 = 2;
 
@@ -144,7 +144,7 @@ impl Index {
         self.ready.fetch_max(self.position(), Ordering::AcqRel);
         let mut slot = self.db.write();
         let old = slot.take();
-        // A panic at the very end of it is no news.
+        // The database is given up, so a panic of its last act does no harm.
         let _ = guarded(|| {
             drop(old);
             Ok(())
@@ -309,7 +309,7 @@ fn move_away(path: &Path, what: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Opens the file, or makes one, and sees whether it was made from this journal. `check` reads all of it.
+/// Opens the file, or makes one, and checks that it was made from this journal. `check` reads all of its pages.
 fn load(path: &Path, source: &Source<'_>, check: bool) -> Outcome<(Database, Meta)> {
     let file = match files::open(path) {
         Ok(file) => file,

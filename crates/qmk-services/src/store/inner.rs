@@ -1,4 +1,4 @@
-//! What a store that keeps something has: the journal and the index of its entries.
+//! The parts of a store that has a directory: the journal, and the index of its entries.
 
 use super::error::StoreError;
 use super::event::{Entry, Event};
@@ -27,7 +27,7 @@ pub(super) struct Inner {
     pub(super) stopping: Mutex<bool>,
     pub(super) wake: Condvar,
     pub(super) settler: Mutex<Option<JoinHandle<()>>>,
-    /// What was last complained of.
+    /// The last error that was reported.
     pub(super) complaint: Mutex<String>,
 }
 
@@ -50,7 +50,7 @@ impl Inner {
         }
     }
 
-    /// Says on standard error what goes wrong in the background, once for each kind.
+    /// Reports an error of the background, once per run of equal errors.
     pub(super) fn complain(&self, e: &StoreError) {
         let text = e.to_string();
         let mut last = self.complaint.lock();

@@ -1,6 +1,6 @@
-//! What outlives the machine: jobs, their results, sessions, and an account of all that was asked and decided.
+//! The state that outlives a machine: jobs, results, sessions, and the audit log.
 //!
-//! Everything that happens is an entry of the [journal](qmk_journal), appended before whoever asked is told. A
+//! Every event is an entry of the [journal](qmk_journal), appended before the client gets its reply. A
 //! thread in the background takes the entries into a store of what is open, unfinished or ended, which is all that a
 //! start reads, together with the few entries that the store has not taken in yet. Without the store it is made anew
 //! from the journal.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long entries wait for others, to be settled together.
 const BATCH: Duration = Duration::from_millis(50);
-/// Heads are stored after so many entries, or so long after one.
+/// A head is stored after this many entries, or this long after an entry.
 pub(super) const HEAD_ENTRIES: u64 = 1 << 16;
 pub(super) const HEAD_INTERVAL: Duration = Duration::from_secs(10);
 /// The settler tries again so long after a failure, at first and at last.

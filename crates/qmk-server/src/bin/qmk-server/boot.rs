@@ -46,7 +46,7 @@ pub(crate) fn boot(
         }
         return Ok(Machine::start(NoisyDevice::simulated(sim), services));
     };
-    // One that was told to end may take a few seconds.
+    // A server that was told to end may hold the directory for a few seconds more.
     let deadline = Instant::now() + Duration::from_secs(7);
     loop {
         match Machine::open(NoisyDevice::simulated(sim.clone()), services.clone(), dir) {
