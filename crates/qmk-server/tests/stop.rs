@@ -62,7 +62,7 @@ fn a_machine_that_stops_says_why_ends_the_server_with_4_and_opens_again() {
     let done = session.submit(&Program::asm(COIN), Policy { shots: 100, ..Policy::default() }).unwrap();
     let counts = done.wait(None).unwrap().report.counts;
     // One that does not end for a while.
-    let long = Policy { shots: 100_000_000, ..Policy::default() };
+    let long = Policy { shots: 3_000_000, ..Policy::default() };
     let unfinished = session.submit(&Program::asm(MANY_OUTCOMES), long).unwrap();
 
     let mut stream = UnixStream::connect(&socket).unwrap();
