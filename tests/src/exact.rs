@@ -1,7 +1,7 @@
 //! The exact outcome distribution of a QVM graph, read from the graph itself: dense states, one branch per outcome.
 
-use crate::dense::{Dense, Gate, gates};
 use qmk_qvm::{Graph, Guard, Node};
+use qmk_testkit::dense::{Dense, Gate, gates};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::f64::consts::FRAC_PI_2;
 

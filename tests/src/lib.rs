@@ -1,7 +1,5 @@
-//! What the cross-crate tests share: the dense reference and the chi-square test.
+//! What the cross-crate tests share: the exact distribution of a program, and recordings.
 #![forbid(unsafe_code)]
 
-pub mod dense;
 pub mod exact;
 pub mod pins;
-pub mod stats;

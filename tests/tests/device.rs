@@ -9,7 +9,7 @@ use qmk_hal::Device;
 use qmk_qvm::Profile;
 use qmk_sim::rng::{DrawSite, Random};
 use qmk_sim::{SimDevice, State};
-use qmk_tests::dense::Dense;
+use qmk_testkit::dense::Dense;
 
 #[test]
 fn two_thousand_random_programs_match_amplitude_by_amplitude() {

@@ -4,8 +4,8 @@ use qmk_client::{Client, Policy, Program, Session};
 use qmk_qvm::{Graph, ParseOptions};
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
+use qmk_testkit::statistics::chi_square_p;
 use qmk_tests::exact::distribution;
-use qmk_tests::stats::chi_square_p;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,8 @@ use qmk_client::{Client, Policy, Program};
 use qmk_qvm::{Format, ParseOptions};
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
-use qmk_tests::{exact::distribution, stats::chi_square_p};
+use qmk_testkit::statistics::chi_square_p;
+use qmk_tests::exact::distribution;
 use std::fmt::Write;
 
 const GRAPHS: usize = 1000;

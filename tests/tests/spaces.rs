@@ -8,8 +8,8 @@ use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_hal::{Device, DeviceError, Inline, SpaceId, SpaceSpec};
 use qmk_sim::rng::{DrawSite, Random};
 use qmk_sim::{SimConfig, SimDevice};
-use qmk_tests::dense::{Dense, gates};
-use qmk_tests::stats::chi_square_p;
+use qmk_testkit::dense::{Dense, gates};
+use qmk_testkit::statistics::chi_square_p;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

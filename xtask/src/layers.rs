@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::Path;
 
 /// Each crate and the workspace crates that it depends on: no others, and all of these.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     // The vocabulary.
     ("qmk-abi", &[]),
     // 0: hardware.
@@ -36,6 +36,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "qmk-token",
         ],
     ),
+    // Beside them: what tests need, of this workspace and of others.
+    ("qmk-testkit", &["qmk-client", "qmk-kernel"]),
 ];
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];

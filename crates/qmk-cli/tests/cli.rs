@@ -1,37 +1,19 @@
 //! The `qmk` command as a user meets it: output, exit codes, one JSON document.
 
-use serde_json::{Value, json};
-use std::io::Write;
+use qmk_testkit::cli::{Out, Qmk};
+use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
-struct Out {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Out {
-    /// Standard output as exactly one JSON document.
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {:?}", self.stdout))
-    }
-}
+const QMK: Qmk = Qmk(env!("CARGO_BIN_EXE_qmk"));
 
 fn qmk_with(args: &[&str], stdin: &str) -> Out {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // A command that fails early does not read its input.
-    _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let out = child.wait_with_output().unwrap();
-    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
-    Out { code: out.status.code().unwrap(), stdout: text(out.stdout), stderr: text(out.stderr) }
+    QMK.run_with(args, stdin)
 }
 
 fn qmk(args: &[&str]) -> Out {
-    qmk_with(args, "")
+    QMK.run(args)
 }
 
 fn example(name: &str) -> String {

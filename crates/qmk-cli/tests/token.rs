@@ -1,29 +1,14 @@
 //! `qmk token`, and what its tokens are good for on a server.
 
 use qmk_services::policy::SitePolicy;
-use serde_json::Value;
+use qmk_testkit::cli::{Out, Qmk};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
-struct Out {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Out {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {:?} {}", self.stdout, self.stderr))
-    }
-}
-
 fn qmk_in(dir: &Path, args: &[&str], token: &str) -> Out {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
-    let out = command.args(args).current_dir(dir).env("QMK_TOKEN", token).output().unwrap();
-    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
-    Out { code: out.status.code().unwrap(), stdout: text(out.stdout), stderr: text(out.stderr) }
+    let qmk = Qmk(env!("CARGO_BIN_EXE_qmk"));
+    Out::of(qmk.command(args).current_dir(dir).env("QMK_TOKEN", token))
 }
 
 fn save(dir: &Path, name: &str, out: &Out) {

@@ -1,26 +1,12 @@
 //! Commands that show: jobs, the machine, programs, outcomes.
 
-use serde_json::Value;
+use qmk_testkit::cli::{Out, Qmk};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-struct Out {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Out {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {:?}", self.stdout))
-    }
-}
-
 fn qmk(args: &[&str]) -> Out {
-    let out = Command::new(env!("CARGO_BIN_EXE_qmk")).args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
-    Out { code: out.status.code().unwrap(), stdout: text(out.stdout), stderr: text(out.stderr) }
+    Qmk(env!("CARGO_BIN_EXE_qmk")).run(args)
 }
 
 fn example(name: &str) -> String {

@@ -3,15 +3,15 @@
 
 mod common;
 
-use common::checked::Checked;
-use common::images::{admissible, any_image, peak, valid_image};
-use common::runner;
+use common::checked;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qmk_kernel::abi::image::{Cond, CondTerm, Image, ImageErrorKind, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{Quota, Run, StrandState};
 use qmk_kernel::abi::{Reply, Rights, Syscall};
 use qmk_kernel::{Kernel, Limits, admit};
+use qmk_testkit::judge::{admissible, peak};
+use qmk_testkit::strategies::{any_image, runner, valid_image};
 use std::cell::Cell;
 
 /// Small, so that registers and events that an image only declares take no time.
@@ -72,7 +72,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 /// Runs an admitted image alone on a device that checks every instruction.
 fn run(image: Image) {
     let quota = Quota { qubits: 64, strands: 1, instructions: 1 << 12, slots: 3, active: 16, ..Quota::UNLIMITED };
-    let (mut kernel, root, machine) = Kernel::boot(Checked::new(64), 1, quota);
+    let (mut kernel, root, machine) = Kernel::boot(checked(64), 1, quota);
     let mut make = |call| match kernel.syscall(root, call) {
         Ok(Reply::Handle(handle)) => handle,
         other => panic!("{other:?}"),

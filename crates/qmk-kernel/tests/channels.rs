@@ -3,22 +3,16 @@
 
 #![allow(unreachable_pub)]
 
-#[path = "common/channel_model.rs"]
-mod channel_model;
-#[path = "common/dice.rs"]
-mod dice;
 #[path = "common/lab.rs"]
 mod lab;
-#[path = "common/pairs.rs"]
-mod pairs;
 
-use channel_model::{Step, Thing, World};
-use dice::Dice;
-use lab::{Lab, Tenant, chi_square};
+use lab::{Lab, Tenant, chi_square, unitary};
 use qmk_kernel::abi::image::{Clifford1, Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelInfo, ChannelState, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::SpaceId;
+use qmk_testkit::Rng;
+use qmk_testkit::channels::{Step, Thing, World};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
@@ -249,16 +243,16 @@ const PERFECT: [f64; 4] = [1.0, 0.0, 0.0, 0.0];
 fn teleportation_carries_any_state() {
     let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 1, Quota::UNLIMITED);
     let to = lab.introduce(a, b);
-    let mut dice = Dice(1);
+    let mut dice = Rng::new(1);
     for round in 0..200 {
         let [state, near, far] = [lab.take(a), lab.take(a), lab.take(b)];
         // Dirty qubits make as good halves as clean ones.
         for (t, q) in [(a, near), (b, far)] {
-            (0..round % 3).for_each(|_| _ = lab.apply(t, dice.unitary()[0], &[q]));
+            (0..round % 3).for_each(|_| _ = lab.apply(t, unitary(&mut dice)[0], &[q]));
         }
         let (ends, info) = lab.link((a, near), (b, far), to, 1.0);
         assert_eq!((info.fidelity, info.rounds, info.pairs), (1.0, 0, 1));
-        let preparation: Vec<[Op; 2]> = (0..8).map(|_| dice.unitary()).collect();
+        let preparation: Vec<[Op; 2]> = (0..8).map(|_| unitary(&mut dice)).collect();
         // Either side can send.
         let (from, endpoint, sent, at, got) =
             if round % 2 == 0 { (a, ends[0], state, b, far) } else { (b, ends[1], lab.take(b), a, near) };
@@ -281,11 +275,11 @@ fn teleportation_carries_any_state() {
 fn teleportation_carries_entanglement() {
     let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 2, Quota::UNLIMITED);
     let to = lab.introduce(a, b);
-    let mut dice = Dice(2);
+    let mut dice = Rng::new(2);
     let [kept, state, near, again] = [(); 4].map(|()| lab.take(a));
     let [far, other] = [(); 2].map(|()| lab.take(b));
     for round in 0..100 {
-        let prepare: [Vec<[Op; 2]>; 3] = [(); 3].map(|()| (0..5).map(|_| dice.unitary()).collect());
+        let prepare: [Vec<[Op; 2]>; 3] = [(); 3].map(|()| (0..5).map(|_| unitary(&mut dice)).collect());
         let [first, left, right] = &prepare;
         first.iter().for_each(|[op, _]| _ = lab.apply(a, *op, &[kept]));
         lab.apply(a, lab::CNOT, &[kept, state]);
@@ -336,8 +330,8 @@ fn swapping_leaves_the_far_sides_in_the_bell_state() {
             assert!(!is_wrong(&mut lab, pauli, (a, qa), (b, qb)), "{pauli:?}");
         } else {
             // And it is a channel like any other.
-            let mut dice = Dice(round as u64);
-            let preparation: Vec<[Op; 2]> = (0..6).map(|_| dice.unitary()).collect();
+            let mut dice = Rng::new(round as u64);
+            let preparation: Vec<[Op; 2]> = (0..6).map(|_| unitary(&mut dice)).collect();
             preparation.iter().for_each(|[op, _]| _ = lab.apply(a, *op, &[state]));
             lab.teleport(a, ends[0], state);
             preparation.iter().rev().for_each(|[_, op]| _ = lab.apply(b, *op, &[qb]));
@@ -591,10 +585,10 @@ fn nothing_is_learnt_before_or_by_accepting() {
     let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 6, Quota::UNLIMITED);
     let to = lab.introduce(a, b);
     let (qa, qb) = (lab.take(a), lab.take(b));
-    let mut dice = Dice(6);
+    let mut dice = Rng::new(6);
     let mut replies = HashSet::new();
     for _ in 0..50 {
-        let preparation: Vec<[Op; 2]> = (0..6).map(|_| dice.unitary()).collect();
+        let preparation: Vec<[Op; 2]> = (0..6).map(|_| unitary(&mut dice)).collect();
         preparation.iter().for_each(|[op, _]| _ = lab.apply(a, *op, &[qa]));
         let [_, endpoint] = lab.offer(a, qa, to, 0.5);
         let machine = b.machine;

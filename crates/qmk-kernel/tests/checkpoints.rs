@@ -7,8 +7,9 @@ use qmk_kernel::abi::image::{Clifford1, Image, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_sim::SimConfig;
-use support::programs::program;
-use support::{Dice, Tenant, World, ample, distance, image, irreversible, unitary};
+use qmk_testkit::Rng;
+use qmk_testkit::programs::{image, irreversible, program, unitary};
+use support::{Tenant, World, ample, distance};
 
 fn h(q: u32) -> Op {
     Op::Clifford1(Clifford1::H, q)
@@ -59,7 +60,7 @@ fn fenced() -> Image {
 
 #[test]
 fn programs_that_go_back_measure_the_same() {
-    let mut dice = Dice(21);
+    let mut dice = Rng::new(21);
     let (mut restored, mut twice, mut rolled, mut failed) = (0, 0, 0, 0);
     for case in 0..1000u64 {
         let mut world = World::new(SimConfig { routes_per_epoch: 2, magic_per_epoch: 9, ..ample() });
@@ -273,8 +274,8 @@ fn a_device_that_cannot_copy_states_says_so() {
 }
 
 /// A tenant with some qubits in a random state.
-fn prepare(seed: u64) -> (World, Tenant, Vec<Handle>, Dice) {
-    let mut dice = Dice(seed);
+fn prepare(seed: u64) -> (World, Tenant, Vec<Handle>, Rng) {
+    let mut dice = Rng::new(seed);
     let mut world = World::new(ample());
     let me = world.tenant(Quota::UNLIMITED);
     let qubits: Vec<Handle> = (0..2 + dice.below(4)).map(|_| world.take(me)).collect();

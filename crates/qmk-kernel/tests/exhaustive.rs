@@ -4,15 +4,13 @@
 //! be copied, so a state is reached by replaying the calls that found it. What a state must satisfy is in `Model`; here
 //! are the calls, the search, and what only the kernel's own account of itself can tell.
 
-mod common;
-
-use common::model::{Model, Verdict};
 use qmk_kernel::DomainId;
 use qmk_kernel::abi::image::{Clifford2, Instr, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, ObjectKind, Patch, Quota};
 use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
 use qmk_kernel::hal::{Cost, Device, DeviceError, Features, Finished, Interactive, LinkSpec, MachineSpec};
 use qmk_kernel::hal::{Place, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_testkit::model::{Model, Verdict};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 

@@ -6,8 +6,9 @@ use qmk_kernel::abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_kernel::abi::syscall::Quota;
 use qmk_kernel::abi::{Handle, KernelError, Reply, Syscall};
 use qmk_kernel::{Limits, admit};
-use support::programs::program;
-use support::{Dice, Tenant, World, ample, distance, image, irreversible, unitary};
+use qmk_testkit::Rng;
+use qmk_testkit::programs::{image, irreversible, program, unitary};
+use support::{Tenant, World, ample, distance};
 
 const TOLERANCE: f64 = 1e-9;
 
@@ -43,7 +44,7 @@ fn tenant(qubits: usize) -> (World, Tenant, Vec<Handle>) {
 }
 
 /// Operations that keep basis states, as often as others.
-fn any(n: usize, dice: &mut Dice) -> Op {
+fn any(n: usize, dice: &mut Rng) -> Op {
     match dice.below(8) {
         0 => irreversible(n, dice),
         1..=3 => unitary(n, dice),
@@ -58,7 +59,7 @@ fn any(n: usize, dice: &mut Dice) -> Op {
 
 #[test]
 fn what_is_clean_is_in_a_basis_state_or_measured() {
-    let mut dice = Dice(41);
+    let mut dice = Rng::new(41);
     let mut seen = [0; 3];
     for case in 0..1500 {
         let n = 2 + dice.below(4);
@@ -107,7 +108,7 @@ fn diagonal(op: &Op, q: u32) -> bool {
 /// is as if nothing had been done to the qubit.
 #[test]
 fn uncomputing_leaves_the_others_as_stated() {
-    let mut dice = Dice(42);
+    let mut dice = Rng::new(42);
     let (mut erased, mut never, mut reset) = (0, 0, 0);
     for case in 0..9000 {
         let n = 3 + dice.below(2);
@@ -207,7 +208,7 @@ fn images_count_their_dirty_frees() {
     assert_eq!(admitted(&[alloc, free]), 0);
     assert_eq!(admitted(&[alloc, h, free]), 1);
     assert_eq!(admitted(&[alloc, h, x(0), free, alloc, h, free, alloc, x(1), h, free, alloc, free]), 2);
-    let mut dice = Dice(43);
+    let mut dice = Rng::new(43);
     let (mut clean, mut dirty) = (0, 0);
     for _ in 0..600 {
         // The same operations on interactive qubits, one by one; conditions have their events' values.

@@ -18,6 +18,7 @@ use qmk_kernel::hal::{
 };
 use qmk_kernel::{Clock, DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice, SimWork};
+use qmk_testkit::Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -800,17 +801,11 @@ fn run(bytes: &[u8]) -> Done {
     fuzz.done
 }
 
-/// The bytes of a seed, by SplitMix64.
+/// The bytes of a seed.
 fn bytes_of(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
-    let words = [64, 512, 2048, 4096][next() as usize % 4];
-    (0..words).flat_map(|_| next().to_le_bytes()).collect()
+    let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let words = [64, 512, 2048, 4096][rng.below(4)];
+    (0..words).flat_map(|_| rng.next().to_le_bytes()).collect()
 }
 
 /// The sequence under way.

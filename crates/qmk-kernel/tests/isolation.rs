@@ -3,16 +3,15 @@
 
 mod common;
 
-use common::checked::{Checked, small};
-use common::dice::Dice;
-use common::images::valid_image;
-use common::runner;
+use common::{Checked, small};
 use proptest::prelude::*;
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Op, Pauli};
 use qmk_kernel::abi::syscall::{ObjectKind, Quota, Run};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::{Clock, DomainId, Kernel};
-use qmk_sim::SimConfig;
+use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Rng;
+use qmk_testkit::strategies::{runner, valid_image};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -53,7 +52,7 @@ fn handle(reply: Result<Reply, KernelError>) -> Handle {
 /// Two tenants, of which each has a machine, and each a region and a context of its own.
 fn boot(images: &[Image]) -> World {
     let config = SimConfig { magic_per_epoch: 4, routes_per_epoch: 4, ..small(QUBITS) };
-    let (mut kernel, root, machine) = Kernel::boot(Checked::with(config), 1, Quota::UNLIMITED);
+    let (mut kernel, root, machine) = Kernel::boot(Checked::over(SimDevice::new(config)), 1, Quota::UNLIMITED);
     kernel.set_clock(Clock::Lockstep);
     let tenants = [(), ()].map(|()| {
         let quota = Quota { qubits: 40, strands: 12, active: 24, ..Quota::UNLIMITED };
@@ -92,9 +91,9 @@ const NOTHING: Handle = Handle { slot: 0, generation: 0 };
 impl World {
     /// A call that depends on nothing but the seed and what the tenant holds.
     fn draw(&self, me: DomainId, seed: u64, place: Place) -> Syscall {
-        let mut dice = Dice(seed);
+        let mut dice = Rng::new(seed);
         let held = self.kernel.capabilities(me);
-        let of = |dice: &mut Dice, kind| {
+        let of = |dice: &mut Rng, kind| {
             let all: Vec<Handle> = held.iter().filter(|(_, k, _)| *k == kind).map(|(h, ..)| *h).collect();
             if all.is_empty() || dice.one_in(20) { NOTHING } else { dice.pick(&all) }
         };

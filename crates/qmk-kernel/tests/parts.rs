@@ -6,9 +6,10 @@ use qmk_kernel::abi::image::{Clifford1, Image, Op, Pauli};
 use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_sim::SimConfig;
-use support::images::peak;
-use support::programs::program;
-use support::{Dice, Tenant, World, ample, image};
+use qmk_testkit::Rng;
+use qmk_testkit::judge::peak;
+use qmk_testkit::programs::{image, program};
+use support::{Tenant, World, ample};
 
 fn h(q: u32) -> Op {
     Op::Clifford1(Clifford1::H, q)
@@ -45,7 +46,7 @@ fn shared(world: &mut World, t: Tenant) -> u32 {
 
 #[test]
 fn a_paused_strand_issues_nothing_behind_its_next_fence() {
-    let mut dice = Dice(31);
+    let mut dice = Rng::new(31);
     let (mut held, mut through) = (0, 0);
     for case in 0..300u64 {
         let mut world = World::new(SimConfig { routes_per_epoch: 2, magic_per_epoch: 20, ..ample() });
@@ -102,7 +103,7 @@ fn a_strand_paused_before_it_starts_is_held_at_its_first_fence() {
 
 #[test]
 fn strands_move_between_regions() {
-    let mut dice = Dice(32);
+    let mut dice = Rng::new(32);
     let (mut moves, mut waits) = (0, 0);
     for case in 0..150u64 {
         let mut world = World::new(SimConfig { logical_qubits: 20, magic_per_epoch: 90, ..ample() });
@@ -209,7 +210,7 @@ fn a_strand_does_not_move_to_where_it_could_not_go_on() {
 
 #[test]
 fn what_runs_in_a_region_does_not_feel_the_load_outside() {
-    let mut dice = Dice(33);
+    let mut dice = Rng::new(33);
     for case in 0..40u64 {
         let length = 25 + dice.below(20);
         let image = program(length, 8, 10, &mut dice);
@@ -334,7 +335,7 @@ struct Root {
 
 #[test]
 fn budgets_hold_through_nested_derivations() {
-    let mut dice = Dice(34);
+    let mut dice = Rng::new(34);
     let (mut fine, mut refused, mut deleted) = (0, 0, 0);
     let nothing = Budget { strands: 0, qubits: 0, magic: 0 };
     for _ in 0..60 {

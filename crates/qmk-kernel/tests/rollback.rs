@@ -6,7 +6,9 @@ use qmk_kernel::abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_kernel::abi::syscall::{Limit, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Rights, Syscall};
 use qmk_sim::SimConfig;
-use support::{Dice, Tenant, World, ample, distance, irreversible, unitary};
+use qmk_testkit::Rng;
+use qmk_testkit::programs::{irreversible, unitary};
+use support::{Tenant, World, ample, distance};
 
 /// Sequences of some hundred floating-point gates and as many inverses are exact to this.
 const TOLERANCE: f64 = 1e-9;
@@ -20,7 +22,7 @@ fn cnot(a: u32, b: u32) -> Op {
 }
 
 /// Tenants with qubits in a random state: in one case of three, entangled with each other through a channel.
-fn prepare(round: usize, dice: &mut Dice) -> (World, [(Tenant, Vec<Handle>); 2]) {
+fn prepare(round: usize, dice: &mut Rng) -> (World, [(Tenant, Vec<Handle>); 2]) {
     let mut world = World::new(ample());
     let mut sides = [(); 2].map(|()| (world.tenant(Quota::UNLIMITED), Vec::new()));
     let n = 2 + dice.below(5);
@@ -45,7 +47,7 @@ fn prepare(round: usize, dice: &mut Dice) -> (World, [(Tenant, Vec<Handle>); 2])
 
 #[test]
 fn a_segment_is_undone() {
-    let mut dice = Dice(1);
+    let mut dice = Rng::new(1);
     let (mut seen, mut joint) = ([0; 11], 0);
     for round in 0..1000 {
         let (mut world, [(me, mine), (other, theirs)]) = prepare(round, &mut dice);
@@ -107,7 +109,7 @@ fn kind(op: &Op) -> usize {
 
 #[test]
 fn only_what_came_after_an_irreversible_operation_is_undone() {
-    let mut dice = Dice(2);
+    let mut dice = Rng::new(2);
     for round in 0..300 {
         let (mut world, [(me, mut mine), _]) = prepare(round, &mut dice);
         let (mut before, mut since) = (None, 0);
@@ -204,7 +206,7 @@ fn zero(n: u32) -> Vec<[f64; 2]> {
 
 #[test]
 fn a_device_that_fails_on_the_way_leaves_things_as_they_were() {
-    let mut dice = Dice(3);
+    let mut dice = Rng::new(3);
     for refused in 0..12 {
         let (mut world, [(me, mine), _]) = prepare(1, &mut dice);
         world.apply(me, Op::Measure(Pauli::Z, 0, 0), &mine);

@@ -2,385 +2,25 @@
 
 mod common;
 
-use common::checked::{Checked, small};
-use common::dice::Dice;
-use common::images::{admissible, any_image, valid_image};
-use common::model::{Count, Model, Verdict};
-use common::runner;
+use common::{Checked, Model, checked, small};
 use proptest::prelude::*;
-use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
-use qmk_kernel::abi::syscall::{Budget, Code, ObjectKind, Patch, Quota, Run, StrandState};
+use qmk_kernel::abi::image::{Clifford1, Image, Instr, Op, Pauli};
+use qmk_kernel::abi::syscall::{Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
-use qmk_kernel::{Clock, DomainId, Limits, admit};
-use qmk_sim::SimConfig;
+use qmk_kernel::{DomainId, Limits, admit};
+use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Rng;
+use qmk_testkit::judge::admissible;
+use qmk_testkit::model::Count;
+use qmk_testkit::strategies::{any_image, runner, valid_image};
+use qmk_testkit::tenants::{LARGE, QUBITS, Setup, World, setup, step};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Qubits of the machine.
-const QUBITS: u32 = 16;
-
-/// What a step of a script does. Which handles and numbers it takes, the seed and what is there tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Advance,
-    CreateDomain,
-    CreateContext,
-    CreateRegion,
-    Derive,
-    Revoke,
-    Delete,
-    Inspect,
-    Admit,
-    Spawn,
-    Status,
-    Outcomes,
-    Pause,
-    Migrate,
-    Rollback,
-    Checkpoint,
-    CheckpointStatus,
-    Restore,
-    TakeQubit,
-    FreeQubit,
-    Apply,
-    Offer,
-    Accept,
-    Teleport,
-    Swap,
-    Close,
-    ChannelStatus,
-    Usage,
-}
-
-const WEIGHTS: [(u32, What); 28] = [
-    (16, What::Advance),
-    (1, What::CreateDomain),
-    (2, What::CreateContext),
-    (3, What::CreateRegion),
-    (12, What::Derive),
-    (1, What::Revoke),
-    (2, What::Delete),
-    (1, What::Inspect),
-    (10, What::Admit),
-    (16, What::Spawn),
-    (2, What::Status),
-    (3, What::Outcomes),
-    (6, What::Pause),
-    (8, What::Migrate),
-    (6, What::Rollback),
-    (8, What::Checkpoint),
-    (3, What::CheckpointStatus),
-    (5, What::Restore),
-    (12, What::TakeQubit),
-    (3, What::FreeQubit),
-    (14, What::Apply),
-    (12, What::Offer),
-    (20, What::Accept),
-    (6, What::Teleport),
-    (16, What::Swap),
-    (1, What::Close),
-    (2, What::ChannelStatus),
-    (1, What::Usage),
-];
-
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    who: usize,
-    what: What,
-    seed: u64,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let what = proptest::strategy::Union::new_weighted(WEIGHTS.map(|(w, what)| (w, Just(what))).to_vec());
-    (0..4usize, what, any::<u64>()).prop_map(|(who, what, seed)| Step { who, what, seed })
-}
-
-const LARGE: Quota = Quota { qubits: 8, strands: 8, instructions: 1000, slots: 1000, active: 24, ..Quota::UNLIMITED };
-const SMALL: Quota = Quota {
-    qubits: 3,
-    physical_qubits: 450,
-    strands: 2,
-    instructions: 60,
-    slots: 9,
-    channels: 1,
-    checkpoints: 1,
-    magic: 40,
-    epochs: 25,
-    window: 30,
-    weight: 2,
-    ..LARGE
-};
-
-/// A world to boot.
-#[derive(Clone, Debug)]
-struct Setup {
-    clock: Clock,
-    /// Whether tenants may offer channels to each other.
-    offers: bool,
-    /// Patches decoded in an epoch.
-    decoded: Option<u32>,
-    images: Vec<Image>,
-}
-
-fn setup() -> impl Strategy<Value = Setup> {
-    let clock = prop_oneof![Just(Clock::Lockstep), (1..5000u64).prop_map(|pace| Clock::FreeRunning { pace })];
-    let image = prop_oneof![1 => any_image(), 5 => valid_image()];
-    let decoded = prop_oneof![3 => Just(None), 1 => (8..QUBITS).prop_map(Some)];
-    (clock, prop::bool::weighted(0.7), decoded, proptest::collection::vec(image, 5))
-        .prop_map(|(clock, offers, decoded, images)| Setup { clock, offers, decoded, images })
-}
-
-struct World {
-    model: Model,
-    /// The root, and three tenants.
-    domains: Vec<DomainId>,
-    images: Vec<Image>,
-}
-
-/// One tenant may do everything, one has small quotas, one neither magic nor the right to pass anything on, and a budget.
-fn boot(setup: &Setup) -> World {
+/// A world on a checked device.
+fn boot(setup: &Setup) -> World<Checked> {
     let config = SimConfig { decoded_per_epoch: setup.decoded, ..small(QUBITS) };
-    let (mut model, root, machine) = Model::boot_on(Checked::with(config), LARGE);
-    model.kernel.set_clock(setup.clock);
-    let mut domains = vec![root];
-    let mut controls = Vec::new();
-    let plain = Rights::all() - Rights::ADMIN;
-    for (quota, rights) in [(LARGE, Rights::all()), (SMALL, plain), (LARGE, plain - Rights::MAGIC - Rights::GRANT)] {
-        let control = model.call(root, Syscall::CreateDomain { machine, quota }).expect("root may");
-        domains.push(model.kernel.domain_of(root, control).expect("it was just made"));
-        controls.push(control);
-        let budget = (domains.len() == 4).then_some(Budget { strands: 3, qubits: 6, magic: 0 });
-        let derive = Syscall::Derive { source: machine, rights, badge: 7, into: Some(control), budget };
-        model.call(root, derive).expect("root may");
-    }
-    // Tenants hold a qubit of the root, which must not meet their own.
-    let qubit = model.call(root, Syscall::TakeQubit { machine }).expect("root may");
-    for control in controls.iter().copied() {
-        give(&mut model, root, qubit, Rights::OBJECT, control);
-    }
-    for (from, &into) in controls.iter().enumerate().filter(|_| setup.offers) {
-        for (_, &to) in controls.iter().enumerate().filter(|(to, _)| *to != from) {
-            give(&mut model, root, to, Rights::OFFER, into);
-        }
-    }
-    // Channels take qubits, and strands that move a region.
-    for &d in domains.iter().skip(1).filter(|_| setup.offers) {
-        let machine = model.held(d)[0];
-        (0..2).for_each(|_| _ = model.call(d, Syscall::TakeQubit { machine }));
-    }
-    let region = Syscall::CreateRegion { machine, qubits: 4, routes: 1, magic: 1 };
-    let region = model.call(root, region).expect("root may");
-    give(&mut model, root, region, Rights::USE, controls[0]);
-    World { model, domains, images: setup.images.clone() }
-}
-
-fn give(model: &mut Model, root: DomainId, source: Handle, rights: Rights, into: Handle) -> Handle {
-    let derive = Syscall::Derive { source, rights, badge: 7, into: Some(into), budget: None };
-    model.call(root, derive).expect("root may")
-}
-
-const NOTHING: Handle = Handle { slot: 0, generation: 0 };
-
-impl World {
-    /// A handle, mostly one that the caller holds for an object of this kind.
-    fn handle(&self, me: DomainId, dice: &mut Dice, kind: ObjectKind) -> Handle {
-        let model = &self.model;
-        let any = |list: Vec<Handle>, dice: &mut Dice| if list.is_empty() { NOTHING } else { dice.pick(&list) };
-        match dice.below(24) {
-            0 => any(model.held(me), dice),
-            1 => any(self.domains.iter().filter(|d| **d != me).flat_map(|d| model.held(*d)).collect(), dice),
-            2 => any(model.freed(), dice),
-            3 => Handle { slot: dice.below(20) as u32, generation: dice.below(4) as u32 },
-            n => {
-                let all = model.kernel.capabilities(me).into_iter().filter(|(_, k, _)| *k == kind).map(|(h, ..)| h);
-                let all: Vec<Handle> = all.collect();
-                // Mostly the domain's first machine: it has the most rights.
-                if kind == ObjectKind::Machine && n > 8 && !all.is_empty() { all[0] } else { any(all, dice) }
-            }
-        }
-    }
-
-    fn draw(&mut self, me: DomainId, what: What, dice: &mut Dice) -> Syscall {
-        use ObjectKind as K;
-        let machine = self.handle(me, dice, K::Machine);
-        let strand = self.handle(me, dice, K::Strand);
-        let qubit = self.handle(me, dice, K::Qubit);
-        let endpoint = self.handle(me, dice, K::Endpoint);
-        let checkpoint = self.handle(me, dice, K::Checkpoint);
-        let maybe = |world: &Self, dice: &mut Dice, kind| dice.one_in(2).then(|| world.handle(me, dice, kind));
-        let number = |dice: &mut Dice, n| dice.below(n) as u32;
-        let held = self.model.held(me);
-        let own = |dice: &mut Dice| match dice.below(8) {
-            1 | 2 => strand,
-            // What a domain has been given is seldom lost, or little happens.
-            0 | 1.. if held.is_empty() => machine,
-            0 => dice.pick(&held),
-            _ => held[held.len() - 1 - dice.below(held.len().div_ceil(2))],
-        };
-        match what {
-            What::Advance => unreachable!("not a call"),
-            What::CreateDomain => Syscall::CreateDomain { machine, quota: dice.pick(&[LARGE, SMALL]) },
-            What::CreateContext => {
-                let (weight, window) = (1 + number(dice, 3), number(dice, 40) as u64);
-                let epochs = if window == 0 { u64::MAX } else { 1 + number(dice, 40) as u64 };
-                Syscall::CreateContext { machine, weight, epochs, window }
-            }
-            What::CreateRegion => Syscall::CreateRegion {
-                machine,
-                qubits: number(dice, 6),
-                routes: number(dice, 3),
-                magic: number(dice, 3),
-            },
-            What::Derive => {
-                let kinds = [K::Machine, K::Machine, K::Domain, K::Image, K::Strand, K::Qubit, K::Context];
-                let kinds = [&kinds[..], &[K::Region, K::Region, K::Endpoint, K::Checkpoint]].concat();
-                let kind = dice.pick(&kinds);
-                let source = self.handle(me, dice, kind);
-                // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
-                let held = match self.model.kernel.syscall(me, Syscall::Inspect { target: source }) {
-                    Ok(Reply::Capability { rights, .. }) => rights,
-                    _ => Rights::all(),
-                };
-                let bits = dice.below(1 << 32) as u32;
-                let rights = match dice.below(8) {
-                    0..=3 => held,
-                    4..=6 => held & Rights::from_bits_truncate(bits),
-                    _ => Rights::from_bits_truncate(bits),
-                };
-                let wanted = kind == K::Machine && dice.one_in(2) || dice.one_in(20);
-                let budget = wanted.then(|| Budget {
-                    strands: number(dice, 4),
-                    qubits: number(dice, 8),
-                    magic: number(dice, 60) as u64,
-                });
-                let into = maybe(self, dice, K::Domain);
-                Syscall::Derive { source, rights, badge: number(dice, 3) as u64, into, budget }
-            }
-            What::Revoke => Syscall::Revoke { target: own(dice) },
-            What::Delete => Syscall::Delete { target: own(dice) },
-            What::Inspect => Syscall::Inspect { target: own(dice) },
-            What::Admit => Syscall::Admit { machine, image: dice.pick(&self.images) },
-            What::Spawn => {
-                let image = self.handle(me, dice, K::Image);
-                // So many that no device takes them; those of a program without events cost it nothing to take.
-                let endless = dice.one_in(20) && self.model.image(me, image).is_some_and(|i| i.events > 0);
-                let shots = if endless { 1 << 40 } else { number(dice, 5) as u64 };
-                let deadline = dice.one_in(3).then(|| match dice.below(4) {
-                    0 => u64::MAX,
-                    _ => number(dice, 150) as u64 * shots.max(1),
-                });
-                let codes = [Code::Surface, Code::BaconShor, Code::Shyps, Code::Floquet];
-                let patch = Patch { code: dice.pick(&codes), distance: dice.pick(&[3, 3, 5, 8, 9]) };
-                let run = Run {
-                    shots,
-                    seed: dice.below(1 << 20) as u64,
-                    priority: dice.pick(&[0, 0, 1, -1]),
-                    deadline,
-                    context: maybe(self, dice, K::Context),
-                    region: maybe(self, dice, K::Region),
-                    patch: if dice.one_in(3) { patch } else { Patch::default() },
-                    noise: Default::default(),
-                };
-                Syscall::Spawn { machine, image, run }
-            }
-            What::Status => Syscall::Status { strand },
-            What::Outcomes => Syscall::Outcomes { strand, first: number(dice, 3) as u64, count: 3 },
-            What::Pause => Syscall::Pause { strand, paused: !dice.one_in(3) },
-            What::Migrate => Syscall::Migrate { strand, region: maybe(self, dice, K::Region) },
-            What::Rollback => Syscall::Rollback { machine, strand: maybe(self, dice, K::Strand) },
-            What::Checkpoint => Syscall::Checkpoint { machine, strand: maybe(self, dice, K::Strand) },
-            What::CheckpointStatus => Syscall::CheckpointStatus { checkpoint },
-            What::Restore => Syscall::Restore { checkpoint },
-            What::TakeQubit => Syscall::TakeQubit { machine },
-            What::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },
-            What::Apply => {
-                let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
-                let ops = [
-                    Op::Clifford1(Clifford1::H, 0),
-                    Op::Clifford2(Clifford2::Cnot, 0, 1),
-                    Op::Clifford2(Clifford2::Cnot, 1, 0),
-                    Op::Clifford2(Clifford2::Cz, 0, 1),
-                    Op::Pauli(pauli, 0),
-                    Op::T(0),
-                    Op::T(1),
-                    Op::Reset(0),
-                    Op::InjectT(0),
-                    Op::TeleportCnot(0, 1),
-                    Op::Rotate(pauli, 0, dice.pick(&[0.3, 0.3, f64::NAN])),
-                    Op::Toffoli(0, 1, 2),
-                    Op::Measure(pauli, 0, 5),
-                    Op::MeasureBell(0, 1, 0, 0),
-                    Op::MeasureAngle(0.4, 0, 0),
-                    Op::Alloc(0),
-                    Op::Free(0),
-                    Op::Fence,
-                ];
-                let op = dice.pick(&ops);
-                Syscall::Apply { machine, op, qubits: (0..3).map(|_| self.handle(me, dice, K::Qubit)).collect() }
-            }
-            What::Offer => {
-                let fidelity = dice.pick(&[0.9, 0.9, 0.95, 0.96, 0.99, 1.0, 0.2, f64::NAN]);
-                Syscall::Offer { machine, qubit, to: self.handle(me, dice, K::Domain), fidelity }
-            }
-            What::Accept => Syscall::Accept { machine, endpoint, qubit },
-            What::Teleport => Syscall::Teleport { machine, endpoint, qubit },
-            What::Swap => {
-                let endpoints = [endpoint, self.handle(me, dice, K::Endpoint)];
-                Syscall::SwapEntanglement { machine, endpoints }
-            }
-            What::Close => Syscall::CloseChannel { endpoint },
-            What::ChannelStatus => Syscall::ChannelStatus { endpoint },
-            What::Usage => Syscall::Usage,
-        }
-    }
-
-    fn run(&mut self, step: Step) {
-        let mut dice = Dice(step.seed);
-        if step.what == What::Advance {
-            for _ in 0..dice.below(12) {
-                self.model.kernel.advance();
-                self.model.check();
-            }
-            return;
-        }
-        let me = self.domains[step.who];
-        // Chance hardly ever meets what is allowed, so mostly the first of a few calls that is.
-        let chance = if step.what == What::Apply { 2 } else { 8 };
-        let tries = if dice.one_in(chance) { 1 } else { 30 };
-        let mut call = self.draw(me, step.what, &mut dice);
-        for _ in 1..tries {
-            if self.model.allows(me, &call) != Verdict::Never {
-                break;
-            }
-            call = self.draw(me, step.what, &mut dice);
-        }
-        self.model.call(me, call);
-        self.model.check();
-    }
-
-    /// Takes back all that strands may wait for, until all have ended.
-    fn settle(&mut self) {
-        let all = |model: &Model, d, kind| {
-            let all = model.kernel.capabilities(d).into_iter();
-            all.filter(|(_, k, _)| *k == kind).map(|(h, ..)| h).collect::<Vec<_>>()
-        };
-        for kind in [ObjectKind::Qubit, ObjectKind::Region] {
-            for d in self.domains.clone() {
-                for target in all(&self.model, d, kind) {
-                    self.model.call(d, Syscall::Delete { target });
-                }
-            }
-        }
-        for d in self.domains.clone() {
-            for strand in all(&self.model, d, ObjectKind::Strand) {
-                self.model.call(d, Syscall::Pause { strand, paused: false });
-            }
-        }
-        self.model.check();
-        let epochs = (0..20_000).take_while(|_| self.model.kernel.advance().busy).count();
-        assert!(epochs < 20_000, "a strand never ends");
-        self.model.check();
-    }
+    World::boot(Checked::over(SimDevice::new(config)), setup)
 }
 
 /// Kinds of call, and how often at least each of them must have succeeded.
@@ -445,14 +85,7 @@ fn random_calls_of_three_domains_keep_every_promise() {
                 count.refusals += n.refusals;
             }
             // Strands end, and nothing is left once the root takes everything back.
-            world.settle();
-            let World { mut model, domains, .. } = world;
-            for target in model.held(domains[0]) {
-                model.call(domains[0], Syscall::Delete { target });
-                model.check();
-            }
-            model.check_stale();
-            prop_assert_eq!(model.kernel.free_qubits(), QUBITS);
+            let model = world.end();
             prop_assert_eq!(model.kernel.device().kept(), [0, 0]);
             Ok(())
         })
@@ -499,7 +132,7 @@ fn admission_agrees_with_the_slow_judge() {
 
 /// One domain with everything, for the cases below.
 fn alone() -> (Model, DomainId, Handle) {
-    Model::boot(8, Quota { slots: 300_000, ..LARGE })
+    Model::boot_on(checked(8), Quota { slots: 300_000, ..LARGE })
 }
 
 fn shots(shots: u64, seed: u64) -> Run {
@@ -557,7 +190,7 @@ fn large_subtrees_go_in_bounded_steps() {
     // A tree of chains and fans, with a running strand and a qubit in it.
     let grow = |kernel: &mut qmk_kernel::Kernel<Checked>, n: usize| {
         let mut sources = vec![given];
-        let mut dice = Dice(n as u64);
+        let mut dice = Rng::new(n as u64);
         for i in 0..n {
             let at = if i % 3 == 0 { sources.len() - 1 } else { dice.below(sources.len()) };
             sources.push(handle(kernel.syscall(tenant, derive(sources[at], Rights::all(), None))));
@@ -694,7 +327,7 @@ fn outcomes_are_the_strands_own() {
 fn an_epoch_grants_the_same_work_to_many_strands_as_to_one() {
     let granted = |jobs: &[usize], epochs: u64| {
         let quota = Quota { qubits: 100, strands: 100, ..LARGE };
-        let (mut kernel, root, machine) = qmk_kernel::Kernel::boot(Checked::new(100), 1, quota);
+        let (mut kernel, root, machine) = qmk_kernel::Kernel::boot(checked(100), 1, quota);
         let handle = |reply| match reply {
             Ok(Reply::Handle(h)) => h,
             other => panic!("{other:?}"),

@@ -8,11 +8,12 @@ use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::Device;
 use qmk_sim::SimConfig;
-use support::programs::program;
-use support::{Dice, Tenant, World, ample, image};
+use qmk_testkit::Rng;
+use qmk_testkit::programs::{image, program};
+use support::{Tenant, World, ample};
 
 /// Machines on which instructions wait for each other in different ways.
-fn machine(dice: &mut Dice) -> SimConfig {
+fn machine(dice: &mut Rng) -> SimConfig {
     let narrow = dice.one_in(2);
     let magic_per_epoch = dice.pick(&[1, 3, 30]);
     let (routes_per_epoch, magic_buffer) = (if narrow { 2 } else { 60 }, Some(dice.pick(&[24, 60])));
@@ -31,7 +32,7 @@ fn magic(world: &World, image: &Image, of: impl Iterator<Item = u32>) -> u64 {
 
 #[test]
 fn programs_measure_the_same() {
-    let mut dice = Dice(11);
+    let mut dice = Rng::new(11);
     let (mut taken, mut flying, mut held, mut most) = (0, 0, 0, 0);
     for case in 0..1500u64 {
         let mut world = World::new(machine(&mut dice));
@@ -176,7 +177,7 @@ fn undoing_is_charged_to_the_budget() {
 
 #[test]
 fn a_device_that_fails_on_the_way_leaves_things_as_they_were() {
-    let mut dice = Dice(12);
+    let mut dice = Rng::new(12);
     for case in 0..60u64 {
         let mut world = World::new(machine(&mut dice));
         let me = world.tenant(Quota::UNLIMITED);

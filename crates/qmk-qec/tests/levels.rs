@@ -5,15 +5,13 @@ use qmk_abi::syscall::{Code, Level, NoiseSpec, Patch};
 use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_qec::machine::NoisyDevice;
 use qmk_sim::SimConfig;
+use qmk_testkit::Rng;
 use std::sync::Arc;
 
 /// 25 random Clifford gates on three qubits, then their inverses: without errors all outcomes are 0.
 fn there_and_back() -> Image {
-    let mut random = 9u64;
-    let mut pick = |n: u64| {
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (random >> 33) % n
-    };
+    let mut rng = Rng::new(9);
+    let mut pick = |n| rng.below(n);
     let mut there = Vec::new();
     while there.len() < 25 {
         let (a, b) = (pick(3) as u32, pick(3) as u32);

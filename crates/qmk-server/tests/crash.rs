@@ -4,10 +4,11 @@ use qmk_abi::rpc::{Format, JobRef, JobState, JobSubmit, Reply, Request, SessionC
 use qmk_client::{Client, ErrorCode, Job, Policy, Program};
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
+use qmk_testkit::Rng;
+use qmk_testkit::server::listening;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -22,19 +23,6 @@ const PROGRAMS: [(&str, u64); 3] = [
 const CLIENTS: u64 = 3;
 const KILLS: usize = 200;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-}
-
 /// Ends with the test, however that ends.
 struct Server(Child);
 
@@ -47,12 +35,7 @@ impl Drop for Server {
 
 fn start(dir: &Path) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qmk-server"));
-    command.arg("--socket").arg(dir.join("s")).arg("--data-dir").arg(dir.join("data"));
-    let mut server = Server(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("listening"), "the server does not start: {line:?} {:?}", server.0.try_wait());
-    server
+    Server(listening(command.arg("--socket").arg(dir.join("s")).arg("--data-dir").arg(dir.join("data"))))
 }
 
 /// What one client knows.
@@ -67,7 +50,7 @@ struct Known {
 }
 
 /// Works until the server is gone.
-fn load(path: &Path, known: &mut Known, random: &mut Random) -> Result<(), qmk_client::ClientError> {
+fn load(path: &Path, known: &mut Known, random: &mut Rng) -> Result<(), qmk_client::ClientError> {
     let client = Client::connect(path.to_str().unwrap())?;
     let session = match &known.session {
         Some(session) => session.clone(),
@@ -78,7 +61,7 @@ fn load(path: &Path, known: &mut Known, random: &mut Random) -> Result<(), qmk_c
         }
     };
     loop {
-        let (program, seed) = (random.below(PROGRAMS.len() as u64) as usize, random.below(1 << 40));
+        let (program, seed) = (random.below(PROGRAMS.len()), random.below(1 << 40) as u64);
         let (source, shots) = PROGRAMS[program];
         let policy = Policy { shots, seed, ..Policy::default() };
         let submit = JobSubmit { session_id: session.clone(), source: source.into(), format: Format::Asm, policy };
@@ -89,7 +72,7 @@ fn load(path: &Path, known: &mut Known, random: &mut Random) -> Result<(), qmk_c
             Err(e) => return Err(e),
         }
         // Results of any time, now and then; and a few jobs are not wanted any more.
-        let some = random.below(known.acknowledged.len() as u64) as usize;
+        let some = random.below(known.acknowledged.len());
         let some = if random.below(4) == 0 { known.acknowledged.len() - 1 } else { some };
         let (job, ..) = &known.acknowledged[some];
         let reference = Job::attach(&client, JobRef { session_id: session.clone(), job_id: job.clone() });
@@ -104,7 +87,7 @@ fn load(path: &Path, known: &mut Known, random: &mut Random) -> Result<(), qmk_c
                 known.cancelled.push(job.clone());
             }
         }
-        std::thread::sleep(Duration::from_micros(random.below(3000)));
+        std::thread::sleep(Duration::from_micros(random.below(3000) as u64));
     }
 }
 
@@ -113,15 +96,15 @@ fn a_killed_server_keeps_its_word() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let known: Vec<_> = (0..CLIENTS).map(|_| Mutex::new(Known::default())).collect();
-    let mut random = Random(2026);
+    let mut random = Rng::new(2026);
     for _ in 0..KILLS {
         let mut server = start(dir.path());
-        let (life, seed) = (Duration::from_micros(random.below(60_000)), random.below(u64::MAX));
+        let (life, seed) = (Duration::from_micros(random.below(60_000) as u64), random.next());
         std::thread::scope(|scope| {
             for (n, known) in known.iter().enumerate() {
                 let path = &path;
                 scope.spawn(move || {
-                    let gone = load(path, &mut known.lock().unwrap(), &mut Random(seed ^ n as u64)).unwrap_err();
+                    let gone = load(path, &mut known.lock().unwrap(), &mut Rng::new(seed ^ n as u64)).unwrap_err();
                     // Nothing but the end of the server ends the load.
                     let cut = [None, Some(ErrorCode::Internal)].contains(&gone.code());
                     assert!(cut && gone.to_string().contains("connection"), "{gone}");

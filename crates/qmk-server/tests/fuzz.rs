@@ -7,25 +7,10 @@ use common::{BELL, Server, eventually};
 use qmk_abi::rpc::interactive::Call;
 use qmk_abi::rpc::json as wire;
 use qmk_abi::rpc::{Policy, Request, SessionCreate, SessionRef};
+use qmk_testkit::Rng;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
-
-/// SplitMix64 (Steele, Lea & Flood, OOPSLA'14).
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-}
 
 /// A request of each kind, in this session and about this job.
 fn requests(session_id: &str, job_id: &str) -> Vec<Request> {
@@ -117,8 +102,8 @@ fn noise_leaves_the_server_standing() {
     let seconds = std::env::var("QMK_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5.0);
     let server = Server::start("max_message_bytes = 100000");
     let before = threads(&server);
-    let mut rng = Rng(20_261_125);
-    println!("seed {}, {seconds} s", rng.0);
+    let mut rng = Rng::new(20_261_125);
+    println!("{seconds} s");
     let (start, mut rounds, mut requests) = (Instant::now(), 0, Vec::new());
     while start.elapsed() < Duration::from_secs_f64(seconds) {
         let binary = rng.below(2) == 0;

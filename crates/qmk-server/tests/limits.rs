@@ -15,13 +15,7 @@ fn a_tenants_requests_are_limited_and_anothers_are_not() {
     let tenant = |name: &str| SessionCreate { tenant_id: Some(name.into()), ..SessionCreate::default() };
     let client = server.client();
     let loud = client.session_with(tenant("loud")).unwrap();
-    let start = Instant::now();
-    let refused = loop {
-        match loud.resources() {
-            Ok(_) => assert!(start.elapsed() < Duration::from_secs(30), "never refused"),
-            Err(e) => break e,
-        }
-    };
+    let refused = (0..10_000).find_map(|_| loud.resources().err()).expect("one is refused");
     assert_eq!(refused.code(), Some(ErrorCode::QuotaExceeded));
     let qmk_client::ClientError::Rpc(e) = &refused else { panic!("{refused}") };
     let wait = e.retry_after_ms.expect("a hint when to retry");
@@ -147,7 +141,7 @@ fn silence_ends_a_connection_only_where_it_is_configured() {
     let (kept, mut cut) = (open(&patient), open(&strict));
     let start = Instant::now();
     cut.read_to_end(&mut Vec::new()).unwrap();
-    assert!(start.elapsed() >= Duration::from_millis(900) && start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     std::thread::sleep(Duration::from_secs(1));
     let mut kept = std::io::BufReader::new(kept);
     std::io::BufRead::read_line(&mut kept, &mut String::new()).unwrap();

@@ -168,10 +168,15 @@ fn a_filter_of_the_log_without_a_level_is_refused() {
 
 #[test]
 fn a_hangup_without_a_policy_ends_nothing() {
-    let server = Server::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let server = Server::start_with_log("", std::fs::File::create(&log).unwrap());
     let client = server.client();
-    Command::new("kill").arg("-HUP").arg(server.child.id().to_string()).status().unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    assert!(Command::new("kill").arg("-HUP").arg(server.child.id().to_string()).status().unwrap().success());
+    eventually("the signal is heard", || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.contains("SIGHUP: there is no policy file to read again")
+    });
     client.session(&[]).unwrap().run(&Program::asm(BELL), Policy::default()).unwrap();
 }
 

@@ -6,7 +6,7 @@ use qmk_client::{Client, ClientError, Policy, Program, Session};
 use qmk_services::hal::LinkSpec;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::{SimConfig, SimDevice};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PERFECT: LinkSpec = LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 16 };
 
@@ -164,11 +164,12 @@ fn calls_wait_for_what_epochs_bring() {
     let (a, b) = (session(&machine, "alice"), session(&machine, "bob"));
     let q = one(&a);
     // Nothing else makes the machine run, and it does not wait to be asked for each epoch.
-    let start = Instant::now();
+    let before = a.resources().unwrap().machine.epoch;
     for _ in 0..40 {
         a.apply("APPLY_T", &[&q]).unwrap();
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let epochs = a.resources().unwrap().machine.epoch - before;
+    assert!((38..200).contains(&epochs), "40 magic states took {epochs} epochs");
     let (channel, ..) = link((&a, "alice"), (&b, "bob"), 0.999);
     let until = a.channel(&channel).unwrap().ready_at_epoch;
     assert!(a.resources().unwrap().machine.epoch < until);
@@ -178,19 +179,16 @@ fn calls_wait_for_what_epochs_bring() {
     let q = one(&b);
     (0..3).for_each(|_| drop(b.apply("APPLY_T", &[&q]).unwrap()));
     std::thread::scope(|scope| {
-        let start = Instant::now();
         let vain = scope.spawn(|| rpc(b.rollback().unwrap_err()));
         let mut asked = 0;
         while !vain.is_finished() {
-            let one = Instant::now();
             a.resources().unwrap();
-            assert!(one.elapsed() < Duration::from_millis(500));
             asked += 1;
         }
         let e = vain.join().unwrap();
         assert_eq!(e.code, ErrorCode::ResourceExhausted);
         assert!(e.message.contains("magic states"), "{e}");
-        assert!(start.elapsed() < Duration::from_secs(5) && asked > 10, "{asked} calls in {:?}", start.elapsed());
+        assert!(asked > 10, "{asked} calls were answered meanwhile");
     });
 }
 

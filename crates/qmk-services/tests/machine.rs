@@ -6,7 +6,6 @@ use qmk_abi::syscall::Patch;
 use qmk_services::hal::{Cost, Device, DeviceError, Finished, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
 use qmk_services::{Connection, Machine, MachineConfig};
 use qmk_sim::SimDevice;
-use std::time::{Duration, Instant};
 
 type Sim = Machine<SimDevice>;
 
@@ -68,22 +67,20 @@ fn many_jobs_of_one_tenant_do_not_hold_up_another() {
     let machine = start(MachineConfig::default());
     let (busy, quick) = (machine.connect(), machine.connect());
     let hog = create(&busy, "hog").unwrap();
-    for _ in 0..40 {
-        submit(&busy, &hog, COIN, 100_000_000).unwrap();
-    }
+    // The first thousand shots of any of these are done long before all shots are.
+    let jobs: Vec<_> = (0..40).map(|_| submit(&busy, &hog, COIN, 100_000_000).unwrap()).collect();
     let session = create(&quick, "quick").unwrap();
-    let mut slowest = Duration::ZERO;
     for _ in 0..20 {
-        let start = Instant::now();
         assert!(open(&quick, &session));
-        slowest = slowest.max(start.elapsed());
     }
-    // An epoch takes the same time for forty jobs as for one; forty epochs' worth would be seconds.
-    assert!(slowest < Duration::from_millis(700), "a call took {slowest:?}");
-    let start = Instant::now();
     let job = submit(&quick, &session, COIN, 1000).unwrap();
     assert_eq!(wait(&quick, &job).state, JobState::Completed);
-    assert!(start.elapsed() < Duration::from_secs(3), "a small job took {:?}", start.elapsed());
+    // The job that came last ends first, and no job before it has had more than a small part of its shots meanwhile.
+    for job in &jobs {
+        let JobRef { session_id, job_id } = job.clone();
+        let Ok(Reply::Status(s)) = busy.call(Request::JobStatus(JobRef { session_id, job_id })) else { panic!() };
+        assert!(!s.state.ended() && s.progress.nodes_executed < s.progress.nodes_total / 10, "{s:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::{Clock, DomainId};
 use qmk_services::replay::{Digest, Recorder, ReplayError, replay};
 use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Rng;
 use std::collections::BTreeMap;
 
 const QUBITS: u32 = 400;
@@ -14,16 +15,12 @@ fn device(threads: usize) -> SimDevice {
     SimDevice::new(SimConfig { logical_qubits: QUBITS, magic_per_epoch: 16, threads, ..SimConfig::default() })
 }
 
-struct Dice(u64);
+/// Random programs.
+trait Programs {
+    fn image(&mut self) -> Image;
+}
 
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ z >> 31) % n.max(1) as u64) as usize
-    }
-
+impl Programs for Rng {
     /// Magic, a measurement that later instructions depend on, and fences.
     fn image(&mut self) -> Image {
         let n = 2 + self.below(3) as u32;
@@ -60,7 +57,7 @@ type Recording = Recorder<SimDevice, Vec<u8>>;
 
 struct Scene {
     recorder: Recording,
-    dice: Dice,
+    dice: Rng,
     tenants: Vec<DomainId>,
     done: BTreeMap<String, u32>,
 }
@@ -147,7 +144,7 @@ impl Scene {
 fn record(clock: Clock, threads: usize, calls: usize) -> (Vec<u8>, Digest, BTreeMap<String, u32>) {
     let quota = Quota { active: 12, held_active: 12, ..Quota::UNLIMITED };
     let (recorder, root, machine) = Recorder::boot(device(threads), 7, quota, Vec::new()).expect("a log");
-    let mut s = Scene { recorder, dice: Dice(3), tenants: Vec::new(), done: BTreeMap::new() };
+    let mut s = Scene { recorder, dice: Rng::new(3), tenants: Vec::new(), done: BTreeMap::new() };
     s.recorder.set_clock(clock).expect("the log takes it");
     let derive = |source, rights, into| Syscall::Derive { source, rights, badge: 0, into: Some(into), budget: None };
     let mut known = Vec::new();
@@ -242,7 +239,7 @@ fn free_running_is_the_same_with_the_same_threads() {
 fn a_changed_byte_is_noticed() {
     let (log, digest, _) = record(Clock::Lockstep, 1, 40);
     assert_eq!(replay(&log, device(1)), Ok(digest));
-    let mut dice = Dice(5);
+    let mut dice = Rng::new(5);
     for _ in 0..300 {
         let mut changed = log.clone();
         let at = dice.below(log.len());
@@ -300,7 +297,7 @@ fn bad_logs_are_refused() {
     }
     assert!(whole > 10);
     for seed in 0..200 {
-        let mut dice = Dice(seed);
+        let mut dice = Rng::new(seed);
         let noise: Vec<u8> = log[..8].iter().copied().chain((0..200).map(|_| dice.below(256) as u8)).collect();
         assert!(replay(&noise, device(1)).is_err());
     }

@@ -5,6 +5,7 @@ use qmk_client::{Client, Job, Policy, Program};
 use qmk_services::store::{Entry, Event, unsigned_tail};
 use qmk_services::{Machine, MachineConfig, Peer, policy};
 use qmk_sim::SimDevice;
+use qmk_testkit::Rng;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -242,12 +243,6 @@ fn knows(dir: &Path, jobs: &[(JobRef, BTreeMap<String, u64>)], context: &str) {
     machine.close().unwrap();
 }
 
-/// Bits that differ from case to case, but not from run to run.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
 #[test]
 fn flipped_bits_in_the_store_change_no_answer() {
     let dir = tempfile::tempdir().unwrap();
@@ -256,11 +251,11 @@ fn flipped_bits_in_the_store_change_no_answer() {
     let length = fs::metadata(dir.path().join("journal/log")).unwrap().len();
     // Zeros are unused pages, mostly.
     let used: Vec<usize> = (0..good.len()).filter(|&at| good[at] != 0).collect();
-    let (mut seed, mut moved) = (1, 0);
+    let (mut rng, mut moved) = (Rng::new(1), 0);
     for case in 0..60 {
         let mut bytes = good.clone();
         for _ in 0..1 << (case % 8) {
-            bytes[used[random(&mut seed) as usize % used.len()]] ^= 1 << (random(&mut seed) % 8);
+            bytes[rng.pick(&used)] ^= 1 << rng.below(8);
         }
         let copy = cut(dir.path(), length, false);
         fs::write(copy.path().join("store"), bytes).unwrap();
@@ -281,7 +276,7 @@ fn flipped_bits_in_the_store_change_no_answer() {
 fn a_store_that_is_overwritten_under_a_running_machine_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut jobs = with_jobs(dir.path(), 20);
-    let mut seed = 2;
+    let mut rng = Rng::new(2);
     for round in 0..12 {
         let machine = open(dir.path(), MachineConfig { kept_jobs: 1, ..MachineConfig::default() });
         let at = client(&machine);
@@ -290,7 +285,7 @@ fn a_store_that_is_overwritten_under_a_running_machine_is_made_anew() {
         match round % 3 {
             // All but the header, which redb keeps in memory.
             0 => bytes[4096..].fill(0xa5),
-            1 => bytes[4096..].iter_mut().for_each(|byte| *byte ^= 1 << (random(&mut seed) % 8)),
+            1 => bytes[4096..].iter_mut().for_each(|byte| *byte ^= 1 << rng.below(8)),
             _ => bytes.truncate(8192),
         }
         // In place: it has the file open.

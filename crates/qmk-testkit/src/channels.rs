@@ -1,6 +1,6 @@
 //! What channels are to do, told independently of the kernel: a derivation tree with parent pointers, and who may do what.
 
-use super::pairs::{Event, Pairs};
+use crate::pairs::{Event, Pairs};
 use qmk_kernel::abi::image::{Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelState, ObjectKind, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
@@ -14,15 +14,22 @@ type Key = (usize, Handle);
 /// What a capability is for: the number is that of a domain, qubit or endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thing {
+    /// The machine.
     Machine,
+    /// A domain.
     Domain(usize),
+    /// A qubit.
     Qubit(usize),
+    /// An endpoint.
     End(usize),
 }
 
+/// A capability.
 #[derive(Clone, Copy, Debug)]
 pub struct Cap {
+    /// What it names.
     pub thing: Thing,
+    /// Its rights.
     pub rights: Rights,
     parent: Option<Key>,
 }
@@ -73,14 +80,18 @@ pub struct Model {
 /// A call, or an epoch of the machine.
 #[derive(Clone, Debug)]
 pub enum Step {
+    /// A call of a domain.
     Call(usize, Syscall),
+    /// An epoch.
     Epoch,
 }
 
 /// A kernel, which may be replaced by one in the same state, and what it should be.
 #[derive(Debug)]
 pub struct World {
+    /// The kernel.
     pub kernel: Kernel<Pairs>,
+    /// What it should be.
     pub model: Model,
 }
 
@@ -118,6 +129,7 @@ impl Model {
         usable.then_some((c, side))
     }
 
+    /// Capabilities that a domain holds.
     pub fn held(&self, d: usize) -> impl Iterator<Item = (Handle, Cap)> {
         self.caps.iter().filter(move |(k, _)| k.0 == d).map(|(k, c)| (k.1, *c))
     }
@@ -127,6 +139,7 @@ impl Model {
         self.caps.keys().chain(self.stale.iter().rev().take(3)).map(|k| k.1).collect()
     }
 
+    /// Domains, the root among them.
     pub fn tenants(&self) -> usize {
         self.tenants.len()
     }

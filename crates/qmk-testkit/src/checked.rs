@@ -1,14 +1,12 @@
 //! A device that trusts no one: it checks that each instruction is issued once net of undos and after all it depends on, that
 //! it is taken back before what it depends on is, that programs are saved at fences only, and that registers and spaces are in
 //! use when they are named.
-#![allow(unreachable_pub, missing_docs, dead_code)]
 
 use qmk_kernel::abi::image::{Image, Instr, Op, Qubit};
 use qmk_kernel::hal::{
-    Device, DeviceError, Interactive, Place, SnapshotId, Snapshots, SpaceId, SpaceSpec, SpaceStatus,
+    Device, DeviceError, Inline, Interactive, Place, SnapshotId, Snapshots, SpaceId, SpaceSpec, SpaceStatus, Work,
+    forward_device,
 };
-use qmk_kernel::hal::{Work, forward_device};
-use qmk_sim::{SimConfig, SimDevice, SimWork};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,9 +27,11 @@ enum Out {
     Restore(Space),
 }
 
+/// A device whose calls are checked. It panics at a wrong one.
 #[derive(Debug)]
-pub struct Checked {
-    pub inner: SimDevice,
+pub struct Checked<D> {
+    /// The device.
+    pub inner: D,
     spaces: BTreeMap<SpaceId, Space>,
     saved: BTreeMap<SnapshotId, (SpaceId, Space)>,
     /// What the work of a space is for, while it is out.
@@ -40,19 +40,11 @@ pub struct Checked {
     granted: BTreeMap<SpaceId, (u64, u32)>,
 }
 
-/// A small machine.
-pub fn small(logical_qubits: u32) -> SimConfig {
-    SimConfig { logical_qubits, routes_per_epoch: 3, magic_per_epoch: 2, threads: 1, ..SimConfig::default() }
-}
-
-impl Checked {
-    pub fn new(logical_qubits: u32) -> Self {
-        Self::with(small(logical_qubits))
-    }
-
-    pub fn with(config: SimConfig) -> Self {
+impl<D: Device> Checked<D> {
+    /// Checks all that is asked of a device from now on.
+    pub fn over(inner: D) -> Self {
         Checked {
-            inner: SimDevice::new(config),
+            inner,
             spaces: BTreeMap::new(),
             saved: BTreeMap::new(),
             out: BTreeMap::new(),
@@ -71,8 +63,8 @@ fn depends(image: &Image, first: &Instr, second: &Instr) -> bool {
     fence || qubit || first.op.writes().any(|e| reads(second, e))
 }
 
-impl Device for Checked {
-    forward_device!(inner: SimDevice; except open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
+impl<D: Device> Device for Checked<D> {
+    forward_device!(inner: D; except open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let image = spec.image.clone();
@@ -105,14 +97,14 @@ impl Device for Checked {
         self.inner.undo(space, index)
     }
 
-    fn begin_work(&mut self, space: SpaceId) -> Result<SimWork, DeviceError> {
+    fn begin_work(&mut self, space: SpaceId) -> Result<D::Work, DeviceError> {
         assert!(self.spaces[&space].issued.iter().all(|&i| i), "work before everything was issued");
         let work = self.inner.begin_work(space)?;
         self.out.insert(space, Out::Shots);
         Ok(work)
     }
 
-    fn finish(&mut self, work: SimWork) -> Result<SpaceStatus, DeviceError> {
+    fn finish(&mut self, work: D::Work) -> Result<SpaceStatus, DeviceError> {
         let space = work.space();
         let out = self.out.remove(&space);
         let status = self.inner.finish(work)?;
@@ -148,47 +140,47 @@ impl Device for Checked {
         self.inner.outcomes(space, first, count, out);
     }
 
-    fn begin_close(&mut self, space: SpaceId) -> Option<SimWork> {
+    fn begin_close(&mut self, space: SpaceId) -> Option<D::Work> {
         assert!(self.spaces.remove(&space).is_some(), "space closed twice");
         self.inner.begin_close(space)
     }
 
-    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = SimWork>> {
-        Some(self)
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = D::Work>> {
+        if self.inner.interactive().is_some() { Some(self) } else { None }
     }
 
-    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = SimWork>> {
-        if self.inner.spec().features.snapshot { Some(self) } else { None }
+    fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = D::Work>> {
+        if self.inner.snapshots().is_some() { Some(self) } else { None }
     }
 }
 
-impl Interactive for Checked {
-    type Work = SimWork;
+impl<D: Device> Interactive for Checked<D> {
+    type Work = D::Work;
 
-    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<SimWork, DeviceError> {
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<D::Work, DeviceError> {
         let live = &self.spaces.get(&space).expect("operation on a closed space").live;
         for q in instr.op.qubits() {
             let fresh = matches!(instr.op, Op::Alloc(_));
             assert!(live.contains(&q) != fresh, "{:?} of a register that is in use: {}", instr.op, !fresh);
         }
-        let work = self.inner.begin_perform(space, instr)?;
+        let work = self.inner.qubits()?.begin_perform(space, instr)?;
         self.out.insert(space, Out::Perform(instr.op));
         Ok(work)
     }
 
-    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<SimWork, DeviceError> {
+    fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<D::Work, DeviceError> {
         for (space, q) in [a, b] {
             assert!(self.spaces[&space].live.contains(&q), "a pair on a register that is not in use");
         }
-        self.inner.begin_link(a, b, errors)
+        self.inner.qubits()?.begin_link(a, b, errors)
     }
 }
 
-impl Snapshots for Checked {
-    type Work = SimWork;
+impl<D: Device> Snapshots for Checked<D> {
+    type Work = D::Work;
 
-    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, SimWork), DeviceError> {
-        let (snapshot, work) = self.inner.begin_snapshot(space)?;
+    fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, D::Work), DeviceError> {
+        let (snapshot, work) = self.inner.copies()?.begin_snapshot(space)?;
         let Space { image, issued, .. } = &self.spaces[&space];
         if !image.code.is_empty() {
             let next = issued.iter().position(|i| !i).expect("something is left to be issued");
@@ -198,21 +190,21 @@ impl Snapshots for Checked {
         Ok((snapshot, work))
     }
 
-    fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<SimWork, DeviceError> {
+    fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<D::Work, DeviceError> {
         let (of, saved) = &self.saved[&snapshot];
         assert_eq!(*of, space, "a state of another space");
-        let work = self.inner.begin_restore(space, snapshot)?;
+        let work = self.inner.copies()?.begin_restore(space, snapshot)?;
         self.out.insert(space, Out::Restore(saved.clone()));
         Ok(work)
     }
 
     fn forget(&mut self, snapshot: SnapshotId) {
         self.saved.remove(&snapshot);
-        Snapshots::forget(&mut self.inner, snapshot);
+        Inline::forget(&mut self.inner, snapshot);
     }
 }
 
-impl Checked {
+impl<D: Device> Checked<D> {
     /// Steps taken so far for the spaces that ever worked, in order of opening, and how many events their programs have.
     pub fn granted(&self) -> Vec<(u64, u32)> {
         self.granted.values().copied().collect()

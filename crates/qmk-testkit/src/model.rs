@@ -4,8 +4,7 @@
 //! depends on the schedule (magic states in stock, deadlines, fences) the kernel decides, and the model checks what must
 //! hold if it succeeds and that nothing changes if it does not.
 
-use super::checked::Checked;
-use super::images::{admissible, peak};
+use crate::judge::{admissible, peak};
 use qmk_kernel::abi::image::{Image, Op};
 use qmk_kernel::abi::syscall::{
     Budget, ChannelState, DomainUsage, ObjectKind, Patch, Quota, Run, StrandState, StrandStatus,
@@ -17,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Resources of the shared part of the machine, or of a region.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+struct Part {
     qubits: u32,
     routes: u32,
     rate: u32,
@@ -25,7 +24,7 @@ pub struct Part {
 }
 
 #[derive(Clone, Debug)]
-pub struct Strand {
+struct Strand {
     image: Image,
     /// Object that stays, and counts, as long as the strand does.
     image_object: usize,
@@ -36,7 +35,7 @@ pub struct Strand {
 }
 
 #[derive(Clone, Debug)]
-pub enum Object {
+enum Object {
     Machine { parent: Option<usize>, depth: u32, budget: Option<Budget>, magic: u64 },
     Domain(DomainId),
     Image(Image),
@@ -50,7 +49,7 @@ pub enum Object {
 
 /// What a checkpoint is of.
 #[derive(Clone, Copy, Debug)]
-pub enum Of {
+enum Of {
     Strand(usize),
     /// Interactive qubits, when so many had been taken, freed or linked.
     Qubits(u64),
@@ -104,12 +103,18 @@ struct Account {
 /// How often calls of one kind succeeded and were refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
+    /// Calls that succeeded.
     pub successes: u64,
+    /// Calls that were refused.
     pub refusals: u64,
 }
 
-pub struct Model<D = Checked> {
+/// A kernel, and what it should be.
+#[derive(Debug)]
+pub struct Model<D> {
+    /// The kernel. Calls that change what capabilities there are go through [`Model::call`].
     pub kernel: Kernel<D>,
+    /// Quotas of the domains that are alive.
     pub quotas: BTreeMap<DomainId, Quota>,
     capabilities: BTreeMap<usize, Capability>,
     next: usize,
@@ -132,6 +137,7 @@ pub struct Model<D = Checked> {
     magic_rate: u64,
     /// Calls so far, by kind.
     pub counts: BTreeMap<&'static str, Count>,
+    /// Calls so far.
     pub transitions: u64,
 }
 
@@ -210,13 +216,8 @@ fn issues(state: StrandState) -> bool {
     matches!(state, StrandState::Waiting | StrandState::Running | StrandState::Held)
 }
 
-impl Model {
-    pub fn boot(machine_size: u32, quota: Quota) -> (Self, DomainId, Handle) {
-        Self::boot_on(Checked::new(machine_size), quota)
-    }
-}
-
 impl<D: Device> Model<D> {
+    /// Boots a kernel with a root domain of this quota. Returns the root and its machine capability as well.
     pub fn boot_on(device: D, quota: Quota) -> (Self, DomainId, Handle) {
         let spec = device.spec();
         let shared = Part {
@@ -280,6 +281,7 @@ impl<D: Device> Model<D> {
         handles
     }
 
+    /// Handles that were valid once.
     pub fn freed(&self) -> Vec<Handle> {
         self.freed.iter().map(|(_, h)| *h).collect()
     }
@@ -436,6 +438,10 @@ impl<D: Device> Model<D> {
         reader.map(|c| (c.domain, c.handle)).expect("an object that no one can read")
     }
 
+    /// Status of a strand object, read by whoever may.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
     pub fn status(&mut self, object: usize) -> StrandStatus {
         let (domain, strand) = self.reader(object);
         match self.kernel.syscall(domain, Syscall::Status { strand }) {
@@ -587,6 +593,9 @@ impl<D: Device> Model<D> {
 
     /// Performs a call on both; the kernel must agree with the model about whether it is allowed, and on its effect.
     /// Returns the new handle, if there is one.
+    ///
+    /// # Panics
+    /// If they do not agree.
     pub fn call(&mut self, d: DomainId, call: Syscall) -> Option<Handle> {
         match self.reply(d, call) {
             Ok(Reply::Handle(h)) => Some(h),
@@ -596,6 +605,12 @@ impl<D: Device> Model<D> {
     }
 
     /// The same; returns the reply. Deleting goes on to its end.
+    ///
+    /// # Errors
+    /// The kernel's refusal, which the model agrees with.
+    ///
+    /// # Panics
+    /// If they do not agree.
     pub fn reply(&mut self, d: DomainId, call: Syscall) -> Result<Reply, KernelError> {
         self.transitions += 1;
         let expected = self.expect(d, &call);
@@ -1173,6 +1188,9 @@ impl<D: Device> Model<D> {
     }
 
     /// What must hold after every step.
+    ///
+    /// # Panics
+    /// If it does not.
     pub fn check(&mut self) {
         self.kernel.audit().unwrap();
         let mut held = 0;
@@ -1257,6 +1275,9 @@ impl<D: Device> Model<D> {
     }
 
     /// Every handle ever freed is still refused.
+    ///
+    /// # Panics
+    /// If one is not.
     pub fn check_stale(&mut self) {
         for (domain, target) in self.freed.clone() {
             assert!(
@@ -1270,8 +1291,11 @@ impl<D: Device> Model<D> {
 /// Whether a call must be refused, may succeed, or must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It must be refused.
     Never,
+    /// It depends on the schedule.
     Maybe,
+    /// It must succeed.
     Always,
 }
 

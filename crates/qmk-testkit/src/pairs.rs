@@ -8,25 +8,34 @@ use qmk_kernel::hal::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What the device was told.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
+    /// To open a space.
     Open(SpaceId),
+    /// To close it.
     Close(SpaceId),
+    /// To perform an operation.
     Perform(SpaceId, Op),
+    /// To entangle two registers.
     Link(Place, Place),
 }
 
+/// The device.
 #[derive(Debug)]
 pub struct Pairs {
     spec: MachineSpec,
+    /// Open spaces, with their registers in use.
     pub spaces: BTreeMap<SpaceId, BTreeSet<u32>>,
     /// Registers that share a state, apart from those that are alone.
     pub groups: BTreeSet<BTreeSet<Place>>,
+    /// What it was told, in order.
     pub log: Vec<Event>,
     measured: BTreeMap<u32, bool>,
 }
 
 impl Pairs {
+    /// A machine of this many qubits.
     pub fn new(logical_qubits: u32) -> Self {
         let spec = MachineSpec {
             logical_qubits,

@@ -4,6 +4,7 @@ use crate::calls::{BELL, session, submit, submitted, wait};
 use crate::process::{Failure, Process};
 use crate::wire::{Form, Wire};
 use qmk_abi::rpc::{ErrorCode, Format, JobRef, JobSubmit, Policy, Reply, Request, RpcError, SessionCreate, SessionRef};
+use qmk_testkit::Rng;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -11,18 +12,6 @@ use std::time::{Duration, Instant};
 const CLIENTS: u64 = 64;
 /// Sessions a tenant may have in the server that is soaked.
 pub(crate) const SESSIONS: usize = 400;
-
-/// SplitMix64 (Steele, Lea & Flood, OOPSLA'14).
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-}
 
 /// A program that needs each shot for itself, for a time that is felt.
 fn slow(session_id: &str, shots: u64) -> Request {
@@ -50,8 +39,8 @@ fn round(process: &Process, rng: &mut Rng) -> Result<&'static str, Failure> {
             "jobs"
         }
         2 => {
-            let job = submitted(&id, wire.call(&slow(&id, 1 + rng.below(10_000_000)))?)?;
-            std::thread::sleep(Duration::from_millis(rng.below(20)));
+            let job = submitted(&id, wire.call(&slow(&id, 1 + rng.below(10_000_000) as u64))?)?;
+            std::thread::sleep(Duration::from_millis(rng.below(20) as u64));
             match wire.call(&cancel(&job)) {
                 Ok(_) => "cancelled",
                 Err(e) if code(&*e) == Some(ErrorCode::AlreadyCompleted) => "cancelled too late",
@@ -82,11 +71,11 @@ fn round(process: &Process, rng: &mut Rng) -> Result<&'static str, Failure> {
             wire.call(&Request::ResourceQuery(SessionRef { session_id: id.clone() }))?;
             let message = wire.encode(&submit(&id));
             let stream = wire.stream();
-            stream.write_all(&message[..rng.below(message.len() as u64) as usize])?;
+            stream.write_all(&message[..rng.below(message.len())])?;
             if rng.below(2) == 0 {
                 stream.shutdown(std::net::Shutdown::Write)?;
             }
-            std::thread::sleep(Duration::from_millis(rng.below(100)));
+            std::thread::sleep(Duration::from_millis(rng.below(100) as u64));
             "half open"
         }
         _ => {
@@ -117,7 +106,7 @@ pub(crate) fn run(process: &Process, time: Duration) -> Result<(), Failure> {
     println!("seeds 1 to {CLIENTS}, {} s", time.as_secs());
     std::thread::scope(|scope| -> Result<(), Failure> {
         let client = |seed: u64| {
-            let (mut rng, mut done) = (Rng(seed), BTreeMap::<&str, u64>::new());
+            let (mut rng, mut done) = (Rng::new(seed), BTreeMap::<&str, u64>::new());
             while start.elapsed() < time {
                 let what = round(process, &mut rng).map_err(|e| format!("client {seed}: {e}"))?;
                 *done.entry(what).or_default() += 1;

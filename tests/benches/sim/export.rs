@@ -4,7 +4,7 @@ use crate::workloads::{Native, Workload};
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, CondTerm, Event, Op, Pauli};
 use qmk_hal::Channel;
-use qmk_tests::dense::{Dense, gates};
+use qmk_testkit::dense::{Dense, gates};
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::PI;
 use std::fmt::Write;

@@ -10,7 +10,7 @@ use qmk_abi::{Handle, Reply, Syscall};
 use qmk_hal::{Device, Inline, SpaceSpec};
 use qmk_kernel::{DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice};
-use qmk_tests::dense::Dense;
+use qmk_testkit::dense::Dense;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::path::Path;

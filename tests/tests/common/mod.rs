@@ -3,7 +3,7 @@
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_sim::rng::{DrawSite, Random, philox2x64};
-use qmk_tests::dense::{Dense, gates};
+use qmk_testkit::dense::{Dense, gates};
 use std::f64::consts::{FRAC_PI_2, PI};
 
 /// Numbers as if at random: seed and count.

@@ -12,27 +12,17 @@ use qmk_kernel::{Clock, DomainId};
 use qmk_qec::machine::NoisyDevice;
 use qmk_services::replay::{Digest, Recorder, replay};
 use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Rng;
 use std::collections::BTreeMap;
 
-/// splitmix64.
-struct Dice(u64);
+/// Random programs.
+trait Programs {
+    fn pauli(&mut self) -> Pauli;
+    fn gate(&mut self, n: usize) -> Op;
+    fn image(&mut self) -> Image;
+}
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn chance(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
+impl Programs for Rng {
     fn pauli(&mut self) -> Pauli {
         [Pauli::X, Pauli::Y, Pauli::Z][self.below(3)]
     }
@@ -70,7 +60,7 @@ impl Dice {
                     code.push(plain(Op::Measure(self.pauli(), q, events)));
                     let start = terms.len() as u32;
                     terms.push(CondTerm::Event(events));
-                    if events > 0 && self.chance(2) {
+                    if events > 0 && self.one_in(2) {
                         terms.extend([CondTerm::Event(events - 1), CondTerm::Xor(2)]);
                     }
                     let cond = Some(Cond { start, end: terms.len() as u32 });
@@ -91,7 +81,7 @@ impl Dice {
         code.extend((0..n as u32).map(|q| plain(Op::Measure(Pauli::Z, q, events + q))));
         code.extend((0..n as u32).map(|q| plain(Op::Free(q))));
         let mut image = Image { qubits: n as u32, events: events + n as u32, code, terms };
-        if self.chance(12) {
+        if self.one_in(12) {
             // One that is not admitted.
             image.code.push(plain(Op::T(0)));
         }
@@ -103,7 +93,7 @@ struct Scene<D> {
     recorder: Recorder<D, Vec<u8>>,
     root: DomainId,
     machine: Handle,
-    dice: Dice,
+    dice: Rng,
     tenants: Vec<DomainId>,
     /// How often each kind of call succeeded, and each kind of refusal came.
     done: BTreeMap<String, u32>,
@@ -115,7 +105,7 @@ impl<D: Device> Scene<D> {
     fn begin(device: D, seed: u64, quotas: &[Quota]) -> Self {
         let (recorder, root, machine) = Recorder::boot(device, seed, Quota::UNLIMITED, Vec::new()).expect("a log");
         let done = BTreeMap::new();
-        let mut s = Scene { recorder, root, machine, dice: Dice(seed), tenants: Vec::new(), done };
+        let mut s = Scene { recorder, root, machine, dice: Rng::new(seed), tenants: Vec::new(), done };
         s.recorder.set_clock(Clock::Lockstep).expect("the log takes it");
         let mut known = Vec::new();
         for &quota in quotas {
@@ -165,7 +155,7 @@ impl<D: Device> Scene<D> {
     fn any(&mut self, d: DomainId, kind: ObjectKind) -> Handle {
         let all = self.recorder.kernel().capabilities(d);
         let all: Vec<Handle> = all.into_iter().filter(|c| c.1 == kind).map(|c| c.0).collect();
-        if self.dice.chance(40) {
+        if self.dice.one_in(40) {
             return ANYTHING;
         }
         all.get(self.dice.below(all.len())).copied().unwrap_or(ANYTHING)
@@ -176,7 +166,7 @@ impl<D: Device> Scene<D> {
     }
 
     /// A call about programs.
-    fn job(&mut self, run: impl FnOnce(&mut Dice) -> Run) {
+    fn job(&mut self, run: impl FnOnce(&mut Rng) -> Run) {
         use ObjectKind::{Context, Image, Machine, Region, Strand};
         let d = self.tenant();
         let machine = self.any(d, Machine);
@@ -185,18 +175,18 @@ impl<D: Device> Scene<D> {
             0..=2 => Syscall::Admit { machine, image: self.dice.image() },
             3..=7 => {
                 let mut run = run(&mut self.dice);
-                run.context = self.dice.chance(4).then(|| self.any(d, Context));
-                run.region = self.dice.chance(4).then(|| self.any(d, Region));
+                run.context = self.dice.one_in(4).then(|| self.any(d, Context));
+                run.region = self.dice.one_in(4).then(|| self.any(d, Region));
                 Syscall::Spawn { machine, image: self.any(d, Image), run }
             }
             8 | 9 => Syscall::Status { strand },
             10 | 11 => Syscall::Outcomes { strand, first: 0, count: 1000 },
             12 => Syscall::Delete { target: strand },
-            13 => Syscall::Pause { strand, paused: self.dice.chance(5) },
-            14 if self.dice.chance(2) => {
-                Syscall::Migrate { strand, region: self.dice.chance(2).then(|| self.any(d, Region)) }
+            13 => Syscall::Pause { strand, paused: self.dice.one_in(5) },
+            14 if self.dice.one_in(2) => {
+                Syscall::Migrate { strand, region: self.dice.one_in(2).then(|| self.any(d, Region)) }
             }
-            15 if self.dice.chance(3) => Syscall::Rollback { machine, strand: Some(strand) },
+            15 if self.dice.one_in(3) => Syscall::Rollback { machine, strand: Some(strand) },
             16 => Syscall::Inspect { target: [strand, machine][self.dice.below(2)] },
             17 => Syscall::Usage,
             _ => {
@@ -217,7 +207,7 @@ impl<D: Device> Scene<D> {
         let (qubit, endpoint) = (qubits[0], self.any(d, Endpoint));
         let call = match self.dice.below(30) {
             0..=3 => Syscall::TakeQubit { machine },
-            4 | 5 => Syscall::FreeQubit { qubit, uncompute: self.dice.chance(2).then_some(machine) },
+            4 | 5 => Syscall::FreeQubit { qubit, uncompute: self.dice.one_in(2).then_some(machine) },
             6..=12 => Syscall::Apply { machine, op: self.dice.gate(3), qubits },
             13 | 14 => {
                 let op = match self.dice.below(3) {
@@ -364,7 +354,7 @@ fn tenants() -> Recorded {
             shots: 1 + dice.below(60) as u64,
             seed: dice.next() % 1000,
             priority: dice.below(4) as i32 - 1,
-            deadline: dice.chance(4).then(|| 500 + dice.next() % 20_000),
+            deadline: dice.one_in(4).then(|| 500 + dice.next() % 20_000),
             ..Run::default()
         });
     }
@@ -406,7 +396,7 @@ fn noise() -> Recorded {
                 ..Run::default()
             }
         });
-        if s.dice.chance(6) {
+        if s.dice.one_in(6) {
             s.interactive();
         }
     }

@@ -1,12 +1,12 @@
 //! Tenants with qubits on the simulated machine.
 
-use super::dice::Dice;
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Op, Pauli};
 use qmk_kernel::abi::syscall::{ChannelInfo, Quota};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::LinkSpec;
 use qmk_kernel::{DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Rng;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Tenant {
@@ -109,21 +109,19 @@ impl Lab {
     }
 }
 
-impl Dice {
-    /// A unitary on register 0, and its inverse.
-    pub fn unitary(&mut self) -> [Op; 2] {
-        let angle = self.unit() * 6.0 - 3.0;
-        let both = |op, inverse| [op, inverse];
-        match self.next() % 6 {
-            0 => both(Op::Clifford1(Clifford1::H, 0), Op::Clifford1(Clifford1::H, 0)),
-            1 => both(Op::Clifford1(Clifford1::S, 0), Op::Clifford1(Clifford1::Sdg, 0)),
-            2 => both(Op::Clifford1(Clifford1::Sx, 0), Op::Clifford1(Clifford1::Sxdg, 0)),
-            3 => both(Op::T(0), Op::Tdg(0)),
-            4 => both(Op::Pauli(Pauli::Y, 0), Op::Pauli(Pauli::Y, 0)),
-            _ => {
-                let axis = [Pauli::X, Pauli::Y, Pauli::Z][(self.next() % 3) as usize];
-                both(Op::Rotate(axis, 0, angle), Op::Rotate(axis, 0, -angle))
-            }
+/// A unitary on register 0, and its inverse.
+pub fn unitary(dice: &mut Rng) -> [Op; 2] {
+    let angle = dice.unit() * 6.0 - 3.0;
+    let both = |op, inverse| [op, inverse];
+    match dice.next() % 6 {
+        0 => both(Op::Clifford1(Clifford1::H, 0), Op::Clifford1(Clifford1::H, 0)),
+        1 => both(Op::Clifford1(Clifford1::S, 0), Op::Clifford1(Clifford1::Sdg, 0)),
+        2 => both(Op::Clifford1(Clifford1::Sx, 0), Op::Clifford1(Clifford1::Sxdg, 0)),
+        3 => both(Op::T(0), Op::Tdg(0)),
+        4 => both(Op::Pauli(Pauli::Y, 0), Op::Pauli(Pauli::Y, 0)),
+        _ => {
+            let axis = [Pauli::X, Pauli::Y, Pauli::Z][(dice.next() % 3) as usize];
+            both(Op::Rotate(axis, 0, angle), Op::Rotate(axis, 0, -angle))
         }
     }
 }

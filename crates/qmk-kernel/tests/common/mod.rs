@@ -1,15 +1,17 @@
-#![allow(unreachable_pub, missing_docs, dead_code)]
+//! The simulated machine under the checks of the testkit.
+#![allow(unreachable_pub, missing_docs, dead_code, reason = "each test takes what it needs")]
 
-pub mod checked;
-pub mod dice;
-pub mod images;
-pub mod model;
+use qmk_sim::{SimConfig, SimDevice};
 
-use proptest::prelude::ProptestConfig;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+pub type Checked = qmk_testkit::Checked<SimDevice>;
+pub type Model = qmk_testkit::model::Model<Checked>;
 
-/// Draws the same cases every time.
-pub fn runner(cases: u32) -> TestRunner {
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+/// A small machine.
+pub fn small(logical_qubits: u32) -> SimConfig {
+    SimConfig { logical_qubits, routes_per_epoch: 3, magic_per_epoch: 2, threads: 1, ..SimConfig::default() }
+}
+
+/// A small machine, checked.
+pub fn checked(logical_qubits: u32) -> Checked {
+    Checked::over(SimDevice::new(small(logical_qubits)))
 }

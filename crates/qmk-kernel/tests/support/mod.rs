@@ -1,18 +1,9 @@
 //! Worlds to try calls in: a kernel on a watched device, tenants, random operations and programs.
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
-#[path = "../common/checked.rs"]
-pub mod checked;
-#[path = "../common/dice.rs"]
-mod dice;
-#[path = "../common/images.rs"]
-pub mod images;
-pub mod programs;
 pub mod watch;
 
-pub use dice::Dice;
-
-use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
+use qmk_kernel::abi::image::{Image, Op};
 use qmk_kernel::abi::syscall::{ChannelInfo, DomainUsage, Quota, Run, StrandState, StrandStatus};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::{Clock, DomainId, Kernel};
@@ -205,57 +196,4 @@ pub fn distance(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
     let phase = [overlap[0] / norm, overlap[1] / norm];
     let turned = |a: &[f64; 2]| [a[0] * phase[0] - a[1] * phase[1], a[0] * phase[1] + a[1] * phase[0]];
     a.iter().zip(b).map(|(a, b)| (turned(a)[0] - b[0]).hypot(turned(a)[1] - b[1])).fold(0.0, f64::max)
-}
-
-fn angle(dice: &mut Dice) -> f64 {
-    dice.unit() * 12.0 - 6.0
-}
-
-/// A unitary operation on some of `n` registers.
-pub fn unitary(n: usize, dice: &mut Dice) -> Op {
-    use Clifford1::*;
-    let mut q: Vec<u32> = (0..n as u32).collect();
-    (1..n).rev().for_each(|i| q.swap(i, dice.below(i + 1)));
-    let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
-    let last = if n < 2 {
-        5
-    } else if n < 3 {
-        9
-    } else {
-        11
-    };
-    match dice.below(last) {
-        0 => Op::Pauli(pauli, q[0]),
-        1 => Op::Clifford1(dice.pick(&[H, S, Sdg, Sx, Sxdg]), q[0]),
-        2 => Op::T(q[0]),
-        3 => Op::Tdg(q[0]),
-        4 => Op::Rotate(pauli, q[0], angle(dice)),
-        5 => Op::Clifford2(Clifford2::Cnot, q[0], q[1]),
-        6 => Op::Clifford2(Clifford2::Cz, q[0], q[1]),
-        7 => Op::Clifford2(Clifford2::Swap, q[0], q[1]),
-        8 => Op::TeleportCnot(q[0], q[1]),
-        9 => Op::Ccz(q[0], q[1], q[2]),
-        _ => Op::Toffoli(q[0], q[1], q[2]),
-    }
-}
-
-/// An irreversible operation that has no system call of its own, on some of `n` registers.
-pub fn irreversible(n: usize, dice: &mut Dice) -> Op {
-    let q = dice.below(n) as u32;
-    let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
-    match dice.below(if n < 2 { 5 } else { 6 }) {
-        0 => Op::Reset(q),
-        1 => Op::InjectT(q),
-        2 => Op::MeasureAngle(angle(dice), q, 0),
-        3 | 4 => Op::Measure(pauli, q, 0),
-        _ => Op::MeasureBell(q, (q + 1) % n as u32, 0, 1),
-    }
-}
-
-pub fn plain(op: Op) -> Instr {
-    Instr { op, cond: None }
-}
-
-pub fn image(qubits: u32, events: u32, code: &[Op]) -> Image {
-    Image { qubits, events, code: code.iter().map(|&op| plain(op)).collect(), terms: Vec::new() }
 }

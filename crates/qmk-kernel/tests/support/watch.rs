@@ -1,9 +1,9 @@
 //! A checked device that keeps a log of what was taken back and can be told to refuse calls.
 
-use super::checked::Checked;
 use qmk_kernel::abi::image::Instr;
 use qmk_kernel::hal::{Device, DeviceError, Interactive, Place, SpaceId, SpaceSpec, forward_device};
-use qmk_sim::SimConfig;
+use qmk_sim::{SimConfig, SimDevice};
+use qmk_testkit::Checked;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ pub struct Probe {
 
 #[derive(Debug)]
 pub struct Watch {
-    pub checked: Checked,
+    pub checked: Checked<SimDevice>,
     interactive: Vec<SpaceId>,
     probe: Rc<Probe>,
 }
@@ -28,7 +28,7 @@ pub struct Watch {
 impl Watch {
     pub fn new(config: SimConfig) -> (Self, Rc<Probe>) {
         let probe = Rc::<Probe>::default();
-        (Watch { checked: Checked::with(config), interactive: Vec::new(), probe: probe.clone() }, probe)
+        (Watch { checked: Checked::over(SimDevice::new(config)), interactive: Vec::new(), probe: probe.clone() }, probe)
     }
 
     /// Interactive spaces, in order of opening.
@@ -51,7 +51,7 @@ fn due(counter: &Cell<Option<u32>>) -> Result<(), DeviceError> {
 }
 
 impl Device for Watch {
-    forward_device!(checked: Checked; except open, undo, begin_close, interactive);
+    forward_device!(checked: Checked<SimDevice>; except open, undo, begin_close, interactive);
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         let interactive = spec.image.code.is_empty();
@@ -79,7 +79,7 @@ impl Device for Watch {
 }
 
 impl Interactive for Watch {
-    type Work = <Checked as Device>::Work;
+    type Work = <Checked<SimDevice> as Device>::Work;
 
     fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Self::Work, DeviceError> {
         due(&self.probe.refuse_perform)?;
