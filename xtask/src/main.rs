@@ -5,7 +5,9 @@ mod bare;
 mod bench;
 mod calibrate;
 mod layers;
+mod outside;
 mod process;
+mod quick;
 mod sources;
 mod stats;
 mod tidy;
@@ -28,8 +30,12 @@ enum Task {
     /// Everything that must hold: format, lints, layers, tidiness, no_std, documentation, tests
     Ci,
     /// Run the tests of the whole workspace
-    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- examples --nocapture")]
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick\n  \
+                            cargo xtask test -- examples --nocapture")]
     Test {
+        /// Leave out the tests that search for long: xtask/src/quick.rs lists them
+        #[arg(long)]
+        quick: bool,
         /// Arguments for `cargo test`
         #[arg(last = true)]
         args: Vec<String>,
@@ -72,7 +78,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
     let done = match Cli::parse().task {
         Task::Ci => ci(root),
-        Task::Test { args } => cargo(root, "test", &[&["--workspace".to_string()], args.as_slice()].concat()),
+        Task::Test { quick, args } => test(root, quick, args),
         Task::Bench(args) => bench::run(root, &args),
         Task::Calibrate(args) => calibrate::run(root, &args),
         Task::Soak { minutes } => bench::soak(root, minutes),
@@ -87,6 +93,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the tests of the workspace, with these arguments for the test programs.
+fn test(root: &Path, quick: bool, args: Vec<String>) -> Result<(), String> {
+    let mut all = vec!["--workspace".to_string()];
+    if quick {
+        all.push("--".into());
+        all.extend(quick::arguments());
+        all.extend(args.into_iter().filter(|a| a != "--"));
+    } else {
+        all.extend(args);
+    }
+    cargo(root, "test", &all)
 }
 
 fn ci(root: &Path) -> Result<(), String> {
@@ -110,5 +129,6 @@ fn ci(root: &Path) -> Result<(), String> {
     step("doc --workspace --no-deps --locked --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
     stats::print(root)?;
     let seconds = std::env::var("QMK_FUZZ_SECONDS").unwrap_or("30".into());
-    step("test --workspace --locked", &[("QMK_FUZZ_SECONDS", &seconds)])
+    step("test --workspace --locked", &[("QMK_FUZZ_SECONDS", &seconds)])?;
+    outside::check(root)
 }
