@@ -5,7 +5,8 @@ use qmk_abi::image::Timed;
 /// Cost of one operation in the machine's own units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Logical cycles from issue until the operands are free again, at most [`Cost::MAX_CYCLES`]. 0: tracked in software.
+    /// Logical cycles from issue until the operands are free again, at most [`Cost::MAX_CYCLES`]. 0: tracked in
+    /// software.
     pub cycles: u32,
     /// Magic states consumed.
     pub magic: u32,

@@ -51,8 +51,8 @@ pub trait Device {
         }
     }
 
-    /// Probability, from 0 to 1, that a shot of an admitted program meets an error, which need not change an outcome. An
-    /// estimate where errors are sampled; 0 where there is no model.
+    /// Probability, from 0 to 1, that a shot of an admitted program meets an error, which need not change an outcome.
+    /// An estimate where errors are sampled; 0 where there is no model.
     fn failure(&self, _image: &Image, _patch: Patch, _noise: NoiseSpec) -> f64 {
         0.0
     }
@@ -63,9 +63,9 @@ pub trait Device {
     /// written before they are read.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`] if the outcomes of all shots would take too much memory, the noise does not fit the image,
-    /// or the device has no model of the errors. [`DeviceError::Unsupported`] for an empty image if the device has no
-    /// interactive qubits.
+    /// [`DeviceError::Refused`] if the outcomes of all shots would take too much memory, the noise does not fit the
+    /// image, or the device has no model of the errors. [`DeviceError::Unsupported`] for an empty image if the device
+    /// has no interactive qubits.
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError>;
 
     /// Allows the device to perform instruction `index` of the space's image. The kernel issues each index once, after
@@ -83,8 +83,8 @@ pub trait Device {
         indices.into_iter().try_for_each(|index| self.issue(space, index))
     }
 
-    /// Takes back an issued unitary instruction, as if by its inverse. Shots that are done or under way are thrown away.
-    /// Every instruction that depends on it has been taken back before. It may be issued again.
+    /// Takes back an issued unitary instruction, as if by its inverse. Shots that are done or under way are thrown
+    /// away. Every instruction that depends on it has been taken back before. It may be issued again.
     ///
     /// # Errors
     /// [`DeviceError::Refused`] if the instruction is not unitary or has not been issued, or if the device takes back
@@ -105,18 +105,19 @@ pub trait Device {
     /// Begins, or goes on with, the shots of a program. Before all instructions are issued there is nothing to do.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`] if no such space runs a program; [`DeviceError::Busy`] if its work is out; the failure of
-    /// earlier work, if it failed.
+    /// [`DeviceError::Refused`] if no such space runs a program; [`DeviceError::Busy`] if its work is out; the failure
+    /// of earlier work, if it failed.
     fn begin_work(&mut self, space: SpaceId) -> Result<Self::Work, DeviceError>;
 
-    /// Takes work back and makes its results count. The work may have been stepped any number of times; a program's shots
-    /// that are not done stay under way.
+    /// Takes work back and makes its results count. The work may have been stepped any number of times; a program's
+    /// shots that are not done stay under way.
     ///
     /// Returns the state of the space that the work is for.
     ///
     /// # Errors
     /// Why the work failed: [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`], or [`DeviceError::Refused`] if
-    /// columns are missing that the noise names. An interactive space is then as it was; a program's space stays failed.
+    /// columns are missing that the noise names. An interactive space is then as it was; a program's space stays
+    /// failed.
     fn finish(&mut self, work: Self::Work) -> Result<SpaceStatus, DeviceError>;
 
     /// Value of an event in a finished shot; false if it was never written.
@@ -133,8 +134,8 @@ pub trait Device {
     /// Closes a space: it and its outcomes and saved states are forgotten. Unknown ids are ignored. Returns work if the
     /// device must do more, which is finished like any other. Ids may be used again after that.
     ///
-    /// Qubits of other spaces that were entangled with its qubits are left as if those had been measured and the outcomes
-    /// lost.
+    /// Qubits of other spaces that were entangled with its qubits are left as if those had been measured and the
+    /// outcomes lost.
     fn begin_close(&mut self, space: SpaceId) -> Option<Self::Work>;
 
     /// The interactive qubits of the device, if it has any.
@@ -142,7 +143,8 @@ pub trait Device {
         None
     }
 
-    /// The saved states of the device, if it can copy states: if [`Features::snapshot`](crate::Features::snapshot) says so.
+    /// The saved states of the device, if it can copy states: if [`Features::snapshot`](crate::Features::snapshot) says
+    /// so.
     fn snapshots(&mut self) -> Option<&mut dyn Snapshots<Work = Self::Work>> {
         None
     }

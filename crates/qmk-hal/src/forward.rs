@@ -3,8 +3,8 @@
 /// Forwards the methods of [`Device`](crate::Device), and its `Work`, to a field. To be used in an `impl Device for …`;
 /// the items after `except` are those that the wrapper writes itself.
 ///
-/// A wrapper that changes `issue` must except `issue_range` too, or ranges pass it by. One that changes interactive calls
-/// implements [`Interactive`](crate::Interactive) and excepts `interactive`; the same holds for saved states.
+/// A wrapper that changes `issue` must except `issue_range` too, or ranges pass it by. One that changes interactive
+/// calls implements [`Interactive`](crate::Interactive) and excepts `interactive`; the same holds for saved states.
 ///
 /// ```
 /// use qmk_hal::{Device, DeviceError, SpaceId, SpaceSpec, forward_device};

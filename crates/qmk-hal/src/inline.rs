@@ -10,8 +10,8 @@ use qmk_abi::image::Instr;
 
 /// The calls of a device that take time, each begun, stepped and finished in line.
 ///
-/// Every device has these methods, and no device has others in their place: work done in line is the work that a pool of
-/// threads would do.
+/// Every device has these methods, and no device has others in their place: work done in line is the work that a pool
+/// of threads would do.
 pub trait Inline: Device {
     /// Works on a program for at most about `budget` elementary steps; [`SpaceStatus::steps`] says how many it took.
     ///

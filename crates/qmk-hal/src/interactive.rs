@@ -17,8 +17,8 @@ pub trait Interactive {
 
     /// Begins one instruction. Registers and events come into being as they are named.
     ///
-    /// Pauli operations, `Reset` and `Free` are not refused because of the state: with them the kernel takes a qubit out
-    /// of a pair.
+    /// Pauli operations, `Reset` and `Free` are not refused because of the state: with them the kernel takes a qubit
+    /// out of a pair.
     ///
     /// # Errors
     /// [`DeviceError::Refused`] if there is no such interactive space, the instruction has a condition, an angle is not

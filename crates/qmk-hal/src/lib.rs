@@ -13,8 +13,8 @@
 //!
 //! # A device
 //!
-//! This one runs programs on classical bits: X flips, CNOT copies, every measurement reads Z. It has the methods without
-//! which there is no device, and the kernel runs a program on it.
+//! This one runs programs on classical bits: X flips, CNOT copies, every measurement reads Z. It has the methods
+//! without which there is no device, and the kernel runs a program on it.
 //!
 //! ```
 //! use qmk_abi::image::{Clifford2, Image, Instr, Op, Pauli};

@@ -12,8 +12,8 @@ pub trait Snapshots {
     /// error.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`] if there is no such space, it shares its state with another, or there is no memory for a
-    /// copy. [`DeviceError::Busy`] if the space has work out. From `finish`: [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::Refused`] if there is no such space, it shares its state with another, or there is no memory for
+    /// a copy. [`DeviceError::Busy`] if the space has work out. From `finish`: [`DeviceError::OutOfMemory`].
     fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Self::Work), DeviceError>;
 
     /// Begins to bring a space back to a state that was saved of it. A program's shots since then are forgotten. An

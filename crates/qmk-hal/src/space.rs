@@ -39,7 +39,8 @@ pub struct SpaceStatus {
     pub shots_done: u64,
     /// Largest number of qubits that carried live magic at once, so far.
     pub peak_active: u32,
-    /// Millionths of the preparation that is done, where all shots need one before the first is run. 0 where they need none.
+    /// Millionths of the preparation that is done, where all shots need one before the first is run. 0 where they need
+    /// none.
     pub prepared: u32,
     /// Elementary steps of the work that was given back. They exceed its budget where the last one was long.
     pub steps: u64,

@@ -22,8 +22,8 @@ pub struct MachineSpec {
 /// The rate and the quality of raw entangled pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkSpec {
-    /// A raw pair is a mixture of the four Bell states with these weights: (|00> + |11>)/√2, and the same with an X, Y or Z on
-    /// one half. They add up to 1; the first is the fidelity.
+    /// A raw pair is a mixture of the four Bell states with these weights: (|00> + |11>)/√2, and the same with an X, Y
+    /// or Z on one half. They add up to 1; the first is the fidelity.
     pub raw: [f64; 4],
     /// Raw pairs per epoch.
     pub pairs_per_epoch: u32,

@@ -10,8 +10,8 @@ pub trait Work: Send {
     /// The space that the work is for.
     fn space(&self) -> SpaceId;
 
-    /// Does more, for at most about `budget` elementary steps. An elementary step is one instruction of one shot, or what
-    /// takes as long; a single action may take more than the budget. With a budget of at least 1 the work gets on.
+    /// Does more, for at most about `budget` elementary steps. An elementary step is one instruction of one shot, or
+    /// what takes as long; a single action may take more than the budget. With a budget of at least 1 the work gets on.
     ///
     /// A failure ends the work: it is done, and [`Device::finish`](crate::Device::finish) gives the reason.
     fn step(&mut self, budget: u64) -> Progress;

@@ -127,7 +127,11 @@ impl Work for Uncounted {
 }
 
 impl Device for Counted {
-    forward_device!(inner: SimDevice; except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
+    forward_device!(
+        inner: SimDevice;
+        except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive,
+        snapshots
+    );
 
     type Work = Uncounted;
 

@@ -1,9 +1,9 @@
 //! The simulated logical-qubit machine.
 //!
-//! A state of n qubits is kept as `U F R (|φ> ⊗ |0…0>)`. `U` is a Clifford, stored as its inverse tableau. `F` is a Pauli
-//! frame, `R` a list of rotations that are deferred. `φ` is a dense vector over the few *active* virtual qubits that carry
-//! magic; every other virtual qubit is *dormant* in |0>. The result is exact for every circuit. The cost is polynomial in n
-//! and exponential only in the number of active qubits.
+//! A state of n qubits is kept as `U F R (|φ> ⊗ |0…0>)`. `U` is a Clifford, stored as its inverse tableau. `F` is a
+//! Pauli frame, `R` a list of rotations that are deferred. `φ` is a dense vector over the few *active* virtual qubits
+//! that carry magic; every other virtual qubit is *dormant* in |0>. The result is exact for every circuit. The cost is
+//! polynomial in n and exponential only in the number of active qubits.
 //!
 //! Where to start:
 //! * `device` is the machine behind the contract of `qmk-hal`: [`SimDevice`].

@@ -37,8 +37,8 @@ pub(crate) fn given(columns: &[Column], column: u32, shot: u64) -> [u64; 2] {
     columns.get(column as usize).map_or([0; 2], |c| [word(&c.x), word(&c.z)])
 }
 
-/// Calls `hit(shot in the block, error)` for each shot of a block in which channel number `index` errs. The bits of `error` are the
-/// X and Z parts on the first register, then on the second; bit 0 for a flip.
+/// Calls `hit(shot in the block, error)` for each shot of a block in which channel number `index` errs. The bits of
+/// `error` are the X and Z parts on the first register, then on the second; bit 0 for a flip.
 pub(crate) fn draw(random: Random, index: u32, channel: &Channel, block: u64, mut hit: impl FnMut(u64, u8)) {
     let p = total(channel);
     if p <= 0.0 {
@@ -86,8 +86,8 @@ fn pair_error(pair: usize) -> u8 {
     LETTER[pair / 4] | LETTER[pair % 4] << 2
 }
 
-/// The errors of a channel and their probabilities, numbered from 1: by the bits of the X part (1) and Z part (2) on the first register
-/// and, times 4, on the second; a flip is 1. Given Paulis have none.
+/// The errors of a channel and their probabilities, numbered from 1: by the bits of the X part (1) and Z part (2) on
+/// the first register and, times 4, on the second; a flip is 1. Given Paulis have none.
 pub fn channel_errors(channel: &Channel) -> impl Iterator<Item = (u8, f64)> + Clone + use<> {
     let mut all = [(0, 0.0); 15];
     let count = match channel {

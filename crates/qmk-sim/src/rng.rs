@@ -52,8 +52,8 @@ impl Random {
         philox2x64([index, (site.at as u64) << 32 | (site.draw as u64) << 2 | kind], self.seed)
     }
 
-    /// Fair coins of shots `128 * block .. 128 * block + 128`, lowest bit first: what a measurement reads when both outcomes
-    /// are equally likely.
+    /// Fair coins of shots `128 * block .. 128 * block + 128`, lowest bit first: what a measurement reads when both
+    /// outcomes are equally likely.
     #[inline]
     pub fn coins(self, site: DrawSite, block: u64) -> [u64; 2] {
         self.block(site, COINS, block)

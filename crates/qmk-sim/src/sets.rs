@@ -14,8 +14,8 @@ pub fn drop_pairs(list: &mut Vec<u32>) {
     list.truncate(kept);
 }
 
-/// The root of the set that an element is in, given the parent of each element; a root is its own parent. Halves the path on
-/// the way (path halving, Tarjan & van Leeuwen, J. ACM 31, 1984).
+/// The root of the set that an element is in, given the parent of each element; a root is its own parent. Halves the
+/// path on the way (path halving, Tarjan & van Leeuwen, J. ACM 31, 1984).
 #[inline]
 pub fn find(parent: &mut [u32], mut a: u32) -> u32 {
     while parent[a as usize] != a {

@@ -77,9 +77,9 @@ fn count_words(a: [u64; LANES], b: [u64; LANES]) -> u8 {
     (low.count_ones() + 2 * high.count_ones()) as u8 & 3
 }
 
-/// A function that is compiled once per instruction set. `run` must be `#[inline(always)]`, and so must every function that it
-/// passes `s` to. Closures must not use `s`: a closure that is not inlined is compiled for no instruction set, so each
-/// operation in it becomes a call, and the function takes ten times as long.
+/// A function that is compiled once per instruction set. `run` must be `#[inline(always)]`, and so must every function
+/// that it passes `s` to. Closures must not use `s`: a closure that is not inlined is compiled for no instruction set,
+/// so each operation in it becomes a call, and the function takes ten times as long.
 pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;

@@ -1,5 +1,5 @@
-//! Runs one shot of a program: for single shots, and where a condition changes more than signs, so that shots have no common
-//! plan.
+//! Runs one shot of a program: for single shots, and where a condition changes more than signs, so that shots have no
+//! common plan.
 
 use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
@@ -88,7 +88,8 @@ impl SingleShot {
         Ok(true)
     }
 
-    /// Draws the channels that are due. Without `wrote` the last step was skipped, so it has no record that could be flipped.
+    /// Draws the channels that are due. Without `wrote` the last step was skipped, so it has no record that could be
+    /// flipped.
     fn noise(&mut self, program: &Program, wrote: bool, due: impl Fn(&NoiseStep) -> bool) {
         while let Some(n) = program.noise.get(self.next_noise).filter(|n| due(n)) {
             let Some(shot) = self.shots.get(n.component as usize) else { return };

@@ -39,7 +39,11 @@ impl Modelled {
 }
 
 impl Device for Modelled {
-    forward_device!(model: SimDevice; except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive, snapshots);
+    forward_device!(
+        model: SimDevice;
+        except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive,
+        snapshots
+    );
 
     type Work = Finished;
 

@@ -144,7 +144,10 @@ impl<D: Device> NoisyDevice<D> {
 }
 
 impl<D: Device> Device for NoisyDevice<D> {
-    forward_device!(inner: D; except Work, errors, failure, open, give, begin_work, finish, begin_close, interactive, snapshots);
+    forward_device!(
+        inner: D;
+        except Work, errors, failure, open, give, begin_work, finish, begin_close, interactive, snapshots
+    );
 
     type Work = PatchWork<D::Work>;
 

@@ -43,8 +43,8 @@ impl RegisterBank {
         RegisterBank { register, groups: Groups::Masks(vec![all]), lanes }
     }
 
-    /// Splits the groups by class, the bits of a lane in each of `classes`, of which there are one or two. Returns the old group
-    /// and the class of each new group, in ascending order.
+    /// Splits the groups by class, the bits of a lane in each of `classes`, of which there are one or two. Returns the
+    /// old group and the class of each new group, in ascending order.
     pub(super) fn part(&mut self, classes: &[&[u64]]) -> Vec<(u32, u8)> {
         let mut parts = Vec::new();
         match &mut self.groups {

@@ -1,8 +1,8 @@
-//! Parities of outcomes that are certain without noise, such as the detectors of a syndrome circuit: the effect of each error on
-//! them, and samples of them.
+//! Parities of outcomes that are certain without noise, such as the detectors of a syndrome circuit: the effect of each
+//! error on them, and samples of them.
 //!
-//! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, the value in a shot
-//! depends on the errors of that shot alone, so sampling costs only as much as there are errors.
+//! The plan of a program gives every outcome as a parity of coins and errors. Where the coins cancel, the value in a
+//! shot depends on the errors of that shot alone, so sampling costs only as much as there are errors.
 
 use super::plan::{Unplannable, plan};
 use crate::noise::{BLOCK, channel_errors, draw};
@@ -49,8 +49,8 @@ impl DetectorSampler {
     /// Works out the parities of the given events. The image must be admitted.
     ///
     /// # Errors
-    /// [`ParityError::Random`] if a parity is random without noise. [`ParityError::Unfit`] if the program is not Clifford, has a
-    /// condition that is not a parity, or is too large.
+    /// [`ParityError::Random`] if a parity is random without noise. [`ParityError::Unfit`] if the program is not
+    /// Clifford, has a condition that is not a parity, or is too large.
     pub fn new(image: &Image, noise: &[Noise], parities: &[Vec<Event>]) -> Result<Self, ParityError> {
         check_noise(image, noise).map_err(ParityError::Unfit)?;
         if noise.iter().any(|n| matches!(n.channel, Channel::Given { .. })) {
@@ -136,8 +136,8 @@ impl DetectorSampler {
         &self.flipped[self.effects[at] as usize..self.effects[at + 1] as usize]
     }
 
-    /// Samples shots `first..first + count` of a seed: which parities differ from their values without noise. Row `r` takes words
-    /// `r * count.div_ceil(64)` and up of the result, a bit per shot. The same shots of the same program on
+    /// Samples shots `first..first + count` of a seed: which parities differ from their values without noise. Row `r`
+    /// takes words `r * count.div_ceil(64)` and up of the result, a bit per shot. The same shots of the same program on
     /// [`SimDevice`](crate::SimDevice) have these parities.
     pub fn sample(&self, seed: u64, first: u64, count: usize, rows: &mut Vec<u64>) {
         let width = count.div_ceil(64);

@@ -1,8 +1,8 @@
 //! Planning: the state of a program is worked out once for all shots; a plan is what is left to do for each.
 //!
-//! A plan is a list of actions over *symbols*, each a bit per shot: coins, outcomes of register measurements, conditions and
-//! noise. Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying, arXiv:2311.03906). So
-//! Clifford operations, coins that nothing reads, and Pauli feed-forward cost nothing per shot.
+//! A plan is a list of actions over *symbols*, each a bit per shot: coins, outcomes of register measurements,
+//! conditions and noise. Outcomes of stabilizer measurements are parities of symbols (as in SymPhase, Fang & Ying,
+//! arXiv:2311.03906). So Clifford operations, coins that nothing reads, and Pauli feed-forward cost nothing per shot.
 
 use super::symbolic::{Parity, SymbolicFrame};
 use crate::engine::backend::Backend;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 /// Words that the parities in the frames of one program may take.
 const MAX_WORDS: usize = 1 << 27;
-/// Symbols that all rows, noise and conditions of a plan may name together. Where outcomes are parities of very many others,
-/// shots are cheaper one by one.
+/// Symbols that all rows, noise and conditions of a plan may name together. Where outcomes are parities of very many
+/// others, shots are cheaper one by one.
 const MAX_SYMBOLS: usize = 1 << 25;
 /// Elementary steps that may be spent on finding the rotations that measurements need.
 const MAX_EFFORT: u64 = 1 << 30;
@@ -295,7 +295,8 @@ fn add_noise(program: &Program, plan: &mut Plan) -> Vec<(Event, u32)> {
 /// Plans all shots of a program.
 ///
 /// # Errors
-/// If an operation is refused or depends on a condition in a way that differs between shots, or the plan grows too large.
+/// If an operation is refused or depends on a condition in a way that differs between shots, or the plan grows too
+/// large.
 pub(crate) fn plan(program: &Program, image: &Image, max_active: u32) -> Result<Plan, Unplannable> {
     let mut planner = Planner::default();
     planner.plan.rows = vec![None; image.events as usize];

@@ -77,7 +77,8 @@ impl Sampler {
     }
 }
 
-/// The most lanes that keep the tables in the cache and the registers in bounds, if every split of groups that can happen does.
+/// The most lanes that keep the tables in the cache and the registers in bounds, if every split of groups that can
+/// happen does.
 fn lanes(plan: &Plan, shared: &[(Register, usize)], threads: usize) -> usize {
     let rows = (plan.rows.len() + plan.symbols as usize).max(1);
     let magic = shared.iter().any(|(r, end)| r.qubits() > 0 || *end < plan.actions.len());

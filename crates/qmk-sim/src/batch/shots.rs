@@ -1,8 +1,8 @@
 //! Runs a plan for many shots at once, one bit of a word to a shot (a *lane*).
 //!
-//! Lanes with equal registers form a *group* that keeps one copy. A group splits where its lanes differ: at a measurement with
-//! both outcomes, or a rotation with both signs. So the work before the first measurement is done once, and a
-//! measured register halves as its groups double.
+//! Lanes with equal registers form a *group* that keeps one copy. A group splits where its lanes differ: at a
+//! measurement with both outcomes, or a rotation with both signs. So the work before the first measurement is done
+//! once, and a measured register halves as its groups double.
 
 use super::bank::{Groups, RegisterBank, each};
 use super::plan::{Action, Collapse, RowId, Sign};
@@ -59,8 +59,8 @@ impl ShotBatch {
         self.count
     }
 
-    /// Acts until all actions are done or the budget of elementary steps is spent. A word of a row, an amplitude and eight bytes
-    /// of outcomes are a step each. Returns whether all actions are done.
+    /// Acts until all actions are done or the budget of elementary steps is spent. A word of a row, an amplitude and
+    /// eight bytes of outcomes are a step each. Returns whether all actions are done.
     pub(crate) fn advance(&mut self, budget: &mut i64) -> bool {
         let sampler = self.sampler.clone();
         if self.next == 0 {
@@ -278,8 +278,8 @@ impl ShotBatch {
         }
     }
 
-    /// Splits the groups of a register so that each has one sign and one value of the condition. Returns these for each group:
-    /// the condition as bit 0 (set if there is none), the sign as bit 1.
+    /// Splits the groups of a register so that each has one sign and one value of the condition. Returns these for each
+    /// group: the condition as bit 0 (set if there is none), the sign as bit 1.
     fn part(&mut self, register: u32, sign: Sign, cond: Option<RowId>) -> Vec<u8> {
         let cond: Vec<u64> = cond.map_or_else(|| vec![!0; self.width], |c| self.row(c).to_vec());
         // Lanes where the condition does not hold need not be split by sign.

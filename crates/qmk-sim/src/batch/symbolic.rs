@@ -3,7 +3,8 @@
 use crate::engine::backend::Frame;
 use crate::engine::tableau::PauliString;
 
-/// The parity of some numbered symbols and a constant. The symbols are a bit set, stored from its first word that is not 0.
+/// The parity of some numbered symbols and a constant. The symbols are a bit set, stored from its first word that is
+/// not 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parity {
     pub(crate) constant: bool,

@@ -1,9 +1,9 @@
 //! What operations and patches cost on the modelled machine: lattice surgery as on surface-code patches (Litinski,
 //! arXiv:1808.02892).
 //!
-//! A cycle is as many rounds of syndrome extraction as the distance, so it is longer on larger patches, but operations take
-//! the same number of them. The Azure estimator (arXiv:2211.07629) counts cycles of surface and Floquet codes alike; for
-//! Bacon-Shor and SHYPS codes no better figure is modelled.
+//! A cycle is as many rounds of syndrome extraction as the distance, so it is longer on larger patches, but operations
+//! take the same number of them. The Azure estimator (arXiv:2211.07629) counts cycles of surface and Floquet codes
+//! alike; for Bacon-Shor and SHYPS codes no better figure is modelled.
 
 use qmk_abi::image::{Clifford1, Clifford2, Op};
 use qmk_abi::syscall::{Code, Patch};
@@ -26,7 +26,8 @@ pub(crate) fn physical_qubits(patch: Patch) -> Option<u32> {
         Code::BaconShor => d * d + 2 * d * (d - 1),
         // arXiv:2211.07629.
         Code::Floquet => 4 * d * d + 8 * (d - 1),
-        // [(2^r-1)², r², 2^(r-1)] with 2^(r-1) >= d, one ancilla per data qubit, shared by r² logical qubits (arXiv:2502.07150).
+        // [(2^r-1)², r², 2^(r-1)] with 2^(r-1) >= d, one ancilla per data qubit, shared by r² logical qubits
+        // (arXiv:2502.07150).
         Code::Shyps => {
             let r = (d.next_power_of_two().trailing_zeros() + 1).max(3);
             (2 * ((1 << r) - 1u32).pow(2)).div_ceil(r * r)

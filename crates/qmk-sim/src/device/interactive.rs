@@ -81,8 +81,8 @@ impl Interactive for SimDevice {
 }
 
 impl SimDevice {
-    /// Where a register of an interactive space is: number of the state and qubit, and the space's draws number `draw` of
-    /// its next instruction.
+    /// Where a register of an interactive space is: number of the state and qubit, and the space's draws number `draw`
+    /// of its next instruction.
     fn locate(&mut self, (id, register): Place, draw: u32) -> Result<(u32, usize, Draw), DeviceError> {
         let space = self.interactive_space(id)?;
         let Some(&qubit) = space.memory.registers.get(&register) else {

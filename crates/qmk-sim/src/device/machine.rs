@@ -88,11 +88,11 @@ impl SimDevice {
         }
     }
 
-    /// The amplitudes of the state that an interactive space is part of, up to a global phase: 2^n of them for n qubits. An
-    /// index has a bit for each register that has been named, from the lowest up in order of space id, then of register.
-    /// Above are bits of qubits of closed spaces and of qubits that were reset, as long as too many active qubits were
-    /// needed to measure them. `None` for other spaces, for more than 20 qubits, and while work is out. For tests and
-    /// debugging.
+    /// The amplitudes of the state that an interactive space is part of, up to a global phase: 2^n of them for n
+    /// qubits. An index has a bit for each register that has been named, from the lowest up in order of space id, then
+    /// of register. Above are bits of qubits of closed spaces and of qubits that were reset, as long as too many active
+    /// qubits were needed to measure them. `None` for other spaces, for more than 20 qubits, and while work is out. For
+    /// tests and debugging.
     pub fn amplitudes(&self, space: SpaceId) -> Option<Vec<Complex64>> {
         let Space::Interactive(this) = self.spaces.get(&space.0)? else { return None };
         let state = self.states.get(&this.state)?.as_ref()?;

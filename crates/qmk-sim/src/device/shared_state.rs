@@ -16,8 +16,8 @@ pub(crate) struct SharedState {
     spaces: BTreeSet<u32>,
     /// Qubits in |0>, each with the virtual qubit that is its own.
     free: Vec<(usize, usize)>,
-    /// Qubits of closed spaces, and qubits replaced at a reset, that are still to be measured. No outcome of others depends on
-    /// when that happens.
+    /// Qubits of closed spaces, and qubits replaced at a reset, that are still to be measured. No outcome of others
+    /// depends on when that happens.
     unmeasured: Vec<(usize, Draw)>,
 }
 
@@ -96,15 +96,15 @@ impl SharedState {
         Ok(self.clone())
     }
 
-    /// Reports a refusal for instruction `at` of the caller. The rotation that caused it may be of another space, whose numbers
-    /// mean nothing to the caller.
+    /// Reports a refusal for instruction `at` of the caller. The rotation that caused it may be of another space, whose
+    /// numbers mean nothing to the caller.
     fn error(&self, at: u32) -> impl Fn(Refusal) -> DeviceError + use<> {
         let limit = self.max_active();
         move |why| refused(at, why.on_behalf_of(at), limit)
     }
 
-    /// Whether a qubit of this state and one of another can be reset and the states then be made one, at instruction `at`. The
-    /// states stay what they are.
+    /// Whether a qubit of this state and one of another can be reset and the states then be made one, at instruction
+    /// `at`. The states stay what they are.
     pub(crate) fn can_join(&mut self, q: usize, other: &mut SharedState, r: usize, at: u32) -> Result<(), DeviceError> {
         self.can_reset(&[q], at)?;
         other.can_reset(&[r], at)?;
@@ -142,8 +142,8 @@ impl SharedState {
         }
     }
 
-    /// Makes this and another state one. Returns the number here of each qubit of the other, by its old number; `None` for those
-    /// that were free.
+    /// Makes this and another state one. Returns the number here of each qubit of the other, by its old number; `None`
+    /// for those that were free.
     pub(crate) fn adopt(&mut self, other: SharedState) -> Vec<Option<usize>> {
         let (n, count) = (other.state.qubits(), other.used());
         self.reserve(count);
@@ -167,7 +167,8 @@ impl SharedState {
         self.sweep();
     }
 
-    /// Measures the qubits that no space names, and frees them. Those that would need too many active qubits stay unmeasured.
+    /// Measures the qubits that no space names, and frees them. Those that would need too many active qubits stay
+    /// unmeasured.
     fn sweep(&mut self) {
         let mut freed = Vec::new();
         for (q, draw) in std::mem::take(&mut self.unmeasured) {
@@ -182,8 +183,8 @@ impl SharedState {
         }
     }
 
-    /// Amplitudes of at most 20 qubits: bit i of an index is the i-th of `order`, which has all qubits that spaces name. Bits of
-    /// qubits that closed spaces have left and that are yet to be measured come above.
+    /// Amplitudes of at most 20 qubits: bit i of an index is the i-th of `order`, which has all qubits that spaces
+    /// name. Bits of qubits that closed spaces have left and that are yet to be measured come above.
     pub(crate) fn amplitudes(&self, order: impl Iterator<Item = usize>) -> Option<Vec<Complex64>> {
         let (n, used) = (self.state.qubits(), self.used());
         if used > 20 {

@@ -1,10 +1,11 @@
 //! Bit kernels of the tableau: products and anticommutation of Pauli strings, 64 qubits to a word.
 //!
-//! A string is stored in chunks: C words of X bits, then C words of Z bits. So any run of chunks is contiguous, and the half
-//! of a chunk of eight words fills a vector register. Strings of up to 256 qubits have one chunk of 1, 2 or 4 words.
+//! A string is stored in chunks: C words of X bits, then C words of Z bits. So any run of chunks is contiguous, and the
+//! half of a chunk of eight words fills a vector register. Strings of up to 256 qubits have one chunk of 1, 2 or 4
+//! words.
 //!
-//! A *fold* multiplies U by a Clifford on the virtual side, which changes every row of the tableau. Folds are applied to a row
-//! many at a time, in registers where the row fits.
+//! A *fold* multiplies U by a Clifford on the virtual side, which changes every row of the tableau. Folds are applied
+//! to a row many at a time, in registers where the row fits.
 
 use crate::simd::{Kernel, LANES, Simd, run};
 
@@ -152,8 +153,8 @@ impl<S: Simd> Words for Wide<S> {
     }
 }
 
-/// Adds the powers of i of the qubit-wise products (XY = iZ and so on) to two-bit counters, one for each bit position: their
-/// low bits are in one word, their high bits in another.
+/// Adds the powers of i of the qubit-wise products (XY = iZ and so on) to two-bit counters, one for each bit position:
+/// their low bits are in one word, their high bits in another.
 #[inline(always)]
 fn add_phase<T: Words>(t: T, [one, two]: [T::W; 2], [x1, z1]: [T::W; 2], [x2, z2]: [T::W; 2]) -> [T::W; 2] {
     let x1z2 = t.and(x1, z2);
@@ -196,8 +197,8 @@ pub(crate) struct Fold {
     pub(crate) word: u32,
     pub(crate) bit: u64,
     pub(crate) hadamard: bool,
-    /// d's bit among the X words of a row, if there are at most 16. It is stored long before it is loaded, since a vector load
-    /// right after a scalar store to the same place stalls.
+    /// d's bit among the X words of a row, if there are at most 16. It is stored long before it is loaded, since a
+    /// vector load right after a scalar store to the same place stalls.
     spot: [u64; 2 * LANES],
 }
 
@@ -228,8 +229,8 @@ pub(crate) struct Row<'a> {
     pub(crate) span: &'a mut (u32, u32),
 }
 
-/// Folds one Clifford after the other into rows. `strings` holds their R's, each as long as a row. A fold is a long chain of
-/// dependent instructions, so four rows take hardly longer than one.
+/// Folds one Clifford after the other into rows. `strings` holds their R's, each as long as a row. A fold is a long
+/// chain of dependent instructions, so four rows take hardly longer than one.
 pub(crate) fn fold<const R: usize>(rows: [Row<'_>; R], folds: &[Fold], strings: &[u64], chunk: usize) {
     match chunk {
         1 => fold_in_registers::<_, 1, R>(Narrow::<1>, rows, folds, strings),
@@ -273,8 +274,9 @@ impl<const R: usize> Kernel for Folding<'_, R> {
     }
 }
 
-/// The signs of rows after a fold, a bit to each. Row = X_d T or Y_d T if x, else T or Z_d T; R·T = i^k × Hermitian, k = odd + 2
-/// high, and k is odd iff they anticommute. Then T becomes Z_d T, X_d T becomes Y_d (-iRT), and Y_d T becomes -X_d (-iRT).
+/// The signs of rows after a fold, a bit to each. Row = X_d T or Y_d T if x, else T or Z_d T; R·T = i^k × Hermitian, k
+/// = odd + 2 high, and k is odd iff they anticommute. Then T becomes Z_d T, X_d T becomes Y_d (-iRT), and Y_d T becomes
+/// -X_d (-iRT).
 #[inline(always)]
 fn sign(f: &Fold, negative: u8, x: u8, z: u8, odd: u8, high: u8) -> u8 {
     let all = if f.negative { u8::MAX } else { 0 };
@@ -303,8 +305,8 @@ fn load_chunks<T: Words, const K: usize>(t: T, bits: &[u64]) -> [[T::W; 2]; K] {
     v
 }
 
-/// Folds into rows of K chunks, which stay in registers from fold to fold. It has loops, not closures: a closure would not be
-/// compiled for the instruction set.
+/// Folds into rows of K chunks, which stay in registers from fold to fold. It has loops, not closures: a closure would
+/// not be compiled for the instruction set.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "one index for several arrays of registers")]
 fn fold_in_registers<T: Words, const K: usize, const R: usize>(

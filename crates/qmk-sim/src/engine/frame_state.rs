@@ -1,10 +1,10 @@
 //! A state `U F R (|φ> ⊗ |0…0>)`.
 //!
-//! U is a Clifford, F a Pauli on virtual qubits, R a list of deferred rotations, φ a dense register over the *active* virtual
-//! qubits. The other virtual qubits are *dormant*.
+//! U is a Clifford, F a Pauli on virtual qubits, R a list of deferred rotations, φ a dense register over the *active*
+//! virtual qubits. The other virtual qubits are *dormant*.
 //!
-//! A rotation is deferred until a measurement that does not commute with it, or with a rotation that must come after it. So a
-//! qubit goes active as late as possible, and a rotation that no measurement depends on is never performed.
+//! A rotation is deferred until a measurement that does not commute with it, or with a rotation that must come after
+//! it. So a qubit goes active as late as possible, and a rotation that no measurement depends on is never performed.
 //!
 //! F on a dormant qubit is X or the identity: it says which basis state the qubit is in.
 
@@ -122,8 +122,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.absorb(bit);
     }
 
-    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits are moved past the deferred rotations, to where they
-    /// act on |0>.
+    /// F := F · Q^bit for the scratch string Q. Its Z's on dormant qubits are moved past the deferred rotations, to
+    /// where they act on |0>.
     pub(super) fn absorb(&mut self, bit: &F::Bit) {
         if *bit == F::Bit::default() {
             return;
@@ -168,9 +168,9 @@ impl<F: Frame + Default> FrameState<F> {
         m
     }
 
-    /// Takes over the qubits of another state: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. Here the
-    /// targets are [detached](Self::detach); in the other state those are that map to `None`. The other register's bits come
-    /// above those here.
+    /// Takes over the qubits of another state: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. Here
+    /// the targets are [detached](Self::detach); in the other state those are that map to `None`. The other register's
+    /// bits come above those here.
     pub(crate) fn adopt(&mut self, mut other: Self, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
         self.tableau.adopt(&mut other.tableau, qubits, virtuals);
         for (v, to) in virtuals.iter().enumerate() {

@@ -19,7 +19,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.measure_scratch(p, site, backend)
     }
 
-    /// Measures Z_q for the last time; with `keep_z`, q may be measured in Z again. See [`Tableau::retire`](super::tableau::Tableau::retire).
+    /// Measures Z_q for the last time; with `keep_z`, q may be measured in Z again. See
+    /// [`Tableau::retire`](super::tableau::Tableau::retire).
     pub(crate) fn measure_last<B: Backend<Frame = F>>(
         &mut self,
         q: usize,
@@ -89,8 +90,8 @@ impl<F: Frame + Default> FrameState<F> {
 
     /// Completes a measurement of the scratch string Q: turns Q into Z_d by a change of U, and sets d to the outcome.
     pub(super) fn settle(&mut self, d: usize, outcome: &F::Bit) {
-        // Before d is set, it is in `X_d^e |0>_d`, e the outcome plus the commutation of Q with F. X_d moves past the deferred
-        // rotations.
+        // Before d is set, it is in `X_d^e |0>_d`, e the outcome plus the commutation of Q with F. X_d moves past the
+        // deferred rotations.
         let mut e = F::Bit::default();
         if !self.deferred.is_empty() {
             e = self.frame.anticommutes(&self.q);
@@ -111,8 +112,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.dormant_x().is_none() && m.x | m.z != 0
     }
 
-    /// Gives qubits that were just reset virtual qubits of their own: `U = U' ⊗ 1` with 1 on them. Returns these virtual
-    /// qubits, in the order of the qubits. Nothing else depends on either afterwards.
+    /// Gives qubits that were just reset virtual qubits of their own: `U = U' ⊗ 1` with 1 on them. Returns these
+    /// virtual qubits, in the order of the qubits. Nothing else depends on either afterwards.
     pub(crate) fn detach(&mut self, qubits: &[usize]) -> Vec<usize> {
         let mut own = Vec::with_capacity(qubits.len());
         let mut taken = vec![0u64; self.tableau.words()];

@@ -1,8 +1,8 @@
 //! The state of one shot, or of all shots at once: a Clifford tableau, a Pauli frame, and deferred rotations.
 //!
-//! Start at [`frame_state`], the state and what the other files need of it. [`rotations`] and [`measurement`] are the two
-//! ways in which it meets the register, [`operations`] what each instruction does. [`backend`] is what differs between one
-//! shot ([`shot`], [`state`]) and a plan for all (`batch`). [`tableau`] and [`bits`] keep the Clifford.
+//! Start at [`frame_state`], the state and what the other files need of it. [`rotations`] and [`measurement`] are the
+//! two ways in which it meets the register, [`operations`] what each instruction does. [`backend`] is what differs
+//! between one shot ([`shot`], [`state`]) and a plan for all (`batch`). [`tableau`] and [`bits`] keep the Clifford.
 
 mod amplitudes;
 pub(crate) mod backend;

@@ -14,12 +14,13 @@ const MAX_DEFERRED_BYTES: usize = 1 << 28;
 const PER_OPERATION: usize = 7;
 
 impl<F: Frame + Default> FrameState<F> {
-    /// Performs an operation where `cond` holds; `Alloc` and `Fence` have no effect here. `at` numbers the instruction for its
-    /// draws. `record` receives the outcomes in the order of [`Op::writes`].
+    /// Performs an operation where `cond` holds; `Alloc` and `Fence` have no effect here. `at` numbers the instruction
+    /// for its draws. `record` receives the outcomes in the order of [`Op::writes`].
     ///
     /// # Errors
-    /// If a rotation cannot be performed, or the operation cannot be conditional. Where rotations are deferred, the operation
-    /// has then had no effect, except for the first half of a `MeasureBell` that was not [prepared](Self::prepare).
+    /// If a rotation cannot be performed, or the operation cannot be conditional. Where rotations are deferred, the
+    /// operation has then had no effect, except for the first half of a `MeasureBell` that was not
+    /// [prepared](Self::prepare).
     pub(crate) fn perform<B: Backend<Frame = F>>(
         &mut self,
         op: &Op,

@@ -14,8 +14,8 @@ const REACH: usize = 4;
 const LARGE: u32 = 24;
 
 impl<F: Frame + Default> FrameState<F> {
-    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds. The rotation is deferred
-    /// behind the others, or merged with one about the same string that it can be moved next to.
+    /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds. The rotation is
+    /// deferred behind the others, or merged with one about the same string that it can be moved next to.
     pub(super) fn rotate<B: Backend<Frame = F>>(
         &mut self,
         p: &[(Pauli, usize)],
@@ -53,8 +53,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.perform_next(self.deferred.len(), backend)
     }
 
-    /// Performs the rotations that must come before a measurement of these commuting products of Paulis. Measuring them is not
-    /// refused afterwards. `at` is the instruction that measures.
+    /// Performs the rotations that must come before a measurement of these commuting products of Paulis. Measuring them
+    /// is not refused afterwards. `at` is the instruction that measures.
     pub(crate) fn prepare<B: Backend<Frame = F>>(
         &mut self,
         products: &[&[(Pauli, usize)]],
@@ -70,8 +70,8 @@ impl<F: Frame + Default> FrameState<F> {
         self.perform_needed(strings, backend)
     }
 
-    /// Performs the rotations that must come before a measurement of the strings: those that do not commute with a string, or
-    /// with a needed rotation after them. The others stay, and commute with all that they are overtaken by.
+    /// Performs the rotations that must come before a measurement of the strings: those that do not commute with a
+    /// string, or with a needed rotation after them. The others stay, and commute with all that they are overtaken by.
     pub(super) fn perform_needed<B: Backend<Frame = F>>(
         &mut self,
         mut strings: Vec<u64>,
@@ -108,8 +108,9 @@ impl<F: Frame + Default> FrameState<F> {
         Ok(())
     }
 
-    /// Whether the first `count` rotations can be performed. Each makes a qubit active, unless its X's on dormant qubits are a
-    /// product of those of others: the rank of these X's over GF(2) is the number of qubits that go active.
+    /// Whether the first `count` rotations can be performed. Each makes a qubit active, unless its X's on dormant
+    /// qubits are a product of those of others: the rank of these X's over GF(2) is the number of qubits that go
+    /// active.
     pub(super) fn can_perform(&mut self, count: usize) -> Result<(), Refusal> {
         let most = self.active.len() + count;
         if most <= self.max_active as usize && most < LARGE as usize {
@@ -148,9 +149,10 @@ impl<F: Frame + Default> FrameState<F> {
             }
             return;
         };
-        // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G becomes
-        // `X_d^b S^b G Z_d^g`, g the commutation of G with S. If Q has Y in place of X, a further Z_d^b is left.
-        // The sign of the angle goes into F: `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, and Z moves past the deferred rotations.
+        // Q = X_d S: `exp(-iθ/2 Q)|0>_d|χ> = CS (exp(-iθ/2 X_d)|0>_d)|χ>`, CS = "S controlled by d". F = X_d^b G
+        // becomes `X_d^b S^b G Z_d^g`, g the commutation of G with S. If Q has Y in place of X, a further Z_d^b is
+        // left. The sign of the angle goes into F: `exp(iθ/2 X)|0> = Z exp(-iθ/2 X)|0>`, and Z moves past the deferred
+        // rotations.
         let before = self.tableau.fold_controlled(&mut self.q, d, false);
         let mut z = self.frame.anticommutes(&self.q);
         let b = self.frame.x(d);
@@ -167,7 +169,8 @@ impl<F: Frame + Default> FrameState<F> {
         backend.push(theta, cond.as_ref());
     }
 
-    /// Whether `needed` qubits may be active, and there is memory for a register of them. `at` is the instruction to report.
+    /// Whether `needed` qubits may be active, and there is memory for a register of them. `at` is the instruction to
+    /// report.
     pub(crate) fn room(&self, needed: u32, at: u32) -> Result<(), Refusal> {
         if needed > self.max_active {
             return Err(Refusal::TooManyActive { needed, at });

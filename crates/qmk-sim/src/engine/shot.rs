@@ -65,7 +65,8 @@ impl Frame for BitFrame {
     }
 }
 
-/// The backend of one shot: every draw is made at once. Rotations are collected, so that a pass over the register does many.
+/// The backend of one shot: every draw is made at once. Rotations are collected, so that a pass over the register does
+/// many.
 #[derive(Clone, Debug)]
 pub(crate) struct Shot {
     pub(crate) random: Random,
@@ -93,8 +94,8 @@ impl Shot {
     }
 }
 
-/// Probability of outcome 1 of an observable with this expectation value. Values next to 0, 1/2 and 1 are rounded to them:
-/// an impossible outcome must not happen, and a fair one is read off the coin.
+/// Probability of outcome 1 of an observable with this expectation value. Values next to 0, 1/2 and 1 are rounded to
+/// them: an impossible outcome must not happen, and a fair one is read off the coin.
 pub(crate) fn probability_of_one(expectation: f64) -> f64 {
     match (1.0 - expectation) / 2.0 {
         p if p < 1e-14 => 0.0,

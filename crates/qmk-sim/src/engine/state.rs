@@ -41,11 +41,12 @@ impl State {
         self.frame_state.peak_active()
     }
 
-    /// Performs an operation; `Alloc` and `Fence` do nothing here. `at` numbers the instruction for its random draws; `record`
-    /// receives the outcomes in the order of [`Op::writes`].
+    /// Performs an operation; `Alloc` and `Fence` do nothing here. `at` numbers the instruction for its random draws;
+    /// `record` receives the outcomes in the order of [`Op::writes`].
     ///
     /// # Errors
-    /// [`Refusal::TooManyActive`] or [`Refusal::OutOfMemory`], before memory is taken. The operation has then had no effect.
+    /// [`Refusal::TooManyActive`] or [`Refusal::OutOfMemory`], before memory is taken. The operation has then had no
+    /// effect.
     pub fn perform(&mut self, op: &Op, at: u32, record: impl FnMut(bool)) -> Result<(), Refusal> {
         if let Op::MeasureBell(a, b, ..) = *op {
             let (a, b) = (a as usize, b as usize);

@@ -1,10 +1,10 @@
-//! Inverse tableau of a Clifford U: for every physical qubit q, two of the three Pauli strings `U†X_qU`, `U†Y_qU`, `U†Z_qU`
-//! over virtual qubits.
+//! Inverse tableau of a Clifford U: for every physical qubit q, two of the three Pauli strings `U†X_qU`, `U†Y_qU`,
+//! `U†Z_qU` over virtual qubits.
 //!
-//! Gates on the physical side are row operations; Cliffords folded in on the virtual side are column operations. Strings
-//! are Hermitian: a bit pair (x, z) = (1, 1) is Y, and a string has a sign. Which two strings are stored is free, so
-//! a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked at, many
-//! at a time; a row that is not looked at again never pays for them.
+//! Gates on the physical side are row operations; Cliffords folded in on the virtual side are column operations.
+//! Strings are Hermitian: a bit pair (x, z) = (1, 1) is Y, and a string has a sign. Which two strings are stored is
+//! free, so a one-qubit Clifford only renames them. Column operations are logged and reach a row when it is next looked
+//! at, many at a time; a row that is not looked at again never pays for them.
 
 use super::bits::{AxisPermutation, Fold, Row, anticommute, chunk_words, fold, multiply};
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
@@ -100,8 +100,8 @@ pub(crate) struct Tableau {
 /// In place of the number of folds seen: the row is not read again.
 const RETIRED: u32 = u32::MAX;
 
-/// For a ≠ b, the power of i by which ab must be multiplied to give the third Pauli c: ab = ic for (X,Y), (Y,Z), (Z,X), else
-/// ab = -ic.
+/// For a ≠ b, the power of i by which ab must be multiplied to give the third Pauli c: ab = ic for (X,Y), (Y,Z), (Z,X),
+/// else ab = -ic.
 fn to_third(a: Pauli, b: Pauli) -> u8 {
     let cyclic = matches!((a, b), (Pauli::X, Pauli::Y) | (Pauli::Y, Pauli::Z) | (Pauli::Z, Pauli::X));
     if cyclic { 3 } else { 1 }
@@ -204,8 +204,8 @@ impl Tableau {
         }
     }
 
-    /// If `U†P_qU` has many folds to see, applies them to the rows of the next three qubits as well, which are likely to be
-    /// read next.
+    /// If `U†P_qU` has many folds to see, applies them to the rows of the next three qubits as well, which are likely
+    /// to be read next.
     fn catch_up_with_company(&mut self, p: Pauli, q: usize) {
         const MANY: usize = 16;
         let Some(i) = self.label[q].iter().position(|&l| l == p) else { return };
@@ -279,7 +279,8 @@ impl Tableau {
         (out.negative, out.span) = (self.negative[row], self.span[row]);
     }
 
-    /// A string of another tableau, whose virtual qubit v is `virtuals[v]` here. It must be the identity where that is `None`.
+    /// A string of another tableau, whose virtual qubit v is `virtuals[v]` here. It must be the identity where that is
+    /// `None`.
     pub(crate) fn renamed(&self, q: &PauliString, virtuals: &[Option<usize>]) -> PauliString {
         let mut to = PauliString { bits: vec![0; self.stride], negative: q.negative, span: (0, 0), chunk: self.chunk };
         for (w, x, z) in q.words() {
@@ -301,8 +302,8 @@ impl Tableau {
         to
     }
 
-    /// Takes over the rows of another tableau: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. On these,
-    /// this Clifford must be the identity; on those that map to `None`, the other one.
+    /// Takes over the rows of another tableau: qubit q becomes `qubits[q]`, virtual qubit v becomes `virtuals[v]`. On
+    /// these, this Clifford must be the identity; on those that map to `None`, the other one.
     pub(crate) fn adopt(&mut self, other: &mut Tableau, qubits: &[Option<usize>], virtuals: &[Option<usize>]) {
         self.catch_up_all();
         let mut string = PauliString::default();
@@ -318,8 +319,8 @@ impl Tableau {
         }
     }
 
-    /// Makes U the identity on some qubits. Their Z_q pull back to Z's on the virtual qubits `own`, in the same order, which are
-    /// in |0>. So Z's on these are dropped from other strings; no other string may have X's there.
+    /// Makes U the identity on some qubits. Their Z_q pull back to Z's on the virtual qubits `own`, in the same order,
+    /// which are in |0>. So Z's on these are dropped from other strings; no other string may have X's there.
     pub(crate) fn isolate(&mut self, qubits: &[usize], own: &[usize]) {
         self.catch_up_all();
         let mut keep = vec![!0u64; self.stride];
@@ -469,9 +470,9 @@ impl Tableau {
         }
     }
 
-    /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on the right.
-    /// `before` turns Q into `X_d R`: it is H_d if Q has Z on d, S_d if Y, the identity if X. With `hadamard`, `V†QV = Z_d`;
-    /// without, X_d. On return Q is R. Returns `before`, which the frame must follow.
+    /// Given Q that is not the identity on virtual qubit d, folds `V = before · (R controlled by d) · [H_d]` into U on
+    /// the right. `before` turns Q into `X_d R`: it is H_d if Q has Z on d, S_d if Y, the identity if X. With
+    /// `hadamard`, `V†QV = Z_d`; without, X_d. On return Q is R. Returns `before`, which the frame must follow.
     pub(crate) fn fold_controlled(&mut self, q: &mut PauliString, d: usize, hadamard: bool) -> AxisPermutation {
         let before = match (q.x(d), q.z(d)) {
             (true, true) => AxisPermutation::S,
@@ -489,8 +490,8 @@ impl Tableau {
         before
     }
 
-    /// Marks the rows of qubit q as not read again, so that folds cost nothing for them. With `keep_z`, Z_q can still be pulled
-    /// back.
+    /// Marks the rows of qubit q as not read again, so that folds cost nothing for them. With `keep_z`, Z_q can still
+    /// be pulled back.
     pub(crate) fn retire(&mut self, q: usize, keep_z: bool) {
         let z = keep_z.then(|| self.row(Pauli::Z, q));
         for row in [2 * q, 2 * q + 1] {

@@ -1,7 +1,8 @@
 //! A program image made ready for simulation.
 //!
-//! [`components`] cuts it into parts that never meet, and renames the registers of each to the fewest slots. [`last_use`] marks
-//! where each slot is used for the last time. [`steps`] is the result, which [`perform`] performs step by step on a state.
+//! [`components`] cuts it into parts that never meet, and renames the registers of each to the fewest slots.
+//! [`last_use`] marks where each slot is used for the last time. [`steps`] is the result, which [`perform`] performs
+//! step by step on a state.
 
 pub(crate) mod check;
 mod components;

@@ -47,8 +47,8 @@ pub(crate) struct Program {
     pub(crate) columns: Arc<[Column]>,
     /// Slots of each component.
     pub(crate) components: Vec<u32>,
-    /// Components of at least this many slots defer rotations. In smaller ones the register is cheaper than the search for
-    /// needed rotations.
+    /// Components of at least this many slots defer rotations. In smaller ones the register is cheaper than the search
+    /// for needed rotations.
     pub(crate) defers_from: u32,
 }
 

@@ -164,9 +164,9 @@ impl Register {
     }
 
     /// A register with a group for each target `(source group, outcome)`: the source projected on the eigenvalue
-    /// `(-1)^outcome` of P, and `bit` removed. The bit must be in the support of P, in its X part if that is not empty. If P
-    /// has an X part, the vector left is that of the other qubits with the bit at 0; else the bit has the value that the
-    /// others' parity and the outcome dictate.
+    /// `(-1)^outcome` of P, and `bit` removed. The bit must be in the support of P, in its X part if that is not empty.
+    /// If P has an X part, the vector left is that of the other qubits with the bit at 0; else the bit has the value
+    /// that the others' parity and the outcome dictate.
     pub fn project(&self, p: Mask, bit: u32, targets: &[(u32, bool)]) -> Register {
         if bit >= LANE_BITS && p.x >> bit == 1 {
             let total = chunks(targets.len() << (self.k - 1));
@@ -193,8 +193,8 @@ impl Register {
         all
     }
 
-    /// As [`Register::project`] with group g as the source of target g. Needs no second buffer, and keeps the freed memory
-    /// for later pushes.
+    /// As [`Register::project`] with group g as the source of target g. Needs no second buffer, and keeps the freed
+    /// memory for later pushes.
     pub fn project_in_place(&mut self, p: Mask, bit: u32, outcomes: &[bool]) {
         assert_eq!(outcomes.len(), self.groups);
         debug_assert!(if p.x != 0 { p.x } else { p.z } >> bit & 1 == 1);

@@ -385,8 +385,8 @@ impl<S: Simd> Half<S> {
     }
 }
 
-/// Projects source groups, each larger than two chunks, into new ones. P has an X part, whose highest bit goes and is not
-/// a lane's.
+/// Projects source groups, each larger than two chunks, into new ones. P has an X part, whose highest bit goes and is
+/// not a lane's.
 pub(super) struct ProjectInto<'a> {
     pub(super) k: u32,
     pub(super) re: &'a [Chunk],

@@ -10,8 +10,8 @@ pub(crate) fn commute(a: Mask, b: Mask) -> bool {
     ((a.x & b.z).count_ones() + (a.z & b.x).count_ones()) & 1 == 0
 }
 
-/// Adds a rotation to a list, or its angle to a rotation about the same string that it can be moved next to. With `sort` it
-/// goes right behind the last rotation that it does not commute with.
+/// Adds a rotation to a list, or its angle to a rotation about the same string that it can be moved next to. With
+/// `sort` it goes right behind the last rotation that it does not commute with.
 pub(crate) fn merge(rotations: &mut Vec<(Mask, f64)>, mask: Mask, theta: f64, sort: bool) {
     let earlier = rotations.iter().enumerate().rev().take(REACH);
     let same = |q: Mask| (mask.x, mask.z) == (q.x, q.z);

@@ -21,8 +21,8 @@ const LOW_BITS: u32 = 10;
 const LARGE_BITS: u32 = 21;
 /// Operators for which copying to a block pays, in cache and in main memory.
 const GATHER: [usize; 2] = [12, 4];
-/// Qubits below which planning costs more than it saves. The number of groups must not matter: the same group rounds the
-/// same way in any company.
+/// Qubits below which planning costs more than it saves. The number of groups must not matter: the same group rounds
+/// the same way in any company.
 pub(super) const WORTHWHILE: u32 = 11;
 /// How many operators one is moved across at most.
 const REACH: usize = 64;
@@ -376,7 +376,8 @@ pub(super) fn gather(k: u32) -> usize {
 
 /// The passes that do the work of `ops` on groups of `2^k` amplitudes, copying blocks for at least `gather` operators.
 pub(super) fn passes(k: u32, ops: &[(Mask, f64)], gather: usize) -> Vec<Pass> {
-    // In the order given, and with each rotation moved next to one that it does not commute with: these often share qubits.
+    // In the order given, and with each rotation moved next to one that it does not commute with: these often share
+    // qubits.
     let [a, b] = [false, true].map(|sort| {
         let mut merged = Vec::with_capacity(ops.len());
         ops.iter().for_each(|&(p, theta)| merge(&mut merged, p, theta, sort));
