@@ -1,6 +1,9 @@
 //! Opening a session, option by option.
 
-use crate::{Cap, Client, ClientError, Session};
+use crate::client::Client;
+use crate::error::{ClientError, unexpected};
+use crate::session::Session;
+use qmk_abi::Rights;
 use qmk_abi::rpc::{Authenticate, Authenticated, Reply, Request, SessionCreate};
 
 /// A session to be opened; see [`Client::open`].
@@ -12,7 +15,7 @@ pub struct SessionBuilder<'a> {
 
 impl SessionBuilder<'_> {
     /// Asks for these capabilities and no others.
-    pub fn caps(mut self, caps: Cap) -> Self {
+    pub fn caps(mut self, caps: Rights) -> Self {
         self.params.requested = caps.class_names();
         self
     }
@@ -57,7 +60,7 @@ impl Client {
     pub fn authenticate(&self, token: &str) -> Result<Authenticated, ClientError> {
         match self.call(Request::Authenticate(Authenticate { token: token.into() }))? {
             Reply::Authenticated(info) => Ok(info),
-            other => crate::unexpected(other),
+            other => unexpected(other),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Qubits one by one, channels, checkpoints, and jobs under way.
 
-use crate::{ClientError, Job, Session, unexpected};
+use crate::error::{ClientError, unexpected};
+use crate::job::Job;
+use crate::session::Session;
 use qmk_abi::rpc::interactive::*;
 use qmk_abi::rpc::{Reply, Request, SessionRef};
 

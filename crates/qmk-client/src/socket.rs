@@ -1,9 +1,15 @@
-//! Binary frames over a Unix socket.
+//! Binary frames over a Unix socket, and the socket where a server listens by default.
 
 use parking_lot::Mutex;
-use qmk_abi::rpc::{Endpoint, ErrorCode, Reply, Request, RpcError};
+use qmk_abi::rpc::{Endpoint, ErrorCode, Reply, Request, RpcError, SOCKET_DIR, SOCKET_NAME};
 use std::io::{BufReader, Error, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+/// Default socket: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| SOCKET_DIR.into(), PathBuf::from).join(SOCKET_NAME)
+}
 
 pub(crate) struct Socket {
     stream: Mutex<BufReader<UnixStream>>,
