@@ -23,7 +23,8 @@ impl Session {
     /// Takes `n` qubits in |0>.
     ///
     /// # Errors
-    /// `INSUFFICIENT_CAPS`; `QUOTA_EXCEEDED` beyond the tenant's quota; `RESOURCE_EXHAUSTED` if the machine has none free.
+    /// `INSUFFICIENT_CAPS`; `QUOTA_EXCEEDED` beyond the tenant's quota; `RESOURCE_EXHAUSTED` if the machine has none
+    /// free.
     pub fn alloc(&self, n: u32) -> Result<Vec<String>, ClientError> {
         ask!(self.client, Alloc(Alloc { session_id: self.id(), n })).map(|a| a.qubits)
     }
@@ -31,7 +32,8 @@ impl Session {
     /// Performs an operation, named as in a program.
     ///
     /// # Errors
-    /// `INSUFFICIENT_CAPS`; `INVALID_PARAMS` for an unknown operation or qubit; `RESOURCE_EXHAUSTED` without magic states or room.
+    /// `INSUFFICIENT_CAPS`; `INVALID_PARAMS` for an unknown operation or qubit; `RESOURCE_EXHAUSTED` without magic
+    /// states or room.
     pub fn apply(&self, op: &str, qubits: &[&str]) -> Result<Applied, ClientError> {
         self.apply_with(op, qubits, None)
     }
@@ -71,7 +73,8 @@ impl Session {
     /// Gives qubits back; with `uncompute` by undoing what was done to them, where that leaves others alone.
     ///
     /// # Errors
-    /// `INVALID_PARAMS` for a qubit that the session does not hold, or one named twice. Qubits before it are released then.
+    /// `INVALID_PARAMS` for a qubit that the session does not hold, or one named twice. Qubits before it are released
+    /// then.
     pub fn release(&self, qubits: &[&str], uncompute: bool) -> Result<Released, ClientError> {
         ask!(self.client, Release(Release { session_id: self.id(), qubits: names(qubits), uncompute }))
     }
@@ -87,7 +90,8 @@ impl Session {
     /// Offers a channel to another tenant.
     ///
     /// # Errors
-    /// `INSUFFICIENT_CAPS`; `ACCESS_DENIED` if no channel to this tenant may be offered; `FIDELITY_UNAVAILABLE`; `QUOTA_EXCEEDED`.
+    /// `INSUFFICIENT_CAPS`; `ACCESS_DENIED` if no channel to this tenant may be offered; `FIDELITY_UNAVAILABLE`;
+    /// `QUOTA_EXCEEDED`.
     pub fn open_channel(&self, qubit: &str, peer: &str, fidelity: f64) -> Result<ChannelInfo, ClientError> {
         let (qubit, peer) = (qubit.into(), peer.into());
         ask!(self.client, OpenChannel(OpenChannel { session_id: self.id(), qubit, peer, fidelity, kind: None }))
@@ -113,7 +117,8 @@ impl Session {
     /// Teleports a qubit's state to the other side of a channel.
     ///
     /// # Errors
-    /// `CHANNEL_NOT_FOUND`; `INVALID_PARAMS` before the other side has accepted; `RESOURCE_EXHAUSTED` while the pair is not ready.
+    /// `CHANNEL_NOT_FOUND`; `INVALID_PARAMS` before the other side has accepted; `RESOURCE_EXHAUSTED` while the pair is
+    /// not ready.
     pub fn teleport(&self, channel: &str, qubit: &str) -> Result<ChannelUsed, ClientError> {
         let (channel_id, qubit) = (channel.into(), Some(qubit.into()));
         let (semantic, other_channel_id) = (Semantic::Teleport, None);

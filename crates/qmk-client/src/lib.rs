@@ -1,6 +1,6 @@
-//! Blocking client for a QMK machine: over its Unix socket with [`Client::connect`], or of a machine in the same process
-//! with [`Client::over`], through the same trait, [`qmk_abi::rpc::Endpoint`]. Start at [`Client`]; a [`Session`] submits
-//! programs and holds qubits, a [`Job`] is waited for.
+//! Blocking client for a QMK machine: over its Unix socket with [`Client::connect`], or of a machine in the same
+//! process with [`Client::over`], through the same trait, [`qmk_abi::rpc::Endpoint`]. Start at [`Client`]; a
+//! [`Session`] submits programs and holds qubits, a [`Job`] is waited for.
 //!
 //! ```
 //! # fn main() -> Result<(), qmk_client::ClientError> {

@@ -84,8 +84,9 @@ impl Session {
         self.submit(program, policy)?.wait(None)
     }
 
-    /// Physical resources of a program on a machine that `job_params` describe: JSON under the names of the Azure Quantum
-    /// Resource Estimator, as is the report; empty for all defaults. `params` are values for `.param` directives.
+    /// Physical resources of a program on a machine that `job_params` describe: JSON under the names of the Azure
+    /// Quantum Resource Estimator, as is the report; empty for all defaults. `params` are values for `.param`
+    /// directives.
     ///
     /// # Errors
     /// Findings, parameters out of range, constraints that no machine keeps.

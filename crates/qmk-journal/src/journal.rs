@@ -84,9 +84,9 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`JournalError::TooLarge`]; [`JournalError::Io`] if a write fails. Nothing has been added then, unless it was the
-    /// disk that failed to keep what was written: then opening the journal again may find the entry. Where the rest of
-    /// a failed write cannot be taken back, all that follow are refused with [`JournalError::Poisoned`].
+    /// [`JournalError::TooLarge`]; [`JournalError::Io`] if a write fails. Nothing has been added then, unless it was
+    /// the disk that failed to keep what was written: then opening the journal again may find the entry. Where the rest
+    /// of a failed write cannot be taken back, all that follow are refused with [`JournalError::Poisoned`].
     pub fn append(&mut self, entry: &[u8]) -> Result<u64, JournalError> {
         if let Some(why) = &self.poison {
             return Err(JournalError::Poisoned(why.clone()));
@@ -194,8 +194,8 @@ impl Journal {
         Ok((self.len() > self.signed).then(|| DueHead { head: self.head(), files }))
     }
 
-    /// Stores a head whose entries have been [synced](DueHead::sync), with what came of that, unless a later one has been
-    /// stored meanwhile. It is on disk itself after the next one.
+    /// Stores a head whose entries have been [synced](DueHead::sync), with what came of that, unless a later one has
+    /// been stored meanwhile. It is on disk itself after the next one.
     ///
     /// # Errors
     ///

@@ -29,8 +29,8 @@
 //!   [`Journal::sync`]. A head is stored only after what it promises is on disk.
 //! - A flipped bit: [`verify`] finds it in any file, and says where.
 //! - An attacker who rewrites entries with their checksums and hashes is found by the next head, unless they have `key`
-//!   also. An attacker who has it, or cuts the log and `heads` back together, is found by heads that were kept elsewhere:
-//!   [`verify_against`].
+//!   also. An attacker who has it, or cuts the log and `heads` back together, is found by heads that were kept
+//!   elsewhere: [`verify_against`].
 //!
 //! [RFC 9162]: https://www.rfc-editor.org/rfc/rfc9162#section-2.1
 //! [`tlog`]: https://pkg.go.dev/golang.org/x/mod/sumdb/tlog#StoredHashIndex

@@ -55,7 +55,8 @@ impl Journal {
 
     /// Opens the journal in `dir`, or makes one: a directory of mode 0700 with files of mode 0600.
     ///
-    /// A torn write at the end of `log` is cut off, and what lags behind the log is made anew. Nothing else is repaired.
+    /// A torn write at the end of `log` is cut off, and what lags behind the log is made anew. Nothing else is
+    /// repaired.
     ///
     /// # Errors
     ///

@@ -29,9 +29,9 @@ pub struct Verified {
     pub root: Hash,
 }
 
-/// Checks all that can be checked in the directory of a journal: the log's checksums, the hash of each leaf and node and
-/// each offset against the log, and each signed head. It takes no lock and writes nothing, so it works while the journal
-/// is open. To copy a journal that is open, copy `log` last.
+/// Checks all that can be checked in the directory of a journal: the log's checksums, the hash of each leaf and node
+/// and each offset against the log, and each signed head. It takes no lock and writes nothing, so it works while the
+/// journal is open. To copy a journal that is open, copy `log` last.
 ///
 /// Memory does not grow with the log.
 ///
@@ -86,8 +86,8 @@ pub fn scan_from(dir: &Path, from: u64) -> Result<Entries, JournalError> {
     Ok(Entries { scan: Some(Scan::new(Arc::new(log), index, offset, end)) })
 }
 
-/// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even the holder of the key could
-/// have changed what those heads cover. `heads` may be in any order.
+/// Does what [`verify`] does with a key and heads that were kept elsewhere, so that not even the holder of the key
+/// could have changed what those heads cover. `heads` may be in any order.
 ///
 /// # Errors
 ///

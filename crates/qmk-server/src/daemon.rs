@@ -16,11 +16,12 @@ pub fn failed(e: io::Error) -> Failure {
     (4, e.to_string())
 }
 
-/// Serves clients of a machine until its flag [`Machine::leaving`] is set, then closes it. `path` is that of the socket.
+/// Serves clients of a machine until its flag [`Machine::leaving`] is set, then closes it. `path` is that of the
+/// socket.
 ///
 /// # Errors
-/// 4, if the metrics cannot be served, accepting fails for good, the journal cannot be closed, or the machine has stopped:
-/// its journal is closed like that of any other.
+/// 4, if the metrics cannot be served, accepting fails for good, the journal cannot be closed, or the machine has
+/// stopped: its journal is closed like that of any other.
 pub fn serve<D: Device + Send + 'static>(
     mut server: Server,
     machine: &Arc<Machine<D>>,

@@ -1,5 +1,6 @@
-//! The QMK daemon: the session protocol over a Unix socket, as JSON-RPC 2.0 or as binary frames. Start at [`Server`], which
-//! gives each client a thread; `connection.rs` has the life of a request; [`daemon`] closes the machine at the end.
+//! The QMK daemon: the session protocol over a Unix socket, as JSON-RPC 2.0 or as binary frames. Start at [`Server`],
+//! which gives each client a thread; `connection.rs` has the life of a request; [`daemon`] closes the machine at the
+//! end.
 #![forbid(unsafe_code)]
 
 mod connection;

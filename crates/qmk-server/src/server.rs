@@ -60,7 +60,8 @@ fn peer(stream: &UnixStream) -> io::Result<Peer> {
 }
 
 impl Server {
-    /// Binds the socket, with mode 0600 unless the limits say otherwise. A stale socket is replaced, a live one refused.
+    /// Binds the socket, with mode 0600 unless the limits say otherwise. A stale socket is replaced, a live one
+    /// refused.
     ///
     /// # Errors
     /// If the path is taken or cannot be created.

@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// Where a server listens unless another socket is named: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`. Clients look there, too.
+/// Where a server listens unless another socket is named: `$XDG_RUNTIME_DIR/qmk.sock`, else `/tmp/qmk.sock`. Clients
+/// look there, too.
 pub fn default_socket() -> PathBuf {
     std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| SOCKET_DIR.into(), PathBuf::from).join(SOCKET_NAME)
 }

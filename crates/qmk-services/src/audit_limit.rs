@@ -1,5 +1,5 @@
-//! Refusals in the audit log. Each is recorded, up to a rate per user and tenant, so that refused requests cannot fill the
-//! disk; those beyond are counted.
+//! Refusals in the audit log. Each is recorded, up to a rate per user and tenant, so that refused requests cannot fill
+//! the disk; those beyond are counted.
 
 use crate::model::refusee::Refusee;
 use crate::store::handle::Store;

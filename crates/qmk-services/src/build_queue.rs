@@ -1,5 +1,5 @@
-//! Turns at building programs. A program is built on the thread of its client and may take a thousand times the memory of
-//! its text, so large programs take turns.
+//! Turns at building programs. A program is built on the thread of its client and may take a thousand times the memory
+//! of its text, so large programs take turns.
 
 use parking_lot::{Condvar, Mutex};
 use qmk_abi::rpc::{ErrorCode, RpcError};

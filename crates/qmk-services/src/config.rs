@@ -42,13 +42,14 @@ pub struct MachineConfig {
     pub max_session_bytes: usize,
     /// Maximum active qubits per job: those that carry live magic at one time.
     pub max_active: u32,
-    /// Maximum active qubits among those that a tenant holds one by one; capped by `max_active`. All callers wait while one
-    /// of these is operated on, so the default is small.
+    /// Maximum active qubits among those that a tenant holds one by one; capped by `max_active`. All callers wait while
+    /// one of these is operated on, so the default is small.
     pub max_active_held: u32,
-    /// Seed of the outcomes of qubits that are held one by one. Default: entropy of the system. Jobs have seeds of their own.
+    /// Seed of the outcomes of qubits that are held one by one. Default: entropy of the system. Jobs have seeds of
+    /// their own.
     pub seed: Option<u64>,
-    /// Whether all shots of a job end in the epoch of its last instruction. A run then does the same in the same epochs on
-    /// any host, and a long job keeps callers waiting.
+    /// Whether all shots of a job end in the epoch of its last instruction. A run then does the same in the same epochs
+    /// on any host, and a long job keeps callers waiting.
     pub lockstep: bool,
     /// The policy of the site. Default: the user who runs the machine owns everything.
     pub policy: Option<Arc<SitePolicy>>,

@@ -50,7 +50,8 @@ impl<D: Device + Send + 'static> Connection<D> {
         self
     }
 
-    /// The account of a job that is no longer in memory. `missing`, the error of looking there, comes back if there is none.
+    /// The account of a job that is no longer in memory. `missing`, the error of looking there, comes back if there is
+    /// none.
     pub(crate) fn stored(&self, missing: RpcError, session: &str, job: &str) -> Result<Account, RpcError> {
         let number = job_number(job).filter(|_| missing.code == ErrorCode::JobNotFound && self.shared.store.keeps());
         let Some(number) = number else { return Err(missing) };

@@ -1,5 +1,5 @@
-//! The thread that advances the kernel, and one turn of it. A connection's thread may take turns for half a millisecond, so
-//! that a short job needs no hand-over.
+//! The thread that advances the kernel, and one turn of it. A connection's thread may take turns for half a
+//! millisecond, so that a short job needs no hand-over.
 
 use crate::model::job::completed;
 use crate::state::{Shared, State};
@@ -140,8 +140,8 @@ fn has_stopped<D: Device>(shared: &Shared<D>, state: &mut State<D>) -> bool {
     true
 }
 
-/// Steps per epoch after an epoch that `took` this long. The cost of a step depends on the device, so the pace follows the
-/// clock: it halves at once, and grows by an eighth.
+/// Steps per epoch after an epoch that `took` this long. The cost of a step depends on the device, so the pace follows
+/// the clock: it halves at once, and grows by an eighth.
 fn adapt(pace: u64, took: Duration, turns: u32) -> u64 {
     // An epoch of one turn may have been short because a strand under issue left no room for more.
     let informative = turns > 1 || pace < 4096;

@@ -56,8 +56,8 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.leaving.clone()
     }
 
-    /// Stops the machine, as a broken kernel does: every later call answers `INTERNAL_ERROR` with the reason, the flag of
-    /// [`Machine::leaving`] is set, and the journal stays as it is.
+    /// Stops the machine, as a broken kernel does: every later call answers `INTERNAL_ERROR` with the reason, the flag
+    /// of [`Machine::leaving`] is set, and the journal stays as it is.
     pub fn stop(&self, reason: &str) {
         self.shared.stop(reason);
     }
@@ -120,8 +120,8 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.state.lock().machine_stats()
     }
 
-    /// Takes on a new policy. Sessions that it would not give are closed. The limits that the kernel keeps, and weights,
-    /// hold for a tenant once it has no session open.
+    /// Takes on a new policy. Sessions that it would not give are closed. The limits that the kernel keeps, and
+    /// weights, hold for a tenant once it has no session open.
     pub fn set_policy(&self, policy: SitePolicy) {
         self.shared.state.lock().set_policy(policy);
         self.shared.changed.notify_all();

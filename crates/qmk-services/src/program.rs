@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 /// Profile of qubits whose allocation names none.
 const DEFAULT_PROFILE: &str = "logical:surface_code(d=7)";
-/// One syndrome round, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
+/// One syndrome round, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney,
+/// arXiv:1808.06709).
 const ROUND_US: f64 = 1.0;
 
 /// A program ready to run, with what is needed to report on it.

@@ -1,22 +1,23 @@
 //! Recording what goes into a kernel, and running it again.
 //!
-//! The kernel has no clock, randomness or threads of its own: what it replies follows from the device, the boot seed and
-//! the calls. A [`Recorder`] stands before a kernel and logs every input together with a check of every reply; [`replay`] boots
-//! another kernel, gives it the same inputs and compares. One log and its [`Digest`] thus tell a run, on any machine.
+//! The kernel has no clock, randomness or threads of its own: what it replies follows from the device, the boot seed
+//! and the calls. A [`Recorder`] stands before a kernel and logs every input together with a check of every reply;
+//! [`replay`] boots another kernel, gives it the same inputs and compares. One log and its [`Digest`] thus tell a run,
+//! on any machine.
 //!
 //! # What is the same
 //! Under [`Clock::Lockstep`], everything is the same for any number of threads of the device and any host. Under
-//! [`Clock::FreeRunning`] the outcomes of a shot are, but not how many shots are done after some epoch: the device counts its
-//! work in steps, not by a clock, yet how it cuts shots into pieces depends on its number of threads (and, where memory is short, on
-//! what the host has left). So such a log gives the same digest with the same pace and number of threads, and
-//! may differ at the first epoch report or status that tells the progress otherwise.
+//! [`Clock::FreeRunning`] the outcomes of a shot are, but not how many shots are done after some epoch: the device
+//! counts its work in steps, not by a clock, yet how it cuts shots into pieces depends on its number of threads (and,
+//! where memory is short, on what the host has left). So such a log gives the same digest with the same pace and number
+//! of threads, and may differ at the first epoch report or status that tells the progress otherwise.
 //!
 //! # What is in a log
-//! A head (version, description of the machine, boot seed, quota of the root domain), then entries, each a frame of postcard behind
-//! its length. An entry holds the input and two checks out of the running SHA-256 digest over all inputs and replies:
-//! one up to the input, which tells damage *before* the input is carried out, and one up to the reply. The checks find
-//! accidents. They are no signature: anyone can write a log that passes, and under [`Clock::Lockstep`] an epoch runs
-//! all shots of a program, however many a log of unknown origin asks for.
+//! A head (version, description of the machine, boot seed, quota of the root domain), then entries, each a frame of
+//! postcard behind its length. An entry holds the input and two checks out of the running SHA-256 digest over all
+//! inputs and replies: one up to the input, which tells damage *before* the input is carried out, and one up to the
+//! reply. The checks find accidents. They are no signature: anyone can write a log that passes, and under
+//! [`Clock::Lockstep`] an epoch runs all shots of a program, however many a log of unknown origin asks for.
 
 use qmk_abi::syscall::Quota;
 use qmk_abi::{Handle, KernelError, Reply, Syscall};
@@ -164,8 +165,8 @@ pub struct Recorder<D, W> {
 }
 
 impl<D: Device, W: Write> Recorder<D, W> {
-    /// Boots a kernel and begins its log. Returns the root domain and its machine capability as well, as [`Kernel::boot`]
-    /// does.
+    /// Boots a kernel and begins its log. Returns the root domain and its machine capability as well, as
+    /// [`Kernel::boot`] does.
     ///
     /// # Errors
     /// Those of `log`.

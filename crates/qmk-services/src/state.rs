@@ -1,5 +1,5 @@
-//! The state of a machine, behind one lock, and the parts that need no lock. Files with `impl State` hold one kind of call
-//! each: tenants, sessions, jobs, identity, channels, watch.
+//! The state of a machine, behind one lock, and the parts that need no lock. Files with `impl State` hold one kind of
+//! call each: tenants, sessions, jobs, identity, channels, watch.
 
 use crate::audit_limit::AuditLimit;
 use crate::build_queue::BuildQueue;

@@ -55,8 +55,8 @@ impl<D: Device + Send + 'static> Connection<D> {
         Ok(submitted)
     }
 
-    /// The program of a submission. The last one is kept, for a client that runs one program with many seeds. It is kept per
-    /// connection: a cache shared between tenants would tell by its time what others submit.
+    /// The program of a submission. The last one is kept, for a client that runs one program with many seeds. It is
+    /// kept per connection: a cache shared between tenants would tell by its time what others submit.
     fn build(&self, p: &JobSubmit, granted: Rights, tenant: &str) -> Result<Program, RpcError> {
         let same = |b: &Built| {
             let (old, new) = (&b.policy, &p.policy);

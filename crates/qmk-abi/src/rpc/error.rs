@@ -30,8 +30,8 @@ impl RpcError {
         RpcError::new(ErrorCode::Internal, [STOPPED, reason].concat())
     }
 
-    /// Why the machine has stopped, if that is the error. It is part of the message, so that both forms of the wire carry
-    /// it; the JSON form has it as `data.reason`, too.
+    /// Why the machine has stopped, if that is the error. It is part of the message, so that both forms of the wire
+    /// carry it; the JSON form has it as `data.reason`, too.
     pub fn stop_reason(&self) -> Option<&str> {
         self.message.strip_prefix(STOPPED).filter(|_| self.code == ErrorCode::Internal)
     }

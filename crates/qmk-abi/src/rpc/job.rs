@@ -143,7 +143,8 @@ pub struct Progress {
     pub current_epoch: u64,
     /// Epochs expected.
     pub total_epochs: u64,
-    /// Instructions executed; where the errors of all shots are sampled before the first is run, their share of the work.
+    /// Instructions executed; where the errors of all shots are sampled before the first is run, their share of the
+    /// work.
     pub nodes_executed: u64,
     /// Instructions in all.
     pub nodes_total: u64,

@@ -1,5 +1,5 @@
-//! Qubits that sessions hold one by one, checkpoints, and calls on jobs under way. Start at [`calls`], which waits for epochs
-//! and retries; [`held`] makes one attempt.
+//! Qubits that sessions hold one by one, checkpoints, and calls on jobs under way. Start at [`calls`], which waits for
+//! epochs and retries; [`held`] makes one attempt.
 
 mod calls;
 mod held;

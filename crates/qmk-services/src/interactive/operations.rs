@@ -6,8 +6,8 @@ use qmk_abi::rpc::RpcError;
 use qmk_abi::rpc::interactive::Apply;
 use qmk_qvm::{Graph, Node, Opcode, Resources};
 
-/// The operations that an opcode stands for, over registers `0..arity`. The verifier and the lowering of programs do the
-/// work, so that an operation means the same here and there.
+/// The operations that an opcode stands for, over registers `0..arity`. The verifier and the lowering of programs do
+/// the work, so that an operation means the same here and there.
 pub(super) fn operations(p: &Apply) -> Result<Vec<Op>, RpcError> {
     let shown: String = p.op.chars().take(60).collect();
     match p.op.as_str() {

@@ -43,7 +43,8 @@ impl Budget {
 }
 
 impl<D: Device> State<D> {
-    /// Brings job states up to date with their strands and reads outcomes, within bounds that keep callers from waiting.
+    /// Brings job states up to date with their strands and reads outcomes, within bounds that keep callers from
+    /// waiting.
     pub(crate) fn collect(&mut self) -> Collected {
         let mut collected = Collected::default();
         let mut budget = Budget::new(self.unfinished.len() as u64);

@@ -3,7 +3,8 @@
 use qmk_abi::Handle;
 use std::collections::BTreeMap;
 
-/// Qubits and checkpoints of a session. Their capabilities derive from the session's machine capability and end with it.
+/// Qubits and checkpoints of a session. Their capabilities derive from the session's machine capability and end with
+/// it.
 #[derive(Default)]
 pub(crate) struct Holdings {
     pub(crate) qubits: BTreeMap<u64, Handle>,

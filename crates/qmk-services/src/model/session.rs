@@ -73,8 +73,8 @@ pub(crate) struct Session {
     pub(crate) token: Option<Arc<Credential>>,
     /// Connection that created it, unless detached.
     pub(crate) owner: Option<u64>,
-    /// Whether the owner has used it again, which binds it to that connection. A client that opens a connection per call
-    /// never does, so its session outlives the connection.
+    /// Whether the owner has used it again, which binds it to that connection. A client that opens a connection per
+    /// call never does, so its session outlives the connection.
     pub(crate) bound: bool,
     /// Whether it has had jobs that are not in memory.
     pub(crate) worked: bool,

@@ -2,8 +2,8 @@
 //!
 //! Nothing in it is believed for being there. Opening it checks all its pages and that it was made from this journal;
 //! records have checksums; accounts of ended jobs are not in it, but in the journal's entries, which it names. redb
-//! panics where bytes under it change, so all calls of it are [guarded]. Whatever is wrong with it, it is moved away and
-//! made anew.
+//! panics where bytes under it change, so all calls of it are [guarded]. Whatever is wrong with it, it is moved away
+//! and made anew.
 
 use super::error::StoreError;
 use super::event::{Entry, Event, PART, TokenRecord};
@@ -134,8 +134,8 @@ impl Index {
         })
     }
 
-    /// Opens the file again after an error of the disk, since redb does nothing more then, and makes it anew where it is
-    /// damaged. Only one thread may do so, and not while it [applies](Index::apply).
+    /// Opens the file again after an error of the disk, since redb does nothing more then, and makes it anew where it
+    /// is damaged. Only one thread may do so, and not while it [applies](Index::apply).
     pub(crate) fn repair(&self, source: &Source<'_>) -> Outcome<()> {
         let fault = self.fault.load(Ordering::Acquire);
         if fault == 0 {

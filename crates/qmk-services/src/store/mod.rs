@@ -11,8 +11,8 @@
 //! | `store` | what its entries have led to |
 //! | `sessions.key` | the secret that ids of sessions are made from |
 //!
-//! The id of a session is a hash of its number and the secret. So the journal, which auditors may read, has nothing with
-//! which to act for another.
+//! The id of a session is a hash of its number and the secret. So the journal, which auditors may read, has nothing
+//! with which to act for another.
 
 mod accounts;
 mod dir_check;

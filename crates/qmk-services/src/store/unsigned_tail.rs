@@ -9,8 +9,8 @@ use std::path::Path;
 const LATE: u64 = 3 * HEAD_INTERVAL.as_millis() as u64;
 
 /// Looks for entries of a machine's journal, from `signed` to `entries`, that the machine would have put under a head:
-/// it does so with all that there is when it starts, and every few seconds then. So whatever a sudden end leaves without
-/// a head is of one run, and of its last seconds.
+/// it does so with all that there is when it starts, and every few seconds then. So whatever a sudden end leaves
+/// without a head is of one run, and of its last seconds.
 ///
 /// # Errors
 ///
