@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
         ],
     ),
     // Beside them: what tests need, of this workspace and of others.
-    ("qmk-testkit", &["qmk-client", "qmk-kernel"]),
+    ("qmk-testkit", &["qmk-abi", "qmk-client", "qmk-kernel", "qmk-qec", "qmk-qvm"]),
 ];
 /// Outside the layers: nothing may depend on these.
 const TOOLS: [&str; 2] = ["qmk-tests", "xtask"];

@@ -10,6 +10,7 @@
 //! * `proptest`: `strategies` for images and `tenants` for system calls of several tenants; start with `tenants::World`.
 //! * `dense`: a state-vector simulator that is written for clarity, to compare with.
 //! * `statistics`: chi-square tests with a stated rate of false alarms.
+//! * `fuzz`: targets for fuzzers, which can be driven without one.
 //! * `server`, `cli`: the server as a process and the command as a user meets it.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,8 @@ pub mod channels;
 pub mod cli;
 #[cfg(feature = "dense")]
 pub mod dense;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod judge;
 pub mod model;
 pub mod pairs;
