@@ -286,86 +286,70 @@ impl Estimate {
     pub fn table(&self) -> String {
         let f = &self.physical_counts_formatted;
         let (scheme, qubit) = self.job_params.names();
-        let mut groups: Vec<(&str, Vec<(&str, &str)>)> = vec![
-            (
-                "Physical resources",
-                vec![
-                    ("Run time", &f.runtime),
-                    ("Reliable operations per second", &f.rqops),
-                    ("Physical qubits", &f.physical_qubits),
-                ],
-            ),
-            (
-                "Breakdown",
-                vec![
-                    ("Logical qubits after layout", &f.algorithmic_logical_qubits),
-                    ("Logical cycles of the program", &f.algorithmic_logical_depth),
-                    ("Logical cycles of the run", &f.logical_depth),
-                    ("Logical cycles per second", &f.clock_frequency),
-                    ("T states", &f.num_tstates),
-                    ("T states of a rotation", &f.num_ts_per_rotation),
-                    ("T factories", &f.num_tfactories),
-                    ("Runs of each factory", &f.num_tfactory_runs),
-                    ("Physical qubits of the program", &f.physical_qubits_for_algorithm),
-                    ("Physical qubits of the factories", &f.physical_qubits_for_tfactories),
-                ],
-            ),
-            (
-                "Logical qubit",
-                vec![
-                    ("Code", scheme),
-                    ("Physical qubits", &f.physical_qubits_per_logical_qubit),
-                    ("Logical cycle", &f.logical_cycle_time),
-                    ("Error rate, required", &f.required_logical_qubit_error_rate),
-                    ("Error rate, reached", &f.logical_error_rate),
-                ],
-            ),
+        let distance = self.logical_qubit.code_distance.to_string();
+        let mut out = String::new();
+        let mut group = |title: &str, rows: &[(&str, &str)]| {
+            _ = writeln!(out, "{title}");
+            rows.iter().for_each(|(label, value)| _ = writeln!(out, "  {label:<34}{value}"));
+        };
+        let resources: [(&str, &str); 3] = [
+            ("Run time", &f.runtime),
+            ("Reliable operations per second", &f.rqops),
+            ("Physical qubits", &f.physical_qubits),
+        ];
+        group("Physical resources", &resources);
+        let breakdown: [(&str, &str); 10] = [
+            ("Logical qubits after layout", &f.algorithmic_logical_qubits),
+            ("Logical cycles of the program", &f.algorithmic_logical_depth),
+            ("Logical cycles of the run", &f.logical_depth),
+            ("Logical cycles per second", &f.clock_frequency),
+            ("T states", &f.num_tstates),
+            ("T states of a rotation", &f.num_ts_per_rotation),
+            ("T factories", &f.num_tfactories),
+            ("Runs of each factory", &f.num_tfactory_runs),
+            ("Physical qubits of the program", &f.physical_qubits_for_algorithm),
+            ("Physical qubits of the factories", &f.physical_qubits_for_tfactories),
+        ];
+        group("Breakdown", &breakdown);
+        let logical_qubit: [(&str, &str); 6] = [
+            ("Code", scheme),
+            ("Code distance", &distance),
+            ("Physical qubits", &f.physical_qubits_per_logical_qubit),
+            ("Logical cycle", &f.logical_cycle_time),
+            ("Error rate, required", &f.required_logical_qubit_error_rate),
+            ("Error rate, reached", &f.logical_error_rate),
+        ];
+        group("Logical qubit", &logical_qubit);
+        let factory: [(&str, &str); 7] = [
+            ("Physical qubits", &f.tfactory_physical_qubits),
+            ("Run time", &f.tfactory_runtime),
+            ("Units, by round", &f.num_units_per_round),
+            ("Kind, by round", &f.unit_name_per_round),
+            ("Code distance, by round", &f.code_distance_per_round),
+            ("Error rate, required", &f.required_logical_tstate_error_rate),
+            ("Error rate, reached", &f.tstate_logical_error_rate),
         ];
         if self.tfactory.is_some() {
-            groups.push((
-                "T factory",
-                vec![
-                    ("Physical qubits", &f.tfactory_physical_qubits),
-                    ("Run time", &f.tfactory_runtime),
-                    ("Units, by round", &f.num_units_per_round),
-                    ("Kind, by round", &f.unit_name_per_round),
-                    ("Code distance, by round", &f.code_distance_per_round),
-                    ("Error rate, required", &f.required_logical_tstate_error_rate),
-                    ("Error rate, reached", &f.tstate_logical_error_rate),
-                ],
-            ));
+            group("T factory", &factory);
         }
-        groups.push((
-            "Logical counts",
-            vec![
-                ("Qubits", &f.logical_counts_num_qubits),
-                ("T gates", &f.logical_counts_t_count),
-                ("Rotations", &f.logical_counts_rotation_count),
-                ("Layers of rotations", &f.logical_counts_rotation_depth),
-                ("CCZ gates", &f.logical_counts_ccz_count),
-                ("CCiX gates", &f.logical_counts_ccix_count),
-                ("Measurements", &f.logical_counts_measurement_count),
-            ],
-        ));
-        groups.push((
-            "Assumptions",
-            vec![
-                ("Physical qubit", qubit),
-                ("Error budget", &f.error_budget),
-                ("... logical errors", &f.error_budget_logical),
-                ("... faulty T states", &f.error_budget_tstates),
-                ("... rotations", &f.error_budget_rotations),
-            ],
-        ));
-        let distance = self.logical_qubit.code_distance.to_string();
-        groups[2].1.insert(1, ("Code distance", &distance));
-        let mut out = String::new();
-        for (title, rows) in groups {
-            _ = writeln!(out, "{title}");
-            for (label, value) in rows {
-                _ = writeln!(out, "  {label:<34}{value}");
-            }
-        }
+        let counts: [(&str, &str); 7] = [
+            ("Qubits", &f.logical_counts_num_qubits),
+            ("T gates", &f.logical_counts_t_count),
+            ("Rotations", &f.logical_counts_rotation_count),
+            ("Layers of rotations", &f.logical_counts_rotation_depth),
+            ("CCZ gates", &f.logical_counts_ccz_count),
+            ("CCiX gates", &f.logical_counts_ccix_count),
+            ("Measurements", &f.logical_counts_measurement_count),
+        ];
+        group("Logical counts", &counts);
+        let assumptions: [(&str, &str); 5] = [
+            ("Physical qubit", qubit),
+            ("Error budget", &f.error_budget),
+            ("... logical errors", &f.error_budget_logical),
+            ("... faulty T states", &f.error_budget_tstates),
+            ("... rotations", &f.error_budget_rotations),
+        ];
+        group("Assumptions", &assumptions);
         out
     }
 }

@@ -261,6 +261,21 @@ impl NoiseModel {
         (p > 0.0).then(|| Step::Pauli2(q, all.map(|w| p * w / sum)))
     }
 
+    /// Errors of a qubit that waits through a layer in which others meet in two-qubit operations or are read out.
+    fn wait(&self, noisy: &mut Circuit, q: Qubit, couples: bool, reads: bool) {
+        self.one_qubit_errors(q, self.idle).into_iter().for_each(|s| noisy.push(s));
+        if reads {
+            self.one_qubit_errors(q, self.idle_readout).into_iter().for_each(|s| noisy.push(s));
+        }
+        if let Some(r) = &self.relaxation {
+            let t = if reads { r.readout } else { 0.0 };
+            let p = r.twirl(t.max(if couples { r.gate2 } else { r.gate1 }));
+            if p != [0.0; 3] {
+                noisy.push(Step::Pauli1(q, p));
+            }
+        }
+    }
+
     /// A circuit with these errors added to those that it has.
     pub fn apply(&self, circuit: &Circuit) -> Circuit {
         let mut noisy = Circuit::new();
@@ -316,19 +331,7 @@ impl NoiseModel {
                     }
                     Step::Tick => {
                         let idle = (0..circuit.qubits()).filter(|&q| waiting[q as usize] && !busy[q as usize]);
-                        for q in idle.filter(|_| works) {
-                            self.one_qubit_errors(q, self.idle).into_iter().for_each(|s| noisy.push(s));
-                            if reads {
-                                self.one_qubit_errors(q, self.idle_readout).into_iter().for_each(|s| noisy.push(s));
-                            }
-                            if let Some(r) = &self.relaxation {
-                                let t = if reads { r.readout } else { 0.0 };
-                                let p = r.twirl(t.max(if couples { r.gate2 } else { r.gate1 }));
-                                if p != [0.0; 3] {
-                                    noisy.push(Step::Pauli1(q, p));
-                                }
-                            }
-                        }
+                        idle.filter(|_| works).for_each(|q| self.wait(&mut noisy, q, couples, reads));
                         noisy.push(Step::Tick);
                     }
                     Step::Pauli1(..) | Step::Pauli2(..) | Step::Detector(..) | Step::Observable(..) => {

@@ -37,34 +37,11 @@ pub(crate) struct Patch {
 }
 
 impl SchemeSpec {
-    /// Fills in what a predefined code has (Table II of arXiv:2211.07629).
+    /// Fills in what a predefined code has (Table II of arXiv:2211.07629), and works out the patches of all distances.
     pub(super) fn complete(&mut self, qubit: &Qubit, times: [f64; 4]) -> Result<Code> {
         let name = clip(self.name.get_or_insert_with(|| "surface_code".into()));
         self.name = Some(name.clone());
-        let default = match (name.as_str(), qubit.majorana) {
-            ("surface_code" | "surfaceCode" | "surface-code", false) => Some((
-                0.01,
-                0.03,
-                "(4 * twoQubitGateTime + 2 * oneQubitMeasurementTime) * codeDistance",
-                "2 * codeDistance * codeDistance",
-            )),
-            ("surface_code" | "surfaceCode" | "surface-code", true) => {
-                Some((0.0015, 0.08, "20 * oneQubitMeasurementTime * codeDistance", "2 * codeDistance * codeDistance"))
-            }
-            ("floquet_code" | "floquetCode" | "floquet-code", true) => Some((
-                0.01,
-                0.07,
-                "3 * oneQubitMeasurementTime * codeDistance",
-                "4 * codeDistance * codeDistance + 8 * (codeDistance - 1)",
-            )),
-            ("floquet_code" | "floquetCode" | "floquet-code", false) => {
-                let message = "qecScheme: floquet_code measures pairs of qubits, which gate-based qubits do not; use \
-                               surface_code, or Majorana qubits";
-                return Err(EstimateError::params(message));
-            }
-            _ => None,
-        };
-        if let Some((threshold, prefactor, cycle, qubits)) = default {
+        if let Some((threshold, prefactor, cycle, qubits)) = predefined(&name, qubit.majorana)? {
             self.error_correction_threshold.get_or_insert(threshold);
             self.crossing_prefactor.get_or_insert(prefactor);
             self.logical_cycle_time.get_or_insert_with(|| cycle.into());
@@ -97,8 +74,9 @@ impl SchemeSpec {
         let has: Vec<usize> = (0..CYCLE_TIME_NAMES.len()).filter(|&i| i < 2 || (i == 4) == qubit.majorana).collect();
         let names: Vec<&str> = has.iter().map(|&i| CYCLE_TIME_NAMES[i]).collect();
         let cycle = formula("logicalCycleTime", &self.logical_cycle_time, &names)?;
+        let only_distance = &CYCLE_TIME_NAMES[..1];
         let physical =
-            formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, &CYCLE_TIME_NAMES[..1])?;
+            formula("physicalQubitsPerLogicalQubit", &self.physical_qubits_per_logical_qubit, only_distance)?;
         if qubit.physical_error_rate >= threshold {
             let rate = qubit.physical_error_rate;
             let message = format!(
@@ -107,41 +85,73 @@ impl SchemeSpec {
             );
             return Err(EstimateError::params(message));
         }
-        let mut code = Code {
-            threshold,
-            prefactor,
-            power,
-            max_distance,
-            patches: Vec::new(),
-            physical_error_rate: qubit.physical_error_rate,
+        let physical_error_rate = qubit.physical_error_rate;
+        let mut code = Code { threshold, prefactor, power, max_distance, patches: Vec::new(), physical_error_rate };
+        let values = |distance: u64| {
+            let all = [distance as f64, times[0], times[1], times[2], times[3]];
+            has.iter().map(|&i| all[i]).collect()
         };
-        for distance in (1..=max_distance).step_by(2) {
-            let mut values = [distance as f64, times[0], times[1], times[2], times[3]];
-            let physical_qubits = physical.value(&values[..1]).trunc();
-            for (to, from) in has.iter().enumerate() {
-                values[to] = values[*from];
-            }
-            let cycle_time = cycle.value(&values).round();
+        code.make_patches(&physical, &cycle, values)?;
+        Ok(code)
+    }
+}
+
+/// Threshold, crossing prefactor, logical cycle time and physical qubits per logical qubit of a code.
+type Predefined = (f64, f64, &'static str, &'static str);
+
+/// The predefined code of a name (Table II of arXiv:2211.07629).
+fn predefined(name: &str, majorana: bool) -> Result<Option<Predefined>> {
+    Ok(match (name, majorana) {
+        ("surface_code" | "surfaceCode" | "surface-code", false) => Some((
+            0.01,
+            0.03,
+            "(4 * twoQubitGateTime + 2 * oneQubitMeasurementTime) * codeDistance",
+            "2 * codeDistance * codeDistance",
+        )),
+        ("surface_code" | "surfaceCode" | "surface-code", true) => {
+            Some((0.0015, 0.08, "20 * oneQubitMeasurementTime * codeDistance", "2 * codeDistance * codeDistance"))
+        }
+        ("floquet_code" | "floquetCode" | "floquet-code", true) => Some((
+            0.01,
+            0.07,
+            "3 * oneQubitMeasurementTime * codeDistance",
+            "4 * codeDistance * codeDistance + 8 * (codeDistance - 1)",
+        )),
+        ("floquet_code" | "floquetCode" | "floquet-code", false) => {
+            let message = "qecScheme: floquet_code measures pairs of qubits, which gate-based qubits do not; use \
+                           surface_code, or Majorana qubits";
+            return Err(EstimateError::params(message));
+        }
+        _ => None,
+    })
+}
+
+impl Code {
+    /// Works out the patch of each odd distance from the formulas of its physical qubits and its cycle time. `values` gives the numbers
+    /// that the names of the formulas stand for, the distance first.
+    fn make_patches(&mut self, physical: &Formula, cycle: &Formula, values: impl Fn(u64) -> Vec<f64>) -> Result<()> {
+        for distance in (1..=self.max_distance).step_by(2) {
+            let values = values(distance);
             let inside = |key: &str, value: f64, most: f64, formula: &Formula| {
                 let key = format!("qecScheme.{key} = {:?} at codeDistance {distance}", formula.text());
                 let range = format!("from 1 to {most:e}");
                 if value >= 1.0 && value <= most { Ok(value as u64) } else { Err(out_of_range(&key, value, &range)) }
             };
-            let checked = inside("physicalQubitsPerLogicalQubit", physical_qubits, MAX_PATCH, &physical)
-                .and_then(|q| Ok((q, inside("logicalCycleTime", cycle_time, MAX_CYCLE, &cycle)?)));
-            let error_rate = code.error_rate(distance);
-            code.patches.push(match checked {
+            let physical_qubits = physical.value(&values[..1]).trunc();
+            let cycle_time = cycle.value(&values).round();
+            let checked = inside("physicalQubitsPerLogicalQubit", physical_qubits, MAX_PATCH, physical)
+                .and_then(|q| Ok((q, inside("logicalCycleTime", cycle_time, MAX_CYCLE, cycle)?)));
+            let error_rate = self.error_rate(distance);
+            self.patches.push(match checked {
                 Ok((physical_qubits, cycle_time)) => Some(Patch { distance, physical_qubits, cycle_time, error_rate }),
                 // A formula need not hold for a single qubit.
                 Err(_) if distance == 1 => None,
                 Err(e) => return Err(e),
             });
         }
-        Ok(code)
+        Ok(())
     }
-}
 
-impl Code {
     /// Probability that a logical qubit fails in one cycle: a d^k (p / p*)^((d + 1) / 2) (arXiv:2211.07629, eq. (3); the
     /// factor d^k is the estimator's, with k = 0 by default).
     fn error_rate(&self, distance: u64) -> f64 {

@@ -137,25 +137,8 @@ impl Blossom {
         let mut now = 0;
         loop {
             let nearest = self.reach[..n].iter().zip(&self.taken).fold(i32::MAX, |a, (t, taken)| a.min(*t.max(taken)));
-            let meeting = loop {
-                let Some((k, &(x, twice, with))) = self.outer.iter().enumerate().min_by_key(|(_, o)| o.1) else {
-                    break (UNREACHABLE, NONE, NONE);
-                };
-                if twice >= UNREACHABLE / 2 {
-                    break (UNREACHABLE, NONE, NONE);
-                }
-                if self.top[x as usize] != self.top[with as usize] {
-                    break (twice / 2, x, with);
-                }
-                self.outer[k] = self.meeting(x, k, weight, n);
-            };
-            let mut burst = (UNREACHABLE, NONE);
-            for b in n..self.nodes.len().min(2 * n) {
-                let node = &self.nodes[b];
-                if node.label == Label::Inner && node.parent == NONE && node.dual < burst.0 {
-                    burst = (node.dual, b as u32);
-                }
-            }
+            let meeting = self.first_meeting(weight, n);
+            let burst = self.first_burst(n);
             let next = nearest.min(meeting.0).min(self.edge.0).min(burst.0);
             if next >= UNREACHABLE / 2 {
                 break;
@@ -188,6 +171,38 @@ impl Blossom {
                 self.expand(burst.1, now, weight, boundary);
             }
         }
+        self.clear_tree(now, n);
+    }
+
+    /// When two outer nodes of different blossoms meet first, and which: the edge becomes part of the matching or closes a cycle.
+    fn first_meeting(&mut self, weight: &[i32], n: usize) -> (i32, u32, u32) {
+        loop {
+            let first = self.outer.iter().enumerate().min_by_key(|(_, o)| o.1);
+            let Some((k, &(x, twice, with))) = first.filter(|(_, o)| o.1 < UNREACHABLE / 2) else {
+                return (UNREACHABLE, NONE, NONE);
+            };
+            if self.top[x as usize] != self.top[with as usize] {
+                return (twice / 2, x, with);
+            }
+            // They have come into one blossom since.
+            self.outer[k] = self.meeting(x, k, weight, n);
+        }
+    }
+
+    /// When the dual of an inner blossom becomes 0 first, and of which.
+    fn first_burst(&self, n: usize) -> (i32, u32) {
+        let mut burst = (UNREACHABLE, NONE);
+        for b in n..self.nodes.len().min(2 * n) {
+            let node = &self.nodes[b];
+            if node.label == Label::Inner && node.parent == NONE && node.dual < burst.0 {
+                burst = (node.dual, b as u32);
+            }
+        }
+        burst
+    }
+
+    /// Takes all nodes out of the tree. Their duals, kept as they were at time 0, become those of the time `now`.
+    fn clear_tree(&mut self, now: i32, n: usize) {
         for v in 0..n {
             let top = self.top[v] as usize;
             match self.nodes[top].label {

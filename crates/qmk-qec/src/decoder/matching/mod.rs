@@ -8,14 +8,14 @@ mod cluster;
 mod prepare;
 mod search;
 
-use super::blossom::{BOUNDARY, UNMATCHED, UNREACHABLE};
+use super::blossom::BOUNDARY;
 use super::decode::Decoder;
 use super::graph::{Edge, Graph};
 use crate::dem::DetectorErrorModel;
 use crate::error::{DecoderError, QecError};
 use cluster::Workspace;
 use prepare::Prepared;
-use qmk_sim::sets::{drop_pairs, find};
+use qmk_sim::sets::drop_pairs;
 use std::sync::Arc;
 
 /// Most distances that are tabled; larger graphs are searched shot by shot.
@@ -74,8 +74,8 @@ impl Matching {
     /// Numbers of the edges (in [`Graph::edges`]) of the correction, replacing `out`; in ascending order, none twice.
     pub fn decode_edges(&mut self, fired: &[u32], out: &mut Vec<u32>) {
         out.clear();
-        self.match_nodes(fired);
         let p = &*self.prepared;
+        self.work.match_nodes(p, fired);
         for &(u, v) in &self.work.pairs {
             p.walk(&mut self.work.search, u, v, |arc| out.push(arc.edge));
         }
@@ -86,123 +86,13 @@ impl Matching {
 
     /// Total weight of the matching of the detectors that fired, as sum of ln((1-p)/p), rounded as the decoder rounds.
     pub fn weight(&mut self, fired: &[u32]) -> f64 {
-        self.match_nodes(fired);
         let p = &*self.prepared;
+        self.work.match_nodes(p, fired);
         let mut total = 0;
         for &(u, v) in &self.work.pairs {
             p.walk(&mut self.work.search, u, v, |arc| total += arc.weight as i64);
         }
         total as f64 * p.unit
-    }
-
-    /// Pairs the nodes that fired.
-    fn match_nodes(&mut self, fired: &[u32]) {
-        let (p, work) = (&*self.prepared, &mut self.work);
-        work.pairs.clear();
-        work.nodes.clear();
-        work.nodes.extend(fired.iter().filter_map(|d| p.node.get(*d as usize)));
-        work.nodes.sort_unstable();
-        work.near.clear();
-        work.root.clear();
-        work.root.extend(0..work.nodes.len() as u32);
-        for i in 0..work.nodes.len() {
-            let u = work.nodes[i] as usize;
-            let mut link = |j: usize, w: i32| {
-                work.near.push((i as u32, j as u32, w));
-                let (a, b) = (find(&mut work.root, i as u32), find(&mut work.root, j as u32));
-                work.root[b as usize] = a;
-            };
-            if let Some(row) = p.rows.get(u) {
-                let table = &p.distance[row.at..][..(row.end - row.first) as usize];
-                for (j, &v) in work.nodes.iter().enumerate().skip(i + 1) {
-                    if v >= row.end {
-                        break;
-                    }
-                    let w = table[(v - row.first) as usize];
-                    if w < UNREACHABLE {
-                        link(j, w);
-                    }
-                }
-            } else {
-                let own = p.boundary[u].0;
-                let radius = own.saturating_add(p.farthest_boundary[p.component[u] as usize]);
-                work.search.run(&p.starts, &p.arcs, u as u32, radius, BOUNDARY);
-                for (j, &v) in work.nodes.iter().enumerate().skip(i + 1) {
-                    let w = work.search.distance[v as usize];
-                    if w < UNREACHABLE && w < own + p.boundary[v as usize].0 {
-                        link(j, w);
-                    }
-                }
-            }
-        }
-        // Clusters, numbered by their first nodes.
-        work.clusters.clear();
-        work.cluster.clear();
-        work.cluster.resize(work.nodes.len(), (u32::MAX, 0));
-        for i in 0..work.nodes.len() {
-            let r = find(&mut work.root, i as u32) as usize;
-            if work.cluster[r].0 == u32::MAX {
-                work.cluster[r].0 = work.clusters.len() as u32;
-                work.clusters.push((0, 0, 0));
-            }
-            let c = work.cluster[r].0;
-            let size = &mut work.clusters[c as usize].0;
-            work.cluster[i] = (c, *size);
-            *size += 1;
-        }
-        let (mut cells, mut members) = (0, 0);
-        for c in &mut work.clusters {
-            (c.1, c.2) = (cells, members);
-            cells += if c.0 > 1 { c.0 * c.0 } else { 0 };
-            members += c.0;
-        }
-        work.weight.clear();
-        work.weight.resize(cells as usize, UNREACHABLE);
-        work.members.resize(work.nodes.len(), 0);
-        work.far.resize(work.nodes.len(), 0);
-        for (&v, &(c, k)) in work.nodes.iter().zip(&work.cluster) {
-            let at = (work.clusters[c as usize].2 + k) as usize;
-            work.members[at] = v;
-            work.far[at] = p.boundary[v as usize].0;
-        }
-        for &(i, j, w) in &work.near {
-            let ((c, i), (_, j)) = (work.cluster[i as usize], work.cluster[j as usize]);
-            let (n, at, _) = work.clusters[c as usize];
-            work.weight[(at + i * n + j) as usize] = w;
-            work.weight[(at + j * n + i) as usize] = w;
-        }
-        for &(n, at, first) in &work.clusters {
-            let n = n as usize;
-            let (members, far) = (&work.members[first as usize..][..n], &work.far[first as usize..][..n]);
-            let weight = &work.weight[at as usize..][..if n > 1 { n * n } else { 0 }];
-            let pairs = &mut work.pairs;
-            let mut to_boundary = |k: usize| {
-                if far[k] < UNREACHABLE {
-                    pairs.push((members[k], BOUNDARY));
-                }
-            };
-            match n {
-                1 => to_boundary(0),
-                // Linked pairs are nearer to each other than to the boundary.
-                2 => pairs.push((members[0], members[1])),
-                3 => {
-                    let total = |k: usize| weight[(k + 1) % 3 * 3 + (k + 2) % 3].saturating_add(far[k]);
-                    let k = (0..3).min_by_key(|k| total(*k)).unwrap_or(0);
-                    to_boundary(k);
-                    let (a, b) = ((k + 1) % 3, (k + 2) % 3);
-                    pairs.push((members[a.min(b)], members[a.max(b)]));
-                }
-                _ => {
-                    for (k, &mate) in work.blossom.solve(weight, far).iter().enumerate() {
-                        if mate == BOUNDARY {
-                            pairs.push((members[k], BOUNDARY));
-                        } else if mate != UNMATCHED && mate as usize > k {
-                            pairs.push((members[k], members[mate as usize]));
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -211,12 +101,12 @@ impl Decoder for Matching {
         if fired.is_empty() {
             return 0;
         }
-        self.match_nodes(fired);
         let p = &*self.prepared;
+        self.work.match_nodes(p, fired);
         let mut flipped = 0;
         for &(u, v) in &self.work.pairs {
             if v == BOUNDARY {
-                flipped ^= p.boundary[u as usize].2;
+                flipped ^= p.boundary[u as usize].observables;
             } else {
                 p.walk(&mut self.work.search, u, v, |arc| flipped ^= arc.observables);
             }
