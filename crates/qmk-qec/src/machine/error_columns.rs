@@ -21,7 +21,7 @@ const MIN_STEPS_PER_THREAD: u64 = 1 << 14;
 pub(super) fn cut_in_pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<PatchLife> {
     let mut pieces: Vec<PatchLife> = Vec::new();
     let mut from = 0;
-    for &(end, does) in stretches {
+    for &(end, effect) in stretches {
         while from < end {
             if pieces.last().is_none_or(|p| p.cycles == PIECE_CYCLES) {
                 pieces.push(PatchLife { cycles: 0, stretches: Vec::new() });
@@ -29,7 +29,7 @@ pub(super) fn cut_in_pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Patch
             let Some(piece) = pieces.last_mut() else { break };
             let cycles = (PIECE_CYCLES - piece.cycles).min(end - from);
             piece.cycles += cycles;
-            piece.stretches.push((piece.cycles, does));
+            piece.stretches.push((piece.cycles, effect));
             from += cycles;
         }
     }
@@ -58,7 +58,7 @@ pub(super) struct PatchLife {
 
 /// Places of a program where errors act.
 pub(super) fn error_places(timeline: &Timeline) -> u64 {
-    timeline.stretches().map(|s| 1 + (s.does[0].1 != s.does[1].1) as u64).sum()
+    timeline.stretches().map(|s| 1 + (s.effect[0].1 != s.effect[1].1) as u64).sum()
 }
 
 /// Refuses errors that take too much memory, given what those of one place take beside their channel.
@@ -92,12 +92,13 @@ impl ErrorColumns {
         let mut lives = Vec::with_capacity(timeline.lives.len());
         for life in timeline.lives {
             let mut cycles = 0u32;
-            let stretches = life.into_iter().map(|Stretch { after, cycles: more, does: [(a, first), (b, second)] }| {
-                cycles = cycles.saturating_add(more);
-                let x = column(after, first);
-                let z = if first == second { x } else { column(after, second) };
-                (cycles, [(x, a), (z, b)])
-            });
+            let stretches =
+                life.into_iter().map(|Stretch { after, cycles: more, effect: [(a, first), (b, second)] }| {
+                    cycles = cycles.saturating_add(more);
+                    let x = column(after, first);
+                    let z = if first == second { x } else { column(after, second) };
+                    (cycles, [(x, a), (z, b)])
+                });
             lives.extend(cut_in_pieces(&stretches.collect::<Vec<_>>()));
         }
         let column = Column { x: vec![0; words as usize], z: vec![0; words as usize] };

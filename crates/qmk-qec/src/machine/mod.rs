@@ -76,7 +76,7 @@ pub fn odd(rate: f64, rounds: u64) -> f64 {
 fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<Item = Noise> + use<> {
     let rounds = stretch.cycles as u64 * distance as u64;
     let (x, z) = (odd(rates.x, rounds), odd(rates.z, rounds));
-    let [(a, first), (b, second)] = stretch.does;
+    let [(a, first), (b, second)] = stretch.effect;
     let single = |qubit: Qubit, each: &[(Pauli, f64)]| {
         let p = [Pauli::X, Pauli::Y, Pauli::Z].map(|p| each.iter().filter(|(q, _)| *q == p).map(|(_, p)| p).sum());
         Noise { after: stretch.after, channel: Channel::Pauli1 { qubit, p } }

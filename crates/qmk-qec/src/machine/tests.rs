@@ -304,8 +304,8 @@ fn odd_numbers_of_errors_are_counted_exactly() {
 
 #[test]
 fn long_lives_are_cut_between_stretches_and_within() {
-    let does = |column| [(column, Pauli::X), (column, Pauli::Z)];
-    let all: Vec<(u32, Vec<(u32, u32)>)> = cut_in_pieces(&[(10, does(0)), (150, does(1)), (151, does(2))])
+    let effect = |column| [(column, Pauli::X), (column, Pauli::Z)];
+    let all: Vec<(u32, Vec<(u32, u32)>)> = cut_in_pieces(&[(10, effect(0)), (150, effect(1)), (151, effect(2))])
         .into_iter()
         .map(|life| (life.cycles, life.stretches.into_iter().map(|(end, d)| (end, d[0].0)).collect()))
         .collect();

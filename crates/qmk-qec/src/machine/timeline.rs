@@ -24,7 +24,7 @@
 use qmk_abi::image::{Clifford2, Image, Instr, Op, Pauli, Qubit, Span};
 
 /// A Pauli on a register.
-pub type Strike = (Pauli, Qubit);
+pub type RegisterPauli = (Pauli, Qubit);
 
 /// A part of a patch's life whose errors act at one point of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Stretch {
     /// Logical cycles, at least 1.
     pub cycles: u32,
     /// What an X error of the patch does, and a Z error.
-    pub does: [Strike; 2],
+    pub effect: [RegisterPauli; 2],
 }
 
 /// A program in time.
@@ -81,14 +81,14 @@ impl Timeline {
                 // Outcomes are there at the end of a measurement.
                 let (now, later) = if measures { (patch.due.saturating_add(took), 0) } else { (patch.due, took) };
                 if now > 0 {
-                    patch.life.push(Stretch { after: before, cycles: now, does: [(Pauli::X, q), (Pauli::Z, q)] });
+                    patch.life.push(Stretch { after: before, cycles: now, effect: [(Pauli::X, q), (Pauli::Z, q)] });
                 }
                 (patch.due, patch.until) = (later, Some(done));
             }
             if took > 0 {
                 let after = if measures { before } else { at };
                 let ancillas = ancillas(&op).into_iter().flatten();
-                timeline.lives.extend(ancillas.map(|does| vec![Stretch { after, cycles: took, does }]));
+                timeline.lives.extend(ancillas.map(|effect| vec![Stretch { after, cycles: took, effect }]));
             }
         });
         timeline.lives.extend(patches.into_iter().map(|p| p.life).filter(|life| !life.is_empty()));
@@ -102,7 +102,7 @@ impl Timeline {
 }
 
 /// The ancilla patches of an operation, and what an X and a Z error of each does.
-fn ancillas(op: &Op) -> [Option<[Strike; 2]>; 3] {
+fn ancillas(op: &Op) -> [Option<[RegisterPauli; 2]>; 3] {
     use Pauli::{X, Y, Z};
     let one = |x, z| [Some([x, z]), None, None];
     let magic = |p, q| Some([(p, q); 2]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn own(after: u32, cycles: u32, q: Qubit) -> Stretch {
-        Stretch { after, cycles, does: [(Pauli::X, q), (Pauli::Z, q)] }
+        Stretch { after, cycles, effect: [(Pauli::X, q), (Pauli::Z, q)] }
     }
 
     const MEASURE: fn(Qubit) -> Op = |q| Op::Measure(Pauli::Z, q, q);
@@ -154,7 +154,7 @@ mod tests {
         let code = [Op::Alloc(0), Op::Alloc(1), h(0), cnot, h(1), Op::Fence, MEASURE(0), MEASURE(1), Op::Free(0)];
         let t = timeline(&image(2, 2, &code));
         assert_eq!(t.spans, [[0, 0], [0, 0], [0, 3], [3, 5], [5, 8], [8, 8], [8, 8], [8, 8], [8, 8]]);
-        let ancilla = Stretch { after: 3, cycles: 2, does: [(Pauli::X, 1), (Pauli::Z, 0)] };
+        let ancilla = Stretch { after: 3, cycles: 2, effect: [(Pauli::X, 1), (Pauli::Z, 0)] };
         let lives = [vec![ancilla], vec![own(2, 3, 0), own(5, 5, 0)], vec![own(3, 2, 1), own(6, 3, 1)]];
         assert_eq!(t.lives, lives);
     }
@@ -187,7 +187,7 @@ mod tests {
         let code =
             [Op::Alloc(0), Op::Alloc(1), Op::Alloc(2), Op::Toffoli(0, 1, 2), Op::MeasureBell(0, 1, 0, 1), Op::T(2)];
         let t = timeline(&image(3, 2, &code));
-        let magic = |after, cycles, p, q| Stretch { after, cycles, does: [(p, q); 2] };
+        let magic = |after, cycles, p, q| Stretch { after, cycles, effect: [(p, q); 2] };
         let ancillas: Vec<_> = t.lives.iter().filter(|l| l.len() == 1).map(|l| l[0].clone()).collect();
         assert_eq!(ancillas[..3], [(Pauli::Z, 0), (Pauli::Z, 1), (Pauli::X, 2)].map(|(p, q)| magic(3, 4, p, q)));
         assert_eq!(ancillas[3..5], [own(3, 1, 1), magic(5, 2, Pauli::Z, 2)]);
