@@ -1,4 +1,4 @@
-//! Logical counts: of a program, or read.
+//! Logical counts: of a program, or from JSON.
 
 use crate::error::{EstimateError, Result};
 use qmk_abi::Rights;
@@ -7,14 +7,14 @@ use qmk_abi::rpc::LogicalCounts;
 use qmk_qvm::{Finding, Format, ParseOptions};
 use std::f64::consts::FRAC_PI_4;
 
-/// Largest number of logical qubits, and of any other count.
+/// Largest number of logical qubits, and largest other count.
 const MAX_QUBITS: u64 = 1_000_000_000_000;
 const MAX_COUNT: u64 = 1_000_000_000_000_000;
 
-/// Checks that counts are small enough for all figures of an estimate to be numbers.
+/// Checks that counts are small enough for all figures of an estimate to be finite.
 ///
 /// # Errors
-/// The count that is out of range, with the range.
+/// [`EstimateError`] of kind `Counts`: the count that is out of range, with the range.
 pub fn check_counts(c: &LogicalCounts) -> Result<()> {
     let table = [
         ("numQubits", c.num_qubits, MAX_QUBITS),
@@ -39,6 +39,8 @@ pub fn check_counts(c: &LogicalCounts) -> Result<()> {
 }
 
 /// Reads counts from JSON; `None` if the text is not a JSON object with the name of a count, and so may be a program.
+///
+/// The inner result is an [`EstimateError`] of kind `Counts` if a count is missing, unknown or no number.
 pub fn parse_counts(text: &str) -> Option<Result<LogicalCounts>> {
     // No count has a long name or many others beside it.
     if text.len() > 64 << 10 {
@@ -53,7 +55,7 @@ pub fn parse_counts(text: &str) -> Option<Result<LogicalCounts>> {
 /// Counts of a program's text.
 ///
 /// # Errors
-/// What the verifier finds.
+/// The findings of the verifier.
 pub fn program_counts(
     source: &str,
     format: Format,
@@ -65,16 +67,17 @@ pub fn program_counts(
 
 /// Counts of a program image.
 ///
-/// An angle that is an odd multiple of a quarter of π makes a rotation a T gate up to Clifford gates; other rotations that
-/// are left after lowering are arbitrary ones. A measurement at an angle is a rotation and a measurement, a Bell measurement
-/// is two. What is conditional counts as done. Layers are those of Pauli-based computation: an operation outside the Clifford
-/// group comes one layer after the last one on its qubits, and Clifford gates between two qubits make them wait for
-/// each other.
+/// An angle that is an odd multiple of a quarter of π makes a rotation a T gate up to Clifford gates; other rotations
+/// that are left after lowering are arbitrary ones. A measurement at an angle is a rotation and a measurement, a Bell
+/// measurement is two. Conditional operations count as executed. Layers are those of Pauli-based computation: an
+/// operation outside the Clifford group comes one layer after the last one on its qubits, and Clifford gates between
+/// two qubits make them wait for each other.
 pub fn image_counts(image: &Image) -> LogicalCounts {
     let mut c = LogicalCounts::default();
     let mut live = 0u64;
     let mut rotating: Vec<bool> = Vec::new();
-    // Layers are the cycles of a schedule in which only operations outside the Clifford group take time, and patches abound.
+    // Layers are the cycles of a schedule in which only operations outside the Clifford group take time, and patches
+    // abound.
     let layers = |op: &Op| u32::from(op.class().contains(Rights::MAGIC));
     image.schedule(u32::MAX, layers, |_, Instr { op, .. }, Span { start, .. }, _| {
         match *op {

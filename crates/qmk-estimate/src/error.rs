@@ -1,17 +1,17 @@
-//! Why there is no estimate.
+//! The error of this crate.
 
 use std::fmt;
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EstimateError {
-    /// What is at fault.
+    /// The part of the request that is at fault.
     pub kind: ErrorKind,
-    /// What is wrong, where, and what to do.
+    /// The sentence that a user reads: what is wrong, where, and what would be right.
     pub message: String,
 }
 
-/// What is at fault where there is no estimate.
+/// The part of a request that is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The job parameters cannot be read, or a value is out of its range.

@@ -5,18 +5,18 @@ use crate::params::{JobParams, Patch};
 
 /// Probability that a factory makes fewer T states than it should.
 const FAILURE: f64 = 0.01;
-/// Rounds that are tried where none of the usual ones is enough.
+/// Most rounds, tried if no factory within `maxDistillationRounds` is good enough.
 const MAX_ROUNDS: usize = 4;
-/// Units of one round beyond which a factory is out of all proportion.
+/// Most units of one round.
 const MAX_UNITS: u64 = 1_000_000;
-/// Factories that are kept before those are removed that others are better than.
+/// Factories that are kept before dominated ones are removed.
 const MAX_FOUND: usize = 1000;
-/// Work of all searches of one estimate: factories tried, and terms of sums. A second of it is about ten times as much as
-/// what the predefined qubits and codes need at most.
+/// Most work of all searches of one estimate, in factories tried and terms of sums. It takes about a second, ten times
+/// as long as any predefined qubit and code.
 const WORK: u64 = 50_000_000;
 
-/// A way to distil one T state from fifteen (Table VII of arXiv:2211.07629). Its two forms differ in what they take: qubits
-/// and cycles, on physical qubits (where a cycle is a T gate) and on logical ones.
+/// A way to distil one T state from fifteen (Table VII of arXiv:2211.07629). Its two forms differ in what they take:
+/// qubits and cycles, on physical qubits (where a cycle is a T gate) and on logical ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Unit {
     name: &'static str,
@@ -30,11 +30,13 @@ const UNITS: [Unit; 2] = [
 ];
 const INPUTS: u64 = 15;
 
-/// Error rate of the output, and probability to fail, for an error rate of the inputs and one of Clifford gates
+/// Error rate of the output for the error rates of the inputs and of Clifford gates
 /// (arXiv:2211.07629, Table VII, after arXiv:1905.06903).
 fn output_error_rate(input: f64, clifford: f64) -> f64 {
     35.0 * input.powi(3) + 7.1 * clifford
 }
+
+/// Probability that a unit fails, for the error rates of the inputs and of Clifford gates (the same table).
 fn failure_probability(input: f64, clifford: f64) -> f64 {
     15.0 * input + 356.0 * clifford
 }
@@ -48,11 +50,11 @@ fn useful(clifford: f64, t: f64) -> bool {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Round {
     pub(crate) name: &'static str,
-    /// 1 where it runs on physical qubits.
+    /// Code distance; 1 on physical qubits.
     pub(crate) distance: u64,
     pub(crate) units: u64,
     pub(crate) inputs: u64,
-    /// Of all units.
+    /// Physical qubits of all units.
     pub(crate) physical_qubits: u64,
     /// Nanoseconds.
     pub(crate) duration: u64,
@@ -79,7 +81,7 @@ impl Factory {
         Factory { rounds, physical_qubits, duration, error_rate }
     }
 
-    /// Qubits times time for a T state: what factories are compared by.
+    /// Qubits times time for a T state, by which factories are compared.
     pub(crate) fn volume(&self) -> f64 {
         (self.physical_qubits as u128 * self.duration as u128) as f64
     }
@@ -100,8 +102,8 @@ impl Factory {
     }
 }
 
-/// Removes factories that others are better than. Of several that cost the same, the first is taken later; the order that
-/// this leaves is the estimator's.
+/// Removes dominated factories. Of factories of the same cost, the search takes the first; the order that this leaves
+/// is the estimator's.
 fn prune(found: &mut Vec<Factory>) {
     let mut at = 0;
     while let Some(factory) = found.get(at) {
@@ -113,7 +115,7 @@ fn prune(found: &mut Vec<Factory>) {
     }
 }
 
-/// What came of trying to build a factory.
+/// The result of building a factory.
 enum Attempt {
     Built(Factory),
     /// A larger code distance may help.
@@ -128,7 +130,7 @@ pub(crate) struct Search<'a> {
     work: u64,
 }
 
-/// Where in the search one is: a sequence of units, one for each round, and bounds on their code distances.
+/// A sequence of units, one for each round, and bounds on their code distances.
 struct Sequence<'a> {
     units: &'a [usize],
     least: Vec<usize>,
@@ -151,8 +153,11 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Factories with at most this error rate and these code distances, of which none is better than another in qubits and
-    /// time both. Those with the most qubits come first.
+    /// Factories with at most this error rate and these code distances that are not dominated in qubits and time. Those
+    /// with the most qubits come first.
+    ///
+    /// # Errors
+    /// [`EstimateError`] of kind `NoSolution` if the search takes more than [`WORK`].
     pub(crate) fn factories(&mut self, required: f64, max_distance: u64) -> Result<Vec<Factory>> {
         let (qubit, code) = (&self.params.qubit, &self.params.code);
         if required > qubit.t_error_rate {
@@ -171,7 +176,7 @@ impl<'a> Search<'a> {
         let first = useful(qubit.clifford_error_rate, t).then_some(0);
         let mut found = Vec::new();
         for rounds in 1..=MAX_ROUNDS {
-            // All numbers of rounds beyond the usual ones, or none.
+            // Beyond `maxDistillationRounds` more rounds are tried only if nothing was found.
             if rounds == self.params.constraints.max_distillation_rounds as usize + 1 && !found.is_empty() {
                 break;
             }
@@ -195,12 +200,12 @@ impl<'a> Search<'a> {
         Ok(found)
     }
 
-    /// Goes through code distances that never fall from round to round: one by one, the last round's first, past those
-    /// that are only larger than distances which are enough.
+    /// Tries code distances that never fall from round to round: one by one, the last round's first. Distances that are
+    /// all at least as large as a good enough combination are skipped.
     fn distances(&mut self, s: &Sequence<'_>, found: &mut Vec<Factory>) -> Result<()> {
         let rounds = s.units.len();
         let mut at = vec![s.most; rounds];
-        // Nothing is enough, or the least is.
+        // Either the largest distances are not good enough, or the least ones are.
         if self.could_improve(s, &at, found)? || !self.could_improve(s, &s.least, found)? {
             return Ok(());
         }
@@ -242,8 +247,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Tries code distances, and keeps the factory if it is good enough and not worse than one that was found. Whether
-    /// larger distances might do better.
+    /// Tries code distances, and keeps the factory if it is good enough and not worse than one that was found. Returns
+    /// whether larger distances might be better.
     fn could_improve(&mut self, s: &Sequence<'_>, at: &[usize], found: &mut Vec<Factory>) -> Result<bool> {
         Ok(match self.build(s, at)? {
             Attempt::TooNoisy => true,
@@ -293,7 +298,7 @@ impl<'a> Search<'a> {
                 duration: cycles * cycle_time,
             });
         }
-        // From the last round, which makes one state, back to how many units the first one needs.
+        // The last round makes one state. Each round before it makes the inputs of the next.
         let mut needed = Factory::OUTPUTS;
         for (round, failure) in made.iter_mut().zip(failures).rev() {
             if failure <= 0.0 {
@@ -312,8 +317,8 @@ impl<'a> Search<'a> {
         Ok(Attempt::Built(Factory::new(made, error_rate)))
     }
 
-    /// The least number of units of which at least `needed` succeed, but for a probability of 1 % over all rounds, where each
-    /// fails with probability `failure`; `None` if that are too many.
+    /// The least number of units of which at least `needed` succeed, but for a probability of 1 % over all rounds,
+    /// where each fails with probability `failure`; `None` above [`MAX_UNITS`].
     fn units_for(&mut self, needed: u64, failure: f64, rounds: usize) -> Result<Option<u64>> {
         let mut high = needed.max(1);
         while self.too_few(high, needed, failure, rounds)? {
@@ -336,7 +341,7 @@ impl<'a> Search<'a> {
 
     /// Whether fewer than `needed` of `n` units succeed with a probability of 1 % over all rounds, or more.
     ///
-    /// From 1000 units on, this is what the estimator takes for that, which is a little off: figures are compared.
+    /// From 1000 units on this follows the estimator's approximation, so that figures agree.
     fn too_few(&mut self, n: u64, needed: u64, failure: f64, rounds: usize) -> Result<bool> {
         let risk = FAILURE / rounds as f64;
         let (size, success) = (n as f64, 1.0 - failure);
@@ -361,11 +366,11 @@ impl<'a> Search<'a> {
                 at = next as u64;
             }
         }
-        // So many as the mode, or fewer, has a probability of about a half.
+        // At most the mode of successes has a probability of about a half.
         Ok(needed > mode || (needed > 0 && self.at_most(needed - 1, n, failure)?.0 >= risk))
     }
 
-    /// Probabilities that at most `k` of `n` units succeed, and that just so many do.
+    /// Probabilities that at most `k` of `n` units succeed, and that exactly `k` do.
     fn at_most(&mut self, k: u64, n: u64, failure: f64) -> Result<(f64, f64)> {
         let (size, success, mut i) = (n as f64, 1.0 - failure, k as f64);
         let log = ln_factorial(size) - ln_factorial(i) - ln_factorial(size - i);
@@ -385,9 +390,9 @@ impl<'a> Search<'a> {
 /// Quantiles of the standard normal distribution at 1 %, 1/2 %, 1/3 % and 1/4 %.
 const NORMAL: [f64; MAX_ROUNDS] = [-2.3263478740408408, -2.5758293035489, -2.7130518884727173, -2.8070337683438042];
 
-/// Quantile of a binomial distribution, expanded around that of the normal one, `w`, to the fourth order in 1/σ (Moorhead,
-/// "Efficient evaluation of the inverse binomial cumulative distribution function where the number of trials is large",
-/// Oxford, 2013). In the term of 1/σ^2 only the constant is divided by 1620, as the estimator has it.
+/// Quantile of a binomial distribution, expanded around that of the normal one, `w`, to the fourth order in 1/σ
+/// (Moorhead, "Efficient evaluation of the inverse binomial cumulative distribution function where the number of trials
+/// is large", Oxford, 2013). In the term of 1/σ^2 only the constant is divided by 1620, as the estimator has it.
 fn expansion(mean: f64, variance: f64, p: f64, w: f64) -> f64 {
     let s = variance.sqrt();
     let skew = 2.0 * p - 1.0;
@@ -407,7 +412,7 @@ fn expansion(mean: f64, variance: f64, p: f64, w: f64) -> f64 {
     (near + first / s - even + second / variance + third / (variance * s) + fourth / (variance * variance)).floor()
 }
 
-/// ln n!, by Stirling's series where n is not small.
+/// ln n!, by Stirling's series from 20.5 on.
 fn ln_factorial(n: f64) -> f64 {
     if n < 20.5 {
         return (2..=n as u64).map(|i| i as f64).product::<f64>().ln();

@@ -1,13 +1,13 @@
 //! Formulas over named numbers, such as `(4 * twoQubitGateTime + 2 * oneQubitMeasurementTime) * codeDistance`.
 //!
-//! They come from outside. A formula is short, its nesting is bounded, and it has no loops, so that to evaluate it takes
-//! a time bounded by its length.
+//! Users write them. A formula is short, its nesting is bounded, and it has no loops, so its evaluation takes a time
+//! that is bounded by its length.
 
-/// Bytes of a formula.
+/// Most bytes of a formula.
 const LENGTH: usize = 500;
-/// Nesting of parentheses, calls, signs and powers.
+/// Deepest nesting of parentheses, calls, signs and powers.
 const DEPTH: usize = 30;
-/// Functions and the numbers of arguments that they take.
+/// Functions, each with the least and the largest number of its arguments.
 const FUNCTIONS: [(&str, usize, usize); 8] = [
     ("abs", 1, 1),
     ("ceil", 1, 1),
@@ -41,6 +41,9 @@ enum Step {
 impl Formula {
     /// Reads a formula over `names`: numbers, `+ - * / % ^`, parentheses, and `abs ceil floor log max min round sqrt`.
     /// `log(x)` has base 10, `log(b, x)` base b.
+    ///
+    /// # Errors
+    /// The character at which the text is no formula, and what would be right there.
     pub(crate) fn parse(text: &str, names: &[&str]) -> Result<Formula, String> {
         if text.len() > LENGTH {
             return Err(format!("the formula is {} bytes long; at most {LENGTH} are read", text.len()));
@@ -120,7 +123,7 @@ impl Parser<'_> {
         Some(found)
     }
 
-    /// The longest prefix of what is left whose characters are `of` a kind.
+    /// The longest prefix of the rest whose characters are `of` a kind.
     fn word(&mut self, of: impl Fn(char) -> bool) -> &str {
         let rest = &self.text[self.at..];
         let word = &rest[..rest.find(|c| !of(c)).unwrap_or(rest.len())];

@@ -7,10 +7,10 @@ use crate::params::{Budget, JobParams, Patch};
 use crate::report::{Breakdown, ErrorBudget, Estimate, LogicalQubit, PhysicalCounts, TFactory, formatted};
 use qmk_abi::rpc::LogicalCounts;
 
-/// Logical cycles beyond which nothing is estimated.
+/// Most logical cycles of an estimate.
 const MAX_CYCLES: u64 = 1_000_000_000_000_000_000;
 
-/// What the program takes whatever the code distance.
+/// The requirements of the program that do not depend on the code distance.
 struct Job<'a> {
     counts: &'a LogicalCounts,
     params: &'a JobParams,
@@ -23,13 +23,13 @@ struct Job<'a> {
     t_per_rotation: Option<u64>,
 }
 
-/// A factory, as often as it is needed.
+/// A factory and the number of its copies.
 struct Factories {
     factory: Factory,
     copies: u64,
 }
 
-/// One machine that would do.
+/// A machine that runs the program within its budget.
 struct Solution {
     patch: Patch,
     cycles: u64,
@@ -49,11 +49,11 @@ impl Solution {
     }
 }
 
-/// Estimates what a program takes on a machine.
+/// Estimates the physical resources of a program on a machine.
 ///
 /// # Errors
-/// Counts that are out of range or hold nothing to estimate; constraints and error budgets that no machine of this kind
-/// keeps.
+/// [`EstimateError`] of kind `Counts` for counts that are out of range or hold nothing to estimate; of kind
+/// `NoSolution` for constraints and error budgets that no machine of this kind keeps.
 pub fn estimate(counts: &LogicalCounts, params: &JobParams) -> Result<Estimate> {
     check_counts(counts)?;
     let job = Job::new(counts, params)?;
@@ -89,8 +89,8 @@ impl<'a> Job<'a> {
         };
         // Layout in two dimensions: ancillas beside each qubit (arXiv:2211.07629, eq. (D1)).
         let logical_qubits = 2 * c.num_qubits + ((8 * c.num_qubits) as f64).sqrt().ceil() as u64 + 1;
-        // T states that approximate a rotation as well as the budget asks (arXiv:2211.07629, eq. (D2), with the constants
-        // of arXiv:2203.10064 that the estimator has).
+        // T states that approximate a rotation as well as the budget asks (arXiv:2211.07629, eq. (D2), with the
+        // constants of arXiv:2203.10064 that the estimator has).
         let synthesis = |r: u64| (0.53 * (r as f64 / budget.rotations).log2() + 4.86).ceil().max(0.0) as u64;
         let t_per_rotation = rotations.then(|| synthesis(c.rotation_count));
         let per_rotation = t_per_rotation.unwrap_or(0);
@@ -115,7 +115,7 @@ impl<'a> Job<'a> {
         Ok(Job { counts: c, params, budget, logical_qubits, depth, cycles, t_states, t_per_rotation })
     }
 
-    /// Error rate of a logical qubit in a cycle that spends the budget in so many cycles (arXiv:2211.07629, eq. (E1)).
+    /// Error rate of a logical qubit in a cycle, if the budget is spent evenly over the cycles (arXiv:2211.07629, eq. (E1)).
     fn required_error_rate(&self, cycles: u64) -> f64 {
         self.budget.logical / (self.logical_qubits as u128 * cycles as u128) as f64
     }
@@ -124,12 +124,12 @@ impl<'a> Job<'a> {
         self.budget.tstates / self.t_states as f64
     }
 
-    /// Cycles after which the budget is spent at a code distance.
+    /// Logical cycles after which the error budget is spent at a code distance.
     fn cycles_allowed(&self, patch: &Patch) -> u64 {
         (self.budget.logical / (self.logical_qubits as f64 * patch.error_rate)).floor() as u64
     }
 
-    /// The logical qubit for so many cycles.
+    /// The logical qubit whose errors keep the budget for a number of cycles.
     fn patch(&self, required: f64) -> Result<Patch> {
         let code = &self.params.code;
         let distance = code.distance_for(required);
@@ -144,22 +144,22 @@ impl<'a> Job<'a> {
         )))
     }
 
-    /// Factories that make all T states in so many cycles; `None` if a run of one takes longer.
+    /// Copies of a factory that make all T states within a number of cycles; `None` if a single run takes longer.
     fn copies(&self, factory: &Factory, patch: &Patch, cycles: u64) -> Option<u64> {
         let runs = cycles as u128 * patch.cycle_time as u128 / factory.duration.max(1) as u128;
         let states = runs * Factory::OUTPUTS as u128;
         (states > 0).then(|| (self.t_states as u128).div_ceil(states) as u64)
     }
 
-    /// Cycles in which so many factories make all T states.
+    /// Cycles in which a number of factories makes all T states.
     fn cycles_for(&self, factory: &Factory, patch: &Patch, copies: u64) -> u64 {
         let runs = self.t_states.div_ceil(copies.saturating_mul(Factory::OUTPUTS));
         let cycles = (runs as u128 * factory.duration as u128).div_ceil(patch.cycle_time as u128);
         u64::try_from(cycles).unwrap_or(u64::MAX)
     }
 
-    /// The fewest cycles, at the smallest code distance for them; where no factory is quick enough, as many cycles more as
-    /// it takes.
+    /// The solution of the fewest cycles, at the smallest code distance for them. If no factory is quick enough, the
+    /// cycles are extended to its run.
     fn unconstrained(&self, search: &mut Search<'_>) -> Result<Solution> {
         let max_copies = self.params.constraints.max_t_factories;
         let mut cycles = self.cycles;
@@ -203,7 +203,7 @@ impl<'a> Job<'a> {
     }
 
     fn solution(&self, patch: Patch, cycles: u64, required_error_rate: f64, factory: &Factory) -> Solution {
-        // The factory was chosen for having a run in this time.
+        // The factory was chosen because a run of it fits this time.
         let copies = self.copies(factory, &patch, cycles).unwrap_or(self.t_states);
         let factories = Some(Factories { factory: factory.clone(), copies });
         Solution { patch, cycles, required_error_rate, factories }
@@ -222,7 +222,7 @@ impl<'a> Job<'a> {
         for distance in (least..=self.params.code.max_distance).step_by(2).collect::<Vec<_>>().into_iter().rev() {
             let patch = self.params.code.patch(distance).filter(|p| fits(p) && self.cycles_allowed(p) >= self.cycles);
             let Some(patch) = patch else { continue };
-            // Factories serve smaller distances as well, as long as none of theirs is larger.
+            // The factories of a distance also serve smaller distances, as long as no distance of theirs is larger.
             if factories.iter().map(Factory::last_distance).max().is_none_or(|d| d > distance) {
                 factories = search.factories(self.required_t_error_rate(), distance)?;
             }
@@ -263,7 +263,7 @@ impl<'a> Job<'a> {
         best.map(|s| Solution { required_error_rate, ..s }).ok_or_else(too_small)
     }
 
-    /// The shortest time with so many physical qubits.
+    /// The shortest time with a number of physical qubits.
     fn within_qubits(&self, most: u64, search: &mut Search<'_>) -> Result<Solution> {
         let too_small = || {
             let message = "constraints.maxPhysicalQubits: no machine runs the program with so few qubits; allow more";

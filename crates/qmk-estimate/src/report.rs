@@ -1,4 +1,4 @@
-//! The report, under the names of the Azure Quantum Resource Estimator.
+//! The report: figures under the names of the Azure Quantum Resource Estimator, and texts for people.
 
 use crate::factory::Factory;
 use crate::params::{Budget, JobParams, ReportedParams};
@@ -6,7 +6,7 @@ use qmk_abi::rpc::LogicalCounts;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// What a program takes on a machine.
+/// The physical resources of a program on a machine.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Estimate {
@@ -22,9 +22,9 @@ pub struct Estimate {
     /// A T factory, if the program needs T states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tfactory: Option<TFactory>,
-    /// How the error budget was split.
+    /// The parts of the error budget.
     pub error_budget: ErrorBudget,
-    /// What was estimated.
+    /// The logical counts of the program.
     pub logical_counts: LogicalCounts,
 }
 
@@ -38,11 +38,11 @@ pub struct PhysicalCounts {
     pub runtime: u64,
     /// Reliable quantum operations per second: logical qubits times logical cycles per second.
     pub rqops: u64,
-    /// Where they come from.
+    /// The contributions.
     pub breakdown: Breakdown,
 }
 
-/// Where physical resources come from.
+/// Contributions to the physical resources.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Breakdown {
@@ -182,7 +182,7 @@ fn metric(n: u64) -> String {
     format!("{value:.2}{}", prefixes.next().unwrap_or('E'))
 }
 
-/// A time in the largest unit that it has one of.
+/// A time in the largest unit of which it is at least one.
 fn duration(ns: u64) -> String {
     let mut unit = (1, "nanosecs");
     let factors = [
@@ -278,7 +278,7 @@ pub(crate) fn formatted(
 impl Estimate {
     /// The report as JSON text.
     pub fn to_json(&self) -> String {
-        // No map has keys but strings, and no number is infinite.
+        // All keys are strings and all numbers are finite, so this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 

@@ -63,8 +63,8 @@ impl Circuit {
     /// Appends a step.
     ///
     /// # Panics
-    /// If a detector or observable names a record that is not there yet, a two-qubit step names one qubit twice, or there are more than
-    /// [`MAX_OBSERVABLES`]: what reads circuits from text checks first.
+    /// If a detector or observable names a record that is not there yet, a two-qubit step names one qubit twice, or
+    /// there are more than [`MAX_OBSERVABLES`]. Readers of text check this before they push.
     pub fn push(&mut self, step: Step) {
         let mut touch = |q: Qubit| self.qubits = self.qubits.max(q + 1);
         match &step {

@@ -1,4 +1,4 @@
-//! Detector error models: what each independent error does.
+//! Detector error models: which detectors and logical observables each independent error flips.
 
 use crate::circuit::Circuit;
 use crate::error::QecError;
@@ -17,7 +17,8 @@ pub struct Mechanism {
     pub observables: u64,
 }
 
-/// Independent error mechanisms over detectors and observables (as in Stim's detector error models, Gidney, arXiv:2103.02202).
+/// Independent error mechanisms over detectors and observables (as in Stim's detector error models, Gidney,
+/// arXiv:2103.02202).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DetectorErrorModel {
     /// Number of detectors.
@@ -35,7 +36,7 @@ pub(crate) fn exactly_one(a: f64, b: f64) -> f64 {
     a + (b - 2.0 * a * b)
 }
 
-/// Mechanisms on the way into a model: those that do the same are one.
+/// Mechanisms on the way into a model. Two mechanisms that flip the same detectors and observables are merged into one.
 #[derive(Default)]
 pub(crate) struct MergedMechanisms(BTreeMap<(Vec<u32>, u64), f64>);
 
@@ -56,7 +57,8 @@ impl MergedMechanisms {
 /// Prepares a circuit for sampling: its detectors are parities `0..detectors`, its observables follow.
 ///
 /// # Errors
-/// If a detector or observable is random without noise.
+/// [`QecError::RandomDetector`] or [`QecError::RandomObservable`] if a parity is random without noise;
+/// [`QecError::Parity`] if the simulator cannot sample the circuit.
 pub fn parities(circuit: &Circuit) -> Result<DetectorSampler, QecError> {
     let (image, noise) = circuit.lower();
     let mut parities = circuit.detector_records();
@@ -69,10 +71,10 @@ pub fn parities(circuit: &Circuit) -> Result<DetectorSampler, QecError> {
 }
 
 impl DetectorErrorModel {
-    /// The model of a circuit, by the effects of each of its errors.
+    /// The model of a circuit: each of its errors is propagated to the detectors and observables.
     ///
     /// # Errors
-    /// If a detector or observable is random without noise.
+    /// Those of [`parities`].
     pub fn of(circuit: &Circuit) -> Result<Self, QecError> {
         Ok(Self::new(circuit, &parities(circuit)?))
     }
@@ -104,11 +106,13 @@ impl DetectorErrorModel {
     }
 }
 
-/// Independent errors that together make up a channel, numbered as in [`DetectorSampler::flips`], and whether they do.
+/// Independent errors whose product is a channel, numbered as in [`DetectorSampler::flips`], and whether the product is
+/// exact.
 ///
-/// The characters of the distribution over products of X and Z parts are `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their
-/// logarithms are linear in those of `1 - 2 q_k`, which a Walsh-Hadamard transform gives. Where a channel is no product of
-/// independent errors, they are taken as they are, wrong to second order in their probabilities.
+/// The characters of the distribution over products of X and Z parts are
+/// `f_j = Σ_k (-1)^<j,k> p_k = Π_k (1 - 2 q_k)^<j,k>`. Their logarithms are linear in those of `1 - 2 q_k`, which a
+/// Walsh-Hadamard transform gives. Where a channel is not a product of independent errors, they are taken as they are,
+/// wrong to second order in their probabilities.
 fn independent_errors(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
     if let Channel::Flip { p, .. } = channel {
         return (vec![(1, *p)], true);
@@ -127,6 +131,6 @@ fn independent_errors(channel: &Channel) -> (Vec<(u8, f64)>, bool) {
     let q: Vec<f64> = (1..n).map(each).collect();
     let is_product = q.iter().all(|q| q.is_finite() && *q > -1e-12);
     let q = if is_product { &q } else { &p[1..] };
-    // What should not be there is there by rounding.
+    // Rounding leaves tiny probabilities where the exact value is 0.
     (q.iter().zip(1..).filter(|(q, _)| **q > 1e-12).map(|(q, k)| (k, *q)).collect(), is_product)
 }

@@ -3,8 +3,8 @@
 use crate::dem::DetectorErrorModel;
 use std::collections::VecDeque;
 
-/// The least number of mechanisms, each of at most two detectors, that flip an observable and no detector; `None` if there are no
-/// such. What mechanisms of more detectors could do together is not looked at, as in Stim's `shortest_graphlike_error`.
+/// The least number of mechanisms, each of at most two detectors, that flip an observable and no detector; `None` if no
+/// set of mechanisms does. Mechanisms of more detectors are left out, as in Stim's `shortest_graphlike_error`.
 pub fn graphlike_distance(model: &DetectorErrorModel) -> Option<u32> {
     let boundary = model.detectors as usize;
     let mut edges: Vec<Vec<(usize, u64)>> = vec![Vec::new(); boundary + 1];
@@ -27,7 +27,8 @@ pub fn graphlike_distance(model: &DetectorErrorModel) -> Option<u32> {
     for observable in 0..model.observables {
         let mut starts: Vec<usize> = flipping.iter().filter(|f| f.1 >> observable & 1 == 1).map(|f| f.0).collect();
         starts.dedup();
-        // Any such error is a closed walk through an edge that flips the observable: from one end, an odd number of flips leads back.
+        // Any such error is a closed walk through an edge that flips the observable: from one end, an odd number of
+        // flips leads back.
         for start in starts {
             let mut steps = vec![[u32::MAX; 2]; edges.len()];
             steps[start][0] = 0;

@@ -1,6 +1,7 @@
 //! Why a request cannot be met: one error for the whole crate, with a reason for each case.
 //!
-//! [`Display`](std::fmt::Display) gives the sentence that a user reads. Code that must tell the cases apart matches on the variants.
+//! [`Display`](std::fmt::Display) gives the sentence that a user reads. Code that must tell the cases apart matches on
+//! the variants.
 
 use crate::stim::error::StimError;
 use qmk_sim::ParityError;

@@ -1,4 +1,4 @@
-//! Linear algebra over the field of two elements.
+//! Linear algebra over the field of two elements: ranks and kernels of check matrices.
 
 /// A matrix of bits, packed by rows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@ pub struct Relaxation {
 }
 
 impl Relaxation {
-    /// Probabilities of X, Y and Z in `t` nanoseconds: the Pauli twirl of amplitude and phase damping (Ghosh, Fowler & Geller,
-    /// arXiv:1210.5799, eq. 10).
+    /// Probabilities of X, Y and Z in `t` nanoseconds: the Pauli twirl of amplitude and phase damping (Ghosh, Fowler &
+    /// Geller, arXiv:1210.5799, eq. 10).
     pub fn twirl(&self, t: f64) -> [f64; 3] {
         let decay = |t2: f64| -f64::exp_m1(-t / (1000.0 * t2));
         let xy = decay(self.t1) / 4.0;
@@ -30,7 +30,7 @@ impl Relaxation {
     }
 }
 
-/// How likely errors are. All probabilities are per step and qubit, of the kind that the field says.
+/// Probabilities of physical errors, each per qubit and step of the kind that its field names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseModel {
     /// Pauli errors after a one-qubit gate, 0 to 3/4.
@@ -49,12 +49,12 @@ pub struct NoiseModel {
     pub pair_record: f64,
     /// Pauli errors on a qubit that waits through a layer, 0 to 3/4.
     pub idle: f64,
-    /// More of them on a qubit that waits while others are measured or reset, 0 to 3/4.
+    /// Additional Pauli errors on a qubit that waits while others are measured or reset, 0 to 3/4.
     pub idle_readout: f64,
     /// Pauli errors on each data qubit at the beginning of a round, 0 to 3/4.
     pub round: f64,
-    /// Z errors against X and Y errors together: 1/2 is depolarizing, 1 to 1e6 dephasing. In products of two Paulis, X and Y weigh
-    /// 1/(2 bias) each, I and Z weigh 1.
+    /// Z errors against X and Y errors together: 1/2 is depolarizing, 1 to 1e6 dephasing. In products of two Paulis, X
+    /// and Y weigh 1/(2 bias) each, I and Z weigh 1.
     pub bias: f64,
     /// Relaxation of qubits that wait.
     pub relaxation: Option<Relaxation>,
@@ -83,21 +83,23 @@ impl NoiseModel {
 
     /// A model of one parameter:
     ///
-    /// * `uniform`: as the four parameters of Stim's generated circuits, all p: gates, resets, measurements, and data qubits
-    ///   once a round. Pair measurements, which Stim's have none of, err like two-qubit gates and in their records, both p; so they
-    ///   do in `sd6`, `biased` and `relaxation`.
+    /// * `uniform`: as the four parameters of Stim's generated circuits, all p: gates, resets, measurements, and data
+    ///   qubits once a round. Pair measurements, which Stim's circuits do not have, err like two-qubit gates and in
+    ///   their records, both p, as in `sd6`, `biased` and `relaxation`.
     /// * `sd6`: standard depolarizing, with waiting in every layer (Gidney et al., arXiv:2108.10457, table 1).
-    /// * `si1000`: inspired by superconducting qubits with a cycle of 1,000 ns (Gidney, Newman & McEwen, arXiv:2202.11845, table 3):
-    ///   two-qubit gates p, others and waiting p/10, resets 2p, records 5p, waiting for readout 2p more.
-    /// * `em3_independent`: native pair measurements (arXiv:2108.10457, table 1): errors of the pair and of its record have the probabilities that they
-    ///   have there, but come independently.
+    /// * `si1000`: inspired by superconducting qubits with a cycle of 1,000 ns (Gidney, Newman & McEwen,
+    ///   arXiv:2202.11845, table 3): two-qubit gates p, others and waiting p/10, resets 2p, records 5p, waiting for
+    ///   readout 2p more.
+    /// * `em3_independent`: native pair measurements (arXiv:2108.10457, table 1): errors of the pair and of its record
+    ///   have the probabilities that they have there, but come independently.
     /// * `biased`: `uniform` with Z errors 100 times as likely as X and Y errors together.
     /// * `phenomenological`: data qubits once a round and records, both p.
     /// * `code_capacity`: data qubits once a round; meant for one round.
-    /// * `relaxation`: gates as in `sd6`, waiting qubits relax with T1 = T2 = 100 us · (1e-3 / p); layers take 25, 50 and 500 ns.
+    /// * `relaxation`: gates as in `sd6`, waiting qubits relax with T1 = T2 = 100 us · (1e-3 / p); layers take 25, 50
+    ///   and 500 ns.
     ///
     /// # Errors
-    /// If there is no such model, or p is out of its range.
+    /// [`QecError::UnknownName`] for an unknown model, [`QecError::Noise`] if p is out of its range.
     pub fn named(name: &str, p: f64) -> Result<NoiseModel, QecError> {
         let none = NoiseModel::NONE;
         let pairs = NoiseModel { pair: p, pair_record: p, ..none };
@@ -171,10 +173,10 @@ impl NoiseModel {
         "readout_ns",
     ];
 
-    /// Sets a parameter by name. Those of relaxation switch it on.
+    /// Sets a parameter by name, without checking its range. A parameter of relaxation switches relaxation on.
     ///
     /// # Errors
-    /// If there is no such parameter, or the value is out of range.
+    /// [`QecError::UnknownName`] for an unknown parameter.
     pub fn set(&mut self, name: &str, value: f64) -> Result<(), QecError> {
         let mut relax =
             self.relaxation.unwrap_or(Relaxation { t1: 100.0, t2: 100.0, gate1: 25.0, gate2: 50.0, readout: 500.0 });
@@ -212,7 +214,7 @@ impl NoiseModel {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// Which is out of range, and the range.
+    /// [`QecError::Noise`]: the first parameter that is out of range, with the range.
     pub fn check(&self) -> Result<(), QecError> {
         let most = |name: &'static str, value: f64, most: f64| match (0.0..=most).contains(&value) {
             true => Ok(()),
@@ -276,7 +278,7 @@ impl NoiseModel {
         }
     }
 
-    /// A circuit with these errors added to those that it has.
+    /// A copy of a circuit with these errors added to the errors that it has.
     pub fn apply(&self, circuit: &Circuit) -> Circuit {
         let mut noisy = Circuit::new();
         noisy.coordinates.clone_from(&circuit.coordinates);
@@ -284,7 +286,7 @@ impl NoiseModel {
         for layer in circuit.steps().split_inclusive(|s| matches!(s, Step::Tick)) {
             let mut busy = vec![false; live.len()];
             let (mut works, mut couples, mut reads) = (false, false, false);
-            // Those that are live when the layer begins are those that can wait in it.
+            // Only a qubit that is live when the layer begins can wait in it.
             let waiting = live.clone();
             for step in layer {
                 let mut touch = |q: Qubit| {

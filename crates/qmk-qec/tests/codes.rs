@@ -1,4 +1,5 @@
-//! What the codes are said to be: parameters, distances, and memory circuits whose detectors and observables are deterministic.
+//! What the codes are said to be: parameters, distances, and memory circuits whose detectors and observables are
+//! deterministic.
 
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 use qmk_hal::{Device, Inline, SpaceSpec};
@@ -228,8 +229,8 @@ fn sum(a: &Flips, b: &Flips) -> Flips {
     all.chunk_by(|a, b| a == b).filter(|same| same.len() % 2 == 1).map(|same| same[0]).collect()
 }
 
-/// What errors after a step flip: parts (X or Z on one qubit or on two, or a wrong record); any Paulis. The circuit is gone
-/// through backwards with what an X and a Z on each qubit would flip.
+/// What errors after a step flip: parts (X or Z on one qubit or on two, or a wrong record); any Paulis. The circuit is
+/// gone through backwards with what an X and a Z on each qubit would flip.
 fn errors(circuit: &Circuit) -> [HashSet<Flips>; 2] {
     let mut record = vec![Flips::new(); circuit.records() as usize];
     for (i, set) in (0..).zip([circuit.detector_records(), circuit.observable_records()].concat()) {
@@ -282,7 +283,8 @@ fn errors(circuit: &Circuit) -> [HashSet<Flips>; 2] {
     [parts, products]
 }
 
-/// Least number of errors, of those that flip at most two detectors, that flip an observable and no detector: a shortest cycle.
+/// Least number of errors, of those that flip at most two detectors, that flip an observable and no detector: a
+/// shortest cycle.
 fn graphlike_distance(circuit: &Circuit, errors: &HashSet<Flips>) -> Option<usize> {
     let boundary = circuit.detectors();
     let split = |e: &Flips| {

@@ -6,8 +6,8 @@ use qmk_qec::decoder::matching::Matching;
 use qmk_qec::experiment::memory::{BLOCK, Memory, Samples, per_round, wilson};
 use qmk_qec::noise::NoiseModel;
 
-/// Failures and shots of Stim 1.16 and PyMatching 2.4 on Stim's generated rotated_memory circuits with all four parameters p, d rounds:
-/// basis, p, d, failures, shots.
+/// Failures and shots of Stim 1.16 and PyMatching 2.4 on Stim's generated rotated_memory circuits with all four
+/// parameters p, d rounds: basis, p, d, failures, shots.
 const REFERENCE: [(Pauli, f64, u32, u64, u64); 24] = [
     (Pauli::Z, 0.005, 3, 3456, 200_000),
     (Pauli::Z, 0.005, 5, 2752, 200_000),
@@ -42,7 +42,8 @@ fn compare(part: u64) {
         let memory = Memory::new(&NoiseModel::named("uniform", p).unwrap().apply(&circuit)).unwrap();
         let decoder = Matching::new(memory.model()).unwrap();
         let tally = memory.run(&decoder, (1, 0, of / part), 2, &|_| true);
-        // Two binomials with equal rates; 3.29 standard deviations are 99.9 %, so one of 24 is out by chance in 2 % of the seeds.
+        // Two binomials with equal rates; 3.29 standard deviations are 99.9 %, so one of 24 is out by chance in 2 % of
+        // the seeds.
         let (ours, n) = (tally.failures as f64, tally.shots as f64);
         let pooled = (ours + theirs as f64) / (n + of as f64);
         let sigma = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / of as f64)).sqrt();
@@ -92,7 +93,8 @@ fn intervals_are_those_of_wilson() {
 
 #[test]
 fn samples_follow_the_error_model() {
-    // The model is that of Stim, error by error; each detector, observable and product of two of them has a closed form.
+    // The model is that of Stim, error by error; each detector, observable and product of two of them has a closed
+    // form.
     let circuit = RotatedSurface::new(3).unwrap().memory(Pauli::Z, 3);
     let memory = Memory::new(&NoiseModel::named("uniform", 0.005).unwrap().apply(&circuit)).unwrap();
     let model = memory.model();

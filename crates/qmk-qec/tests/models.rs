@@ -8,8 +8,8 @@ use qmk_qec::noise::{MODELS, NoiseModel};
 use qmk_qec::stim;
 use std::collections::BTreeMap;
 
-/// Stim 1.16: `Circuit.generated("surface_code:rotated_memory_z", distance=3, rounds=3)` with all four parameters 0.005, and the model that
-/// it makes of it; the same for x.
+/// Stim 1.16: `Circuit.generated("surface_code:rotated_memory_z", distance=3, rounds=3)` with all four parameters
+/// 0.005, and the model that it makes of it; the same for x.
 const STIM: [(Pauli, &str, &str); 2] = [
     (Pauli::Z, include_str!("data/surface_z.stim"), include_str!("data/surface_z.dem")),
     (Pauli::X, include_str!("data/surface_x.stim"), include_str!("data/surface_x.dem")),

@@ -7,7 +7,8 @@ use qmk_qec::codes::surface::RotatedSurface;
 use qmk_qec::dem::DetectorErrorModel;
 use qmk_qec::noise::{MODELS, NoiseModel, Relaxation};
 
-/// Total probability of one-qubit Pauli errors, of two-qubit ones, and of wrong records in one round in the bulk of d = 3.
+/// Total probability of one-qubit Pauli errors, of two-qubit ones, and of wrong records in one round in the bulk of d =
+/// 3.
 fn totals(model: &NoiseModel) -> [f64; 3] {
     let sum = |rounds| {
         let circuit = model.apply(&RotatedSurface::new(3).unwrap().memory(Pauli::Z, rounds));
@@ -37,8 +38,8 @@ fn models_put_their_errors_where_their_papers_say() {
         near(b, two * p);
         near(c, records * p);
     };
-    // Waiting in the eight layers of a round: data in the reset, both Hadamard layers and the readout (36), ancillas of Z
-    // in both Hadamard layers (8), and in four layers of six CNOTs 5 of 17 (20).
+    // Waiting in the eight layers of a round: data in the reset, both Hadamard layers and the readout (36), ancillas of
+    // Z in both Hadamard layers (8), and in four layers of six CNOTs 5 of 17 (20).
     check("uniform", 8.0 + 8.0 + 8.0 + 9.0, 24.0, 0.0);
     check("sd6", 8.0 + 8.0 + 8.0 + 64.0, 24.0, 0.0);
     // Data wait for readout twice a round.

@@ -11,12 +11,18 @@ pub(super) fn out_of_range(key: &str, value: impl fmt::Display, range: &str) -> 
     EstimateError::params(format!("{key} is {value}; it must be {range}"))
 }
 
-/// An error rate lies between 0 and 1, both excluded.
+/// Checks an error rate.
+///
+/// # Errors
+/// An error rate that is not above 0 and below 1.
 pub(super) fn rate(key: &str, value: f64) -> Result<f64> {
     if value > 0.0 && value < 1.0 { Ok(value) } else { Err(out_of_range(key, value, "above 0 and below 1")) }
 }
 
-/// Nanoseconds of a time such as `50 ns` or `1.5 us`.
+/// Nanoseconds of a time such as `50 ns` or `1.5 us`, at most `most`.
+///
+/// # Errors
+/// A text without number or unit, or a time out of range.
 pub(super) fn nanoseconds(key: &str, text: &str, most: f64) -> Result<u64> {
     let trimmed = text.trim();
     let (number, unit) = trimmed.split_at(trimmed.find(char::is_alphabetic).unwrap_or(trimmed.len()));
@@ -39,7 +45,7 @@ pub(super) fn nanoseconds(key: &str, text: &str, most: f64) -> Result<u64> {
     Err(out_of_range(key, format_args!("{shown:?}"), &format!("from 1 ns to {:e} s", most / 1e9)))
 }
 
-/// A text that is repeated to its author, not too much of it.
+/// The beginning of a text of the user, for messages and reports.
 pub(super) fn clip(text: &str) -> String {
     text.chars().take(100).collect()
 }

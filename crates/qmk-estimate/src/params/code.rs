@@ -1,4 +1,4 @@
-//! Error correction codes: the predefined ones, and what an estimate needs to know of one.
+//! Error correction codes: the predefined ones, and the patches of one at each distance.
 
 use super::checks::{CYCLE_TIME_NAMES, clip, out_of_range, rate};
 use super::qubit::Qubit;
@@ -6,9 +6,9 @@ use super::spec::SchemeSpec;
 use crate::error::{EstimateError, Result};
 use crate::formula::Formula;
 
-/// Largest code distance that is looked at; each one more makes the search for factories longer.
+/// Largest code distance of a search. The search for factories grows with each distance.
 const MAX_DISTANCE: u64 = 99;
-/// Largest physical qubits per logical qubit, and nanoseconds of a logical cycle, of a formula.
+/// Largest values of the formulas: physical qubits per logical qubit, and nanoseconds of a logical cycle.
 const MAX_PATCH: f64 = 1e9;
 const MAX_CYCLE: f64 = 1e15;
 
@@ -20,7 +20,7 @@ pub(crate) struct Code {
     /// Power of the distance in the logical error rate.
     power: u32,
     pub(crate) max_distance: u64,
-    /// Of distances 1, 3, 5 and so on; `None` where a formula gives none.
+    /// Patches of distances 1, 3, 5 and so on; `None` where a formula has no value in range.
     patches: Vec<Option<Patch>>,
     physical_error_rate: f64,
 }
@@ -37,7 +37,10 @@ pub(crate) struct Patch {
 }
 
 impl SchemeSpec {
-    /// Fills in what a predefined code has (Table II of arXiv:2211.07629), and works out the patches of all distances.
+    /// Fills in the defaults of a predefined code, and computes the patches of all distances.
+    ///
+    /// # Errors
+    /// A parameter that is missing or out of range; a qubit whose error rate is not below the threshold.
     pub(super) fn complete(&mut self, qubit: &Qubit, times: [f64; 4]) -> Result<Code> {
         let name = clip(self.name.get_or_insert_with(|| "surface_code".into()));
         self.name = Some(name.clone());
@@ -127,8 +130,8 @@ fn predefined(name: &str, majorana: bool) -> Result<Option<Predefined>> {
 }
 
 impl Code {
-    /// Works out the patch of each odd distance from the formulas of its physical qubits and its cycle time. `values` gives the numbers
-    /// that the names of the formulas stand for, the distance first.
+    /// Computes the patch of each odd distance by the formulas of its physical qubits and its cycle time. `values`
+    /// gives the numbers that the names of the formulas stand for, the distance first.
     fn make_patches(&mut self, physical: &Formula, cycle: &Formula, values: impl Fn(u64) -> Vec<f64>) -> Result<()> {
         for distance in (1..=self.max_distance).step_by(2) {
             let values = values(distance);
@@ -152,14 +155,14 @@ impl Code {
         Ok(())
     }
 
-    /// Probability that a logical qubit fails in one cycle: a d^k (p / p*)^((d + 1) / 2) (arXiv:2211.07629, eq. (3); the
-    /// factor d^k is the estimator's, with k = 0 by default).
+    /// Probability that a logical qubit fails in one cycle: a d^k (p / p*)^((d + 1) / 2) (arXiv:2211.07629, eq. (3);
+    /// the factor d^k is the estimator's, with k = 0 by default).
     fn error_rate(&self, distance: u64) -> f64 {
         let scale = (distance as f64).powi(self.power as i32);
         self.prefactor * scale * (self.physical_error_rate / self.threshold).powi((distance as i32 + 1) / 2)
     }
 
-    /// The smallest odd distance with at most this error rate; it may be larger than what is allowed, or `None`.
+    /// The smallest odd distance with at most this error rate. It may exceed `max_distance`.
     pub(crate) fn distance_for(&self, error_rate: f64) -> Option<u64> {
         if self.power > 0 {
             return (1..=self.max_distance).step_by(2).find(|&d| self.error_rate(d) <= error_rate);

@@ -1,4 +1,7 @@
-//! Job parameters: what the machine is, and what the run must keep to.
+//! Job parameters: the machine, the error budget, and the constraints of the run.
+//!
+//! [`JobParams::parse`] reads JSON text into the types of `spec`, which mirror it. `qubit` and `code` fill in defaults
+//! and check ranges with the help of `checks`.
 
 mod checks;
 mod code;
@@ -13,12 +16,12 @@ use crate::error::{EstimateError, Result};
 use checks::{nanoseconds, out_of_range};
 use spec::{BudgetParts, EstimateType, NumberOr, QubitSpec, Spec};
 
-/// Bytes of the text of job parameters.
+/// Most bytes of the text of job parameters.
 const MAX_BYTES: usize = 64 << 10;
 
 /// Smallest part of an error budget.
 const LEAST_BUDGET: f64 = 1e-200;
-/// Longest run that is asked for, in nanoseconds.
+/// Largest `maxDuration`, in nanoseconds.
 const MAX_DURATION: f64 = 1e19;
 
 /// Job parameters, checked, with all defaults filled in.
@@ -42,7 +45,7 @@ impl JobParams {
     /// Reads job parameters from JSON; an empty text or object means all defaults.
     ///
     /// # Errors
-    /// Unknown keys, by name; values that are missing or out of range, with the range.
+    /// [`EstimateError`] of kind `Params`: an unknown key, or a value that is missing or out of range, with the range.
     pub fn parse(text: &str) -> Result<JobParams> {
         if text.len() > MAX_BYTES {
             return Err(EstimateError::params(format!(
@@ -75,7 +78,7 @@ impl JobParams {
             }
             NumberOr::Parts(BudgetParts { logical, t_states, rotations }) => {
                 part("errorBudget.logical", logical, false)?;
-                // What a program does not do needs no budget.
+                // A program without T states or rotations needs no budget for them.
                 part("errorBudget.tStates", t_states, true)?;
                 part("errorBudget.rotations", rotations, true)?;
                 part("errorBudget, the sum of its parts,", logical + t_states + rotations, false)?;

@@ -1,4 +1,4 @@
-//! Physical qubits: the predefined ones, and what an estimate needs to know of one.
+//! Physical qubits: the predefined ones, and the times and error rates of one.
 
 use super::checks::{CYCLE_TIME_NAMES, clip, nanoseconds, out_of_range, rate};
 use super::spec::{MeasurementError, NumberOr, QubitSpec};
@@ -7,20 +7,20 @@ use crate::error::{EstimateError, Result};
 /// Longest operation of a qubit, in nanoseconds: 1000 s.
 const MAX_TIME: f64 = 1e12;
 
-/// What an estimate needs to know of a physical qubit.
+/// The times and error rates of a physical qubit that an estimate uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Qubit {
     pub(super) majorana: bool,
     /// Nanoseconds of a T gate.
     pub(crate) t_time: u64,
-    /// Worst error rate of what error correction is made of, without and with readout.
+    /// Worst error rate of the operations of error correction, without readout here and with readout below.
     pub(crate) clifford_error_rate: f64,
     pub(crate) physical_error_rate: f64,
     pub(crate) t_error_rate: f64,
 }
 
-/// The six predefined qubits (Table I of arXiv:2211.07629): measurement and gate time in nanoseconds, and error rates of
-/// the Clifford operations and of the T gate.
+/// The six predefined qubits (Table I of arXiv:2211.07629): measurement and gate time in nanoseconds, and error rates
+/// of the Clifford operations and of the T gate.
 fn predefined(name: &str) -> Option<QubitSpec> {
     let (measurement, gate, clifford, t) = match name {
         "qubit_gate_ns_e3" => ("100 ns", Some("50 ns"), 1e-3, 1e-3),
@@ -54,13 +54,16 @@ fn predefined(name: &str) -> Option<QubitSpec> {
     Some(q)
 }
 
-/// Takes what is absent from a default.
+/// Takes absent fields from a default.
 macro_rules! fill_absent {
     ($spec:expr, $from:expr, $($field:ident)*) => { $( $spec.$field = $spec.$field.take().or($from.$field.clone()); )* };
 }
 
 impl QubitSpec {
     /// Fills in the defaults; returns the values of [`CYCLE_TIME_NAMES`] but for the code distance.
+    ///
+    /// # Errors
+    /// A parameter that is missing, out of range, or of the other kind of qubit.
     pub(super) fn complete(&mut self) -> Result<(Qubit, [f64; 4])> {
         let majorana = self.fill_predefined()?;
         self.check_instruction_set(majorana)?;
@@ -91,7 +94,8 @@ impl QubitSpec {
         Ok((qubit, times))
     }
 
-    /// Finds the instruction set and takes what is absent from the predefined qubit of the name; returns whether the qubit is a Majorana qubit.
+    /// Finds the instruction set and takes absent fields from the predefined qubit of the name; returns whether the
+    /// qubit is a Majorana qubit.
     fn fill_predefined(&mut self) -> Result<bool> {
         const GATE_BASED: [&str; 4] = ["GateBased", "gateBased", "gate_based", "gate-based"];
         let known = self.name.as_deref().and_then(predefined);
@@ -164,7 +168,8 @@ impl QubitSpec {
         Ok((one.max(rate("qubitParams.twoQubitGateErrorRate", two)?), readout))
     }
 
-    /// Writes all times in nanoseconds; returns that of a T gate and those of [`CYCLE_TIME_NAMES`], 0 where there is none.
+    /// Writes all times in nanoseconds; returns that of a T gate and those of [`CYCLE_TIME_NAMES`], 0 where there is
+    /// none.
     fn complete_times(&mut self) -> Result<(u64, [f64; 4])> {
         let time = |key: &str, text: &mut Option<String>| -> Result<u64> {
             let Some(given) = text.as_deref() else { return Ok(0) };

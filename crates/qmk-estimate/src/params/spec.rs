@@ -127,7 +127,7 @@ pub(super) struct Spec {
     pub(super) estimate_type: EstimateType,
 }
 
-/// One number, or an object of several. Unlike an untagged enum it says what is wrong with the object.
+/// One number, or an object of several. Unlike an untagged enum, it reports the key of the object that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(super) enum NumberOr<T> {

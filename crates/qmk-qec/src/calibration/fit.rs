@@ -4,8 +4,9 @@ use super::row::Row;
 use crate::error::CalibrationError;
 use crate::experiment::fit::weighted_least_squares;
 
-/// A suppression law: with `h = (d + 1)/2`, `ln e = a + h (b ln q + c) + g ln q`, where q is p, or d·p if each of d checks in a line can go wrong
-/// unseen by the others, as in Bacon-Shor codes. That is `A (p/p_th)^(b (d+1)/2)` with `p_th = exp(-c/b)`, times `p^g`.
+/// A suppression law: with `h = (d + 1)/2`, `ln e = a + h (b ln q + c) + g ln q`. Here q is p; or d·p, if a stabilizer
+/// is the product of d gauges that can each be measured wrongly, as in Bacon-Shor codes. That is
+/// `A (p/p_th)^(b (d+1)/2)` with `p_th = exp(-c/b)`, times `p^g`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
     /// Name of the code.
@@ -22,23 +23,24 @@ pub struct Fit {
     pub rows: usize,
     /// Root of the mean square of `ln(measured / law)`.
     pub rms: f64,
-    /// The largest of them, without sign.
+    /// Largest `|ln(measured / law)|`.
     pub worst: f64,
 }
 
 impl Fit {
-    /// The law.
+    /// The logical error rate of a round by the law.
     pub fn at(&self, distance: u32, p: f64) -> f64 {
         let (h, q) = basis(self.scaled, distance, p);
         let [a, b, c, g] = self.law;
         (a + h * (b * q + c) + g * q).exp().min(0.5)
     }
 
-    /// Fits the rows of one code and error: of laws with and without scaling by d (of Bacon-Shor codes) and the factor `p^g`, the one that Akaike's criterion
-    /// prefers. `b` is at most 1: rates must not fall faster than the least weight of a fatal error allows. Rows weigh by their intervals, which are taken to be 3 % wide at least, since no law is exact.
+    /// Fits the rows of one code and error. Laws with and without scaling by d (of Bacon-Shor codes), and with and
+    /// without the factor `p^g`, are compared by Akaike's information criterion (IEEE Trans. Autom. Control 19, 716
+    /// (1974)). `b` is at most 1: rates must not fall faster than the least weight of a fatal error allows.
     ///
     /// # Errors
-    /// If there are too few rows, or none below threshold.
+    /// [`CalibrationError`] if there are too few rows below threshold, or no law fits.
     pub fn of(rows: &[&Row]) -> Result<Fit, CalibrationError> {
         let first = rows.first().ok_or(CalibrationError::NoRows)?;
         let mut distances: Vec<u32> = rows.iter().map(|r| r.distance).collect();
@@ -63,7 +65,8 @@ impl Fit {
         best.map(|b| b.1).ok_or(CalibrationError::NoLaw { code, error })
     }
 
-    /// Fits the law with or without the factor `p^g` (`offset`) and scaling by d; returns it with the value of Akaike's criterion.
+    /// Fits the law with or without the factor `p^g` (`offset`) and scaling by d; returns it with the value of Akaike's
+    /// criterion.
     fn of_kind(rows: &[&Row], one_distance: bool, scaled: bool, offset: bool) -> Option<(f64, Fit)> {
         let first = rows.first()?;
         // Rows of (1, h ln q, h, ln q).
@@ -125,7 +128,8 @@ fn below_threshold<'a>(rows: &[&'a Row], distances: &[u32]) -> Vec<&'a Row> {
     rows.iter().copied().filter(|r| r.p <= largest && r.rate().0 < 0.03).collect()
 }
 
-/// The logarithm of a row's rate and the weight of the row: the inverse variance of the logarithm, plus the 3 % by which no law is exact.
+/// The logarithm of a row's rate and the weight of the row: the inverse variance of the logarithm, plus the 3 % by
+/// which no law is exact.
 fn log_rate(r: &Row) -> (f64, f64) {
     let (e, [low, high]) = r.rate();
     (e.ln(), 1.0 / (((high - low) / (3.92 * e)).powi(2) + 0.03f64.powi(2)))

@@ -1,8 +1,8 @@
-//! Logical error rates that were measured, and what follows from them elsewhere.
+//! Measured logical error rates, and the rates between and beyond the measured points.
 //!
-//! `calibration.tsv` is written by `cargo xtask calibrate`. Its rows are memory experiments of two lengths each: the error rate of a round is
-//! what the longer one adds, so that errors of preparation and of the last measurement cancel. Its fits are suppression laws through the rows
-//! below threshold.
+//! `calibration.tsv` is written by `cargo xtask calibrate`. Its rows are memory experiments of two lengths each: the
+//! error rate of a round follows from the difference of the two, so that errors of preparation and of the last
+//! measurement cancel. Its fits are suppression laws through the rows below threshold.
 
 mod fit;
 mod row;
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 /// The noise model of the table: standard circuit noise with errors of waiting qubits.
 pub const NOISE: &str = "sd6";
 
-/// What one round of syndrome extraction does to a logical qubit.
+/// Logical error rates of one round of syndrome extraction, and the time that it takes to decode the round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Probability of a logical X error in one round.
@@ -28,17 +28,17 @@ pub struct Rates {
     pub z: f64,
     /// Mean time that decoding one round of one patch took, in microseconds.
     pub us_per_round: f64,
-    /// Whether the rates come from the fit, outside of what was measured.
+    /// Whether the rates are extrapolated by the fitted law.
     pub extrapolated: bool,
 }
 
-/// The name of a code in the table, and the distances that are answered for.
+/// The name of a code in the table, and the distances for which there are rates.
 fn calibrated_code(code: Code) -> (&'static str, std::ops::RangeInclusive<u32>) {
     match code {
         Code::Surface => ("surface_code", 3..=51),
         Code::BaconShor => ("bacon_shor", 3..=15),
         Code::Floquet => ("honeycomb_ancillas", 3..=31),
-        // The code with r = 3 serves who asks for distance 3, too.
+        // The code with r = 3, of distance 4, also serves profiles of distance 3.
         Code::Shyps => ("shyps", 3..=4),
     }
 }
@@ -48,11 +48,12 @@ static TABLE: LazyLock<Result<Table, CalibrationError>> = LazyLock::new(|| {
     Table::parse(include_str!("../../calibration.tsv")).map_err(|e| CalibrationError::Table(Box::new(e)))
 });
 
-/// Rates of a code at a distance and physical error rate under circuit noise ([`NOISE`]), per logical qubit and round of syndrome extraction:
-/// between measured physical error rates by a straight line between logarithms, elsewhere by the fitted law.
+/// Rates of a code at a distance and physical error rate under circuit noise ([`NOISE`]), per logical qubit and round
+/// of syndrome extraction: between measured physical error rates by a straight line between logarithms, elsewhere by
+/// the fitted law.
 ///
 /// # Errors
-/// What is out of range, and the range.
+/// [`QecError::Distance`] or [`QecError::Calibration`] if a parameter is out of range, with the range.
 pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, QecError> {
     let table = TABLE.as_ref().map_err(Clone::clone)?;
     let (name, distances) = calibrated_code(code);
@@ -63,7 +64,7 @@ pub fn rates(code: Code, distance: u32, p: f64) -> Result<Rates, QecError> {
     let distance = if code == Code::Shyps { 4 } else { distance };
     let (x, x_beyond) = table.rate(name, 'x', distance, p)?;
     let (z, z_beyond) = table.rate(name, 'z', distance, p)?;
-    // Decoding takes time in proportion to the qubits of a round; the nearest row tells how much.
+    // Decoding takes time in proportion to the qubits of a round; the nearest row gives the factor.
     let far = |r: &&Row| ((r.distance as f64).ln() - (distance as f64).ln()).abs() * 1e3 + (r.p.ln() - p.ln()).abs();
     let nearest = table.rows.iter().filter(|r| r.code == name).min_by(|a, b| far(a).total_cmp(&far(b)));
     let us = nearest.map(|r| r.us_per_round * (distance as f64 / r.distance as f64).powi(2));

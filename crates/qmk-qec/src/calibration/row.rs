@@ -14,7 +14,7 @@ pub struct Counts {
     pub failures: u64,
 }
 
-/// What was measured at one distance and physical error rate.
+/// A measured logical error rate: two memory experiments at one distance and physical error rate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Name of the code.
@@ -34,8 +34,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// Error rate of one logical qubit in one round, and its interval of 95 %: `(1 - 2 p₂)/(1 - 2 p₁) = (1 - 2e)^(r₂ - r₁)`, with errors
-    /// of both counts added in squares. Counts that fail half of the time have no answer and give NaN.
+    /// Error rate of one logical qubit in one round, and its interval of 95 %:
+    /// `(1 - 2 p₂)/(1 - 2 p₁) = (1 - 2e)^(r₂ - r₁)`, with errors of both counts added in squares. Counts that fail half
+    /// of the time have no answer and give NaN.
     pub fn rate(&self) -> (f64, [f64; 2]) {
         let log = self.counts.map(|c| {
             let any = c.failures as f64 / c.shots.max(1) as f64;

@@ -11,9 +11,9 @@ pub const MIN_P: f64 = 1e-6;
 /// Rows and fits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
-    /// What was measured.
+    /// The measured rates.
     pub rows: Vec<Row>,
-    /// Laws through it.
+    /// The laws that were fitted to them.
     pub fits: Vec<Fit>,
 }
 
@@ -51,7 +51,7 @@ impl Table {
     /// Reads a table as [`Display`] writes it. Rates and intervals of rows follow from their counts and are not read.
     ///
     /// # Errors
-    /// The line, and what is wrong with it.
+    /// [`CalibrationError::Line`] for a line that is neither a row nor a fit.
     pub fn parse(text: &str) -> Result<Table, CalibrationError> {
         fn number<T: std::str::FromStr>(text: Option<&&str>) -> Option<T> {
             text?.parse().ok()
@@ -106,7 +106,10 @@ impl Table {
         rows
     }
 
-    /// Rate of one kind of error, and whether it is extrapolated.
+    /// Rate of one kind of logical error, and whether it is extrapolated.
+    ///
+    /// # Errors
+    /// [`CalibrationError`] if the code is not in the table, or the physical error rate is out of range.
     pub(super) fn rate(&self, code: &str, error: char, distance: u32, p: f64) -> Result<(f64, bool), CalibrationError> {
         let rows = self.of(code, error);
         let fit = self.fits.iter().find(|f| f.code == code && f.error == error);
@@ -120,7 +123,7 @@ impl Table {
             let [a, b] = [w[0], w[1]].map(|r| (r.p.ln(), r.rate().0.ln()));
             return Ok(((a.1 + (b.1 - a.1) * (p.ln() - a.0) / (b.0 - a.0)).exp(), false));
         }
-        // Beyond what was measured at this distance the law goes on from there, so that nothing jumps.
+        // Beyond the measured points the law is scaled to meet the outermost one, so that the rate has no jump.
         let edge = here.first().filter(|r| p < r.p).or(here.last());
         let anchor = edge.map_or(1.0, |r| r.rate().0 / fit.at(distance, r.p));
         Ok(((anchor * fit.at(distance, p)).min(0.5), true))

@@ -5,19 +5,20 @@ use crate::error::{DistanceError, QecError};
 use qmk_abi::image::Qubit;
 use std::ops::RangeInclusive;
 
-/// Distances that can be had. Larger ones are no use: the code has no threshold, and the best distance at an error rate of 10⁻⁴ is
-/// far smaller.
+/// Distances that can be had. Larger ones are no use: the code has no threshold, and the best distance at an error rate
+/// of 10⁻⁴ is far smaller.
 const DISTANCES: RangeInclusive<u32> = 3..=51;
 
 impl Subsystem {
     /// The \[\[d², 1, d\]\] Bacon-Shor code on a d × d grid: gauges XX of vertical and ZZ of horizontal neighbours.
     ///
-    /// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z a column. Data qubit
-    /// `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in all. A round takes four layers of CNOTs,
-    /// two for XX, then two for ZZ; while ancillas of one sector meet the data, those of the other are measured and reset.
+    /// The stabilizers are X on two neighbouring rows and Z on two neighbouring columns. Logical X is a row, logical Z
+    /// a column. Data qubit `d * row + column` comes first, then an ancilla for each gauge, d² + 2d(d - 1) qubits in
+    /// all. A round takes four layers of CNOTs, two for XX, then two for ZZ; while ancillas of one sector meet the
+    /// data, those of the other are measured and reset.
     ///
-    /// A detector is the product of the d gauges of a stabilizer in one round and the round before. Gauges XX right after a preparation in X
-    /// and ZZ right before a measurement in Z are detectors one by one.
+    /// A detector is the product of the d gauges of a stabilizer in one round and the round before. Gauges XX right
+    /// after a preparation in X and ZZ right before a measurement in Z are detectors one by one.
     ///
     /// # Errors
     /// If the distance is not between 3 and 51.

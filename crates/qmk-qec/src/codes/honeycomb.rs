@@ -1,4 +1,5 @@
-//! The honeycomb code (Hastings and Haah, arXiv:2107.02194) as a memory (Gidney, Newman, Fowler and Broughton, arXiv:2108.10457).
+//! The honeycomb code (Hastings and Haah, arXiv:2107.02194) as a memory (Gidney, Newman, Fowler and Broughton,
+//! arXiv:2108.10457).
 
 use super::code::{Checks, Code, PauliProduct};
 use crate::circuit::{Circuit, Gate, Step};
@@ -8,33 +9,36 @@ use std::ops::RangeInclusive;
 
 /// The honeycomb code on a torus, with two logical qubits.
 ///
-/// Hexagons have three colours, each different from its neighbours; an edge has the colour of the two hexagons that it links. Checks are
-/// products of two Paulis on the ends of an edge. Those of colours 0, 1 and 2 are measured in the three sub-rounds of a cycle. The product of
-/// the checks around a hexagon is a stabilizer that two successive sub-rounds measure, once in a cycle; on each qubit it has the letter of
-/// the edge that leads out of the hexagon.
+/// Hexagons have three colours, each different from its neighbours; an edge has the colour of the two hexagons that it
+/// links. Checks are products of two Paulis on the ends of an edge. Those of colours 0, 1 and 2 are measured in the
+/// three sub-rounds of a cycle. The product of the checks around a hexagon is a stabilizer that two successive
+/// sub-rounds measure, once in a cycle; on each qubit it has the letter of the edge that leads out of the hexagon.
 ///
-/// **Lattice.** Data qubit `width * y + x` of a grid with periodic boundaries has its neighbours above and below, and the one to the
-/// right if x + y is even, to the left if it is odd. The hexagon of (x, y), x + y even, has columns x and x + 1 and rows y to y + 2, and
-/// colour 2y mod 3. So the width is even and the height a multiple of 6.
+/// **Lattice.** Data qubit `width * y + x` of a grid with periodic boundaries has its neighbours above and below, and
+/// the one to the right if x + y is even, to the left if it is odd. The hexagon of (x, y), x + y even, has columns x
+/// and x + 1 and rows y to y + 2, and colour 2y mod 3. So the width is even and the height a multiple of 6.
 ///
-/// **Letters.** Of checks that are measured at once, X, Y and Z are the three directions of edges, as in the first paper. With ancillas each
-/// qubit is turned so that they are the three colours, as in the second: checks are XX, -YY and ZZ, since the turn of odd qubits takes Y
-/// to -Y. In both forms all detectors and observables are even without noise.
+/// **Letters.** Of checks that are measured at once, X, Y and Z are the three directions of edges, as in the first
+/// paper. With ancillas each qubit is turned so that they are the three colours, as in the second: checks are XX, -YY
+/// and ZZ, since the turn of odd qubits takes Y to -Y. In both forms all detectors and observables are even without
+/// noise.
 ///
-/// **Logical qubits.** After a sub-round of colour c the code is a toric code. One kind of logical operator has letters of colour c + 1 on both
-/// ends of edges of colour c, on a closed path over hexagons of that colour. The next sub-round leaves it as it is. Before the one
-/// after, checks of colour c + 1 are multiplied in, so that it covers whole edges of colour c + 2, whose checks then turn it into the
-/// same kind again. Operators of the other kind are one sub-round behind. X of the two logical qubits are the operators of the first
-/// kind, across and along the torus; Z are those of the second, along and across. An observable holds the records of all the checks
-/// that were multiplied in.
+/// **Logical qubits.** After a sub-round of colour c the code is a toric code. One kind of logical operator has letters
+/// of colour c + 1 on both ends of edges of colour c, on a closed path over hexagons of that colour. The next sub-round
+/// leaves it as it is. Before the one after, checks of colour c + 1 are multiplied in, so that it covers whole edges of
+/// colour c + 2, whose checks then turn it into the same kind again. Operators of the other kind are one sub-round
+/// behind. X of the two logical qubits are the operators of the first kind, across and along the torus; Z are those of
+/// the second, along and across. An observable holds the records of all the checks that were multiplied in.
 ///
-/// **Memory.** A round is a cycle of three sub-rounds; [`Step::Round`] begins each sub-round; the time of a detector counts cycles. The data
-/// are prepared in letters of colour 0 for basis X and 2 for Z, and measured in what the logical operators have become: the other of
-/// these if the number of rounds is odd. Every hexagon is compared with its last value. One more parity is deterministic: that of
-/// all the records of three successive sub-rounds. It is no detector, since it hears of every wrong record and locates none. (Nor, if
-/// data for basis X go through one cycle only, are the pairs of data on edges of colour 1, of which hexagons are products.)
+/// **Memory.** A round is a cycle of three sub-rounds; [`Step::Round`] begins each sub-round; the time of a detector
+/// counts cycles. The data are prepared in letters of colour 0 for basis X and 2 for Z, and measured in what the
+/// logical operators have become: the other of these if the number of rounds is odd. Every hexagon is compared with its
+/// last value. One more parity is deterministic: that of all the records of three successive sub-rounds. It is no
+/// detector, since every wrong record flips it and it locates none. (Nor, if data for basis X go through one cycle
+/// only, are the pairs of data on edges of colour 1, of which hexagons are products.)
 ///
-/// With ancillas a sub-round takes two layers of CNOTs, while the ancillas of the last one are measured and those of the next are reset.
+/// With ancillas a sub-round takes two layers of CNOTs, while the ancillas of the last one are measured and those of
+/// the next are reset.
 #[derive(Debug)]
 pub struct Honeycomb {
     distance: u32,
@@ -54,10 +58,10 @@ struct TrackedLogical {
 struct MemoryBuilder<'a> {
     code: &'a Honeycomb,
     circuit: Circuit,
-    /// Sub-rounds whose records are there.
+    /// Sub-rounds that have been measured.
     time: u32,
-    /// Records of the last sub-round by edge. At first, of data prepared in letters of colour 2, all checks of that colour are +1, without
-    /// records; of others none is known.
+    /// Records of the last sub-round by edge. At first, of data prepared in letters of colour 2, all checks of that
+    /// colour are +1, without records; the checks of other colours are not known.
     previous: Option<Vec<u32>>,
     /// Records of each hexagon's last value, once it has one.
     last: Vec<Option<Vec<u32>>>,
@@ -68,9 +72,9 @@ impl Honeycomb {
     /// Distances that can be had.
     pub const DISTANCES: RangeInclusive<u32> = 3..=31;
 
-    /// The code with checks that are measured at once ([`Step::MeasurePair`]). The torus is 2d wide and 3d high, rounded up to
-    /// a multiple of 6: it takes at least d errors to make an unseen logical one if the measurement of a pair can leave any pair of
-    /// Paulis behind.
+    /// The code with checks that are measured at once ([`Step::MeasurePair`]). The torus is 2d wide and 3d high,
+    /// rounded up to a multiple of 6: it takes at least d errors to make an unseen logical one if the measurement of a
+    /// pair can leave any pair of Paulis behind.
     ///
     /// # Errors
     /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
@@ -78,8 +82,9 @@ impl Honeycomb {
         Self::new(distance, |d| [2 * d, 3 * d], false)
     }
 
-    /// The code with an ancilla for each check. The torus is d wide, rounded up to an even number, and 2d high, rounded up to a multiple
-    /// of 6: it takes at least d errors to make an unseen logical one if gates, idling, resets and measurements fail.
+    /// The code with an ancilla for each check. The torus is d wide, rounded up to an even number, and 2d high, rounded
+    /// up to a multiple of 6: it takes at least d errors to make an unseen logical one if gates, idling, resets and
+    /// measurements fail.
     ///
     /// # Errors
     /// If the distance is not one of [`DISTANCES`](Self::DISTANCES).
@@ -174,9 +179,11 @@ impl Honeycomb {
         data.chain((0..3).flat_map(|colour| self.even().map(move |q| ancilla(colour, q)))).collect()
     }
 
-    /// One of the two layers of CNOTs that measure the checks of a colour, in which even or odd data qubits meet the ancillas.
+    /// One of the two layers of CNOTs that measure the checks of a colour, in which even or odd data qubits meet the
+    /// ancillas.
     fn couple(&self, c: &mut Circuit, colour: usize, even: bool) {
-        // Y is X between S† and S, and -Y between S and S†; these take place while the other half of the qubits meets the ancillas.
+        // Y is X between S† and S, and -Y between S and S†; these take place while the other half of the qubits meets
+        // the ancillas.
         let turn = match (even, colour) {
             (true, 1) | (false, 1) => Some(Clifford1::S),
             (true, 2) | (false, 0) => Some(Clifford1::Sdg),
@@ -205,7 +212,8 @@ fn ancilla_basis(colour: usize) -> Pauli {
 }
 
 impl MemoryBuilder<'_> {
-    /// Takes in the records of the next sub-round's checks: detectors of what they tell, and logical operators that commute with them.
+    /// Adds the records of the next sub-round's checks: pushes the detectors that they complete, and moves the logical
+    /// operators so that they commute with the checks.
     fn add_sub_round(&mut self, now: Vec<u32>) {
         let (code, colour) = (self.code, (self.time % 3) as usize);
         let [before, third] = [2, 1].map(|o| (colour + o) % 3);
@@ -238,8 +246,8 @@ impl MemoryBuilder<'_> {
                 if of != third {
                     continue;
                 }
-                // Checks of the last sub-round around this hexagon that leave it on whole edges of this one: as few as possible. There
-                // are some, as the operator commutes with the hexagon.
+                // Checks of the last sub-round around this hexagon that leave it on whole edges of this one: as few as
+                // possible. There are some, as the operator commutes with the hexagon.
                 let ends: Vec<Qubit> = evens(ring).collect();
                 let chosen =
                     |set: u32| ends.iter().enumerate().filter(move |(i, _)| set >> i & 1 == 1).map(|(_, &q)| q);
@@ -265,7 +273,7 @@ impl MemoryBuilder<'_> {
         [x as f64 + 0.5, y as f64, self.time as f64 / 3.0]
     }
 
-    /// Measures the data in what the logical operators have become.
+    /// Measures the data in the letters that the logical operators have by now.
     fn finish(mut self) -> Circuit {
         let code = self.code;
         let colour = self.tracked[0].colour;
@@ -281,7 +289,8 @@ impl MemoryBuilder<'_> {
         for q in code.even() {
             let (of, ring) = code.hexagon(q);
             let Some(mut records) = self.last[q as usize / 2].take() else { continue };
-            // Data measured in letters of colour 0 give the checks of that colour, too, which make hexagons with those of colour 2.
+            // Data measured in letters of colour 0 give the checks of that colour, too, which make hexagons with those
+            // of colour 2.
             if colour == 0 && of == 1 {
                 records.extend(ring.iter().filter(|&&q| code.is_even(q)).map(|&q| edges[q as usize / 2]));
             } else if of != colour {
@@ -338,9 +347,10 @@ impl Code for Honeycomb {
         }
     }
 
-    /// After a sub-round of colour c, letters of colours c and c + 1 on a data qubit flip two detectors each, and the third one, their product,
-    /// flips four. A wrong record flips four: those of letters of all three colours, one after the other, on an end of its edge. So not every X
-    /// or Z part is an edge of the graph to match, but each is a sum of at most three.
+    /// After a sub-round of colour c, letters of colours c and c + 1 on a data qubit flip two detectors each, and the
+    /// third one, their product, flips four. A wrong record flips four: those of letters of all three colours, one
+    /// after the other, on an end of its edge. So not every X or Z part is an edge of the graph to match, but each is a
+    /// sum of at most three.
     fn is_matchable(&self) -> bool {
         true
     }

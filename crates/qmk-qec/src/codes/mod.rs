@@ -1,4 +1,7 @@
 //! Codes: geometry, checks, logical operators and circuits.
+//!
+//! [`Code`] is the contract. [`RotatedSurface`] is the simplest code to read first; [`Subsystem`] is the common part of
+//! Bacon-Shor and SHYPS codes; [`Honeycomb`] is a Floquet code. [`by_name`] finds a code by the name that users give.
 
 mod bacon_shor;
 pub(crate) mod code;
@@ -20,7 +23,7 @@ pub const NAMES: [&str; 5] = ["surface_code", "bacon_shor", "honeycomb", "honeyc
 /// The code of a name (as in `--code`) and distance.
 ///
 /// # Errors
-/// Which names there are, or which distances the code can have.
+/// [`QecError::UnknownName`] with the known names, or [`QecError::Distance`] with the range of distances.
 pub fn by_name(name: &str, distance: u32) -> Result<Box<dyn Code>, QecError> {
     match name {
         "surface_code" | "surface" => Ok(Box::new(RotatedSurface::new(distance)?)),

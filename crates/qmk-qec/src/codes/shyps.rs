@@ -1,4 +1,5 @@
-//! Subsystem hypergraph product simplex codes (Malcolm et al., "Computing efficiently in QLDPC codes", arXiv:2502.07150).
+//! Subsystem hypergraph product simplex codes (Malcolm et al., "Computing efficiently in QLDPC codes",
+//! arXiv:2502.07150).
 
 use super::subsystem::{GaugeSector, Subsystem};
 use crate::error::{DistanceError, QecError};
@@ -6,21 +7,24 @@ use crate::gf2::Matrix;
 use qmk_abi::image::Qubit;
 
 impl Subsystem {
-    /// The subsystem hypergraph product of a simplex code with itself: \[\[(2^r - 1)², r², 2^(r - 1)\]\], r = 3, 4 or 5.
+    /// The subsystem hypergraph product of a simplex code with itself: \[\[(2^r - 1)², r², 2^(r - 1)\]\], r = 3, 4 or
+    /// 5.
     ///
-    /// With n = 2^r - 1, row `i` of the n × n matrix H has ones at `i`, `i + a` and `i + b` modulo n, where `1 + x^a + x^b` is primitive of degree
-    /// r. Its kernel is the simplex code, with generator matrix G in reduced row echelon form. On an n × n grid of data qubits the gauges
-    /// are H ⊗ I of X and I ⊗ H of Z, 2n² of weight three; the stabilizers are H ⊗ G of X and G ⊗ H of Z. X of logical qubit `(p, q)`,
-    /// numbered `r p + q`, is row `q` of G on the row of the grid where row `p` of G has its first one; Z the same with rows and columns of
-    /// the grid exchanged, and p and q.
+    /// With n = 2^r - 1, row `i` of the n × n matrix H has ones at `i`, `i + a` and `i + b` modulo n, where
+    /// `1 + x^a + x^b` is primitive of degree r. Its kernel is the simplex code, with generator matrix G in reduced row
+    /// echelon form. On an n × n grid of data qubits the gauges are H ⊗ I of X and I ⊗ H of Z, 2n² of weight three; the
+    /// stabilizers are H ⊗ G of X and G ⊗ H of Z. X of logical qubit `(p, q)`, numbered `r p + q`, is row `q` of G on
+    /// the row of the grid where row `p` of G has its first one; Z the same with rows and columns of the grid
+    /// exchanged, and p and q.
     ///
-    /// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a circulant, ancillas meet the
-    /// three qubits of their gauges in three layers without conflict, six in a round: first X, then Z; while ancillas of one sector meet the
-    /// data, those of the other are measured and reset.
+    /// Data qubit `n * row + column` comes first, then an ancilla for each gauge, 3n² qubits in all. As H is a
+    /// circulant, ancillas meet the three qubits of their gauges in three layers without conflict, six in a round:
+    /// first X, then Z; while ancillas of one sector meet the data, those of the other are measured and reset.
     ///
-    /// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a preparation in X and of Z
-    /// right before a measurement in Z are detectors one by one. H has r rows more than its rank, so for each column
-    /// (row) of the grid r products of gauges of X (Z) are the identity: these are detectors of errors of measurement.
+    /// Detectors compare stabilizers, as products of gauges, with the round before. Gauges of X right after a
+    /// preparation in X and of Z right before a measurement in Z are detectors one by one. H has r rows more than its
+    /// rank, so for each column (row) of the grid r products of gauges of X (Z) are the identity: these are detectors
+    /// of errors of measurement.
     ///
     /// # Errors
     /// If r is not 3, 4 or 5.

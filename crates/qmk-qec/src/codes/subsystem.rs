@@ -5,13 +5,14 @@ use crate::circuit::{Circuit, Step};
 use qmk_abi::image::{Clifford2, Pauli, Qubit};
 use qmk_sim::sets::drop_pairs;
 
-/// The gauges of one sector and what is made of them. Gauges are numbered in order.
+/// The gauges of one sector, X or Z, and the stabilizers and relations that are products of them. Gauges are numbered
+/// in order.
 #[derive(Debug)]
 pub(super) struct GaugeSector {
-    /// Data qubits of each gauge, all of one weight, in the order in which the ancilla meets them: the first of all gauges are distinct,
-    /// and the second, and so on.
+    /// Data qubits of each gauge, all of one weight, in the order in which the ancilla meets them: the first of all
+    /// gauges are distinct, and the second, and so on.
     pub gauges: Vec<Vec<Qubit>>,
-    /// Ancilla of the first gauge; the others follow.
+    /// Ancilla of the first gauge. Ancillas of the others follow in order.
     pub ancillas: Qubit,
     /// Gauges of which each stabilizer is the product.
     pub stabilizers: Vec<Vec<usize>>,
@@ -74,12 +75,12 @@ impl Code for Subsystem {
         checks
     }
 
-    /// The memory experiment. A round couples the ancillas of X to their gauges, a layer for each qubit of a gauge, then those of Z.
-    /// While one sector is coupled, the ancillas of the other are measured (first layer) and reset (last layer), so a round takes no
-    /// other layers.
+    /// The memory experiment. A round couples the ancillas of X to their gauges, a layer for each qubit of a gauge,
+    /// then those of Z. While one sector is coupled, the ancillas of the other are measured (first layer) and reset
+    /// (last layer), so a round takes no other layers.
     ///
-    /// Detectors compare stabilizers with the round before. Next to a preparation of X or a measurement of Z of the data stand gauges
-    /// of the same sector, and each of them is a detector. Relations are detectors of one round.
+    /// Detectors compare stabilizers with the round before. Next to a preparation of X or a measurement of Z of the
+    /// data stand gauges of the same sector, and each of them is a detector. Relations are detectors of one round.
     fn memory(&self, basis: Pauli, rounds: u32) -> Circuit {
         let rounds = rounds.max(1);
         let mut c = Circuit::new();

@@ -5,9 +5,9 @@ use crate::circuit::{Circuit, Gate, Step};
 use crate::error::QecError;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli, Qubit};
 
-/// The rotated surface code [[d², 1, d]] with an ancilla for each of its d² - 1 stabilizers and four layers of CNOTs in an
-/// order that keeps hook errors across the logical operators (Tomita & Svore, arXiv:1404.3747). The layout and the order are those of Stim's
-/// generated circuits, so both can be compared error by error.
+/// The rotated surface code [[d², 1, d]] with an ancilla for each of its d² - 1 stabilizers and four layers of CNOTs in
+/// an order that keeps hook errors across the logical operators (Tomita & Svore, arXiv:1404.3747). The layout and the
+/// order are those of Stim's generated circuits, so both can be compared error by error.
 #[derive(Clone, Debug)]
 pub struct RotatedSurface {
     distance: u32,
@@ -30,7 +30,7 @@ impl RotatedSurface {
     /// A patch of d x d data qubits.
     ///
     /// # Errors
-    /// If the distance is out of range.
+    /// [`QecError::Distance`] if the distance is not one of [`DISTANCES`](Self::DISTANCES).
     pub fn new(distance: u32) -> Result<Self, QecError> {
         super::code::check_distance("surface_code", distance, Self::DISTANCES)?;
         let d = distance;

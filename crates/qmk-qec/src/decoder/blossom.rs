@@ -1,14 +1,14 @@
 //! Minimum-weight matching of a few nodes, each to another or to the boundary.
 //!
-//! Edmonds' blossom algorithm (Can. J. Math. 17, 449 (1965)) grown from one free node at a time, with Galil's bookkeeping (ACM Comput.
-//! Surv. 18, 23 (1986)): what changes with the growth of the tree is stored as it was at time 0, so that a step costs one pass over
-//! the nodes. The boundary is a node of dual 0 that takes any number of partners.
+//! Edmonds' blossom algorithm (Can. J. Math. 17, 449 (1965)) grown from one free node at a time, with Galil's
+//! bookkeeping (ACM Comput. Surv. 18, 23 (1986)): a dual that changes as the tree grows is stored as its value at time
+//! 0, so that a step costs one pass over the nodes. The boundary is a node of dual 0 that takes any number of partners.
 
 /// Partner of a node that is matched to the boundary.
 pub(super) const BOUNDARY: u32 = u32::MAX;
 /// Partner of a node that cannot be matched.
 pub(super) const UNMATCHED: u32 = u32::MAX - 1;
-/// Weight of what is not there. Sums of four stay in range.
+/// Weight of an absent edge. Sums of four stay in range.
 pub(super) const UNREACHABLE: i32 = i32::MAX / 4;
 
 const NONE: u32 = u32::MAX;
@@ -32,7 +32,7 @@ struct Node {
     /// The node whose partner is outside.
     base: u32,
     parent: u32,
-    /// Dual; of a labelled blossom, what it was at time 0.
+    /// Dual; of a labelled blossom, its value at time 0.
     dual: i32,
     /// Nodes inside.
     leaves: Vec<u32>,
@@ -50,22 +50,25 @@ pub(super) struct Blossom {
     /// Outermost blossom of each node.
     top: Vec<u32>,
     mate: Vec<u32>,
-    /// Sum of the duals of a node and all blossoms around it; in the tree, what it was at time 0.
+    /// Sum of the duals of a node and all blossoms around it; of a node in the tree, its value at time 0.
     dual_sum: Vec<i32>,
-    /// When the nearest outer node is reached (of inner nodes: how far it stays), and which one it is.
+    /// Time at which the nearest outer node is reached, and that node. Of inner nodes, the slack towards it, which does
+    /// not change.
     reach: Vec<i32>,
     from: Vec<u32>,
     /// 0 if free, else the largest number.
     taken: Vec<i32>,
-    /// Outer nodes in the order in which they became so, with twice the time when one meets an earlier one, and that one.
+    /// Outer nodes in the order in which they became so, with twice the time when one meets an earlier one, and that
+    /// one.
     outer: Vec<(u32, i32, u32)>,
-    /// When an outer node reaches the boundary first, and which.
+    /// Time at which an outer node first reaches the boundary, and that node.
     edge: (i32, u32),
 }
 
 impl Blossom {
-    /// Partners of `boundary.len()` nodes: other nodes, [`BOUNDARY`] or [`UNMATCHED`], of least total weight. `weight` is the symmetric matrix
-    /// of even weights, row by row, with [`UNREACHABLE`] on the diagonal and where there is no edge.
+    /// Partners of `boundary.len()` nodes: other nodes, [`BOUNDARY`] or [`UNMATCHED`], of least total weight. `weight`
+    /// is the symmetric matrix of even weights, row by row, with [`UNREACHABLE`] on the diagonal and where there is no
+    /// edge.
     pub(super) fn solve(&mut self, weight: &[i32], boundary: &[i32]) -> &[u32] {
         let n = boundary.len();
         for v in self.nodes.len()..2 * n {
@@ -174,7 +177,8 @@ impl Blossom {
         self.clear_tree(now, n);
     }
 
-    /// When two outer nodes of different blossoms meet first, and which: the edge becomes part of the matching or closes a cycle.
+    /// When two outer nodes of different blossoms meet first, and which: the edge becomes part of the matching or
+    /// closes a cycle.
     fn first_meeting(&mut self, weight: &[i32], n: usize) -> (i32, u32, u32) {
         loop {
             let first = self.outer.iter().enumerate().min_by_key(|(_, o)| o.1);
@@ -249,7 +253,7 @@ impl Blossom {
         self.nodes[s as usize].leaves = leaves;
     }
 
-    /// Notes when a node that has become outer reaches others.
+    /// Records when a node that has become outer reaches the others.
     fn scan(&mut self, x: u32, weight: &[i32], boundary: &[i32]) {
         let (n, at) = (boundary.len(), x as usize);
         let y = self.dual_sum[at];

@@ -1,8 +1,8 @@
-//! Belief propagation and ordered statistics, for models whose errors are no edges.
+//! Belief propagation and ordered statistics, for models whose errors are not edges of a graph.
 //!
-//! Min-sum belief propagation, check after check (Hocevar, SiPS 2004), and where it does not settle, ordered-statistics decoding
-//! (Fossorier and Lin, IEEE Trans. Inf. Theory 41, 1379 (1995); for quantum codes Panteleev and Kalachev, Quantum 5, 585 (2021), Roffe et
-//! al., Phys. Rev. Res. 2, 043423 (2020), whose combination sweep is the one here).
+//! Min-sum belief propagation, check after check (Hocevar, SiPS 2004), and where it does not settle, ordered-statistics
+//! decoding (Fossorier and Lin, IEEE Trans. Inf. Theory 41, 1379 (1995); for quantum codes Panteleev and Kalachev,
+//! Quantum 5, 585 (2021), Roffe et al., Phys. Rev. Res. 2, 043423 (2020), whose combination sweep is the one here).
 
 use super::decode::Decoder;
 use crate::dem::DetectorErrorModel;
@@ -11,19 +11,20 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// How much work the decoder does.
+/// The work that the decoder puts into a shot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Most iterations of belief propagation.
     pub iterations: u32,
     /// Factor of the messages from checks, in (0, 1]: min-sum overestimates them.
     pub scale: f32,
-    /// Likely errors outside of the information set that are tried two by two, after each was tried alone. `None` tries none: OSD-0.
+    /// Number of likely errors outside of the information set that are tried in pairs, after each was tried alone.
+    /// `None` tries no error: OSD-0.
     pub sweep: Option<u32>,
 }
 
 impl Default for Options {
-    /// What decodes color codes of distances 5 and 7 best for the time it takes: more iterations are slower and hardly better.
+    /// The best choice for color codes of distances 5 and 7: more iterations take longer and are hardly better.
     fn default() -> Self {
         Self { iterations: 10, scale: 0.75, sweep: Some(10) }
     }
@@ -63,7 +64,7 @@ struct Workspace {
     outside: Vec<u32>,
 }
 
-/// Independent columns in reduced form: sums of columns that have, of the rows that are pivots, one each.
+/// Independent columns in reduced form: sums of columns of which each has a pivot row that no other sum has.
 #[derive(Clone, Default)]
 struct Basis {
     /// Words of a sum, and of the set of columns that it sums.
@@ -74,7 +75,7 @@ struct Basis {
     column: Vec<u32>,
     /// Sum of each pivot row, or `NONE`.
     pivot: Vec<u32>,
-    /// The syndrome that is not explained yet, and the columns that explain the rest.
+    /// The part of the syndrome that is not explained yet, and the set of sums that explain the rest.
     residual: Vec<u64>,
     scratch: Vec<u64>,
 }
@@ -157,7 +158,7 @@ impl BpOsd {
     /// The decoder of a model.
     ///
     /// # Errors
-    /// Options, probabilities or detectors out of range.
+    /// [`QecError::Decoder`] if an option, a probability or a detector is out of range.
     pub fn new(model: &DetectorErrorModel, options: Options) -> Result<Self, QecError> {
         if !(options.scale > 0.0 && options.scale <= 1.0) {
             return Err(DecoderError::MessageScale(options.scale).into());
@@ -175,7 +176,7 @@ impl BpOsd {
             if m.p > 0.0 && !m.detectors.is_empty() {
                 detectors.extend_from_slice(&m.detectors);
                 errors.push(detectors.len() as u32);
-                // What is certain is taken as nearly so.
+                // A certain error would have infinite weight.
                 let p = m.p.min(1.0 - 1e-12);
                 prior.push(((1.0 - p) / p).ln() as f32);
                 observables.push(m.observables);
@@ -245,7 +246,7 @@ impl BpOsd {
         let basis = &mut work.basis;
         let fired = work.fired.iter().enumerate().filter(|(_, f)| **f).map(|(d, _)| d);
         basis.reset(work.fired.len(), code.rank, fired);
-        // Numbers whose order is that of the floating-point numbers.
+        // Maps floating-point numbers to integers of the same order.
         let key = |x: f32| {
             let bits = x.to_bits();
             if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
@@ -265,7 +266,7 @@ impl BpOsd {
         let total = |set: &[u64]| ones(set).fold(0, |a, k| a ^ code.observables[basis.column[k] as usize]);
         let mut best = total(&explained);
         let Some(pairs) = code.options.sweep else { return best };
-        // What an error of the basis adds to the weight if it changes.
+        // The weight that is added if an error of the basis is flipped.
         let mut change: Vec<f32> = basis.column.iter().map(|c| code.prior[*c as usize]).collect();
         ones(&explained).for_each(|k| change[k] = -change[k]);
         let mut gain = 0.0;
@@ -345,7 +346,8 @@ mod tests {
     use crate::decoder::fixtures::*;
     use crate::dem::Mechanism;
 
-    /// A model of random errors on up to four detectors each; each error is an observable of its own, so that decoding tells the errors.
+    /// A model of random errors on up to four detectors each; each error is an observable of its own, so that decoding
+    /// tells the errors.
     fn random_model(detectors: u32, errors: u32, random: &mut Random) -> DetectorErrorModel {
         let mut mechanisms = Vec::new();
         for k in 0..errors {

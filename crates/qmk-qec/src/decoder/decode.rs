@@ -1,4 +1,4 @@
-//! What every decoder does.
+//! The contract of a decoder.
 
 /// Predicts which observables were flipped. A decoder keeps its work space, so each thread has its own.
 pub trait Decoder: Send {

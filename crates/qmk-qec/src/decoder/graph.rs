@@ -34,7 +34,7 @@ pub struct Graph {
     pub edges: Vec<Edge>,
 }
 
-/// Most detectors of a mechanism that is taken apart: the ways to pair them grow as their factorial.
+/// Most detectors of a mechanism that is decomposed: the number of pairings grows as a factorial.
 const MAX_DETECTORS: usize = 12;
 
 type Ends = (u32, u32);
@@ -44,15 +44,15 @@ type Parts = Vec<(Ends, u64)>;
 type KnownEdges = BTreeMap<Ends, Vec<(u64, f64)>>;
 
 impl Graph {
-    /// The graph of a model. A mechanism that flips more than two detectors counts as several edges at once, as with Stim's
-    /// `decompose_errors`: other mechanisms of one or two detectors, which flip the same observables together if there are such, or
-    /// such and what is then left, if it is an edge. So does
-    /// one that flips two detectors of different kind, an X and a Z check. Parallel edges with the same observables act independently;
-    /// of those with different ones only the most probable stays: together they are an undetected logical error of two faults.
+    /// The graph of a model. A mechanism that flips more than two detectors counts as several edges at once, as with
+    /// Stim's `decompose_errors`: mechanisms of one or two detectors that flip the same observables together, if some
+    /// do; otherwise such mechanisms and one more edge that is left. A mechanism that flips an X check and a Z check is
+    /// decomposed, too. Parallel edges with the same observables act independently. Of parallel edges with different
+    /// observables only the most probable stays: two of them together are an undetected logical error of two faults.
     ///
     /// # Errors
-    /// The mechanism that is no edge and no combination of edges, that flips observables alone, or whose probability is not in
-    /// 0 ..= 0.5; detectors out of range.
+    /// [`QecError::Decoder`]: a mechanism that is neither an edge nor a combination of edges, that flips observables
+    /// alone, whose probability is not in 0 ..= 0.5, or whose detectors are out of range.
     pub fn new(model: &DetectorErrorModel) -> Result<Self, QecError> {
         for m in &model.mechanisms {
             if !(0.0..=0.5).contains(&m.p) {
@@ -130,13 +130,13 @@ fn add_edge(edges: &mut KnownEdges, ends: Ends, observables: u64, p: f64) {
     }
 }
 
-/// Search for the best way to make a mechanism of edges.
+/// Search for the best set of edges that makes up a mechanism.
 struct Decomposition<'a> {
     known: &'a KnownEdges,
     parts: Parts,
     /// Whether observables differ, number of parts, weight, parts.
     best: Option<(bool, usize, f64, Parts)>,
-    /// An edge that is not known, which flips the observables that the others do not account for.
+    /// An edge that is not known. It flips the observables that the other edges leave.
     remnant: Option<Ends>,
 }
 
@@ -172,8 +172,8 @@ impl Decomposition<'_> {
     }
 }
 
-/// For each mechanism, whether it flips two detectors of different kind that can each be flipped alone, with the same observables
-/// together: a Y error at a corner, say, which is no edge of either kind's graph.
+/// For each mechanism, whether it flips two detectors of different types that can each be flipped alone, with the same
+/// observables together. An example is a Y error at a corner, which is an edge of neither type's graph.
 fn split_pairs(model: &DetectorErrorModel) -> Vec<bool> {
     let mut alone = BTreeMap::<u32, Vec<u64>>::new();
     for m in &model.mechanisms {
@@ -197,9 +197,9 @@ fn split_pairs(model: &DetectorErrorModel) -> Vec<bool> {
     pairs.map(|(m, c)| c && types.relation(m.detectors[0], m.detectors[1]) == Some(true)).collect()
 }
 
-/// Tells detectors of two types apart, X and Z checks of a code, as far as the model shows: an error flips at most two of each; two
-/// that an error flips which is not two others at once are of one kind; and so are those `at_place`, of one place in space at different times.
-/// `None` if that is contradictory.
+/// Tells detectors of two types apart, X and Z checks of a code, as far as the model shows: an error flips at most two
+/// of each; two that an error flips are of one type, unless the error is two others at once; and so are, if `at_place`,
+/// two detectors at one place in space at different times. `None` if these rules contradict each other.
 fn detector_types(model: &DetectorErrorModel, candidate: &[bool], at_place: bool) -> Option<DetectorTypes> {
     let mut types = DetectorTypes((0..model.detectors).map(|d| (d, false)).collect());
     if at_place && model.coordinates.len() == model.detectors as usize {
@@ -242,7 +242,8 @@ fn detector_types(model: &DetectorErrorModel, candidate: &[bool], at_place: bool
     }
 }
 
-/// Sets of detectors whose types are known relative to each other: another of the set, and whether it is of the other kind.
+/// Disjoint sets of detectors whose types are known relative to each other. Each detector has another one of its set,
+/// and whether that one is of the other type.
 struct DetectorTypes(Vec<(u32, bool)>);
 
 impl DetectorTypes {
@@ -256,13 +257,14 @@ impl DetectorTypes {
         (root, differ)
     }
 
-    /// Whether two detectors are of different kind, if known.
+    /// Whether two detectors are of different types, if known.
     fn relation(&mut self, a: u32, b: u32) -> Option<bool> {
         let ((a, x), (b, y)) = (self.find(a), self.find(b));
         (a == b).then_some(x ^ y)
     }
 
-    /// Takes note; whether it was new. `None` if it is the contrary of what was known.
+    /// Records that two detectors are of different types or of one; returns whether that was new. `None` if the
+    /// contrary is known.
     fn relate(&mut self, a: u32, b: u32, differ: bool) -> Option<bool> {
         let ((a, x), (b, y)) = (self.find(a), self.find(b));
         if a != b {

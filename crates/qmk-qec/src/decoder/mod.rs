@@ -1,4 +1,8 @@
-//! Decoders: from the detectors that fired to the observables that were flipped.
+//! Decoders: from the detectors that fired to the logical observables that were flipped.
+//!
+//! [`Decoder`] is the contract. [`graph`] turns a detector error model into a matching graph, [`matching`] decodes it
+//! exactly, [`window`] decodes long memories window by window, and [`bp_osd`] decodes models whose errors are not
+//! edges. [`best`] chooses.
 
 mod blossom;
 pub mod bp_osd;
@@ -12,11 +16,11 @@ pub use decode::Decoder;
 use crate::dem::DetectorErrorModel;
 use crate::error::QecError;
 
-/// The decoder to use for a model: matching if its errors are `matchable` (see [`graph::Graph::new`]), else belief propagation with ordered
-/// statistics.
+/// The decoder to use for a model: matching if its errors are `matchable` (see [`graph::Graph::new`]), else belief
+/// propagation with ordered statistics.
 ///
 /// # Errors
-/// Those of [`matching::Matching::new`] and [`bp_osd::BpOsd::new`].
+/// [`QecError::Decoder`]: those of [`matching::Matching::new`] and [`bp_osd::BpOsd::new`].
 pub fn best(model: &DetectorErrorModel, matchable: bool) -> Result<Box<dyn Decoder>, QecError> {
     Ok(match matchable {
         true => Box::new(matching::Matching::new(model)?),

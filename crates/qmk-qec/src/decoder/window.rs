@@ -1,5 +1,5 @@
-//! Sliding-window matching of long memories (Dennis et al., J. Math. Phys. 43, 4452 (2002), section VI B; Skoric et al., Nat. Commun. 14,
-//! 7040 (2023)).
+//! Sliding-window matching of long memories (Dennis et al., J. Math. Phys. 43, 4452 (2002), section VI B; Skoric et
+//! al., Nat. Commun. 14, 7040 (2023)).
 
 use super::decode::Decoder;
 use super::graph::{Edge, Graph};
@@ -9,13 +9,14 @@ use crate::error::{DecoderError, QecError};
 use qmk_sim::sets::drop_pairs;
 use std::sync::Arc;
 
-/// Matching, window by window: a window sees `commit + buffer` rounds, decides upon the errors of the first `commit` rounds and
-/// leaves the rest to the next, which sees what the errors decided upon explain no longer. The last window decides upon all.
+/// Matching, window by window. A window matches `commit + buffer` rounds and commits the errors of the first `commit`
+/// rounds. The detectors that the committed errors do not explain go to the next window. The last window commits all
+/// errors.
 #[derive(Clone)]
 pub struct SlidingWindow {
     plan: Arc<Plan>,
     matchings: Vec<Matching>,
-    /// Detectors that fired and are not explained yet, then in the numbers of the window.
+    /// Detectors that fired and are not explained yet, in the numbers of the whole graph and of the window.
     open: Vec<u32>,
     seen: Vec<u32>,
     chosen: Vec<u32>,
@@ -28,9 +29,9 @@ struct Plan {
     windows: Vec<WindowView>,
 }
 
-/// What one window sees.
+/// One window of the graph.
 struct WindowView {
-    /// Rounds before this one are decided upon, those before `end` are seen.
+    /// Errors that touch rounds before this one are committed. The window ends before round `end`.
     commit: i64,
     end: i64,
     matching: usize,
@@ -39,10 +40,10 @@ struct WindowView {
     edges: Vec<u32>,
 }
 
-/// What a window decided upon.
+/// The errors that a window committed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Committed<'a> {
-    /// All errors that touch detectors of earlier rounds than this have been decided upon.
+    /// All errors that touch detectors of earlier rounds than this are committed.
     pub before: i64,
     /// Observables that the errors flip, one bit each.
     pub observables: u64,
@@ -54,7 +55,8 @@ impl SlidingWindow {
     /// The decoder of a model, with sizes in rounds. The third coordinate of a detector, rounded down, is its round.
     ///
     /// # Errors
-    /// Those of [`Matching::new`]; no commit region; coordinates that are missing or no rounds.
+    /// [`QecError::Decoder`]: those of [`Matching::new`]; a commit region of no round; coordinates that are missing or
+    /// no rounds.
     pub fn new(model: &DetectorErrorModel, commit: u32, buffer: u32) -> Result<Self, QecError> {
         if commit == 0 {
             return Err(DecoderError::NoCommitRegion.into());
@@ -87,7 +89,7 @@ impl SlidingWindow {
             let to = by_round.partition_point(|d| round[*d as usize] < end);
             let mut detectors = by_round[from..to].to_vec();
             detectors.sort_unstable();
-            // Edges to the past have been decided upon; of those to the future, each may end here.
+            // Edges to earlier rounds are committed. An edge to a later round leads to the boundary of the window.
             let from = edges_by_round.partition_point(|e| earliest(&graph.edges[*e as usize]) < start);
             let to = edges_by_round.partition_point(|e| earliest(&graph.edges[*e as usize]) < end);
             let mut near: Vec<(Edge, u32)> = Vec::with_capacity(to - from);
@@ -99,7 +101,7 @@ impl SlidingWindow {
                     near.push((Edge { from, to, ..e }, k));
                 }
             }
-            // Where several lead to the boundary now, the most probable stands for all of them.
+            // Of several edges that now lead to the boundary the most probable stands for all.
             near.sort_by(|(a, _), (b, _)| {
                 let ends = |e: &Edge| (e.from, e.to.unwrap_or(u32::MAX));
                 ends(a).cmp(&ends(b)).then(b.p.total_cmp(&a.p))

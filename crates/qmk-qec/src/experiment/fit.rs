@@ -1,7 +1,7 @@
-//! Least squares.
+//! Least squares, linear and nonlinear, in a few dimensions.
 
-/// Solves the normal equations of `min Σ_i w_i (y_i - Σ_k a_ik x_k)²`, with `damping` times its own size added to each diagonal element.
-/// Rows are (a, y, w). None if the columns are dependent.
+/// Solves the normal equations of `min Σ_i w_i (y_i - Σ_k a_ik x_k)²`, with `damping` times its own size added to each
+/// diagonal element. Rows are (a, y, w). `None` if the columns are dependent.
 pub(crate) fn weighted_least_squares<const N: usize>(rows: &[([f64; N], f64, f64)], damping: f64) -> Option<[f64; N]> {
     let mut m = [[0.0; N]; N];
     let mut x = [0.0; N];
@@ -42,8 +42,8 @@ pub(crate) fn weighted_least_squares<const N: usize>(rows: &[([f64; N], f64, f64
 /// A residual and its derivatives.
 pub(crate) type Residual<const N: usize> = (f64, [f64; N]);
 
-/// Minimises `Σ_i r_i(x)²` from a first guess by Levenberg-Marquardt steps (Marquardt, J. SIAM 11, 431 (1963)). `model` gives residuals and
-/// their derivatives at x. Returns the minimum and its sum of squares.
+/// Minimises `Σ_i r_i(x)²` from a first guess by Levenberg-Marquardt steps (Marquardt, J. SIAM 11, 431 (1963)). `model`
+/// gives residuals and their derivatives at x. Returns the minimum and its sum of squares.
 pub(crate) fn levenberg_marquardt<const N: usize>(
     mut x: [f64; N],
     model: &dyn Fn(&[f64; N]) -> Vec<Residual<N>>,

@@ -1,4 +1,4 @@
-//! Memory experiments: how often a code and its decoder lose what they keep.
+//! Sampling and decoding of a noisy circuit: how often a code and its decoder lose a logical qubit.
 
 use crate::circuit::Circuit;
 use crate::decoder::Decoder;
@@ -17,7 +17,7 @@ pub struct Memory {
     model: DetectorErrorModel,
 }
 
-/// What shots of a memory experiment showed.
+/// Counts of a memory experiment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Shots.
@@ -51,7 +51,7 @@ impl Memory {
     /// Prepares a circuit.
     ///
     /// # Errors
-    /// If a detector or observable is random without noise.
+    /// Those of [`parities`].
     pub fn new(circuit: &Circuit) -> Result<Self, QecError> {
         let parities = parities(circuit)?;
         Ok(Memory { model: DetectorErrorModel::new(circuit, &parities), parities })
@@ -67,7 +67,8 @@ impl Memory {
         &self.parities
     }
 
-    /// Samples one block of at most [`BLOCK`] shots: detectors that fired, ascending, and observables that were flipped, by shot.
+    /// Samples one block of at most [`BLOCK`] shots: detectors that fired, ascending, and observables that were
+    /// flipped, by shot.
     pub fn sample(&self, seed: u64, first: u64, count: usize, into: &mut Samples) {
         self.parities.sample(seed, first, count, &mut into.rows);
         into.fired.resize_with(count, Vec::new);
@@ -90,8 +91,9 @@ impl Memory {
         }
     }
 
-    /// Samples and decodes shots `first..first + shots` of a seed on several threads, until `go_on` says no; it is asked after each
-    /// block with the tally so far. Without a stop the result does not depend on the number of threads.
+    /// Samples and decodes shots `first..first + shots` of a seed on several threads, until `go_on` says no; it is
+    /// asked after each block with the tally so far. Without a stop the result does not depend on the number of
+    /// threads.
     pub fn run(
         &self,
         decoder: &dyn Decoder,
@@ -157,8 +159,8 @@ pub fn wilson(failures: u64, shots: u64, z: f64) -> [f64; 2] {
     ]
 }
 
-/// Error probability of one of `rounds` rounds of which each flips one logical qubit independently, given that of all of them: `(1 -
-/// (1 - 2p)^(1/n))/2`. Half and above have no answer below half and give half.
+/// Error probability of one of `rounds` rounds of which each flips one logical qubit independently, given that of all
+/// of them: `(1 - (1 - 2p)^(1/n))/2`. Half and above have no answer below half and give half.
 pub fn per_round(p: f64, rounds: f64) -> f64 {
     -((-2.0 * p.min(0.5)).ln_1p() / rounds).exp_m1() / 2.0
 }

@@ -1,4 +1,7 @@
-//! Memory experiments by the names of their parts.
+//! Memory experiments: how well a code keeps its logical qubits.
+//!
+//! [`Experiment`] names the parts of an experiment and checks them. [`memory::Memory`] samples and decodes a noisy
+//! circuit. [`sample_until`] goes on until a [`StoppingRule`] is met. [`threshold`] fits the crossing of curves.
 
 pub(crate) mod fit;
 pub mod memory;
@@ -35,7 +38,7 @@ pub struct Experiment {
     pub p: f64,
     /// One of [`crate::noise::MODELS`].
     pub noise: String,
-    /// Parameters of the noise model that are set by themselves.
+    /// Parameters that replace those of the noise model, by name.
     pub set: Vec<(String, f64)>,
 }
 
@@ -43,7 +46,7 @@ impl Experiment {
     /// Checks all parameters, without building the circuit.
     ///
     /// # Errors
-    /// Which parameter is out of range, and the range.
+    /// The first parameter that is unknown or out of range, with its range.
     pub fn check(&self) -> Result<(Box<dyn Code>, NoiseModel), QecError> {
         let code = codes::by_name(&self.code, self.distance)?;
         if !(1..=MAX_ROUNDS).contains(&self.rounds) {
@@ -64,7 +67,7 @@ impl Experiment {
     /// The code and the noisy circuit.
     ///
     /// # Errors
-    /// Which parameter is out of range, and the range.
+    /// Those of [`check`](Self::check).
     pub fn build(&self) -> Result<(Box<dyn Code>, Circuit), QecError> {
         let (code, noise) = self.check()?;
         let circuit = noise.apply(&code.memory(self.basis, self.rounds));
@@ -72,8 +75,8 @@ impl Experiment {
     }
 }
 
-/// A decoder by name, for a model. `best` is matching if the model is `matchable` and each mechanism is an edge or made of edges, else
-/// BP-OSD.
+/// A decoder by name, for a model. `best` is matching if the model is `matchable` and each mechanism is an edge or made
+/// of edges, else BP-OSD.
 ///
 /// # Errors
 /// An unknown name, or a model that the decoder cannot decode.
@@ -86,19 +89,20 @@ pub fn decoder(name: &str, model: &DetectorErrorModel, matchable: bool) -> Resul
     }
 }
 
-/// Failure probability of one of `observables` logical qubits, given that of any of them, if they fail independently and alike:
-/// `1 - (1 - p)^(1/k)`.
+/// Failure probability of one of `observables` logical qubits, given that of any of them, if they fail independently
+/// and alike: `1 - (1 - p)^(1/k)`.
 pub fn per_observable(p: f64, observables: u32) -> f64 {
     -((-p).ln_1p() / observables.max(1) as f64).exp_m1()
 }
 
-/// Probability that a round breaks any of the logical qubits, given that all `rounds` rounds together did so with probability `p`.
+/// Probability that a round breaks any of the logical qubits, given that all `rounds` rounds together did so with
+/// probability `p`.
 pub fn any_per_round(p: f64, rounds: f64, observables: u32) -> f64 {
     let each = per_round(per_observable(p, observables), rounds);
     -((-each).ln_1p() * observables.max(1) as f64).exp_m1()
 }
 
-/// When a point has been sampled enough.
+/// The rule by which sampling of a point stops.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StoppingRule {
     /// Standard error of the failure probability, relative to it, that suffices.
@@ -110,8 +114,8 @@ pub struct StoppingRule {
 }
 
 impl StoppingRule {
-    /// Shots of the next batch; 0 when there are enough. It depends on what was seen alone, so neither threads nor interruptions
-    /// between batches change where a point stops.
+    /// Shots of the next batch; 0 when there are enough. It depends on the tally alone, so neither threads nor
+    /// interruptions between batches change where a point stops.
     pub fn next_batch(&self, seen: &Tally) -> u64 {
         let left = self.max_shots.saturating_sub(seen.shots);
         let first = self.min_shots.max(1).saturating_sub(seen.shots);
@@ -125,14 +129,15 @@ impl StoppingRule {
             return 0;
         }
         let guess = (needed - seen.failures as f64) / p.max(0.5 / seen.shots as f64);
-        // At most as much again as has been done: a guess from few failures is poor. And little is lost with an unfinished batch.
+        // At most as many shots as before: an estimate from few failures is poor, and an interrupted batch is lost.
         let batch = (guess as u64).clamp(1, seen.shots.min(32 * BLOCK));
         batch.next_multiple_of(BLOCK).min(left)
     }
 }
 
-/// Samples a point from where `tally` left off until it is enough. `go_on` is asked after each block, with the tally so far, and ends the
-/// point early; `done` hears of each batch, the unit that a later run can go on from.
+/// Samples a point from where `tally` left off until the rule is met. `go_on` is called after each block, with the
+/// tally so far, and ends the point early if it returns false. `done` is called after each batch, from which a later
+/// run can go on.
 ///
 /// Returns whether the point is finished; if not, `tally` is that of the last finished batch.
 pub fn sample_until(

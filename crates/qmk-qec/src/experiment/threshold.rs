@@ -5,7 +5,7 @@ use crate::experiment::fit;
 use qmk_sim::rng::philox2x64;
 use std::f64::consts::TAU;
 
-/// What was seen at one distance and physical error rate.
+/// The failure probability at one code distance and physical error rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Code distance.
@@ -14,12 +14,12 @@ pub struct Point {
     pub p: f64,
     /// Failure probability.
     pub failure: f64,
-    /// Its standard error.
+    /// Standard error of the failure probability.
     pub error: f64,
 }
 
-/// A threshold, and the curve through the points near it: `A + B x + C x²` with `x = (p - p_th) d^(1/ν)` (Wang, Harrington & Preskill,
-/// arXiv:quant-ph/0207088, eq. 43).
+/// A threshold, and the curve through the points near it: `A + B x + C x²` with `x = (p - p_th) d^(1/ν)` (Wang,
+/// Harrington & Preskill, arXiv:quant-ph/0207088, eq. 43).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold {
     /// The physical error rate at which curves cross.
@@ -30,7 +30,8 @@ pub struct Threshold {
     pub nu: f64,
     /// A, B and C.
     pub curve: [f64; 3],
-    /// χ² per degree of freedom. Far above one, the points are too far from the threshold or the distances too small for this form.
+    /// χ² per degree of freedom. Far above one, the points are too far from the threshold or the distances too small
+    /// for this form.
     pub chi2: f64,
     /// Points that were fitted.
     pub points: usize,
@@ -44,7 +45,8 @@ const RESAMPLES: u64 = 400;
 /// Estimates the threshold.
 ///
 /// # Errors
-/// Why there is none: too few points, or curves that do not cross.
+/// [`ThresholdError`] if there are too few points, if curves do not cross, or if the points do not determine the
+/// crossing.
 pub fn threshold(points: &[Point]) -> Result<Threshold, ThresholdError> {
     let mut distances: Vec<u32> = points.iter().map(|p| p.distance).collect();
     distances.sort_unstable();

@@ -7,17 +7,19 @@ use qmk_hal::{Channel, Column, DeviceError, Noise, SpaceSpec};
 use qmk_sim::rng::philox2x64;
 use std::sync::Arc;
 
-/// Bytes that the errors of one space may take.
+/// Most bytes of the errors of one space.
 const MAX_SPACE_BYTES: u64 = 64 << 20;
 
-/// Cycles that are sampled at a time. A longer life is sampled in pieces, each cut out of a longer one as a life is.
+/// Cycles that are sampled at a time. A longer life is sampled in pieces. Each piece, like each life, is cut out of a
+/// longer one.
 const PIECE_CYCLES: u32 = 64;
-/// All of [`SpaceStatus::prepared`].
+/// The value of `SpaceStatus::prepared` when all errors are sampled: millionths.
 pub(super) const FULLY_PREPARED: u32 = 1_000_000;
-/// Steps of a history for which it pays to start a thread.
+/// Steps of sampling that repay the start of a thread.
 const MIN_STEPS_PER_THREAD: u64 = 1 << 14;
 
-/// Cuts a life, given by the end and the effects of each of its stretches, in pieces of at most [`PIECE_CYCLES`] cycles.
+/// Cuts a life, given by the last cycle and the effects of each of its stretches, into pieces of at most
+/// [`PIECE_CYCLES`] cycles.
 pub(super) fn cut_in_pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<PatchLife> {
     let mut pieces: Vec<PatchLife> = Vec::new();
     let mut from = 0;
@@ -36,7 +38,8 @@ pub(super) fn cut_in_pieces(stretches: &[(u32, [(u32, Pauli); 2])]) -> Vec<Patch
     pieces
 }
 
-/// A space whose errors are being sampled.
+/// The errors of one space while they are sampled: one column of shots for each place of the program where an error
+/// acts.
 pub(super) struct ErrorColumns {
     pub(super) seed: u64,
     pub(super) shots: u64,
@@ -49,19 +52,22 @@ pub(super) struct ErrorColumns {
     pub(super) next: (usize, u64),
 }
 
-/// What the errors of a patch do.
+/// A piece of a patch's life, with the columns that its errors flip.
 pub(super) struct PatchLife {
     pub(super) cycles: u32,
     /// The stretches: the cycle with which each ends, and column and Pauli of its X and its Z errors.
     pub(super) stretches: Vec<(u32, [(u32, Pauli); 2])>,
 }
 
-/// Places of a program where errors act.
+/// Number of places of a program where errors act.
 pub(super) fn error_places(timeline: &Timeline) -> u64 {
     timeline.stretches().map(|s| 1 + (s.effect[0].1 != s.effect[1].1) as u64).sum()
 }
 
-/// Refuses errors that take too much memory, given what those of one place take beside their channel.
+/// Checks the memory of the errors of a space. `more` is the bytes of one place beside its channel.
+///
+/// # Errors
+/// [`DeviceError::Refused`] above [`MAX_SPACE_BYTES`].
 pub(super) fn check_size(shots: u64, places: u64, more: u64) -> Result<(), DeviceError> {
     let bytes = places.saturating_mul(more.saturating_add(size_of::<Noise>() as u64));
     if bytes > MAX_SPACE_BYTES {
@@ -74,7 +80,10 @@ pub(super) fn check_size(shots: u64, places: u64, more: u64) -> Result<(), Devic
 }
 
 impl ErrorColumns {
-    /// Lays out the errors of a program as columns, and adds them to its noise.
+    /// Lays out the errors of a program as columns, and adds a channel for each of them to its noise.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`] if the columns take too much memory.
     pub(super) fn new(
         spec: &SpaceSpec,
         timeline: Timeline,
@@ -115,7 +124,7 @@ impl ErrorColumns {
         self.next.0 >= self.lives.len()
     }
 
-    /// How much is sampled, in millionths.
+    /// Share of the errors that is sampled, in millionths.
     pub(super) fn prepared(&self) -> u32 {
         let cycles = |lives: &[PatchLife]| lives.iter().map(|l| l.cycles as u128).sum::<u128>();
         let (life, shot) = self.next;
@@ -125,14 +134,15 @@ impl ErrorColumns {
         (done * FULLY_PREPARED as u128 / all.max(1)) as u32
     }
 
-    /// Samples more, for about `budget` steps; returns the steps that it took.
+    /// Samples for about `budget` steps of each thread; returns the steps that it took. The errors depend neither on
+    /// budgets nor on threads.
     pub(super) fn advance(&mut self, budget: u64, threads: usize) -> u64 {
         let mut took = 0;
         while let Some(life) = self.lives.get(self.next.0)
             && took < budget
         {
             let (stream, first) = (self.next.0 as u32, self.next.1);
-            // With the cycles before and after it.
+            // The sampler adds a cycle before the life and one after it.
             let each = self.steps.saturating_mul(life.cycles as u64 + 2);
             let most = ((budget - took) / each).max(1);
             let shots = (self.shots - first).min(most.saturating_mul(threads as u64));

@@ -1,12 +1,16 @@
-//! A machine whose logical qubits err as patches do.
+//! A machine whose logical qubits err as error-corrected patches do.
 //!
-//! [`NoisyDevice`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are. At the
-//! *logical* level each patch suffers X and Z errors with the measured rates of its code, distance and physical error rate
-//! ([`crate::calibration`]) for as long as it lives ([`crate::machine::timeline`]). At the *physical* level the history of each patch is sampled for
-//! each shot ([`LogicalErrorSampler`]), and what the decoder gets wrong acts where it happened.
+//! [`NoisyDevice`] wraps a machine of perfect logical qubits. Programs that ask for no errors run on that as they are.
+//! At the *logical* level each patch suffers X and Z errors with the measured rates of its code, distance and physical
+//! error rate ([`crate::calibration`]) for as long as it lives ([`crate::machine::timeline`]). At the *physical* level
+//! the history of each patch is sampled for each shot ([`LogicalErrorSampler`]), and a logical error acts at the place
+//! in the program where the decoder made it.
 //!
-//! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are transversal and take no
-//! time, so they add no error to what came before. Qubits that are held one by one have none.
+//! One logical cycle is as many rounds of syndrome extraction as the code distance. Measurements in X and Z are
+//! transversal and take no time, so they add no error. Qubits that a tenant holds one by one do not err.
+//!
+//! Start at [`NoisyDevice`]. [`timeline`] says when patches live, `error_columns` lays out sampled errors,
+//! [`patch_sampler`] samples one patch.
 
 mod error_columns;
 pub mod logical_error_sampler;
@@ -33,20 +37,22 @@ use std::sync::Arc;
 use timeline::{Stretch, Timeline};
 use work::{Kind, Sampling};
 
-/// Physical error rate where none is asked for: that of good superconducting qubits (Google Quantum AI, arXiv:2408.13687).
+/// Physical error rate of a job that names none: that of good superconducting qubits (Google Quantum AI,
+/// arXiv:2408.13687).
 pub const DEFAULT_ERROR_RATE: f64 = 1e-3;
-/// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney, arXiv:1808.06709).
+/// One round of syndrome extraction, in microseconds: the usual figure for superconducting qubits (Fowler & Gidney,
+/// arXiv:1808.06709).
 pub const ROUND_US: f64 = 1.0;
 
-/// Bytes that those of all spaces may take whose errors are sampled.
+/// Most bytes of the sampled errors of all spaces together.
 const MAX_TOTAL_BYTES: u64 = 1 << 30;
-/// Histories of patches that are kept ready.
+/// Samplers that are kept ready. Making one builds its decoder.
 const MAX_SAMPLERS: usize = 8;
 
-/// Makes the history of patches of a code, distance and physical error rate, or says what is out of range.
+/// Makes the sampler of a code, distance and physical error rate, or says which of them is out of range.
 pub type SamplerFactory = Box<dyn Fn(Code, u32, f64) -> Result<Arc<dyn LogicalErrorSampler>, QecError> + Send>;
 
-/// Patch, error rate in parts per billion, and their history.
+/// Patch, physical error rate in parts per billion, and their sampler.
 type CachedSampler = ((Patch, u32), Arc<dyn LogicalErrorSampler>);
 
 /// A machine with error-corrected patches for logical qubits.
@@ -54,7 +60,7 @@ pub struct NoisyDevice<D> {
     inner: D,
     factory: SamplerFactory,
     threads: usize,
-    /// Those made last.
+    /// The samplers that were used last, the latest at the end.
     samplers: RefCell<Vec<CachedSampler>>,
     /// Spaces whose errors are being sampled; `None` while the work is out.
     sampled: BTreeMap<SpaceId, Option<ErrorColumns>>,
@@ -62,12 +68,13 @@ pub struct NoisyDevice<D> {
     column_bytes: BTreeMap<SpaceId, u64>,
 }
 
-/// Physical error rate that is asked for.
+/// Physical error rate that a job asks for.
 fn error_rate(noise: NoiseSpec) -> f64 {
     if noise.ppb == 0 { DEFAULT_ERROR_RATE } else { noise.ppb as f64 * 1e-9 }
 }
 
-/// Probability of an odd number of errors in `rounds` rounds, each with probability `rate`: `(1 - (1 - 2 rate)^rounds) / 2`.
+/// Probability of an odd number of errors in `rounds` rounds, each with probability `rate`:
+/// `(1 - (1 - 2 rate)^rounds) / 2`.
 pub fn odd(rate: f64, rounds: u64) -> f64 {
     -libm::expm1(rounds as f64 * libm::log1p(-2.0 * rate.clamp(0.0, 0.5))) / 2.0
 }
@@ -86,7 +93,7 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
     } else {
         let mut each = vec![(a, x * (1.0 - z)), (b, z * (1.0 - x))];
         if a != b {
-            // X and Z of a patch make a Y; those that act as one Pauli undo each other.
+            // Both errors at once act as the product of their Paulis: the third Pauli, or none if they are equal.
             let third = [Pauli::X, Pauli::Y, Pauli::Z].into_iter().find(|p| *p != a && *p != b);
             each.extend(third.map(|p| (p, x * z)));
         }
@@ -96,7 +103,8 @@ fn channels(stretch: &Stretch, rates: &Rates, distance: u16) -> impl Iterator<It
 }
 
 impl NoisyDevice<SimDevice> {
-    /// Over a simulated machine, with the histories of [`crate::machine::patch_sampler`].
+    /// Wraps a simulated machine, with the samplers of [`patch_sampler`]. 0 threads mean as many as there are
+    /// processors.
     pub fn simulated(config: SimConfig) -> Self {
         let threads = config.threads;
         let device = NoisyDevice::new(SimDevice::new(config), Box::new(crate::machine::patch_sampler::sampler));
@@ -105,7 +113,7 @@ impl NoisyDevice<SimDevice> {
 }
 
 impl<D: Device> NoisyDevice<D> {
-    /// Over a machine of perfect logical qubits, with what makes histories for the physical level.
+    /// Wraps a machine of perfect logical qubits. `factory` makes the samplers of the physical level.
     pub fn new(inner: D, factory: SamplerFactory) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         NoisyDevice {
@@ -118,7 +126,7 @@ impl<D: Device> NoisyDevice<D> {
         }
     }
 
-    /// The same with so many threads for sampling. Outcomes do not depend on it.
+    /// Sets the number of threads that sample. Outcomes do not depend on it.
     pub fn with_threads(self, threads: usize) -> Self {
         NoisyDevice { threads: threads.max(1), ..self }
     }
@@ -151,7 +159,8 @@ impl<D: Device> Device for NoisyDevice<D> {
 
     type Work = PatchWork<D::Work>;
 
-    /// Decoders that take longer for a round than the round itself fall behind.
+    /// The decoding time is that of the calibration, in thousandths of a round. A decoder that takes longer than a
+    /// round falls behind.
     fn errors(&self, patch: Patch, noise: NoiseSpec) -> Result<Errors, String> {
         let rates = || rates(patch.code, patch.distance as u32, error_rate(noise)).map_err(|e| e.to_string());
         let thousandths = |us: f64| (us / ROUND_US * 1000.0).ceil().clamp(1.0, u32::MAX as f64) as u32;
@@ -169,7 +178,7 @@ impl<D: Device> Device for NoisyDevice<D> {
                 Ok(Errors { decoding: thousandths(rates.us_per_round), warning })
             }
             Level::Physical => {
-                // Where codes do not help, decoders have no end of work.
+                // The rates have a range below threshold: above it decoding has no bounded cost.
                 let decoding = thousandths(rates()?.us_per_round);
                 self.sampler(patch, noise).map_err(|e| e.to_string())?;
                 Ok(Errors { decoding, ..Errors::default() })
@@ -177,7 +186,7 @@ impl<D: Device> Device for NoisyDevice<D> {
         }
     }
 
-    /// By the measured rates.
+    /// The probability of at least one logical error, by the calibrated rates.
     fn failure(&self, image: &Image, patch: Patch, noise: NoiseSpec) -> f64 {
         if noise.level == Level::Ideal {
             return self.inner.failure(image, patch, noise);
@@ -185,7 +194,7 @@ impl<D: Device> Device for NoisyDevice<D> {
         let Ok(Rates { x, z, .. }) = rates(patch.code, patch.distance as u32, error_rate(noise)) else {
             return self.inner.failure(image, patch, noise);
         };
-        // Logarithm of the probability that nothing happens.
+        // Logarithm of the probability that a patch survives a cycle without this error.
         let none = |rate: f64| (-odd(rate, patch.distance as u64)).ln_1p();
         let cycles: u64 = self.timeline(image, patch).stretches().map(|s| s.cycles as u64).sum();
         -(cycles as f64 * (none(x) + none(z))).exp_m1()

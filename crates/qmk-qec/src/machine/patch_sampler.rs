@@ -1,16 +1,16 @@
-//! A patch that is sampled and decoded while it lives.
+//! Samples the physical errors of a patch cycle by cycle and decodes its syndrome while it lives.
 //!
-//! A long memory looks the same in every cycle, so one circuit of a few cycles gives the errors of any: those of a cycle in its
-//! middle, with the detectors that they flip counted from the beginning of that cycle. The decoder sees two cycles at a time, keeps
-//! what it decided about the first, and hands on the defects that this leaves to the next window (Dennis, Kitaev, Landahl & Preskill,
-//! quant-ph/0110143, section VI.B).
+//! A long memory looks the same in every cycle. So a circuit of a few cycles gives the errors of every cycle: those of
+//! a cycle in its middle, with the detectors that they flip counted from the beginning of that cycle. The decoder
+//! matches a window of two cycles, keeps its correction of the first, and hands the defects that remain to the next
+//! window (Dennis, Kitaev, Landahl & Preskill, quant-ph/0110143, section VI.B).
 //!
-//! The logical state at the end of a cycle is the one that an ideal decoder would read then: what is left after the errors so far
-//! and the corrections so far is closed at minimum weight, and its class is the logical error.
+//! The logical error at the end of a cycle is the one that an ideal decoder would find: the defects that errors and
+//! corrections so far leave open are matched at minimum weight, and the class of the closed chain is the logical error.
 //!
-//! A life is cut out of a longer one: a cycle before it and one after it are sampled and decoded but not counted. So it begins with
-//! defects that are not settled yet, as preparation leaves them, and ends with a future that is not clean, and short lives err at the rate of
-//! long ones.
+//! A life is cut out of a longer one: a cycle before it and one after it are sampled and decoded but not counted. So a
+//! life begins with open defects, as preparation leaves them, and ends before a noisy future. Short lives therefore err
+//! at the rate of long ones.
 
 use crate::calibration;
 use crate::codes::{Code, RotatedSurface, Subsystem};
@@ -28,7 +28,7 @@ use qmk_sim::sets::find;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Cycles of the circuit that is taken as the pattern: the errors of the second are those of all.
+/// Cycles of the memory whose second cycle stands for all.
 const PERIODS: u32 = 4;
 /// Cycles in a window: one to keep, one to look ahead.
 const WINDOW_CYCLES: u32 = 2;
@@ -39,53 +39,55 @@ pub struct PatchSampler {
     rounds: u32,
     /// Channels of one cycle, grouped by their total probability.
     groups: Vec<ChannelGroup>,
-    /// What is seen by detectors of Z, for X errors, and of X.
+    /// X errors, which flip detectors of Z, and Z errors, which flip detectors of X.
     sectors: [Sector; 2],
 }
 
-/// Channels that err equally often.
+/// Channels with the same probability of an error. One geometric draw skips those that do not err.
 struct ChannelGroup {
     /// 1 / ln(1 - p).
     scale: f64,
     channels: Vec<ChannelErrors>,
 }
 
-/// What the errors of a channel do.
+/// The errors of a channel.
 struct ChannelErrors {
-    /// Errors by cumulated share of the channel's probability: what each does to the two sectors.
+    /// Cumulated share of the channel's probability, and the effect on each sector.
     errors: Vec<(f64, [Effect; 2])>,
 }
 
-/// Detectors that an error flips, from the beginning of its cycle, and whether it flips the observable.
+/// The effect of an error on one sector: the detectors that it flips, counted from the beginning of its cycle, and
+/// whether it flips the logical observable.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Effect {
     detectors: Vec<u32>,
     observable: bool,
 }
 
-/// One kind of logical error.
+/// The decoder of one kind of logical error.
 struct Sector {
-    /// Detectors in a round.
+    /// Detectors of a round.
     detectors: u32,
     window: Matching,
 }
 
-/// Where one sector of a history stands.
+/// The state of one sector at the beginning of a cycle.
 #[derive(Default)]
 struct SectorState {
-    /// Detectors from the beginning of this cycle on that errors flipped, whole cycles ahead.
+    /// Detectors from the beginning of this cycle on that errors flipped.
     actual: Vec<bool>,
-    /// Of them, by corrections that were kept.
+    /// The same of corrections that were kept.
     kept: Vec<bool>,
-    /// Logical errors and corrections so far.
+    /// Parity of the logical flips of errors and corrections so far.
     class: bool,
 }
 
 impl PatchSampler {
-    /// Prepares patches of a code whose rounds are all alike and whose errors matching decodes. A cycle is `rounds` rounds.
+    /// Prepares the patches of a code. Its rounds must be alike, and matching must decode its errors. A cycle is
+    /// `rounds` rounds.
     ///
     /// # Errors
-    /// If the code is not of that kind, or a parameter is out of range.
+    /// [`QecError::PatchSampler`] if the code is not of that kind; [`QecError::Noise`] if a parameter is out of range.
     pub fn new(code: &dyn Code, rounds: u32, noise: &NoiseModel) -> Result<Self, QecError> {
         noise.check()?;
         if !code.is_matchable() {
@@ -124,10 +126,11 @@ struct PeriodicMemory {
     rounds: u32,
     model: DetectorErrorModel,
     parities: qmk_sim::DetectorSampler,
-    /// Channels of the second cycle: the first of them, and what they are but for the numbers of records.
+    /// Number of the first channel of the second cycle.
     first: usize,
+    /// The channels of the second cycle, with records numbered 0.
     channels: Vec<Channel>,
-    /// Round of each detector, and its number in the round among those that matter.
+    /// Round of each detector and its number in the round, if it helps to decode the observable.
     places: Vec<Option<(u32, u32)>>,
     per_round: u32,
 }
@@ -171,7 +174,7 @@ impl PeriodicMemory {
         Ok(PeriodicMemory { rounds, model, parities, first, channels, places, per_round })
     }
 
-    /// What an error of channel `i` of the cycle does.
+    /// The effect of an error of channel `i` of the cycle.
     fn effect(&self, i: usize, error: u8) -> Effect {
         let mut effect = Effect::default();
         for &f in self.parities.flips(self.first + i, error) {
@@ -179,7 +182,7 @@ impl PeriodicMemory {
                 None => effect.observable ^= true,
                 Some(None) => {}
                 Some(Some((round, number))) => {
-                    // An error is noticed in its round or after it.
+                    // An error flips detectors of its own round or of later ones.
                     effect.detectors.push(round.saturating_sub(self.rounds) * self.per_round + number);
                 }
             }
@@ -187,7 +190,8 @@ impl PeriodicMemory {
         effect
     }
 
-    /// The window: errors of the second cycle and the third, the past closed, the future open.
+    /// The decoder of a window: errors of the second and third cycle. Errors that touch earlier detectors are left out,
+    /// as they are decided; later detectors are left open.
     fn sector(self) -> Result<Sector, QecError> {
         let rounds = self.rounds..(1 + WINDOW_CYCLES) * self.rounds;
         let mut found = MergedMechanisms::default();
@@ -212,7 +216,7 @@ impl PeriodicMemory {
     }
 }
 
-/// Which detectors have to do with the observable: those that errors of at most two detectors connect with one that flips it.
+/// Whether each detector is connected, by errors of at most two detectors, with an error that flips the observable.
 fn decides_observable(model: &DetectorErrorModel) -> Vec<bool> {
     let mut group: Vec<u32> = (0..model.detectors).collect();
     let mut marked = Vec::new();
@@ -253,7 +257,7 @@ impl UniformDraws {
 }
 
 impl PatchSampler {
-    /// Lets the errors of one cycle strike.
+    /// Samples the errors of one cycle and applies their effects.
     fn inject_errors(&self, draws: &mut UniformDraws, states: &mut [SectorState; 2]) {
         for group in &self.groups {
             let mut at = 0usize;
@@ -289,14 +293,14 @@ impl LogicalErrorSampler for PatchSampler {
             kept: vec![false; 3 * size(sector)],
             class: false,
         });
-        // The errors of the next cycle, which the window sees already.
+        // The errors of the next cycle, which the window contains already.
         let mut ahead = states.each_ref().map(|s| SectorState { actual: s.actual.clone(), ..SectorState::default() });
         let (mut fired, mut edges) = (Vec::new(), Vec::new());
         let mut before = [false; 2];
         if cycles > 0 {
             self.inject_errors(&mut draws, &mut states);
         }
-        // The cycle before the first is not counted, that after the last only struck.
+        // The cycle before the first is decoded but not reported; the cycle after the last is only part of the window.
         for cycle in 0..if cycles > 0 { cycles as u64 + 1 } else { 0 } {
             self.inject_errors(&mut draws, &mut ahead);
             let mut now = [false; 2];
@@ -320,7 +324,7 @@ impl LogicalErrorSampler for PatchSampler {
                         stream.class ^= edge.observables & 1 == 1;
                     }
                 }
-                // What an ideal decoder would make of the rest.
+                // An ideal decoder closes the defects that remain.
                 fired.clear();
                 let rest = size..(1 + WINDOW_CYCLES as usize) * size;
                 fired.extend(rest.filter(|&d| stream.actual[d] ^ stream.kept[d]).map(|d| (d - size) as u32));
@@ -341,13 +345,15 @@ impl LogicalErrorSampler for PatchSampler {
     }
 }
 
-/// Distances of patches that are decoded while they live.
+/// Distances of patches that can be sampled.
 const DISTANCES: std::ops::RangeInclusive<u32> = 2..=9;
 
-/// Patches under the noise that [`calibration::NOISE`] names, with cycles of as many rounds as the distance.
+/// The sampler of patches under the noise that [`calibration::NOISE`] names, with cycles of as many rounds as the
+/// distance.
 ///
 /// # Errors
-/// If the code has no such patches, or the distance or physical error rate is out of range.
+/// [`QecError::PatchSampler`] if patches of the code cannot be sampled; [`QecError::Distance`] or [`QecError::Noise`]
+/// if a parameter is out of range.
 pub fn sampler(code: qmk_abi::syscall::Code, distance: u32, p: f64) -> Result<Arc<dyn LogicalErrorSampler>, QecError> {
     use qmk_abi::syscall::Code;
     let noise = NoiseModel::named(calibration::NOISE, p)?;

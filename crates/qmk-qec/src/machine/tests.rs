@@ -92,8 +92,8 @@ fn errors_come_with_the_rates_of_the_time_that_passes() {
     let n = 50_000;
     let cnot = Op::Clifford2(Clifford2::Cnot, 0, 1);
     let ends = [measure(0, 0), measure(1, 1)];
-    // Five S of two cycles each; the X basis has Z errors instead. For a CNOT, the target has errors of its own and of the ancilla
-    // patch, and the control nothing but its own in the Z basis.
+    // Five S of two cycles each; the X basis has Z errors instead. For a CNOT, the target has errors of its own and of
+    // the ancilla patch, and the control nothing but its own in the Z basis.
     let wait = [Op::Alloc(0), Op::Alloc(1), s, s, s, s, s, measure(0, 0)];
     let plus = [Op::Alloc(0), Op::Alloc(1), h(0), Op::Fence, Op::Fence, Op::Measure(Pauli::X, 0, 0)];
     let joined = [&[Op::Alloc(0), Op::Alloc(1), cnot][..], &ends].concat();
@@ -160,7 +160,8 @@ fn sampled_histories_and_rates_agree() {
         }
         counts
     };
-    // Chi-square of two samples of one size, turned into a normal deviate (Wilson & Hilferty 1931); false alarms at 1e-6.
+    // Chi-square of two samples of one size, turned into a normal deviate (Wilson & Hilferty 1931); false alarms at
+    // 1e-6.
     let deviate = |a: &[f64; 32], b: &[f64; 32]| {
         let terms = a.iter().zip(b).filter(|(a, b)| *a + *b >= 10.0).map(|(a, b)| (a - b).powi(2) / (a + b));
         let k = terms.clone().count() as f64 - 1.0;
@@ -281,7 +282,8 @@ fn what_cannot_be_modelled_is_refused() {
 
 #[test]
 fn shots_without_errors_are_as_many_as_foreseen() {
-    // The qubit is 1 where one of its X errors struck, so the foreseen share of shots with any error is more, by the Z errors.
+    // The qubit is 1 where one of its X errors struck, so the foreseen share of shots with any error is more, by the Z
+    // errors.
     let s = Op::Clifford1(Clifford1::S, 0);
     let image = image(1, 1, &[Op::Alloc(0), s, s, measure(0, 0)]);
     let Rates { x, z, .. } = measured();

@@ -1,48 +1,50 @@
 //! When the operations of a program take place, and how long each patch lives.
 //!
-//! Operations begin as soon as they can ([`Image::schedule`]). A machine that lacks routes or magic states runs them later; what a patch waits for these is not
-//! charged.
+//! Operations begin as soon as they can ([`Image::schedule`]). A machine that lacks routes or magic states runs them
+//! later; the time that a patch waits for these is not charged.
 //!
-//! A patch lives from its first operation on, for a compiler makes it no earlier, and until it is measured, reset or freed for the
-//! last time. Operations on several patches are done by lattice surgery over one more, the *ancilla patch*, which lives as
-//! long as the operation. What its errors do is after Litinski (arXiv:1808.02892):
+//! A patch lives from its first operation on, for a compiler makes it no earlier, and until it is measured, reset or
+//! freed for the last time. Operations on several patches are done by lattice surgery over one more, the *ancilla
+//! patch*, which lives as long as the operation. The effects of its errors are those of Litinski (arXiv:1808.02892):
 //!
 //! | operation | an X error of the ancilla patch | a Z error |
 //! |---|---|---|
-//! | CNOT | X on the target: it flips the last outcome, which corrects the target | Z on the control, by the outcome of XX |
+//! | CNOT | X on the target: it flips the last outcome, which corrects it | Z on the control, by the outcome of XX |
 //! | CZ | Z on the second operand: a CNOT between Hadamard gates | Z on the first |
 //! | SWAP, which moves the second operand through it | X on the second operand | Z on the second operand |
-//! | measurement in the Bell basis | flips the outcome of ZZ: X on the second operand, before | flips that of XX: Z, before |
+//! | Bell measurement | flips the outcome of ZZ: X on the second operand, before | flips that of XX: Z, before |
 //! | T, injected T | Z on the operand | Z on the operand |
 //! | rotation about P | P on the operand | P on the operand |
 //! | measurement at an angle, a rotation about Y first | Y on the operand, before | Y on the operand, before |
 //! | CCZ and Toffoli, with a patch of the magic state for each operand | Z on it; X on the target of Toffoli | the same |
 //!
-//! For magic states the ancilla is the patch that holds them; errors made in the factory are not counted. An X there flips the
-//! outcome that a Clifford gate corrects, so it does a rotation by twice the angle: to call that the Pauli is the worst case.
+//! For magic states the ancilla is the patch that holds them; errors made in the factory are not counted. An X there
+//! flips the outcome that a Clifford gate corrects, so it does a rotation by twice the angle: to call that the Pauli is
+//! the worst case.
 
 use qmk_abi::image::{Clifford2, Image, Instr, Op, Pauli, Qubit, Span};
 
-/// A Pauli on a register.
+/// A Pauli that acts on a register.
 pub type RegisterPauli = (Pauli, Qubit);
 
-/// A part of a patch's life whose errors act at one point of the program.
+/// A part of a patch's life. Its errors act at one point of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Index of the instruction right after which they act.
+    /// Index of the instruction right after which its errors act.
     pub after: u32,
     /// Logical cycles, at least 1.
     pub cycles: u32,
-    /// What an X error of the patch does, and a Z error.
+    /// The Pauli that an X error of the patch becomes, and the one that a Z error becomes.
     pub effect: [RegisterPauli; 2],
 }
 
-/// A program in time.
+/// The schedule of a program, and the lives of its patches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
     /// Cycle in which each instruction begins, and that in which its operands are free again.
     pub spans: Vec<[u32; 2]>,
-    /// The stretches of each patch's life, one after the other. What no later operation could notice is left out.
+    /// The stretches of each patch's life, one after the other. A stretch after the last operation of a register is
+    /// left out: nothing could notice its errors.
     pub lives: Vec<Vec<Stretch>>,
 }
 
@@ -52,12 +54,12 @@ struct Patch {
     life: Vec<Stretch>,
     /// Cycles that are not in a stretch yet.
     due: u32,
-    /// When its last operation ended, if it has had one.
+    /// Cycle in which its last operation ended, if it has had one.
     until: Option<u32>,
 }
 
 impl Timeline {
-    /// Of an admitted image, whose operations take so many cycles.
+    /// The timeline of an admitted image. `cycles` gives the duration of an operation in logical cycles.
     pub fn new(image: &Image, cycles: impl Fn(&Op) -> u32) -> Self {
         let mut timeline = Timeline { spans: Vec::with_capacity(image.code.len()), lives: Vec::new() };
         let mut patches = vec![Patch::default(); image.qubits as usize];
@@ -69,7 +71,7 @@ impl Timeline {
             for q in op.qubits() {
                 let patch = &mut patches[q as usize];
                 if matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Reset(_) | Op::InjectT(_)) {
-                    // What happened to it since its last operation, no one will know.
+                    // These discard the state, so errors since its last operation have no effect.
                     let old = std::mem::take(patch);
                     timeline.lives.extend(Some(old.life).filter(|life| !life.is_empty()));
                     if let Op::InjectT(_) = op {
@@ -78,7 +80,7 @@ impl Timeline {
                     continue;
                 }
                 patch.due = patch.due.saturating_add(start - patch.until.unwrap_or(start));
-                // Outcomes are there at the end of a measurement.
+                // Errors during a measurement flip its outcome, so they act before it.
                 let (now, later) = if measures { (patch.due.saturating_add(took), 0) } else { (patch.due, took) };
                 if now > 0 {
                     patch.life.push(Stretch { after: before, cycles: now, effect: [(Pauli::X, q), (Pauli::Z, q)] });
@@ -95,13 +97,13 @@ impl Timeline {
         timeline
     }
 
-    /// All stretches.
+    /// All stretches of all lives.
     pub fn stretches(&self) -> impl Iterator<Item = &Stretch> {
         self.lives.iter().flatten()
     }
 }
 
-/// The ancilla patches of an operation, and what an X and a Z error of each does.
+/// The ancilla patches of an operation, each with the effect of its X and of its Z errors.
 fn ancillas(op: &Op) -> [Option<[RegisterPauli; 2]>; 3] {
     use Pauli::{X, Y, Z};
     let one = |x, z| [Some([x, z]), None, None];
@@ -150,7 +152,8 @@ mod tests {
     fn a_patch_lives_from_its_first_operation_and_is_charged_before_the_next() {
         let h = |q| Op::Clifford1(Clifford1::H, q);
         let cnot = Op::Clifford2(Clifford2::Cnot, 0, 1);
-        // H takes 3 cycles, a CNOT 2. Register 1 waits in |0> before the CNOT, register 0 afterwards, for H on 1 and the fence.
+        // H takes 3 cycles, a CNOT 2. Register 1 waits in |0> before the CNOT, register 0 afterwards, for H on 1 and
+        // the fence.
         let code = [Op::Alloc(0), Op::Alloc(1), h(0), cnot, h(1), Op::Fence, MEASURE(0), MEASURE(1), Op::Free(0)];
         let t = timeline(&image(2, 2, &code));
         assert_eq!(t.spans, [[0, 0], [0, 0], [0, 3], [3, 5], [5, 8], [8, 8], [8, 8], [8, 8], [8, 8]]);

@@ -137,7 +137,8 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Item<'_>>, SyntaxError> {
     }
 }
 
-/// Calls `each` with the number and the content of every line, loops written out. `left` counts down from [`MAX_STEPS`].
+/// Calls `each` with the number and the content of every line, loops written out. `left` counts down from
+/// [`MAX_STEPS`].
 ///
 /// # Errors
 /// That of `each`, or a text that is too long with its loops written out.

@@ -1,7 +1,8 @@
 //! The detectors that fired in one shot, in clusters that are matched apart from each other.
 //!
-//! Two nodes that are nearer to the boundary (together) than to each other need not be paired: pairing both with the boundary costs no
-//! more. So only nodes that are linked, directly or through others, can influence each other's partners.
+//! Two nodes that are nearer to the boundary (together) than to each other need not be paired: pairing both with the
+//! boundary costs no more. So only nodes that are linked, directly or through others, can influence each other's
+//! partners.
 
 use super::prepare::Prepared;
 use super::search::Search;

@@ -1,8 +1,9 @@
 //! Exact minimum-weight perfect matching.
 //!
-//! Between detectors that are nearer to each other than to the boundary (together), distances are tabled once; of each shot only the
-//! detectors that fired are looked at. Those that no such pair links are matched apart from each other (Higgott and Gidney,
-//! arXiv:2303.15933, Wu and Zhong, arXiv:2305.08307, find the same matchings without tables).
+//! Distances between detectors that are nearer to each other than to the boundary (together) are tabled once
+//! (`prepare`, `search`). In each shot the detectors that fired fall into clusters, which are matched apart from each
+//! other (`cluster`; Higgott and Gidney, arXiv:2303.15933, Wu and Zhong, arXiv:2305.08307, find the same matchings
+//! without tables).
 
 mod cluster;
 mod prepare;
@@ -18,7 +19,7 @@ use prepare::Prepared;
 use qmk_sim::sets::drop_pairs;
 use std::sync::Arc;
 
-/// Most distances that are tabled; larger graphs are searched shot by shot.
+/// Most distances in the table. Larger graphs are searched in each shot.
 const MAX_TABLED: usize = 1 << 24;
 
 /// Minimum-weight perfect matching decoder.
@@ -32,7 +33,7 @@ impl Matching {
     /// The decoder of a model.
     ///
     /// # Errors
-    /// Those of [`Graph::new`].
+    /// Those of [`Graph::new`] and [`of`](Self::of).
     pub fn new(model: &DetectorErrorModel) -> Result<Self, QecError> {
         Self::of(Graph::new(model)?)
     }
@@ -40,8 +41,8 @@ impl Matching {
     /// The decoder of a graph.
     ///
     /// # Errors
-    /// Edges with detectors out of range, in another order than [`Graph::edges`] has, or of probability outside of 0 < p <= 0.5;
-    /// a detector with more than 65534 edges.
+    /// [`QecError::Decoder`]: edges with detectors out of range, in another order than [`Graph::edges`] has, or of
+    /// probability outside of 0 < p <= 0.5; a detector with more than 65534 edges.
     pub fn of(graph: Graph) -> Result<Self, QecError> {
         let ends = |e: &Edge| (e.from, e.to.unwrap_or(BOUNDARY));
         for (k, e) in graph.edges.iter().enumerate() {
@@ -59,7 +60,7 @@ impl Matching {
         Self::with_table(graph, MAX_TABLED)
     }
 
-    /// The decoder of a graph that tables no more than so many distances.
+    /// The decoder of a graph, with a table of at most `limit` distances.
     fn with_table(graph: Graph, limit: usize) -> Result<Self, QecError> {
         let mut work = Workspace::default();
         let prepared = Arc::new(Prepared::new(graph, &mut work.search, limit)?);
@@ -80,7 +81,7 @@ impl Matching {
             p.walk(&mut self.work.search, u, v, |arc| out.push(arc.edge));
         }
         out.sort_unstable();
-        // Edges that are taken twice are not taken.
+        // An edge that two paths share cancels.
         drop_pairs(out);
     }
 

@@ -135,8 +135,8 @@ fn scaled(
     search: &mut Search,
 ) -> (f64, Adjacency) {
     let n = graph.detectors as usize;
-    // A path has fewer edges than there are nodes, which bounds the coarse scale. It hardly ever has more than the graph is wide, so
-    // the coarse distances give a much finer scale.
+    // A path has fewer edges than there are nodes, which bounds the coarse scale. It hardly ever has more than the
+    // graph is wide, so the coarse distances give a much finer scale.
     let heaviest = graph.edges.iter().map(|e| e.weight()).fold(1e-9, f64::max);
     let coarse = arcs(graph, ends, LONGEST_DISTANCE / 2.0 / heaviest / (n.max(1) as f64));
     let coarse = Adjacency { starts, arcs: coarse };
@@ -218,13 +218,15 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Distance of a node to the boundary, and the largest distance of a node that can be nearer to it than both to the boundary.
+    /// Distance of a node to the boundary, and the largest distance of a node that can be nearer to it than both to the
+    /// boundary.
     pub(super) fn reach(&self, u: u32) -> (i32, i32) {
         let own = self.boundary[u as usize].distance;
         (own, own.saturating_add(self.farthest_boundary[self.component[u as usize] as usize]))
     }
 
-    /// Tables the distances between nodes that are nearer to each other than to the boundary, if there are not too many.
+    /// Tables the distances between nodes that are nearer to each other than to the boundary, if there are not too
+    /// many.
     fn table(&mut self, search: &mut Search, limit: usize) {
         for u in 0..self.graph.detectors {
             let (own, radius) = self.reach(u);
