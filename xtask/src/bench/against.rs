@@ -64,3 +64,6 @@ fn value(value: f64, unit: &str) -> String {
         _ => format!("{value:.3} {unit}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

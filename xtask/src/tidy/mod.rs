@@ -18,7 +18,7 @@ use cargo_metadata::{Metadata, TargetKind};
 use finding::Finding;
 use ratchet::Ratchet;
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What to print.
 #[derive(Default, clap::Args)]
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Print today's offenders in the form of `xtask/tidy.toml`, with the reasons that it gives
     #[arg(long)]
     list: bool,
+    /// Workspace to check
+    #[arg(long, value_name = "Cargo.toml")]
+    manifest_path: Option<PathBuf>,
 }
 
 /// The part of `rustfmt.toml` that is read here.
@@ -39,6 +42,9 @@ struct Format {
 /// # Errors
 /// Everything that is wrong, or why it could not be checked.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
+    let manifest = args.manifest_path.clone().unwrap_or(root.join("Cargo.toml"));
+    let manifest = manifest.canonicalize().map_err(|e| format!("{}: {e}", manifest.display()))?;
+    let root = manifest.parent().unwrap_or(root);
     let text = std::fs::read_to_string(root.join(ratchet::FILE)).map_err(|e| format!("{}: {e}", ratchet::FILE))?;
     let ratchet = Ratchet::parse(&text)?;
     let findings = findings(root)?;
