@@ -36,7 +36,10 @@ impl Strand {
         free_schedule: &FreeSchedule,
     ) -> Checked<bool> {
         let count = self.image.image.code.len() as u32;
-        if let Err(e) = device.issue_range(self.open_space()?, 0..count) {
+        // To a device, a space without a program is an interactive one, which takes no issue.
+        if count > 0
+            && let Err(e) = device.issue_range(self.open_space()?, 0..count)
+        {
             self.fail(e);
             return Ok(false);
         }
