@@ -12,7 +12,7 @@ pub enum Durability {
     Disk,
 }
 
-/// What [`Journal::open`] reads.
+/// What [`Journal::open`](crate::Journal::open) reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Check {
     /// The whole log, checking all frames and offsets.
@@ -31,7 +31,7 @@ pub struct Options {
     pub check: Check,
     /// Entries whose hashes and offsets wait in memory, at most.
     pub batch: usize,
-    /// New entries after which [`Journal::settle`] stores a head.
+    /// New entries after which [`Journal::settle`](crate::Journal::settle) stores a head.
     pub head_entries: u64,
     /// Time after which it stores a head of any new entries.
     pub head_interval: Duration,

@@ -94,7 +94,8 @@ impl Journal {
         Ok(Reader { log: self.log.clone(), index, start: self.start(index)?, end })
     }
 
-    /// The proof that the tree of the first `size` entries has the one at `index`, for [`verify_inclusion`].
+    /// The proof that the tree of the first `size` entries has the one at `index`, for
+    /// [`verify_inclusion`](crate::verify_inclusion).
     ///
     /// # Errors
     ///
@@ -105,7 +106,8 @@ impl Journal {
         tree::inclusion(index, size, &|level, n| self.node(level, n))
     }
 
-    /// The proof that the tree of `new` entries continues that of `old` entries, for [`verify_consistency`].
+    /// The proof that the tree of `new` entries continues that of `old` entries, for
+    /// [`verify_consistency`](crate::verify_consistency).
     ///
     /// # Errors
     ///
