@@ -66,7 +66,7 @@ fn a_wrong_edge_fails() {
     }
     // A build dependency is an edge too, a test's is not.
     for (section, passes) in [("build-dependencies", false), ("dev-dependencies", true)] {
-        let by = format!("[{section}.qmk-sim]\nworkspace = true\n\n[dependencies]\n");
+        let by = format!("[{section}.qmk-qec]\nworkspace = true\n\n[dependencies]\n");
         let file = "crates/qmk-client/Cargo.toml";
         let (ok, stderr) = changed(file, "[dependencies]\n", &by);
         assert_eq!(ok, passes, "{section}: {stderr}");
