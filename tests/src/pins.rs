@@ -50,7 +50,7 @@ impl Pins {
         self.seen.insert(path);
     }
 
-    /// As [`Pins::check`], of what is made up to three times until it is as recorded: for recordings of a server, where
+    /// As [`Pins::check`], of what is made up to ten times until it is as recorded: for recordings of a machine, where
     /// threads decide whether an epoch passes before the first job, so that magic states are there an epoch earlier.
     ///
     /// # Panics
@@ -58,7 +58,7 @@ impl Pins {
     pub fn check_again(&mut self, name: &str, mut make: impl FnMut() -> String) {
         let recorded = self.recorded(name);
         let mut now = make();
-        for _ in 0..2 {
+        for _ in 0..9 {
             if self.writes || recorded.as_deref() == Some(now.as_bytes()) {
                 break;
             }
