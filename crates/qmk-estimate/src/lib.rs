@@ -11,7 +11,7 @@
 //! let counts = LogicalCounts { num_qubits: 100, t_count: 1_000_000, ..LogicalCounts::default() };
 //! let params = JobParams::parse(r#"{"qubitParams": {"name": "qubit_gate_ns_e4"}}"#)?;
 //! let report = estimate(&counts, &params)?;
-//! assert_eq!(report.logical_qubit.code_distance, 9);
+//! assert_eq!(report.logical_qubit.code_distance, 11);
 //! println!("{}", report.table());
 //! # Ok::<(), qmk_estimate::EstimateError>(())
 //! ```
