@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that must hold: format, lints, layers, tidiness, no_std, documentation, tests
+    /// Everything that must hold: format, lints, layers, no_std, documentation, tests
     Ci,
     /// Run the tests of the whole workspace
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick\n  \
