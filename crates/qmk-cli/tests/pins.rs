@@ -47,30 +47,28 @@ fn the_output_for_examples_is_as_recorded() {
     for name in names {
         let name = name.into_string().unwrap();
         let file = &format!("examples/{name}");
-        pins.check_again(&format!("{name}.txt"), || {
-            let mut out = String::new();
-            for noise in ["ideal", "logical", "physical"] {
-                note(&mut out, &["run", file, "--shots", "40", "--seed", "7", "--noise", noise, "--json"]);
-            }
-            note(&mut out, &["run", file, "--shots", "40", "--seed", "7"]);
-            for args in [["verify"].as_slice(), &["rev"], &["estimate"], &["show", "--width", "100"]] {
-                let args = [args, &[file]].concat();
-                note(&mut out, &args);
-                note(&mut out, &[args.as_slice(), &["--json"]].concat());
-            }
-            // To a graph, if it is none, and back to assembly.
-            let graph = folder.path().join(&name).with_extension("json");
-            let json = name.ends_with(".json");
-            if json {
-                std::fs::copy(Path::new(ROOT).join(file), &graph).unwrap();
-            } else {
-                std::fs::write(&graph, note(&mut out, &["asm", file])).unwrap();
-            }
-            let mut back = String::new();
-            note(&mut back, &["disasm", graph.to_str().unwrap()]);
-            out += &back.replace(graph.to_str().unwrap(), "GRAPH");
-            out
-        });
+        let mut out = String::new();
+        for noise in ["ideal", "logical", "physical"] {
+            note(&mut out, &["run", file, "--shots", "40", "--seed", "7", "--noise", noise, "--json"]);
+        }
+        note(&mut out, &["run", file, "--shots", "40", "--seed", "7"]);
+        for args in [["verify"].as_slice(), &["rev"], &["estimate"], &["show", "--width", "100"]] {
+            let args = [args, &[file]].concat();
+            note(&mut out, &args);
+            note(&mut out, &[args.as_slice(), &["--json"]].concat());
+        }
+        // To a graph, if it is none, and back to assembly.
+        let graph = folder.path().join(&name).with_extension("json");
+        let json = name.ends_with(".json");
+        if json {
+            std::fs::copy(Path::new(ROOT).join(file), &graph).unwrap();
+        } else {
+            std::fs::write(&graph, note(&mut out, &["asm", file])).unwrap();
+        }
+        let mut back = String::new();
+        note(&mut back, &["disasm", graph.to_str().unwrap()]);
+        out += &back.replace(graph.to_str().unwrap(), "GRAPH");
+        pins.check_output(&format!("{name}.txt"), &out);
     }
     pins.finish();
 }
