@@ -155,11 +155,12 @@ impl Times {
         let forward = direction == Direction::Forward;
         let allocates = N == 1 && matches!(instr.op, Op::Alloc(_));
         let frees = N == 1 && matches!(instr.op, Op::Free(_));
+        let (takes, gives) = if forward { (allocates, frees) } else { (frees, allocates) };
         if N == 0 && instr.op == Op::Fence {
             self.fence = self.last;
         }
         let mut start = latest(&self.registers, (operands, N), self.fence);
-        if if forward { allocates } else { frees } {
+        if takes {
             start = start.max(patches.take().unwrap_or(0));
         }
         let reads = instr.cond.map(|cond| image.cond_terms(cond));
@@ -175,7 +176,7 @@ impl Times {
         } else if let Some(terms) = reads {
             each_event(terms, |e| postpone(&mut self.events, ([e], 1), end));
         }
-        if if forward { frees } else { allocates } {
+        if gives {
             patches.give(end);
         }
         self.last = self.last.max(end);
