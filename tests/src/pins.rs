@@ -62,7 +62,7 @@ impl Pins {
     }
 
     /// As [`Pins::check`], of the output of a process whose machine starts with its first job: the two schedules of
-    /// [`LATE`] count as one.
+    /// `LATE` count as one.
     ///
     /// # Panics
     /// As there.
