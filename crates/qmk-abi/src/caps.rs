@@ -35,8 +35,8 @@ bitflags::bitflags! {
         const USE = 1 << 1;
         /// Place derived capabilities in another domain's space.
         const GRANT = 1 << 2;
-        /// Place capabilities in the space (domain); pause, migrate, roll back, checkpoint (strand); free (qubit); close
-        /// (channel endpoint).
+        /// Place capabilities in the space (domain); pause, migrate, roll back, checkpoint (strand); free (qubit);
+        /// close (channel endpoint).
         const CONTROL = 1 << 3;
         /// Offer channels to the domain.
         const OFFER = 1 << 4;

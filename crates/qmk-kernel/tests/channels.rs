@@ -1,5 +1,5 @@
-//! Channels: every state that small tables can reach and every call in each of them, then the physics of their pairs, then
-//! what the holder of an endpoint must not be able to do.
+//! Channels: every state that small tables can reach and every call in each of them, then the physics of their pairs,
+//! then what the holder of an endpoint must not be able to do.
 
 #![allow(unreachable_pub)]
 
@@ -46,8 +46,8 @@ struct Scope {
     take: bool,
 }
 
-/// The calls of a domain: each argument runs through every handle there is, while the others run through all of the domain's own that
-/// are of the right kind.
+/// The calls of a domain: each argument runs through every handle there is, while the others run through all of the
+/// domain's own that are of the right kind.
 fn calls(world: &World, d: usize, scope: Scope) -> Vec<Syscall> {
     let model = &world.model;
     let all: Vec<Handle> = model.handles().into_iter().collect();
@@ -238,7 +238,7 @@ fn every_state_of_three_tenants_that_swap_keeps_every_promise() {
 
 const PERFECT: [f64; 4] = [1.0, 0.0, 0.0, 0.0];
 
-/// A state is prepared, sent and brought back by the inverse preparation: it then is |0> with certainty, if nothing was lost.
+/// A state is prepared, sent and unprepared at the other side: it is |0> with certainty, if nothing was lost.
 #[test]
 fn teleportation_carries_any_state() {
     let (mut lab, [a, b]) = Lab::new(PERFECT, 16, 1, Quota::UNLIMITED);
@@ -345,7 +345,7 @@ fn swapping_leaves_the_far_sides_in_the_bell_state() {
     }
 }
 
-/// A round of purification (Deutsch et al., PRL 77, 2818 (1996)) of two pairs whose weights are those of no error, X, Y and Z.
+/// A round of purification (Deutsch et al., PRL 77, 2818 (1996)) of two pairs. Weights are of no error, X, Y and Z.
 fn deutsch([i, x, y, z]: [f64; 4]) -> ([f64; 4], f64) {
     let n = (i + y).powi(2) + (x + z).powi(2);
     ([(i * i + y * y) / n, (x * x + z * z) / n, 2.0 * x * z / n, 2.0 * i * y / n], n)
@@ -365,8 +365,8 @@ fn convolve(p: [f64; 4], q: [f64; 4]) -> [f64; 4] {
     r
 }
 
-/// Error frequencies of each parity against weights, 4,000 pairs for each. The false-alarm rate is 10^-4 for each test of one
-/// degree of freedom.
+/// Error frequencies of each parity against weights, 4,000 pairs for each. The false-alarm rate is 10^-4 for each test
+/// of one degree of freedom.
 fn check_errors(weights: [f64; 4], fidelity: f64, mut pair: impl FnMut(Pauli) -> bool) {
     const PAIRS: u64 = 4000;
     const CRITICAL: f64 = 15.137;
@@ -621,8 +621,8 @@ fn nothing_is_learnt_before_or_by_accepting() {
     }
 }
 
-/// Two tenants that would keep their pair after it is taken back: they make the machine unable to measure the halves, within what
-/// their domains may have active.
+/// Two tenants that would keep their pair after it is taken back: they make the machine unable to measure the halves,
+/// within what their domains may have active.
 #[test]
 fn a_pair_does_not_outlive_its_channel() {
     for way in 0..4 {

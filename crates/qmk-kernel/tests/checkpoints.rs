@@ -1,4 +1,4 @@
-//! Checkpoints of programs and of interactive qubits: taken at the right time and once, and what comes back is what was.
+//! Checkpoints of programs and of interactive qubits: each is taken once, at the right time, and brings back what was.
 
 mod support;
 

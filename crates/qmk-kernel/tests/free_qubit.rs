@@ -1,4 +1,4 @@
-//! Freeing qubits: what is called clean is, what is undone leaves the others as they should be, and what is dirty is reset.
+//! Freeing qubits: what is called clean is clean, undoing leaves the others as they should be, and the rest is reset.
 
 mod support;
 
@@ -104,8 +104,8 @@ fn diagonal(op: &Op, q: u32) -> bool {
     }
 }
 
-/// The two promises of `reverse.rs`: a value that was computed is erased, amplitudes staying what they are; or else all
-/// is as if nothing had been done to the qubit.
+/// The two promises of `uncompute.rs`: a value that was computed is erased and amplitudes stay what they are, or else
+/// all is as if nothing had been done to the qubit.
 #[test]
 fn uncomputing_leaves_the_others_as_stated() {
     let mut dice = Rng::new(42);

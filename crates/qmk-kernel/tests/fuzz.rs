@@ -1,10 +1,11 @@
 //! Sequences of system calls from bytes that mean no good, on the simulated machine.
 //!
-//! A sequence is a seed; the seed makes bytes, and [`run`] makes calls of bytes, so that what finds bytes better than chance
-//! can be put in front of it. Some bytes are read as calls in postcard's format, as they come or with handles that exist;
-//! others choose calls, live, foreign and stale handles, and numbers that are plausible or absurd. Whatever the calls
-//! were, no call panics (nor overflows, in the dev profile), takes long, hands the device much work or takes memory out of
-//! proportion to its size; and after all that derives from the first capability is revoked, nothing is left.
+//! A sequence is a seed; the seed makes bytes, and [`run`] makes calls of bytes, so that what finds bytes better than
+//! chance can be put in front of it. Some bytes are read as calls in postcard's format, as they come or with handles
+//! that exist; others choose calls, live, foreign and stale handles, and numbers that are plausible or absurd. Whatever
+//! the calls were, no call panics (nor overflows, in the dev profile), takes long, hands the device much work or takes
+//! memory out of proportion to its size; and after all that derives from the first capability is revoked, nothing is
+//! left.
 //!
 //! `QMK_FUZZ_SECONDS` sets how long to look, and `QMK_FUZZ_SEED` repeats one sequence.
 #![allow(unsafe_code)]
@@ -413,7 +414,7 @@ struct Fuzz<'a> {
 type Done = BTreeMap<String, u64>;
 
 impl Fuzz<'_> {
-    /// A handle of a domain to an object of this kind; now and then one that is foreign, stale, of another kind or none.
+    /// A handle of a domain to an object of this kind; now and then foreign, stale, of another kind or of nothing.
     fn handle(&mut self, domain: DomainId, kind: ObjectKind) -> Handle {
         let of = |k: &Kernel<Counted>, d, all: bool| -> Vec<Handle> {
             k.capabilities(d).into_iter().filter(|c| all || c.1 == kind).map(|c| c.0).collect()

@@ -1,5 +1,5 @@
-//! What one tenant does and when does not show to another: the same calls of one, alone and beside another that does whatever it
-//! likes, get the same replies.
+//! One tenant's calls and their times do not show to another: the same calls of a tenant, alone and beside another
+//! that does whatever it likes, get the same replies.
 
 mod common;
 
@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// What the first tenant gets for its calls, and in the end for the outcomes and, if asked, the times of all its strands.
+/// Replies to the first tenant's calls, then the outcomes and, if asked, the times of its strands.
 fn replies(images: &[Image], steps: &[Step], place: Place, both: bool) -> Replies {
     let mut world = boot(images);
     let [first, second] = world.tenants;

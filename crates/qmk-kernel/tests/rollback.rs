@@ -69,7 +69,7 @@ fn a_segment_is_undone() {
         assert_eq!(world.rollback(me, None), Ok(0));
         assert!(distance(&before[0], &world.amplitudes(0)) < TOLERANCE);
 
-        // What one did leaves the other's segment alone, in whatever order they act and even if their qubits are entangled.
+        // One domain's operations leave the other's segment alone, in any order and even if their qubits are entangled.
         world.apply(other, Op::Measure(Pauli::X, 1, 0), &theirs);
         let before = [world.amplitudes(0), world.amplitudes(1)];
         let counts = [dice.below(8) as u32, dice.below(8) as u32];

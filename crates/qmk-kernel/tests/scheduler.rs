@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Epochs that `epoch.rs` and `share.rs` promise with.
+/// Epochs that `epoch.rs` and `fair_queue.rs` promise with.
 const PATIENCE: u64 = 1024;
 const AGE: u64 = 64;
 const AHEAD: u64 = 16 + 16;

@@ -1,4 +1,4 @@
-//! Random system calls of the root and three tenants, with handles of their own, of others, and long dead, against a model.
+//! Random system calls of the root and three tenants, with their own, foreign and stale handles, against a model.
 
 mod common;
 

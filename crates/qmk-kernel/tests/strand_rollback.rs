@@ -1,5 +1,5 @@
-//! Rolling running programs back: what they measure does not change, each instruction is issued once net of what was taken
-//! back, and undoing is paid for.
+//! Rolling running programs back: what they measure does not change, each instruction is issued once net of what was
+//! taken back, and undoing is paid for.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! What channels are to do, told independently of the kernel: a derivation tree with parent pointers, and who may do what.
+//! Channels between tenants, told independently of the kernel: a derivation tree with parent pointers, and the rules of
+//! each call.
 
 use crate::pairs::{Event, Pairs};
 use qmk_kernel::abi::image::{Op, Pauli};

@@ -1,6 +1,6 @@
-//! A device that trusts no one: it checks that each instruction is issued once net of undos and after all it depends on, that
-//! it is taken back before what it depends on is, that programs are saved at fences only, and that registers and spaces are in
-//! use when they are named.
+//! A device that trusts no one: it checks that each instruction is issued once net of undos and after all it depends
+//! on, that it is taken back before what it depends on is, that programs are saved at fences only, and that registers
+//! and spaces are in use when they are named.
 
 use qmk_kernel::abi::image::{Image, Instr, Op, Qubit};
 use qmk_kernel::hal::{
@@ -205,7 +205,7 @@ impl<D: Device> Snapshots for Checked<D> {
 }
 
 impl<D: Device> Checked<D> {
-    /// Steps taken so far for the spaces that ever worked, in order of opening, and how many events their programs have.
+    /// Steps taken so far for each space that ever worked, and the count of its program's events, in order of opening.
     pub fn granted(&self) -> Vec<(u64, u32)> {
         self.granted.values().copied().collect()
     }

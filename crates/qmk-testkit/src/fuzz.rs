@@ -24,7 +24,7 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("image", image),
 ];
 
-/// A program in JSON: it is read, or refused with findings; what is read and valid can be lowered and written out again.
+/// A program in JSON: it is read, or refused with findings; a valid one can be lowered and written out again.
 pub fn json_graph(bytes: &[u8]) {
     graph(bytes, Format::Json);
 }
@@ -57,8 +57,8 @@ pub fn stim(bytes: &[u8]) {
     _ = qmk_qec::stim::import_model(text);
 }
 
-/// The method and the params of a request in JSON, on a line each: they are a request, which keeps its meaning when it is
-/// written, or an error.
+/// The method and the params of a request in JSON, on a line each: they are a request, which keeps its meaning when it
+/// is written, or an error.
 pub fn rpc_text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (method, params) = text.split_once('\n').unwrap_or((text, "{}"));

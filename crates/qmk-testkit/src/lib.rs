@@ -1,13 +1,15 @@
 //! Test support of QMK, for its own tests and for those of others.
 //!
-//! The core needs the kernel and its contract alone. [`model::Model`] is a kernel that is compared with a slow reference at
-//! each call, on any [`Device`](qmk_kernel::hal::Device): on one of yours, or on [`NullDevice`], which keeps nothing.
-//! [`Checked`] wraps a device and panics where the kernel breaks the contract. [`programs`] makes programs that are admitted,
-//! [`judge`] says which ones are, and [`channels`] is a second model, of channels between tenants. [`Rng`] makes the choices.
+//! The core needs the kernel and its contract alone. [`model::Model`] is a kernel that is compared with a slow
+//! reference at each call, on any [`Device`](qmk_kernel::hal::Device): on one of yours, or on [`NullDevice`], which
+//! keeps nothing. [`Checked`] wraps a device and panics where the kernel breaks the contract. [`programs`] makes
+//! programs that are admitted, [`judge`] says which ones are, and [`channels`] is a second model, of channels between
+//! tenants. [`Rng`] makes the choices.
 //!
 //! Features add the rest:
 //!
-//! * `proptest`: `strategies` for images and `tenants` for system calls of several tenants; start with `tenants::World`.
+//! * `proptest`: `strategies` for images and `tenants` for system calls of several tenants; start with
+//!   `tenants::World`.
 //! * `dense`: a state-vector simulator that is written for clarity, to compare with.
 //! * `statistics`: chi-square tests with a stated rate of false alarms.
 //! * `fuzz`: targets for fuzzers, which can be driven without one.

@@ -1,8 +1,8 @@
 //! What the kernel promises, restated slowly: a flat list of capabilities, each with its parent, and what they name.
 //!
-//! The model decides by itself whether a call must be refused or must succeed, wherever that can be told from outside. Where it
-//! depends on the schedule (magic states in stock, deadlines, fences) the kernel decides, and the model checks what must
-//! hold if it succeeds and that nothing changes if it does not.
+//! The model decides by itself whether a call must be refused or must succeed, wherever that can be told from outside.
+//! Where it depends on the schedule (magic states in stock, deadlines, fences) the kernel decides, and the model checks
+//! what must hold if it succeeds and that nothing changes if it does not.
 
 use crate::judge::{admissible, peak};
 use qmk_kernel::abi::image::{Image, Op};

@@ -21,8 +21,8 @@ pub struct NullDevice {
 }
 
 impl NullDevice {
-    /// A machine of this many logical qubits, each a patch of 100 physical ones; with half as many routes, four magic states
-    /// an epoch, and perfect pairs.
+    /// A machine of this many logical qubits, each a patch of 100 physical ones; with half as many routes, four magic
+    /// states an epoch, and perfect pairs.
     pub fn new(logical_qubits: u32) -> Self {
         NullDevice::with(MachineSpec {
             logical_qubits,

@@ -1,9 +1,10 @@
-//! System calls of the root and three tenants: one may do everything, one has small quotas, one neither magic nor the right to
-//! pass anything on, and a budget.
+//! System calls of the root and three tenants: one may do everything, one has small quotas, one neither magic nor the
+//! right to pass anything on, and a budget.
 //!
-//! A script is a [`Setup`] and a list of [`Step`]s, which proptest draws and shrinks. A step says who does what; its handles
-//! and numbers follow from its seed and from what there is when it runs. Most steps are drawn again until the model allows
-//! them, since chance hardly ever meets what is allowed; some name handles of others, or such as were freed long ago.
+//! A script is a [`Setup`] and a list of [`Step`]s, which proptest draws and shrinks. A step says who does what; its
+//! handles and numbers follow from its seed and from what there is when it runs. Most steps are drawn again until the
+//! model allows them, since chance hardly ever meets what is allowed; some name handles of others, or such as were
+//! freed long ago.
 
 use crate::model::{Model, Verdict};
 use crate::rng::Rng;
@@ -146,7 +147,7 @@ pub struct World<D> {
     images: Vec<Image>,
 }
 
-/// One tenant may do everything, one has small quotas, one neither magic nor the right to pass anything on, and a budget.
+/// The tenants are those of the module's first sentence.
 fn boot<D: Device>(device: D, setup: &Setup) -> World<D> {
     let (mut model, root, machine) = Model::boot_on(device, LARGE);
     model.kernel.set_clock(setup.clock);

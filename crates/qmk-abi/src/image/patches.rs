@@ -2,9 +2,9 @@
 
 use alloc::collections::VecDeque;
 
-/// The patches that a program holds, while one goes through its instructions in their order. An allocation takes a patch that
-/// was never used, while there are such, and then the one that was freed first, for which it waits. So no more are in use at
-/// once than the program holds.
+/// The patches that a program holds, while one goes through its instructions in their order. An allocation takes a
+/// patch that was never used, while there are such, and then the one that was freed first, for which it waits. So no
+/// more are in use at once than the program holds.
 #[derive(Clone, Debug)]
 pub struct Patches<T> {
     unused: u32,

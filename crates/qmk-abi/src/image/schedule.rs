@@ -1,7 +1,7 @@
 //! When the instructions of an image run if the machine is short of nothing: each begins as soon as possible.
 //!
-//! Profiles, progress, the noise of patches, estimates and the ranks of the scheduler all come from this one walk, so its
-//! rules stand here and nowhere else. An instruction begins when
+//! Profiles, progress, the noise of patches, estimates and the ranks of the scheduler all come from this one walk, so
+//! its rules stand here and nowhere else. An instruction begins when
 //!
 //! * all its registers are free,
 //! * all events that its condition reads are known,
@@ -41,9 +41,9 @@ impl Timed for u32 {
 }
 
 impl Image {
-    /// Walks through the as-soon-as-possible schedule in program order: `visit` gets each instruction with its index, its span
-    /// and what `cost` says of its operation. With `u32::MAX` patches, no allocation waits for one. Returns the length of the
-    /// critical path in cycles.
+    /// Walks through the as-soon-as-possible schedule in program order: `visit` gets each instruction with its index,
+    /// its span and what `cost` says of its operation. With `u32::MAX` patches, no allocation waits for one. Returns
+    /// the length of the critical path in cycles.
     ///
     /// Times saturate. Registers and events that are out of range are passed over, for an image need not be admitted.
     ///
@@ -68,8 +68,8 @@ impl Image {
         walk(self, Direction::Forward, patches, cost, visit)
     }
 
-    /// Length of the critical path in cycles, on a machine that gives the image this many patches: no schedule of one shot is
-    /// shorter.
+    /// Length of the critical path in cycles, on a machine that gives the image this many patches: no schedule of one
+    /// shot is shorter.
     pub fn critical_path(&self, patches: u32, cycles: impl Fn(&Op) -> u32) -> u32 {
         self.schedule(patches, cycles, |_, _, _, _| ())
     }
@@ -97,8 +97,8 @@ enum Direction {
     Backward,
 }
 
-/// Goes through the instructions from one end of the program to the other. State of the walk stays in local variables, and an
-/// operation's arity is known where its rules are applied: admission takes a third less time for it.
+/// Goes through the instructions from one end of the program to the other. State of the walk stays in local variables,
+/// and an operation's arity is known where its rules are applied: admission takes a third less time for it.
 #[inline(always)]
 fn walk<C: Timed>(
     image: &Image,
@@ -140,8 +140,8 @@ struct Times {
 }
 
 impl Times {
-    /// The rules, for an instruction on N registers. Backward, the roles are exchanged: an event is awaited by its writer and
-    /// provided by its readers, and a free waits for the allocation that takes its patch.
+    /// The rules, for an instruction on N registers. Backward, the roles are exchanged: an event is awaited by its
+    /// writer and provided by its readers, and a free waits for the allocation that takes its patch.
     #[inline(always)]
     fn place<const N: usize>(
         &mut self,

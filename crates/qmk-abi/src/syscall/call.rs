@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// A system call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Syscall {
-    /// Creates a domain with an empty capability space: it can do nothing before `Derive` has placed a machine capability
-    /// there. Needs `ADMIN` on a machine capability; the reply's handle names the domain in the caller's space, and
-    /// `Kernel::domain_of` tells its id.
+    /// Creates a domain with an empty capability space: it can do nothing before `Derive` has placed a machine
+    /// capability there. Needs `ADMIN` on a machine capability; the reply's handle names the domain in the caller's
+    /// space, and `Kernel::domain_of` tells its id.
     CreateDomain {
         /// Machine capability.
         machine: Handle,
@@ -30,8 +30,9 @@ pub enum Syscall {
         /// Epochs of one window; 0 is one window without end.
         window: u64,
     },
-    /// Takes a region out of the shared part of the machine, with the part of the magic buffer that its magic states are of
-    /// all, and the part of the decoders that its qubits are. Needs `ADMIN`, and a shared region without promises.
+    /// Takes a region out of the shared part of the machine, with the part of the magic buffer that its magic states
+    /// are of all, and the part of the decoders that its qubits are. Needs `ADMIN`, and a shared region without
+    /// promises.
     CreateRegion {
         /// Machine capability.
         machine: Handle,
@@ -95,7 +96,8 @@ pub enum Syscall {
         /// Strand capability.
         strand: Handle,
     },
-    /// Outcomes of finished shots, packed: for each shot, `ceil(events/8)` bytes, event 0 in the lowest bit. Needs `READ`.
+    /// Outcomes of finished shots, packed: each shot takes `ceil(events/8)` bytes, event 0 in the lowest bit.
+    /// Needs `READ`.
     Outcomes {
         /// Strand capability.
         strand: Handle,
@@ -118,8 +120,8 @@ pub enum Syscall {
         /// Region with `USE`; the shared one if `None`.
         region: Option<Handle>,
     },
-    /// Undoes unitary operations back to the last irreversible one, by performing their inverses: those of a strand,
-    /// or those on the domain's interactive qubits, by whomever. What a domain did to qubits of others is theirs to undo.
+    /// Undoes unitary operations back to the last irreversible one, by performing their inverses: those of a strand, or
+    /// those on the domain's interactive qubits, by whomever. What a domain did to qubits of others is theirs to undo.
     Rollback {
         /// Machine capability with `USE`, `COMPUTE` and the classes of what is undone.
         machine: Handle,
@@ -153,8 +155,8 @@ pub enum Syscall {
     FreeQubit {
         /// Qubit capability with `CONTROL`.
         qubit: Handle,
-        /// Bring it back to a basis state by undoing what was done to it, where that leaves other qubits alone: a machine
-        /// capability with `USE` and the classes of what is undone.
+        /// Bring it back to a basis state by undoing what was done to it, where that leaves other qubits alone: a
+        /// machine capability with `USE` and the classes of what is undone.
         uncompute: Option<Handle>,
     },
     /// Applies an operation to interactive qubits: register `i` of `op` is `qubits[i]`; event registers are ignored and
