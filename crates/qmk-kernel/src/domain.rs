@@ -97,6 +97,11 @@ impl DomainTable {
         self.0.get(id.0 as usize)?.as_deref()
     }
 
+    #[inline]
+    pub(crate) fn find_mut(&mut self, id: DomainId) -> Option<&mut Domain> {
+        self.0.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
     /// # Errors
     /// The domain is gone, although something of it is left.
     #[inline]
@@ -110,7 +115,7 @@ impl DomainTable {
     /// The domain is gone, although something of it is left.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: DomainId) -> Checked<&mut Domain> {
-        self.0.get_mut(id.0 as usize).and_then(|d| d.as_deref_mut()).ok_or_else(|| missing(id))
+        self.find_mut(id).ok_or_else(|| missing(id))
     }
 
     /// # Errors

@@ -51,10 +51,14 @@ impl<D: Device> Kernel<D> {
                 self.dying.push(domain);
                 Ok(())
             }
-            Object::Image(image) => {
-                let used = &mut self.domains.get_mut(image.owner)?.used;
-                lower(&mut used.instructions, image.size, "images are larger than their domain's account")
-            }
+            // The strand of another domain may have kept it longer than its owner lived.
+            Object::Image(image) => match self.domains.find_mut(image.owner) {
+                Some(owner) => {
+                    let used = &mut owner.used.instructions;
+                    lower(used, image.size, "images are larger than their domain's account")
+                }
+                None => Ok(()),
+            },
             Object::Strand(strand) => self.end_strand(StrandId::of(id), *strand),
             Object::Qubit(qubit) => {
                 self.close_channel_of(qubit.owner, qubit.register)?;
