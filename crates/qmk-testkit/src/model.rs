@@ -23,6 +23,23 @@ struct Part {
     buffer: u32,
 }
 
+impl Part {
+    /// Gives a part of this part away.
+    fn give(&mut self, part: &Part) {
+        self.qubits -= part.qubits;
+        self.routes -= part.routes;
+        self.rate -= part.rate;
+        self.buffer -= part.buffer;
+    }
+
+    fn take_back(&mut self, part: &Part) {
+        self.qubits += part.qubits;
+        self.routes += part.routes;
+        self.rate += part.rate;
+        self.buffer += part.buffer;
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Strand {
     image: Image,
@@ -517,10 +534,18 @@ impl<D: Device> Model<D> {
         (self.owner(qubit) == d && !bound).then_some(qubit)
     }
 
+    /// The channel and the side of an endpoint.
+    fn endpoint(&self, d: DomainId, handle: Handle, need: Rights) -> Option<(usize, usize)> {
+        let (_, o, _) = self.allowed(d, handle, ObjectKind::Endpoint, need)?;
+        match *self.object(o) {
+            Object::Endpoint { channel, side } => Some((channel, side)),
+            _ => None,
+        }
+    }
+
     /// An endpoint whose near half the domain may use.
     fn half(&self, d: DomainId, handle: Handle) -> Option<(usize, usize)> {
-        let (_, o, _) = self.allowed(d, handle, ObjectKind::Endpoint, Rights::USE)?;
-        let Object::Endpoint { channel, side } = *self.object(o) else { return None };
+        let (channel, side) = self.endpoint(d, handle, Rights::USE)?;
         let c = &self.channels[channel];
         let ready = c.state == ChannelState::Linked && c.ready_at <= self.kernel.epoch();
         (c.ends[side].domain == d && ready).then_some((channel, side))
@@ -642,421 +667,533 @@ impl<D: Device> Model<D> {
         }
         reply
     }
+}
 
+impl<D: Device> Model<D> {
     /// `None` if the call must be refused.
-    fn expect(&mut self, d: DomainId, call: &Syscall) -> Option<(Verdict, Effect)> {
+    fn expect(&mut self, d: DomainId, call: &Syscall) -> Expected {
         let quota = *self.quotas.get(&d)?;
-        let used = self.used(d);
-        let slot_free = used.slots < quota.slots;
-        let always = |effect| Some((Verdict::Always, effect));
-        let certain = |certain, effect| Some((if certain { Verdict::Always } else { Verdict::Maybe }, effect));
-        match call {
-            Syscall::CreateDomain { machine, quota } => {
-                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
-                slot_free.then_some((Verdict::Always, Effect::NewDomain(parent, *quota)))
-            }
-            Syscall::CreateContext { machine, .. } => {
-                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
-                slot_free.then_some((Verdict::Always, Effect::New(parent, Object::Context)))
-            }
+        let caller = Caller { domain: d, quota, used: self.used(d) };
+        match *call {
+            Syscall::CreateDomain { machine, quota } => self.expect_domain(&caller, machine, quota),
+            Syscall::CreateContext { machine, .. } => self.expect_context(&caller, machine),
             Syscall::CreateRegion { machine, qubits, routes, magic } => {
-                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, Rights::ADMIN)?;
-                let Part { routes: all_routes, rate, buffer, .. } = self.shared;
-                let quiet = self.quiet();
-                let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
-                let fits = slot_free && *qubits > 0 && *qubits <= free && *routes <= all_routes && *magic <= rate;
-                let buffer = (buffer as u64 * *magic as u64 / rate.max(1) as u64) as u32;
-                let part = Part { qubits: *qubits, routes: *routes, rate: *magic, buffer };
-                // Operations keep their routes to their end even when their strand is gone.
-                let certain = if quiet && *routes == 0 { Verdict::Always } else { Verdict::Maybe };
-                fits.then_some((certain, Effect::New(parent, Object::Region(part))))
+                self.expect_region(&caller, machine, [qubits, routes, magic])
             }
             Syscall::Derive { source, rights, badge, into, budget } => {
-                let (parent, c) = self.find(d, *source)?;
-                let (held, badge) = (c.rights, if c.badge != 0 { c.badge } else { *badge });
-                let target = match into {
-                    None => d,
-                    Some(_) if !held.contains(Rights::GRANT) => return None,
-                    Some(into) => {
-                        let (_, o, _) = self.allowed(d, *into, ObjectKind::Domain, Rights::CONTROL)?;
-                        let Object::Domain(t) = self.object(o) else { return None };
-                        *t
-                    }
-                };
-                let divides = match (self.object(c.object), budget) {
-                    (_, None) => true,
-                    (Object::Machine { depth, .. }, Some(_)) => *depth < 16,
-                    _ => false,
-                };
-                let fits = self.held(target).len() < self.quotas[&target].slots as usize;
-                let effect = Effect::Derived(parent, target, *rights, badge, *budget);
-                (held.contains(*rights) && divides && fits).then_some((Verdict::Always, effect))
+                self.expect_derive(d, source, rights, badge, into, budget)
             }
-            Syscall::Revoke { target } => always(Effect::Delete(self.find(d, *target)?.0, false)),
-            Syscall::Delete { target } => always(Effect::Delete(self.find(d, *target)?.0, true)),
-            Syscall::Inspect { target } => {
-                let (_, c) = self.find(d, *target)?;
-                let (kind, rights, badge) = (kind(self.object(c.object)), c.rights, c.badge);
-                always(Effect::Exactly(Reply::Capability { kind, rights, badge }))
-            }
-            Syscall::Admit { machine, image } => {
-                let (parent, _, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
-                let fits = used.instructions as u64 + size(image) <= quota.instructions as u64;
-                let fine = slot_free && fits && admissible(image, rights);
-                fine.then(|| (Verdict::Always, Effect::New(parent, Object::Image(image.clone()))))
-            }
-            Syscall::Spawn { machine, image, run } => {
-                let (parent, machine, rights) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?;
-                let (_, o, _) = self.allowed(d, *image, ObjectKind::Image, Rights::USE)?;
-                let Object::Image(image) = self.object(o).clone() else { return None };
-                let region = self.region_of(d, run.region)?;
-                if let Some(context) = run.context {
-                    self.allowed(d, context, ObjectKind::Context, Rights::USE)?;
-                }
-                let peak = peak(&image);
-                let physical = self.kernel.device().physical_qubits(run.patch)? as u64 * peak as u64;
-                let each = image.code.iter().map(|i| self.magic(&i.op, run.patch));
-                let (magic, most) = each.fold((0, 0), |(all, most), m| (all + m, m.max(most)));
-                let part = self.part(region);
-                let classes = image.code.iter().all(|i| rights.contains(i.op.class()));
-                let fits = peak <= quota.qubits.min(part.qubits)
-                    && physical <= quota.physical_qubits
-                    && used.strands < quota.strands
-                    && most <= quota.magic
-                    && self.affords(part, &image, run.patch);
-                let total = magic.saturating_mul(run.shots);
-                let budget = self.within_budget(machine, 1, peak, total);
-                if run.deadline.is_some() {
-                    let unlimited = (quota.magic, quota.epochs) == (u64::MAX, u64::MAX) && run.context.is_none();
-                    let now = used.qubits.saturating_add(peak) <= quota.qubits
-                        && used.physical_qubits.saturating_add(physical) <= quota.physical_qubits
-                        && peak <= self.kernel.free_qubits();
-                    if !unlimited || !now {
-                        return None;
-                    }
-                }
-                let spawned = self.kernel.epoch();
-                let strand =
-                    Object::Strand(Box::new(Strand { image, image_object: o, run: *run, machine, region, spawned }));
-                let fine = run.shots > 0 && slot_free && classes && fits && budget;
-                fine.then_some(())?;
-                certain(run.deadline.is_none(), Effect::Spawned(parent, strand, total))
-            }
-            Syscall::Status { strand } => {
-                self.allowed(d, *strand, ObjectKind::Strand, Rights::READ)?;
-                always(Effect::Nothing)
-            }
-            Syscall::Outcomes { strand, first, .. } => {
-                let (_, o, _) = self.allowed(d, *strand, ObjectKind::Strand, Rights::READ)?;
-                (*first < self.status(o).shots_done).then_some((Verdict::Always, Effect::Nothing))
-            }
-            Syscall::Pause { strand, .. } => self.movable(d, *strand).map(|_| (Verdict::Always, Effect::Nothing)),
-            Syscall::Migrate { strand, region } => {
-                let (_, strand) = self.movable(d, *strand)?;
-                let part = self.part(self.region_of(d, *region)?);
-                let fits = peak(&strand.image) <= part.qubits && self.affords(part, &strand.image, strand.run.patch);
-                fits.then_some((Verdict::Always, Effect::Nothing))
-            }
-            Syscall::Rollback { machine, strand } => {
-                let need = Rights::USE | Rights::COMPUTE;
-                let (_, machine, rights) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                match strand {
-                    Some(strand) => {
-                        let (o, strand) = self.movable(d, *strand)?;
-                        // What is undone is done again; how much that is, only the kernel knows.
-                        let all: u64 = strand.image.code.iter().map(|i| self.magic(&i.op, strand.run.patch)).sum();
-                        let most = all.saturating_mul(2).saturating_mul(strand.run.shots);
-                        let fits = self.within_budget(strand.machine, 0, 0, most);
-                        certain(fits && rights.contains(Rights::CLASSES), Effect::TakenBack(o, rights))
-                    }
-                    None if self.live_qubits().any(|(q, _)| self.owner(q) == d) => {
-                        certain(false, Effect::Spent { machine, magic: None })
-                    }
-                    None => always(Effect::Exactly(Reply::RolledBack(0))),
-                }
-            }
-            Syscall::Checkpoint { machine, strand } => {
-                let need = Rights::USE | Rights::CHECKPOINT;
-                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                let copies = self.kernel.device().spec().features.snapshot;
-                (slot_free && copies && used.checkpoints < quota.checkpoints).then_some(())?;
-                match strand {
-                    Some(strand) => {
-                        let of = Of::Strand(self.movable(d, *strand)?.0);
-                        always(Effect::New(parent, Object::Checkpoint(of)))
-                    }
-                    None => {
-                        self.live_qubits().find(|(q, _)| self.owner(*q) == d)?;
-                        let of = Of::Qubits(self.accounts[&d].version);
-                        // Qubits that are entangled with those of others cannot be copied.
-                        certain(self.unlinked(), Effect::New(parent, Object::Checkpoint(of)))
-                    }
-                }
-            }
-            Syscall::CheckpointStatus { checkpoint } => {
-                let (_, o, _) = self.allowed(d, *checkpoint, ObjectKind::Checkpoint, Rights::READ)?;
-                let Object::Checkpoint(of) = self.object(o) else { return None };
-                // That of a strand fails if the strand ends first.
-                certain(matches!(of, Of::Qubits(_)), Effect::Taken(*of))
-            }
-            Syscall::Restore { checkpoint } => {
-                let (_, o, _) = self.allowed(d, *checkpoint, ObjectKind::Checkpoint, Rights::USE)?;
-                let Object::Checkpoint(of) = *self.object(o) else { return None };
-                let (domain, checkpoint) = self.reader(o);
-                let taken = self.kernel.syscall(domain, Syscall::CheckpointStatus { checkpoint });
-                matches!(taken, Ok(Reply::Checkpoint(Some(_)))).then_some(())?;
-                match of {
-                    Of::Strand(s) => {
-                        self.live.contains(&s).then_some(())?;
-                        use StrandState::*;
-                        let status = self.status(s);
-                        let runs = matches!(status.state, Running | Held | Draining);
-                        let Object::Strand(strand) = self.object(s) else { return None };
-                        // What is done again counts again, what was undone does not.
-                        let (at, at_undone) = self.marks[&o];
-                        let undone = self.undone.get(&s).copied().unwrap_or(0);
-                        let again = (status.magic_states - 2 * undone).saturating_sub(at - 2 * at_undone);
-                        let again = again.saturating_mul(strand.run.shots);
-                        (runs && self.within_budget(strand.machine, 0, 0, again)).then_some(())?;
-                        always(Effect::Restored(s, o, again))
-                    }
-                    Of::Qubits(version) => {
-                        (self.accounts[&self.owner(o)].version == version).then_some(())?;
-                        certain(self.unlinked(), Effect::Nothing)
-                    }
-                }
-            }
-            Syscall::TakeQubit { machine } => {
-                let need = Rights::USE | Rights::ALLOC;
-                let (parent, machine, _) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                let each = self.physical(Patch::default());
-                let fits = used.qubits < quota.qubits
-                    && used.physical_qubits.saturating_add(each) <= quota.physical_qubits
-                    && self.within_budget(machine, 0, 1, 0);
-                let quiet = self.quiet();
-                let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
-                (slot_free && fits && free > 0).then_some(())?;
-                certain(quiet, Effect::New(parent, Object::Qubit { machine, ready_at: 0 }))
-            }
-            Syscall::FreeQubit { qubit, uncompute } => {
-                let (_, o, _) = self.allowed(d, *qubit, ObjectKind::Qubit, Rights::CONTROL)?;
-                (!self.waits(o)).then_some(())?;
-                let machine = match uncompute {
-                    Some(machine) => Some(self.allowed(d, *machine, ObjectKind::Machine, Rights::USE)?.1),
-                    None => None,
-                };
-                certain(machine.is_none(), Effect::Freed(o, machine))
-            }
-            Syscall::Apply { machine, op, qubits } => {
-                let (_, machine, _) = self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | op.class())?;
-                let mut named = Vec::new();
-                for q in op.qubits() {
-                    let (_, o, _) = self.allowed(d, *qubits.get(q as usize)?, ObjectKind::Qubit, Rights::USE)?;
-                    named.push(o);
-                }
-                let one_space = named.iter().all(|&o| self.owner(o) == self.owner(named[0]));
-                let distinct = (1..named.len()).all(|i| !named[..i].contains(&named[i]));
-                let own_call = matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence);
-                let ready = named.iter().all(|&q| !self.waits(q));
-                let sound = distinct && !own_call && !named.is_empty() && op.angle().is_none_or(f64::is_finite);
-                let magic = self.magic(op, Patch::default());
-                let paid = magic == 0
-                    || magic <= quota.magic.saturating_sub(used.magic) && self.within_budget(machine, 0, 0, magic);
-                (one_space && sound && ready && paid).then_some(())?;
-                certain(magic == 0, Effect::Spent { machine, magic: Some(magic) })
-            }
-            Syscall::Offer { machine, qubit, to, fidelity } => {
-                let need = Rights::USE | Rights::LINK;
-                let (parent, ..) = self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                let qubit = self.loose(d, *qubit)?;
-                let (_, o, _) = self.allowed(d, *to, ObjectKind::Domain, Rights::OFFER)?;
-                let Object::Domain(to) = *self.object(o) else { return None };
-                let theirs = self.quotas[&to];
-                let fits = to != d && slot_free && used.channels < quota.channels && {
-                    let used = self.used(to);
-                    used.slots < theirs.slots && used.channels < theirs.channels
-                };
-                let sound = *fidelity > 0.25 && *fidelity <= 1.0;
-                (fits && sound).then_some((Verdict::Always, Effect::Offered(parent, to, qubit, *fidelity)))
-            }
-            Syscall::Accept { machine, endpoint, qubit } => {
-                self.allowed(d, *machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
-                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::USE)?;
-                let Object::Endpoint { channel, side } = *self.object(o) else { return None };
-                let c = &self.channels[channel];
-                let mine = side == 1 && c.ends[1].domain == d && c.state == ChannelState::Offered;
-                let qubit = self.loose(d, *qubit)?;
-                mine.then_some(())?;
-                let raw = self.kernel.device().spec().link.raw[0];
-                certain(c.asked <= raw, Effect::Accepted(channel, qubit))
-            }
-            Syscall::Teleport { machine, endpoint, qubit } => {
-                let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
-                self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                let (channel, _) = self.half(d, *endpoint)?;
-                self.loose(d, *qubit)?;
-                always(Effect::Teleported(channel))
-            }
-            Syscall::SwapEntanglement { machine, endpoints } => {
-                let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
-                self.allowed(d, *machine, ObjectKind::Machine, need)?;
-                let (a, b) = (self.half(d, endpoints[0])?, self.half(d, endpoints[1])?);
-                let far = |(channel, side): (usize, usize)| self.channels[channel].ends[1 - side].domain;
-                (a.0 != b.0 && far(a) != far(b)).then_some((Verdict::Always, Effect::Swapped(a, b)))
-            }
-            Syscall::CloseChannel { endpoint } => {
-                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::CONTROL)?;
-                let Object::Endpoint { channel, .. } = *self.object(o) else { return None };
-                always(Effect::Closed(channel))
-            }
-            Syscall::ChannelStatus { endpoint } => {
-                let (_, o, _) = self.allowed(d, *endpoint, ObjectKind::Endpoint, Rights::READ)?;
-                let Object::Endpoint { channel, .. } = *self.object(o) else { return None };
-                always(Effect::Channel(channel))
-            }
-            Syscall::Usage => always(Effect::Exactly(Reply::Usage { used, quota })),
+            Syscall::Revoke { target } => always(Effect::Delete(self.find(d, target)?.0, false)),
+            Syscall::Delete { target } => always(Effect::Delete(self.find(d, target)?.0, true)),
+            Syscall::Inspect { target } => self.expect_inspect(d, target),
+            Syscall::Admit { machine, ref image } => self.expect_admit(&caller, machine, image),
+            Syscall::Spawn { machine, image, run } => self.expect_spawn(&caller, machine, image, run),
+            Syscall::Status { strand } => self.expect_status(d, strand),
+            Syscall::Outcomes { strand, first, .. } => self.expect_outcomes(d, strand, first),
+            Syscall::Pause { strand, .. } => self.movable(d, strand).and_then(|_| always(Effect::Nothing)),
+            Syscall::Migrate { strand, region } => self.expect_migrate(d, strand, region),
+            Syscall::Rollback { machine, strand } => self.expect_rollback(d, machine, strand),
+            Syscall::Checkpoint { machine, strand } => self.expect_checkpoint(&caller, machine, strand),
+            Syscall::CheckpointStatus { checkpoint } => self.expect_checkpoint_status(d, checkpoint),
+            Syscall::Restore { checkpoint } => self.expect_restore(d, checkpoint),
+            Syscall::TakeQubit { machine } => self.expect_take(&caller, machine),
+            Syscall::FreeQubit { qubit, uncompute } => self.expect_free(d, qubit, uncompute),
+            Syscall::Apply { machine, ref op, ref qubits } => self.expect_apply(&caller, machine, op, qubits),
+            Syscall::Offer { machine, qubit, to, fidelity } => self.expect_offer(&caller, machine, qubit, to, fidelity),
+            Syscall::Accept { machine, endpoint, qubit } => self.expect_accept(d, machine, endpoint, qubit),
+            Syscall::Teleport { machine, endpoint, qubit } => self.expect_teleport(d, machine, endpoint, qubit),
+            Syscall::SwapEntanglement { machine, endpoints } => self.expect_swap(d, machine, endpoints),
+            Syscall::CloseChannel { endpoint } => self.expect_close(d, endpoint),
+            Syscall::ChannelStatus { endpoint } => self.expect_channel_status(d, endpoint),
+            Syscall::Usage => always(Effect::Exactly(Reply::Usage { used: caller.used, quota })),
         }
     }
 
+    /// Checks the reply to a call that succeeded, and does the same to the model.
     fn apply(&mut self, d: DomainId, effect: Effect, reply: &Reply, call: &Syscall) {
-        let handle = if let Reply::Handle(h) = reply { Some(*h) } else { None };
-        let new = || handle.expect("a handle");
         match effect {
             Effect::Nothing => {}
             Effect::Exactly(expected) => assert_eq!(*reply, expected, "{call:?}"),
-            Effect::New(parent, object) => {
-                match &object {
-                    Object::Region(part) => {
-                        self.shared.qubits -= part.qubits;
-                        self.shared.routes -= part.routes;
-                        self.shared.rate -= part.rate;
-                        self.shared.buffer -= part.buffer;
-                    }
-                    Object::Qubit { .. } => self.account(d).version += 1,
-                    _ => {}
-                }
-                let object = self.add(object, d);
-                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
-            }
-            Effect::Spawned(parent, strand, magic) => {
-                if let Object::Strand(s) = &strand {
-                    self.charge(s.machine, magic);
-                }
-                let object = self.add(strand, d);
-                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
-            }
-            Effect::Derived(parent, target, rights, badge, budget) => {
-                let mut object = self.capabilities[&parent].object;
-                if let (Some(_), Object::Machine { depth, .. }) = (budget, self.object(object)) {
-                    let depth = depth + 1;
-                    object = self.add(Object::Machine { parent: Some(object), depth, budget, magic: 0 }, d);
-                }
-                self.insert(target, new(), object, rights, badge, parent);
-            }
-            Effect::NewDomain(parent, quota) => {
-                let id = self.kernel.domain_of(d, new()).expect("the new domain");
-                assert!(self.quotas.insert(id, quota).is_none(), "{id:?} came back");
-                self.accounts.insert(id, Account::default());
-                let object = self.add(Object::Domain(id), d);
-                self.insert(d, new(), object, Rights::OBJECT, 0, parent);
-            }
-            Effect::Delete(root, too) => {
-                let before = self.capabilities.len();
-                self.delete(root, too);
-                let count = (before - self.capabilities.len()) as u32;
-                assert_eq!(*reply, Reply::Deleted { count, more: false }, "{call:?}");
-            }
-            Effect::TakenBack(strand, rights) => {
-                let undone = self.status(strand).magic_states - self.costs[&strand];
-                let Object::Strand(s) = self.object(strand) else { panic!("not a strand") };
-                let (machine, again) = (s.machine, undone.saturating_mul(2).saturating_mul(s.run.shots));
-                assert!(undone == 0 || rights.contains(Rights::MAGIC), "{call:?} undid what it may not do");
-                assert!(undone == 0 || self.within_budget(machine, 0, 0, again), "{call:?} exceeds a budget");
-                self.charge(machine, again);
-                *self.undone.entry(strand).or_default() += undone;
-                self.account_of(strand).inexact = true;
-            }
-            Effect::Restored(strand, checkpoint, again) => {
-                if let Object::Strand(s) = self.object(strand) {
-                    self.charge(s.machine, again);
-                }
-                self.undone.insert(strand, self.marks[&checkpoint].1);
-                self.account_of(strand).inexact = true;
-            }
+            Effect::New(parent, object) => self.apply_new(d, parent, object, reply),
+            Effect::Spawned(parent, strand, magic) => self.apply_spawn(d, parent, *strand, magic, reply),
+            Effect::Derived(derivation) => self.apply_derive(d, derivation, reply),
+            Effect::NewDomain(parent, quota) => self.apply_domain(d, parent, quota, reply),
+            Effect::Delete(root, too) => self.apply_delete(root, too, reply, call),
+            Effect::TakenBack(strand, rights) => self.apply_rollback(strand, rights, call),
+            Effect::Restored(strand, checkpoint, again) => self.apply_restore(strand, checkpoint, again),
             Effect::Spent { machine, magic } => self.spend(d, machine, magic, call),
-            Effect::Freed(qubit, machine) => {
-                let &Reply::Freed { dirty, undone } = reply else { panic!("{reply:?}") };
-                assert!(undone == 0 || machine.is_some() && !dirty, "{call:?} {reply:?}");
-                if let Some(machine) = machine {
-                    self.spend(d, machine, (undone == 0).then_some(0), call);
-                }
-                let root = self.capabilities.iter().find(|(_, c)| c.object == qubit).map(|(&i, _)| i);
-                self.delete(root.expect("a capability to the qubit"), true);
-                assert!(!self.live.contains(&qubit));
-            }
-            Effect::Taken(of) => {
-                let &Reply::Checkpoint(taken) = reply else { panic!("{reply:?}") };
-                assert!(taken.is_none_or(|epoch| epoch <= self.kernel.epoch()));
-                assert!(taken.is_some() || matches!(of, Of::Strand(_)), "a checkpoint of qubits is taken at once");
-            }
-            Effect::Offered(parent, to, qubit, asked) => {
-                let &Reply::Offered { endpoint, invitation } = reply else { panic!("{reply:?}") };
-                let channel = self.channels.len();
-                let near = self.add(Object::Endpoint { channel, side: 0 }, d);
-                let far = self.add(Object::Endpoint { channel, side: 1 }, to);
-                let near_capability = self.next;
-                self.insert(d, endpoint, near, Rights::OBJECT, 0, parent);
-                self.insert(to, invitation, far, Rights::OBJECT - Rights::GRANT, 0, near_capability);
-                let ends = [
-                    End { domain: d, qubit: Some(qubit), endpoint: near },
-                    End { domain: to, qubit: None, endpoint: far },
-                ];
-                self.channels.push(Channel { ends, state: ChannelState::Offered, asked, ready_at: 0 });
-            }
-            Effect::Accepted(channel, qubit) => {
-                let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
-                let c = &mut self.channels[channel];
-                assert_eq!(info.state, ChannelState::Linked);
-                assert!(info.fidelity >= c.asked - 1e-9 && info.pairs > 0 && info.ready_at > self.kernel.epoch());
-                (c.state, c.ready_at, c.ends[1].qubit) = (ChannelState::Linked, info.ready_at, Some(qubit));
-                for end in c.ends {
-                    let account = self.account(end.domain);
-                    account.version += 1;
-                    account.pairs += info.pairs;
-                    self.set_ready(end.qubit, info.ready_at);
-                }
-            }
-            Effect::Teleported(channel) => {
-                let Reply::Applied { outcomes, .. } = reply else { panic!("{reply:?}") };
-                assert_eq!(outcomes.len(), 2);
-                let c = &mut self.channels[channel];
-                c.state = ChannelState::Used;
-                c.ends.iter_mut().for_each(|e| e.qubit = None);
-            }
-            Effect::Swapped((first, side), (second, other_side)) => {
-                let other_far = self.channels[second].ends[1 - other_side];
-                let mine = [self.channels[first].ends[side].endpoint, self.channels[second].ends[other_side].endpoint];
-                self.channels[first].ends[side] = other_far;
-                let left = &mut self.channels[second];
-                left.ends = mine.map(|endpoint| End { domain: d, qubit: None, endpoint });
-                left.state = ChannelState::Closed;
-                self.objects[other_far.endpoint].0 = Object::Endpoint { channel: first, side };
-                for (side, endpoint) in mine.into_iter().enumerate() {
-                    self.objects[endpoint].0 = Object::Endpoint { channel: second, side };
-                }
-            }
+            Effect::Freed(qubit, machine) => self.apply_free(d, qubit, machine, reply, call),
+            Effect::Taken(of) => self.apply_checkpoint_status(of, reply),
+            Effect::Offered(parent, to, qubit, asked) => self.apply_offer(d, parent, to, qubit, asked, reply),
+            Effect::Accepted(channel, qubit) => self.apply_accept(channel, qubit, reply),
+            Effect::Teleported(channel) => self.apply_teleport(channel, reply),
+            Effect::Swapped(first, second) => self.apply_swap(d, first, second),
             Effect::Closed(channel) => self.close(channel),
-            Effect::Channel(channel) => {
-                let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
-                let c = &self.channels[channel];
-                assert_eq!(info.state, c.state, "{call:?}");
-                if c.state == ChannelState::Offered {
-                    assert_eq!(info.fidelity, c.asked);
-                }
+            Effect::Channel(channel) => self.apply_channel_status(channel, reply, call),
+        }
+    }
+
+    /// A new object with its first capability.
+    fn apply_new(&mut self, d: DomainId, parent: usize, object: Object, reply: &Reply) {
+        match &object {
+            Object::Region(part) => self.shared.give(part),
+            Object::Qubit { .. } => self.account(d).version += 1,
+            _ => {}
+        }
+        let object = self.add(object, d);
+        self.insert(d, handle(reply), object, Rights::OBJECT, 0, parent);
+    }
+}
+
+/// The handle that a call returned.
+fn handle(reply: &Reply) -> Handle {
+    match reply {
+        Reply::Handle(handle) => *handle,
+        other => panic!("{other:?} is not a handle"),
+    }
+}
+
+impl<D: Device> Model<D> {
+    /// The place of a machine capability with `ADMIN`, if the caller has a slot for what is made through it.
+    fn administered(&self, caller: &Caller, machine: Handle) -> Option<usize> {
+        let (parent, ..) = self.allowed(caller.domain, machine, ObjectKind::Machine, Rights::ADMIN)?;
+        caller.has_slot().then_some(parent)
+    }
+
+    fn expect_domain(&self, caller: &Caller, machine: Handle, quota: Quota) -> Expected {
+        always(Effect::NewDomain(self.administered(caller, machine)?, quota))
+    }
+
+    fn apply_domain(&mut self, d: DomainId, parent: usize, quota: Quota, reply: &Reply) {
+        let id = self.kernel.domain_of(d, handle(reply)).expect("the new domain");
+        assert!(self.quotas.insert(id, quota).is_none(), "{id:?} came back");
+        self.accounts.insert(id, Account::default());
+        let object = self.add(Object::Domain(id), d);
+        self.insert(d, handle(reply), object, Rights::OBJECT, 0, parent);
+    }
+
+    fn expect_context(&self, caller: &Caller, machine: Handle) -> Expected {
+        always(Effect::New(self.administered(caller, machine)?, Object::Context))
+    }
+
+    fn expect_region(&self, caller: &Caller, machine: Handle, [qubits, routes, magic]: [u32; 3]) -> Expected {
+        let parent = self.administered(caller, machine)?;
+        let Part { routes: all_routes, rate, buffer, .. } = self.shared;
+        let quiet = self.quiet();
+        let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
+        (qubits > 0 && qubits <= free && routes <= all_routes && magic <= rate).then_some(())?;
+        let buffer = (buffer as u64 * magic as u64 / rate.max(1) as u64) as u32;
+        let part = Part { qubits, routes, rate: magic, buffer };
+        // Operations keep their routes to their end even when their strand is gone.
+        certain_if(quiet && routes == 0, Effect::New(parent, Object::Region(part)))
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn expect_derive(
+        &self,
+        d: DomainId,
+        source: Handle,
+        rights: Rights,
+        badge: u64,
+        into: Option<Handle>,
+        budget: Option<Budget>,
+    ) -> Expected {
+        let (parent, c) = self.find(d, source)?;
+        let (held, badge) = (c.rights, if c.badge != 0 { c.badge } else { badge });
+        let target = match into {
+            None => d,
+            Some(_) if !held.contains(Rights::GRANT) => return None,
+            Some(into) => {
+                let (_, o, _) = self.allowed(d, into, ObjectKind::Domain, Rights::CONTROL)?;
+                let Object::Domain(t) = self.object(o) else { return None };
+                *t
+            }
+        };
+        let divides = match (self.object(c.object), budget) {
+            (_, None) => true,
+            (Object::Machine { depth, .. }, Some(_)) => *depth < 16,
+            _ => false,
+        };
+        let fits = self.held(target).len() < self.quotas[&target].slots as usize;
+        (held.contains(rights) && divides && fits).then_some(())?;
+        always(Effect::Derived(Derivation { parent, target, rights, badge, budget }))
+    }
+
+    fn apply_derive(&mut self, d: DomainId, derivation: Derivation, reply: &Reply) {
+        let Derivation { parent, target, rights, badge, budget } = derivation;
+        let mut object = self.capabilities[&parent].object;
+        if let (Some(_), Object::Machine { depth, .. }) = (budget, self.object(object)) {
+            let depth = depth + 1;
+            object = self.add(Object::Machine { parent: Some(object), depth, budget, magic: 0 }, d);
+        }
+        self.insert(target, handle(reply), object, rights, badge, parent);
+    }
+
+    fn expect_inspect(&self, d: DomainId, target: Handle) -> Expected {
+        let (_, c) = self.find(d, target)?;
+        let (kind, rights, badge) = (kind(self.object(c.object)), c.rights, c.badge);
+        always(Effect::Exactly(Reply::Capability { kind, rights, badge }))
+    }
+
+    fn apply_delete(&mut self, root: usize, too: bool, reply: &Reply, call: &Syscall) {
+        let before = self.capabilities.len();
+        self.delete(root, too);
+        let count = (before - self.capabilities.len()) as u32;
+        assert_eq!(*reply, Reply::Deleted { count, more: false }, "{call:?}");
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn expect_admit(&self, caller: &Caller, machine: Handle, image: &Image) -> Expected {
+        let (parent, _, rights) = self.allowed(caller.domain, machine, ObjectKind::Machine, Rights::USE)?;
+        let fits = caller.used.instructions as u64 + size(image) <= caller.quota.instructions as u64;
+        (caller.has_slot() && fits && admissible(image, rights)).then_some(())?;
+        always(Effect::New(parent, Object::Image(image.clone())))
+    }
+
+    fn expect_spawn(&self, caller: &Caller, machine: Handle, image: Handle, run: Run) -> Expected {
+        let d = caller.domain;
+        let (parent, machine, rights) = self.allowed(d, machine, ObjectKind::Machine, Rights::USE)?;
+        let (_, image_object, _) = self.allowed(d, image, ObjectKind::Image, Rights::USE)?;
+        let Object::Image(image) = self.object(image_object).clone() else { return None };
+        let region = self.region_of(d, run.region)?;
+        if let Some(context) = run.context {
+            self.allowed(d, context, ObjectKind::Context, Rights::USE)?;
+        }
+        let classes = image.code.iter().all(|i| rights.contains(i.op.class()));
+        let magic: u64 = image.code.iter().map(|i| self.magic(&i.op, run.patch)).sum();
+        let total = magic.saturating_mul(run.shots);
+        let within = self.fits_spawn(caller, &image, &run, region)?
+            && (run.deadline.is_none() || self.starts_now(caller, &image, &run)?)
+            && self.within_budget(machine, 1, peak(&image), total);
+        (run.shots > 0 && caller.has_slot() && classes && within).then_some(())?;
+        let spawned = self.kernel.epoch();
+        let strand = Strand { image, image_object, run, machine, region, spawned };
+        certain_if(run.deadline.is_none(), Effect::Spawned(parent, Box::new(strand), total))
+    }
+
+    /// Whether an image alone fits the caller's quota and its region; `None` if the device has no such patch.
+    fn fits_spawn(&self, caller: &Caller, image: &Image, run: &Run, region: Option<usize>) -> Option<bool> {
+        let (peak, part, quota) = (peak(image), self.part(region), &caller.quota);
+        let physical = self.kernel.device().physical_qubits(run.patch)? as u64 * peak as u64;
+        let most = image.code.iter().map(|i| self.magic(&i.op, run.patch)).max().unwrap_or(0);
+        Some(
+            peak <= quota.qubits.min(part.qubits)
+                && physical <= quota.physical_qubits
+                && caller.used.strands < quota.strands
+                && most <= quota.magic
+                && self.affords(part, image, run.patch),
+        )
+    }
+
+    /// Whether a strand with a deadline may have its qubits at once, and is not limited by a window.
+    fn starts_now(&self, caller: &Caller, image: &Image, run: &Run) -> Option<bool> {
+        let (peak, quota, used) = (peak(image), &caller.quota, &caller.used);
+        let physical = self.kernel.device().physical_qubits(run.patch)? as u64 * peak as u64;
+        let unlimited = (quota.magic, quota.epochs) == (u64::MAX, u64::MAX) && run.context.is_none();
+        let now = used.qubits.saturating_add(peak) <= quota.qubits
+            && used.physical_qubits.saturating_add(physical) <= quota.physical_qubits
+            && peak <= self.kernel.free_qubits();
+        Some(unlimited && now)
+    }
+
+    fn apply_spawn(&mut self, d: DomainId, parent: usize, strand: Strand, magic: u64, reply: &Reply) {
+        self.charge(strand.machine, magic);
+        let object = self.add(Object::Strand(Box::new(strand)), d);
+        self.insert(d, handle(reply), object, Rights::OBJECT, 0, parent);
+    }
+
+    fn expect_status(&self, d: DomainId, strand: Handle) -> Expected {
+        self.allowed(d, strand, ObjectKind::Strand, Rights::READ)?;
+        always(Effect::Nothing)
+    }
+
+    fn expect_outcomes(&mut self, d: DomainId, strand: Handle, first: u64) -> Expected {
+        let (_, o, _) = self.allowed(d, strand, ObjectKind::Strand, Rights::READ)?;
+        (first < self.status(o).shots_done).then_some(())?;
+        always(Effect::Nothing)
+    }
+
+    fn expect_migrate(&mut self, d: DomainId, strand: Handle, region: Option<Handle>) -> Expected {
+        let (_, strand) = self.movable(d, strand)?;
+        let part = self.part(self.region_of(d, region)?);
+        let fits = peak(&strand.image) <= part.qubits && self.affords(part, &strand.image, strand.run.patch);
+        fits.then_some(())?;
+        always(Effect::Nothing)
+    }
+
+    fn expect_rollback(&mut self, d: DomainId, machine: Handle, strand: Option<Handle>) -> Expected {
+        let need = Rights::USE | Rights::COMPUTE;
+        let (_, machine, rights) = self.allowed(d, machine, ObjectKind::Machine, need)?;
+        match strand {
+            Some(strand) => {
+                let (o, strand) = self.movable(d, strand)?;
+                // What is undone is done again; how much that is, only the kernel knows.
+                let all: u64 = strand.image.code.iter().map(|i| self.magic(&i.op, strand.run.patch)).sum();
+                let most = all.saturating_mul(2).saturating_mul(strand.run.shots);
+                let fits = self.within_budget(strand.machine, 0, 0, most);
+                certain_if(fits && rights.contains(Rights::CLASSES), Effect::TakenBack(o, rights))
+            }
+            None if self.live_qubits().any(|(q, _)| self.owner(q) == d) => {
+                certain_if(false, Effect::Spent { machine, magic: None })
+            }
+            None => always(Effect::Exactly(Reply::RolledBack(0))),
+        }
+    }
+
+    fn apply_rollback(&mut self, strand: usize, rights: Rights, call: &Syscall) {
+        let undone = self.status(strand).magic_states - self.costs[&strand];
+        let Object::Strand(s) = self.object(strand) else { panic!("not a strand") };
+        let (machine, again) = (s.machine, undone.saturating_mul(2).saturating_mul(s.run.shots));
+        assert!(undone == 0 || rights.contains(Rights::MAGIC), "{call:?} undid what it may not do");
+        assert!(undone == 0 || self.within_budget(machine, 0, 0, again), "{call:?} exceeds a budget");
+        self.charge(machine, again);
+        *self.undone.entry(strand).or_default() += undone;
+        self.account_of(strand).inexact = true;
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn expect_checkpoint(&mut self, caller: &Caller, machine: Handle, strand: Option<Handle>) -> Expected {
+        let need = Rights::USE | Rights::CHECKPOINT;
+        let (parent, ..) = self.allowed(caller.domain, machine, ObjectKind::Machine, need)?;
+        let copies = self.kernel.device().spec().features.snapshot;
+        (caller.has_slot() && copies && caller.used.checkpoints < caller.quota.checkpoints).then_some(())?;
+        match strand {
+            Some(strand) => {
+                let of = Of::Strand(self.movable(caller.domain, strand)?.0);
+                always(Effect::New(parent, Object::Checkpoint(of)))
+            }
+            None => {
+                self.live_qubits().find(|(q, _)| self.owner(*q) == caller.domain)?;
+                let of = Of::Qubits(self.accounts[&caller.domain].version);
+                // Qubits that are entangled with those of others cannot be copied.
+                certain_if(self.unlinked(), Effect::New(parent, Object::Checkpoint(of)))
             }
         }
     }
 
+    fn expect_checkpoint_status(&self, d: DomainId, checkpoint: Handle) -> Expected {
+        let (_, o, _) = self.allowed(d, checkpoint, ObjectKind::Checkpoint, Rights::READ)?;
+        let Object::Checkpoint(of) = self.object(o) else { return None };
+        // That of a strand fails if the strand ends first.
+        certain_if(matches!(of, Of::Qubits(_)), Effect::Taken(*of))
+    }
+
+    fn apply_checkpoint_status(&self, of: Of, reply: &Reply) {
+        let &Reply::Checkpoint(taken) = reply else { panic!("{reply:?}") };
+        assert!(taken.is_none_or(|epoch| epoch <= self.kernel.epoch()));
+        assert!(taken.is_some() || matches!(of, Of::Strand(_)), "a checkpoint of qubits is taken at once");
+    }
+
+    fn expect_restore(&mut self, d: DomainId, checkpoint: Handle) -> Expected {
+        let (_, o, _) = self.allowed(d, checkpoint, ObjectKind::Checkpoint, Rights::USE)?;
+        let Object::Checkpoint(of) = *self.object(o) else { return None };
+        let (domain, checkpoint) = self.reader(o);
+        let taken = self.kernel.syscall(domain, Syscall::CheckpointStatus { checkpoint });
+        matches!(taken, Ok(Reply::Checkpoint(Some(_)))).then_some(())?;
+        match of {
+            Of::Strand(strand) => self.expect_restore_strand(strand, o),
+            Of::Qubits(version) => {
+                (self.accounts[&self.owner(o)].version == version).then_some(())?;
+                certain_if(self.unlinked(), Effect::Nothing)
+            }
+        }
+    }
+
+    fn expect_restore_strand(&mut self, s: usize, checkpoint: usize) -> Expected {
+        use StrandState::*;
+        self.live.contains(&s).then_some(())?;
+        let status = self.status(s);
+        let runs = matches!(status.state, Running | Held | Draining);
+        let Object::Strand(strand) = self.object(s) else { return None };
+        // What is done again counts again, what was undone does not.
+        let (at, at_undone) = self.marks[&checkpoint];
+        let undone = self.undone.get(&s).copied().unwrap_or(0);
+        let again = (status.magic_states - 2 * undone).saturating_sub(at - 2 * at_undone);
+        let again = again.saturating_mul(strand.run.shots);
+        (runs && self.within_budget(strand.machine, 0, 0, again)).then_some(())?;
+        always(Effect::Restored(s, checkpoint, again))
+    }
+
+    fn apply_restore(&mut self, strand: usize, checkpoint: usize, again: u64) {
+        if let Object::Strand(s) = self.object(strand) {
+            self.charge(s.machine, again);
+        }
+        self.undone.insert(strand, self.marks[&checkpoint].1);
+        self.account_of(strand).inexact = true;
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn expect_take(&self, caller: &Caller, machine: Handle) -> Expected {
+        let need = Rights::USE | Rights::ALLOC;
+        let (parent, machine, _) = self.allowed(caller.domain, machine, ObjectKind::Machine, need)?;
+        let (used, quota) = (&caller.used, &caller.quota);
+        let each = self.physical(Patch::default());
+        let fits = used.qubits < quota.qubits
+            && used.physical_qubits.saturating_add(each) <= quota.physical_qubits
+            && self.within_budget(machine, 0, 1, 0);
+        let quiet = self.quiet();
+        let free = if quiet { self.shared_free() } else { self.kernel.free_qubits() };
+        (caller.has_slot() && fits && free > 0).then_some(())?;
+        certain_if(quiet, Effect::New(parent, Object::Qubit { machine, ready_at: 0 }))
+    }
+
+    fn expect_free(&self, d: DomainId, qubit: Handle, uncompute: Option<Handle>) -> Expected {
+        let (_, o, _) = self.allowed(d, qubit, ObjectKind::Qubit, Rights::CONTROL)?;
+        (!self.waits(o)).then_some(())?;
+        let machine = match uncompute {
+            Some(machine) => Some(self.allowed(d, machine, ObjectKind::Machine, Rights::USE)?.1),
+            None => None,
+        };
+        certain_if(machine.is_none(), Effect::Freed(o, machine))
+    }
+
+    fn apply_free(&mut self, d: DomainId, qubit: usize, machine: Option<usize>, reply: &Reply, call: &Syscall) {
+        let &Reply::Freed { dirty, undone } = reply else { panic!("{reply:?}") };
+        assert!(undone == 0 || machine.is_some() && !dirty, "{call:?} {reply:?}");
+        if let Some(machine) = machine {
+            self.spend(d, machine, (undone == 0).then_some(0), call);
+        }
+        let root = self.capabilities.iter().find(|(_, c)| c.object == qubit).map(|(&i, _)| i);
+        self.delete(root.expect("a capability to the qubit"), true);
+        assert!(!self.live.contains(&qubit));
+    }
+
+    fn expect_apply(&self, caller: &Caller, machine: Handle, op: &Op, qubits: &[Handle]) -> Expected {
+        let d = caller.domain;
+        let (_, machine, _) = self.allowed(d, machine, ObjectKind::Machine, Rights::USE | op.class())?;
+        let mut named = Vec::new();
+        for q in op.qubits() {
+            let (_, o, _) = self.allowed(d, *qubits.get(q as usize)?, ObjectKind::Qubit, Rights::USE)?;
+            named.push(o);
+        }
+        let one_space = named.iter().all(|&o| self.owner(o) == self.owner(named[0]));
+        let distinct = (1..named.len()).all(|i| !named[..i].contains(&named[i]));
+        let own_call = matches!(op, Op::Alloc(_) | Op::Free(_) | Op::Fence);
+        let ready = named.iter().all(|&q| !self.waits(q));
+        let sound = distinct && !own_call && !named.is_empty() && op.angle().is_none_or(f64::is_finite);
+        let magic = self.magic(op, Patch::default());
+        let left = caller.quota.magic.saturating_sub(caller.used.magic);
+        let paid = magic == 0 || magic <= left && self.within_budget(machine, 0, 0, magic);
+        (one_space && sound && ready && paid).then_some(())?;
+        certain_if(magic == 0, Effect::Spent { machine, magic: Some(magic) })
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn expect_offer(&mut self, caller: &Caller, machine: Handle, qubit: Handle, to: Handle, fidelity: f64) -> Expected {
+        let d = caller.domain;
+        let (parent, ..) = self.allowed(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
+        let qubit = self.loose(d, qubit)?;
+        let (_, o, _) = self.allowed(d, to, ObjectKind::Domain, Rights::OFFER)?;
+        let Object::Domain(to) = *self.object(o) else { return None };
+        let theirs = self.quotas[&to];
+        let fits = to != d && caller.has_slot() && caller.used.channels < caller.quota.channels && {
+            let used = self.used(to);
+            used.slots < theirs.slots && used.channels < theirs.channels
+        };
+        (fits && fidelity > 0.25 && fidelity <= 1.0).then_some(())?;
+        always(Effect::Offered(parent, to, qubit, fidelity))
+    }
+
+    fn apply_offer(&mut self, d: DomainId, parent: usize, to: DomainId, qubit: usize, asked: f64, reply: &Reply) {
+        let &Reply::Offered { endpoint, invitation } = reply else { panic!("{reply:?}") };
+        let channel = self.channels.len();
+        let near = self.add(Object::Endpoint { channel, side: 0 }, d);
+        let far = self.add(Object::Endpoint { channel, side: 1 }, to);
+        let near_capability = self.next;
+        self.insert(d, endpoint, near, Rights::OBJECT, 0, parent);
+        self.insert(to, invitation, far, Rights::OBJECT - Rights::GRANT, 0, near_capability);
+        let ends =
+            [End { domain: d, qubit: Some(qubit), endpoint: near }, End { domain: to, qubit: None, endpoint: far }];
+        self.channels.push(Channel { ends, state: ChannelState::Offered, asked, ready_at: 0 });
+    }
+
+    fn expect_accept(&self, d: DomainId, machine: Handle, endpoint: Handle, qubit: Handle) -> Expected {
+        self.allowed(d, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
+        let (channel, side) = self.endpoint(d, endpoint, Rights::USE)?;
+        let c = &self.channels[channel];
+        let mine = side == 1 && c.ends[1].domain == d && c.state == ChannelState::Offered;
+        let qubit = self.loose(d, qubit)?;
+        mine.then_some(())?;
+        let raw = self.kernel.device().spec().link.raw[0];
+        certain_if(c.asked <= raw, Effect::Accepted(channel, qubit))
+    }
+
+    fn apply_accept(&mut self, channel: usize, qubit: usize, reply: &Reply) {
+        let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
+        let c = &mut self.channels[channel];
+        assert_eq!(info.state, ChannelState::Linked);
+        assert!(info.fidelity >= c.asked - 1e-9 && info.pairs > 0 && info.ready_at > self.kernel.epoch());
+        (c.state, c.ready_at, c.ends[1].qubit) = (ChannelState::Linked, info.ready_at, Some(qubit));
+        for end in c.ends {
+            let account = self.account(end.domain);
+            account.version += 1;
+            account.pairs += info.pairs;
+            self.set_ready(end.qubit, info.ready_at);
+        }
+    }
+
+    fn expect_teleport(&self, d: DomainId, machine: Handle, endpoint: Handle, qubit: Handle) -> Expected {
+        let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+        self.allowed(d, machine, ObjectKind::Machine, need)?;
+        let (channel, _) = self.half(d, endpoint)?;
+        self.loose(d, qubit)?;
+        always(Effect::Teleported(channel))
+    }
+
+    fn apply_teleport(&mut self, channel: usize, reply: &Reply) {
+        let Reply::Applied { outcomes, .. } = reply else { panic!("{reply:?}") };
+        assert_eq!(outcomes.len(), 2);
+        let c = &mut self.channels[channel];
+        c.state = ChannelState::Used;
+        c.ends.iter_mut().for_each(|e| e.qubit = None);
+    }
+
+    fn expect_swap(&self, d: DomainId, machine: Handle, endpoints: [Handle; 2]) -> Expected {
+        let need = Rights::USE | Rights::LINK | Rights::TELEPORT;
+        self.allowed(d, machine, ObjectKind::Machine, need)?;
+        let (a, b) = (self.half(d, endpoints[0])?, self.half(d, endpoints[1])?);
+        let far = |(channel, side): (usize, usize)| self.channels[channel].ends[1 - side].domain;
+        (a.0 != b.0 && far(a) != far(b)).then_some(())?;
+        always(Effect::Swapped(a, b))
+    }
+
+    fn apply_swap(&mut self, d: DomainId, (first, side): (usize, usize), (second, other_side): (usize, usize)) {
+        let other_far = self.channels[second].ends[1 - other_side];
+        let mine = [self.channels[first].ends[side].endpoint, self.channels[second].ends[other_side].endpoint];
+        self.channels[first].ends[side] = other_far;
+        let left = &mut self.channels[second];
+        left.ends = mine.map(|endpoint| End { domain: d, qubit: None, endpoint });
+        left.state = ChannelState::Closed;
+        self.objects[other_far.endpoint].0 = Object::Endpoint { channel: first, side };
+        for (side, endpoint) in mine.into_iter().enumerate() {
+            self.objects[endpoint].0 = Object::Endpoint { channel: second, side };
+        }
+    }
+
+    fn expect_close(&self, d: DomainId, endpoint: Handle) -> Expected {
+        always(Effect::Closed(self.endpoint(d, endpoint, Rights::CONTROL)?.0))
+    }
+
+    fn expect_channel_status(&self, d: DomainId, endpoint: Handle) -> Expected {
+        always(Effect::Channel(self.endpoint(d, endpoint, Rights::READ)?.0))
+    }
+
+    fn apply_channel_status(&self, channel: usize, reply: &Reply, call: &Syscall) {
+        let &Reply::Channel(info) = reply else { panic!("{reply:?}") };
+        let c = &self.channels[channel];
+        assert_eq!(info.state, c.state, "{call:?}");
+        if c.state == ChannelState::Offered {
+            assert_eq!(info.fidelity, c.asked);
+        }
+    }
+}
+
+impl<D: Device> Model<D> {
     fn add(&mut self, object: Object, owner: DomainId) -> usize {
         self.objects.push((object, owner));
         self.live.insert(self.objects.len() - 1);
@@ -1172,12 +1309,7 @@ impl<D: Device> Model<D> {
                 }
                 self.account_of(o).version += 1;
             }
-            Object::Region(part) => {
-                self.shared.qubits += part.qubits;
-                self.shared.routes += part.routes;
-                self.shared.rate += part.rate;
-                self.shared.buffer += part.buffer;
-            }
+            Object::Region(part) => self.shared.take_back(&part),
             Object::Endpoint { channel, .. } => self.close(channel),
             Object::Strand(_) => {
                 let cost = self.costs.remove(&o).unwrap_or(0);
@@ -1306,9 +1438,9 @@ enum Effect {
     Exactly(Reply),
     /// A capability to a new object, derived from this one.
     New(usize, Object),
-    Spawned(usize, Object, u64),
+    Spawned(usize, Box<Strand>, u64),
     NewDomain(usize, Quota),
-    Derived(usize, DomainId, Rights, u64, Option<Budget>),
+    Derived(Derivation),
     Delete(usize, bool),
     /// A strand takes back what it did, through a machine capability with these rights.
     TakenBack(usize, Rights),
@@ -1328,4 +1460,40 @@ enum Effect {
     Swapped((usize, usize), (usize, usize)),
     Closed(usize),
     Channel(usize),
+}
+
+/// A capability that was derived: its source, its domain and what it allows.
+#[derive(Clone, Copy, Debug)]
+struct Derivation {
+    parent: usize,
+    target: DomainId,
+    rights: Rights,
+    badge: u64,
+    budget: Option<Budget>,
+}
+
+/// What must come of a call: `None` if it must be refused.
+type Expected = Option<(Verdict, Effect)>;
+
+fn always(effect: Effect) -> Expected {
+    Some((Verdict::Always, effect))
+}
+
+/// The call succeeds for certain if the condition holds, and else as the schedule has it.
+fn certain_if(condition: bool, effect: Effect) -> Expected {
+    Some((if condition { Verdict::Always } else { Verdict::Maybe }, effect))
+}
+
+/// A caller, with its quota and what it uses of it.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    domain: DomainId,
+    quota: Quota,
+    used: DomainUsage,
+}
+
+impl Caller {
+    fn has_slot(&self) -> bool {
+        self.used.slots < self.quota.slots
+    }
 }
