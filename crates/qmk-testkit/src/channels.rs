@@ -292,14 +292,10 @@ impl Model {
 
     /// What an allowed call does; `log` is what the device was told meanwhile.
     fn effect(&mut self, d: usize, call: &Syscall, reply: &Reply, log: &[Event]) {
-        let child = |source, thing, rights| Cap { thing, rights, parent: Some((d, source)) };
         match (call, reply) {
             (&Syscall::Derive { source, rights, into, .. }, &Reply::Handle(handle)) => {
-                let target = match into.map(|into| self.caps[&(d, into)].thing) {
-                    Some(Thing::Domain(t)) => t,
-                    _ => d,
-                };
-                self.add(target, handle, child(source, self.caps[&(d, source)].thing, rights));
+                let target = into.map_or(d, |into| self.domain(d, into));
+                self.add(target, handle, Cap { thing: self.thing(d, source), rights, parent: Some((d, source)) });
             }
             (&Syscall::Revoke { target }, &Reply::Deleted { count, more }) => {
                 let children =
@@ -311,106 +307,135 @@ impl Model {
             }
             (&Syscall::TakeQubit { machine }, &Reply::Handle(handle)) => {
                 let Some(&Event::Perform(space, Op::Alloc(register))) = log.last() else { panic!("{log:?}") };
-                if self.tenants[d].qubits == 0 {
-                    self.expect(Event::Open(space));
-                } else {
-                    assert!(self.qubits.iter().any(|q| q.owner == d && q.place.0 == space), "another's space");
-                }
-                self.expect(Event::Perform(space, Op::Alloc(register)));
-                let qubit = Qubit { owner: d, place: (space, register), channel: None, dirty: false };
-                self.qubits.push(qubit);
-                self.add(d, handle, child(machine, Thing::Qubit(self.qubits.len() - 1), Rights::OBJECT));
-                self.tenants[d].qubits += 1;
-                self.free -= 1;
+                self.take_qubit(d, machine, handle, (space, register));
             }
             (&Syscall::FreeQubit { qubit, .. }, &Reply::Freed { dirty, undone }) => {
-                let Thing::Qubit(q) = self.caps[&(d, qubit)].thing else { unreachable!() };
+                let q = self.qubit(d, qubit);
                 assert_eq!((self.qubits[q].dirty, 0), (dirty, undone));
-                if dirty {
-                    self.reset(q);
-                }
-                let all = self.caps.iter().filter(|(_, c)| c.thing == Thing::Qubit(q)).map(|(k, _)| *k).collect();
-                self.delete(all);
+                self.free_qubit(q);
             }
             (&Syscall::Offer { machine, qubit, to, .. }, &Reply::Offered { endpoint, invitation }) => {
-                let (Thing::Domain(other), Thing::Qubit(q)) = (self.caps[&(d, to)].thing, self.caps[&(d, qubit)].thing)
-                else {
-                    unreachable!()
-                };
-                let (c, e) = (self.channels.len(), self.ends.len());
-                self.ends.extend([(c, 0), (c, 1)]);
-                self.channels.push(Channel {
-                    state: ChannelState::Offered,
-                    ready: false,
-                    domains: [d, other],
-                    halves: [Some(q), None],
-                    ends: [e, e + 1],
-                    pairs: 0,
-                });
-                self.qubits[q].channel = Some(c);
-                self.add(d, endpoint, child(machine, Thing::End(e), Rights::OBJECT));
-                self.add(other, invitation, child(endpoint, Thing::End(e + 1), Rights::OBJECT - Rights::GRANT));
-                self.tenants[d].channels += 1;
-                self.tenants[other].channels += 1;
+                let (other, q) = (self.domain(d, to), self.qubit(d, qubit));
+                self.offer([d, other], q, machine, [endpoint, invitation]);
             }
             (&Syscall::Accept { endpoint, qubit, .. }, Reply::Channel(info)) => {
-                let (Thing::End(e), Thing::Qubit(q)) = (self.caps[&(d, endpoint)].thing, self.caps[&(d, qubit)].thing)
-                else {
-                    unreachable!()
-                };
-                let c = self.ends[e].0;
-                let channel = &mut self.channels[c];
-                channel.halves[1] = Some(q);
-                (channel.state, channel.pairs) = (ChannelState::Linked, 1);
                 assert_eq!((info.state, info.fidelity, info.rounds, info.pairs), (ChannelState::Linked, 1.0, 0, 1));
-                let halves = channel.halves.map(|h| h.expect("both halves"));
-                self.qubits[q].channel = Some(c);
-                for half in halves {
-                    self.qubits[half].dirty = true;
-                    self.tenants[self.qubits[half].owner].pairs += 1;
-                }
-                let [a, b] = halves.map(|h| self.qubits[h].place);
-                self.expect(Event::Link(a, b));
+                self.accept(self.place(d, endpoint).0, self.qubit(d, qubit));
             }
             (&Syscall::Teleport { endpoint, qubit, .. }, Reply::Applied { outcomes, .. }) => {
-                let (Thing::End(e), Thing::Qubit(q)) = (self.caps[&(d, endpoint)].thing, self.caps[&(d, qubit)].thing)
-                else {
-                    unreachable!()
-                };
-                let (c, side) = self.ends[e];
-                let [near, far] = [side, 1 - side].map(|s| self.channels[c].halves[s].expect("a pair"));
-                self.bell(q, near, far, outcomes);
-                self.let_halves_go(c);
-                self.channels[c].state = ChannelState::Used;
+                self.teleport(self.place(d, endpoint), self.qubit(d, qubit), outcomes);
             }
             (&Syscall::SwapEntanglement { endpoints, .. }, Reply::Applied { outcomes, .. }) => {
-                let [(a, s), (b, t)] = endpoints.map(|e| self.end(d, e, Rights::empty()).expect("an endpoint"));
-                let half = |c: usize, side: usize| self.channels[c].halves[side].expect("a pair");
-                let (near, other_near, far) = (half(a, s), half(b, t), half(b, 1 - t));
-                self.bell(near, other_near, far, outcomes);
-                let mine = [self.channels[a].ends[s], self.channels[b].ends[t]];
-                let their = self.channels[b].ends[1 - t];
-                // One channel between the far sides, and a closed one of which the caller has both ends.
-                self.channels[a].domains[s] = self.channels[b].domains[1 - t];
-                (self.channels[a].halves[s], self.channels[a].ends[s]) = (Some(far), their);
-                self.channels[a].pairs += self.channels[b].pairs;
-                let closed = ChannelState::Closed;
-                let rest =
-                    Channel { state: closed, ready: true, domains: [d; 2], halves: [None; 2], ends: mine, pairs: 0 };
-                self.channels[b] = rest;
-                self.ends[their] = (a, s);
-                (self.ends[mine[0]], self.ends[mine[1]]) = ((b, 0), (b, 1));
-                (self.qubits[near].channel, self.qubits[other_near].channel) = (None, None);
-                self.qubits[far].channel = Some(a);
-                self.tenants[d].channels -= 2;
+                self.swap(d, endpoints.map(|e| self.place(d, e)), outcomes);
             }
-            (&Syscall::CloseChannel { endpoint }, Reply::Done) => {
-                let (c, _) = self.end(d, endpoint, Rights::CONTROL).expect("an endpoint");
-                self.close(c);
-            }
+            (&Syscall::CloseChannel { endpoint }, Reply::Done) => self.close(self.place(d, endpoint).0),
             (Syscall::ChannelStatus { .. }, Reply::Channel(_)) => {}
             (call, reply) => panic!("{call:?} was answered by {reply:?}"),
         }
+    }
+
+    /// What an allowed call names by a handle.
+    fn thing(&self, d: usize, handle: Handle) -> Thing {
+        self.caps[&(d, handle)].thing
+    }
+
+    fn domain(&self, d: usize, handle: Handle) -> usize {
+        let Thing::Domain(domain) = self.thing(d, handle) else { panic!("{handle} is no domain") };
+        domain
+    }
+
+    fn qubit(&self, d: usize, handle: Handle) -> usize {
+        let Thing::Qubit(qubit) = self.thing(d, handle) else { panic!("{handle} is no qubit") };
+        qubit
+    }
+
+    /// Channel and side of an endpoint.
+    fn place(&self, d: usize, handle: Handle) -> (usize, usize) {
+        let Thing::End(end) = self.thing(d, handle) else { panic!("{handle} is no endpoint") };
+        self.ends[end]
+    }
+
+    fn take_qubit(&mut self, d: usize, machine: Handle, handle: Handle, place: Place) {
+        let (space, register) = place;
+        if self.tenants[d].qubits == 0 {
+            self.expect(Event::Open(space));
+        } else {
+            assert!(self.qubits.iter().any(|q| q.owner == d && q.place.0 == space), "another's space");
+        }
+        self.expect(Event::Perform(space, Op::Alloc(register)));
+        self.qubits.push(Qubit { owner: d, place, channel: None, dirty: false });
+        let thing = Thing::Qubit(self.qubits.len() - 1);
+        self.add(d, handle, Cap { thing, rights: Rights::OBJECT, parent: Some((d, machine)) });
+        self.tenants[d].qubits += 1;
+        self.free -= 1;
+    }
+
+    fn free_qubit(&mut self, q: usize) {
+        if self.qubits[q].dirty {
+            self.reset(q);
+        }
+        let all = self.caps.iter().filter(|(_, c)| c.thing == Thing::Qubit(q)).map(|(k, _)| *k).collect();
+        self.delete(all);
+    }
+
+    fn offer(&mut self, domains: [usize; 2], q: usize, machine: Handle, [endpoint, invitation]: [Handle; 2]) {
+        let (c, e) = (self.channels.len(), self.ends.len());
+        self.ends.extend([(c, 0), (c, 1)]);
+        self.channels.push(Channel {
+            state: ChannelState::Offered,
+            ready: false,
+            domains,
+            halves: [Some(q), None],
+            ends: [e, e + 1],
+            pairs: 0,
+        });
+        self.qubits[q].channel = Some(c);
+        let [near, far] = domains;
+        let cap = |e, rights, source| Cap { thing: Thing::End(e), rights, parent: Some((near, source)) };
+        self.add(near, endpoint, cap(e, Rights::OBJECT, machine));
+        self.add(far, invitation, cap(e + 1, Rights::OBJECT - Rights::GRANT, endpoint));
+        domains.iter().for_each(|&d| self.tenants[d].channels += 1);
+    }
+
+    fn accept(&mut self, c: usize, q: usize) {
+        let channel = &mut self.channels[c];
+        channel.halves[1] = Some(q);
+        (channel.state, channel.pairs) = (ChannelState::Linked, 1);
+        let halves = channel.halves.map(|h| h.expect("both halves"));
+        self.qubits[q].channel = Some(c);
+        for half in halves {
+            self.qubits[half].dirty = true;
+            self.tenants[self.qubits[half].owner].pairs += 1;
+        }
+        let [a, b] = halves.map(|h| self.qubits[h].place);
+        self.expect(Event::Link(a, b));
+    }
+
+    fn teleport(&mut self, (c, side): (usize, usize), q: usize, outcomes: &[bool]) {
+        let [near, far] = [side, 1 - side].map(|s| self.channels[c].halves[s].expect("a pair"));
+        self.bell(q, near, far, outcomes);
+        self.let_halves_go(c);
+        self.channels[c].state = ChannelState::Used;
+    }
+
+    fn swap(&mut self, d: usize, [(a, s), (b, t)]: [(usize, usize); 2], outcomes: &[bool]) {
+        let half = |c: usize, side: usize| self.channels[c].halves[side].expect("a pair");
+        let (near, other_near, far) = (half(a, s), half(b, t), half(b, 1 - t));
+        self.bell(near, other_near, far, outcomes);
+        let mine = [self.channels[a].ends[s], self.channels[b].ends[t]];
+        let their = self.channels[b].ends[1 - t];
+        // One channel between the far sides, and a closed one of which the caller has both ends.
+        self.channels[a].domains[s] = self.channels[b].domains[1 - t];
+        (self.channels[a].halves[s], self.channels[a].ends[s]) = (Some(far), their);
+        self.channels[a].pairs += self.channels[b].pairs;
+        let closed = ChannelState::Closed;
+        self.channels[b] =
+            Channel { state: closed, ready: true, domains: [d; 2], halves: [None; 2], ends: mine, pairs: 0 };
+        self.ends[their] = (a, s);
+        (self.ends[mine[0]], self.ends[mine[1]]) = ((b, 0), (b, 1));
+        (self.qubits[near].channel, self.qubits[other_near].channel) = (None, None);
+        self.qubits[far].channel = Some(a);
+        self.tenants[d].channels -= 2;
     }
 
     /// A Bell measurement, which leaves both qubits in |0>, and the correction of a third.

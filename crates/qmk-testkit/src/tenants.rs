@@ -183,6 +183,16 @@ fn boot<D: Device>(device: D, setup: &Setup) -> World<D> {
     World { model, domains, images: setup.images.clone() }
 }
 
+fn draw_context(machine: Handle, dice: &mut Rng) -> Syscall {
+    let (weight, window) = (1 + number(dice, 3), number(dice, 40) as u64);
+    let epochs = if window == 0 { u64::MAX } else { 1 + number(dice, 40) as u64 };
+    Syscall::CreateContext { machine, weight, epochs, window }
+}
+
+fn number(dice: &mut Rng, n: usize) -> u32 {
+    dice.below(n) as u32
+}
+
 /// Derives a capability of the root's into a tenant's space.
 ///
 /// # Panics
@@ -228,8 +238,6 @@ impl<D: Device> World<D> {
         let qubit = self.handle(me, dice, K::Qubit);
         let endpoint = self.handle(me, dice, K::Endpoint);
         let checkpoint = self.handle(me, dice, K::Checkpoint);
-        let maybe = |world: &Self, dice: &mut Rng, kind| dice.one_in(2).then(|| world.handle(me, dice, kind));
-        let number = |dice: &mut Rng, n| dice.below(n) as u32;
         let held = self.model.held(me);
         let own = |dice: &mut Rng| match dice.below(8) {
             1 | 2 => strand,
@@ -241,104 +249,30 @@ impl<D: Device> World<D> {
         match action {
             Action::Advance => unreachable!("not a call"),
             Action::CreateDomain => Syscall::CreateDomain { machine, quota: dice.pick(&[LARGE, SMALL]) },
-            Action::CreateContext => {
-                let (weight, window) = (1 + number(dice, 3), number(dice, 40) as u64);
-                let epochs = if window == 0 { u64::MAX } else { 1 + number(dice, 40) as u64 };
-                Syscall::CreateContext { machine, weight, epochs, window }
-            }
+            Action::CreateContext => draw_context(machine, dice),
             Action::CreateRegion => Syscall::CreateRegion {
                 machine,
                 qubits: number(dice, 6),
                 routes: number(dice, 3),
                 magic: number(dice, 3),
             },
-            Action::Derive => {
-                let kinds = [K::Machine, K::Machine, K::Domain, K::Image, K::Strand, K::Qubit, K::Context];
-                let kinds = [&kinds[..], &[K::Region, K::Region, K::Endpoint, K::Checkpoint]].concat();
-                let kind = dice.pick(&kinds);
-                let source = self.handle(me, dice, kind);
-                // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
-                let held = match self.model.kernel.syscall(me, Syscall::Inspect { target: source }) {
-                    Ok(Reply::Capability { rights, .. }) => rights,
-                    _ => Rights::all(),
-                };
-                let bits = dice.below(1 << 32) as u32;
-                let rights = match dice.below(8) {
-                    0..=3 => held,
-                    4..=6 => held & Rights::from_bits_truncate(bits),
-                    _ => Rights::from_bits_truncate(bits),
-                };
-                let wanted = kind == K::Machine && dice.one_in(2) || dice.one_in(20);
-                let budget = wanted.then(|| Budget {
-                    strands: number(dice, 4),
-                    qubits: number(dice, 8),
-                    magic: number(dice, 60) as u64,
-                });
-                let into = maybe(self, dice, K::Domain);
-                Syscall::Derive { source, rights, badge: number(dice, 3) as u64, into, budget }
-            }
+            Action::Derive => self.draw_derive(me, dice),
             Action::Revoke => Syscall::Revoke { target: own(dice) },
             Action::Delete => Syscall::Delete { target: own(dice) },
             Action::Inspect => Syscall::Inspect { target: own(dice) },
             Action::Admit => Syscall::Admit { machine, image: dice.pick(&self.images) },
-            Action::Spawn => {
-                let image = self.handle(me, dice, K::Image);
-                // So many that no device takes them; those of a program without events cost it nothing to take.
-                let endless = dice.one_in(20) && self.model.image(me, image).is_some_and(|i| i.events > 0);
-                let shots = if endless { 1 << 40 } else { number(dice, 5) as u64 };
-                let deadline = dice.one_in(3).then(|| match dice.below(4) {
-                    0 => u64::MAX,
-                    _ => number(dice, 150) as u64 * shots.max(1),
-                });
-                let codes = [Code::Surface, Code::BaconShor, Code::Shyps, Code::Floquet];
-                let patch = Patch { code: dice.pick(&codes), distance: dice.pick(&[3, 3, 5, 8, 9]) };
-                let run = Run {
-                    shots,
-                    seed: dice.below(1 << 20) as u64,
-                    priority: dice.pick(&[0, 0, 1, -1]),
-                    deadline,
-                    context: maybe(self, dice, K::Context),
-                    region: maybe(self, dice, K::Region),
-                    patch: if dice.one_in(3) { patch } else { Patch::default() },
-                    noise: Default::default(),
-                };
-                Syscall::Spawn { machine, image, run }
-            }
+            Action::Spawn => self.draw_spawn(me, machine, dice),
             Action::Status => Syscall::Status { strand },
             Action::Outcomes => Syscall::Outcomes { strand, first: number(dice, 3) as u64, count: 3 },
             Action::Pause => Syscall::Pause { strand, paused: !dice.one_in(3) },
-            Action::Migrate => Syscall::Migrate { strand, region: maybe(self, dice, K::Region) },
-            Action::Rollback => Syscall::Rollback { machine, strand: maybe(self, dice, K::Strand) },
-            Action::Checkpoint => Syscall::Checkpoint { machine, strand: maybe(self, dice, K::Strand) },
+            Action::Migrate => Syscall::Migrate { strand, region: self.maybe(me, dice, K::Region) },
+            Action::Rollback => Syscall::Rollback { machine, strand: self.maybe(me, dice, K::Strand) },
+            Action::Checkpoint => Syscall::Checkpoint { machine, strand: self.maybe(me, dice, K::Strand) },
             Action::CheckpointStatus => Syscall::CheckpointStatus { checkpoint },
             Action::Restore => Syscall::Restore { checkpoint },
             Action::TakeQubit => Syscall::TakeQubit { machine },
             Action::FreeQubit => Syscall::FreeQubit { qubit, uncompute: dice.one_in(2).then_some(machine) },
-            Action::Apply => {
-                let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
-                let ops = [
-                    Op::Clifford1(Clifford1::H, 0),
-                    Op::Clifford2(Clifford2::Cnot, 0, 1),
-                    Op::Clifford2(Clifford2::Cnot, 1, 0),
-                    Op::Clifford2(Clifford2::Cz, 0, 1),
-                    Op::Pauli(pauli, 0),
-                    Op::T(0),
-                    Op::T(1),
-                    Op::Reset(0),
-                    Op::InjectT(0),
-                    Op::TeleportCnot(0, 1),
-                    Op::Rotate(pauli, 0, dice.pick(&[0.3, 0.3, f64::NAN])),
-                    Op::Toffoli(0, 1, 2),
-                    Op::Measure(pauli, 0, 5),
-                    Op::MeasureBell(0, 1, 0, 0),
-                    Op::MeasureAngle(0.4, 0, 0),
-                    Op::Alloc(0),
-                    Op::Free(0),
-                    Op::Fence,
-                ];
-                let op = dice.pick(&ops);
-                Syscall::Apply { machine, op, qubits: (0..3).map(|_| self.handle(me, dice, K::Qubit)).collect() }
-            }
+            Action::Apply => self.draw_apply(me, machine, dice),
             Action::Offer => {
                 let fidelity = dice.pick(&[0.9, 0.9, 0.95, 0.96, 0.99, 1.0, 0.2, f64::NAN]);
                 Syscall::Offer { machine, qubit, to: self.handle(me, dice, K::Domain), fidelity }
@@ -353,6 +287,88 @@ impl<D: Device> World<D> {
             Action::ChannelStatus => Syscall::ChannelStatus { endpoint },
             Action::Usage => Syscall::Usage,
         }
+    }
+
+    /// A handle of this kind or none.
+    fn maybe(&self, me: DomainId, dice: &mut Rng, kind: ObjectKind) -> Option<Handle> {
+        dice.one_in(2).then(|| self.handle(me, dice, kind))
+    }
+
+    fn draw_derive(&mut self, me: DomainId, dice: &mut Rng) -> Syscall {
+        use ObjectKind as K;
+        let kinds = [K::Machine, K::Machine, K::Domain, K::Image, K::Strand, K::Qubit, K::Context];
+        let kinds = [&kinds[..], &[K::Region, K::Region, K::Endpoint, K::Checkpoint]].concat();
+        let kind = dice.pick(&kinds);
+        let source = self.handle(me, dice, kind);
+        // Half of the time exactly what is held and half of the time a random subset of it, sometimes more.
+        let held = match self.model.kernel.syscall(me, Syscall::Inspect { target: source }) {
+            Ok(Reply::Capability { rights, .. }) => rights,
+            _ => Rights::all(),
+        };
+        let bits = dice.below(1 << 32) as u32;
+        let rights = match dice.below(8) {
+            0..=3 => held,
+            4..=6 => held & Rights::from_bits_truncate(bits),
+            _ => Rights::from_bits_truncate(bits),
+        };
+        let wanted = kind == K::Machine && dice.one_in(2) || dice.one_in(20);
+        let budget = wanted.then(|| Budget {
+            strands: number(dice, 4),
+            qubits: number(dice, 8),
+            magic: number(dice, 60) as u64,
+        });
+        let into = self.maybe(me, dice, K::Domain);
+        Syscall::Derive { source, rights, badge: number(dice, 3) as u64, into, budget }
+    }
+
+    fn draw_spawn(&self, me: DomainId, machine: Handle, dice: &mut Rng) -> Syscall {
+        let image = self.handle(me, dice, ObjectKind::Image);
+        // So many that no device takes them; those of a program without events cost it nothing to take.
+        let endless = dice.one_in(20) && self.model.image(me, image).is_some_and(|i| i.events > 0);
+        let shots = if endless { 1 << 40 } else { number(dice, 5) as u64 };
+        let deadline = dice.one_in(3).then(|| match dice.below(4) {
+            0 => u64::MAX,
+            _ => number(dice, 150) as u64 * shots.max(1),
+        });
+        let codes = [Code::Surface, Code::BaconShor, Code::Shyps, Code::Floquet];
+        let patch = Patch { code: dice.pick(&codes), distance: dice.pick(&[3, 3, 5, 8, 9]) };
+        let run = Run {
+            shots,
+            seed: dice.below(1 << 20) as u64,
+            priority: dice.pick(&[0, 0, 1, -1]),
+            deadline,
+            context: self.maybe(me, dice, ObjectKind::Context),
+            region: self.maybe(me, dice, ObjectKind::Region),
+            patch: if dice.one_in(3) { patch } else { Patch::default() },
+            noise: Default::default(),
+        };
+        Syscall::Spawn { machine, image, run }
+    }
+
+    fn draw_apply(&self, me: DomainId, machine: Handle, dice: &mut Rng) -> Syscall {
+        let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
+        let ops = [
+            Op::Clifford1(Clifford1::H, 0),
+            Op::Clifford2(Clifford2::Cnot, 0, 1),
+            Op::Clifford2(Clifford2::Cnot, 1, 0),
+            Op::Clifford2(Clifford2::Cz, 0, 1),
+            Op::Pauli(pauli, 0),
+            Op::T(0),
+            Op::T(1),
+            Op::Reset(0),
+            Op::InjectT(0),
+            Op::TeleportCnot(0, 1),
+            Op::Rotate(pauli, 0, dice.pick(&[0.3, 0.3, f64::NAN])),
+            Op::Toffoli(0, 1, 2),
+            Op::Measure(pauli, 0, 5),
+            Op::MeasureBell(0, 1, 0, 0),
+            Op::MeasureAngle(0.4, 0, 0),
+            Op::Alloc(0),
+            Op::Free(0),
+            Op::Fence,
+        ];
+        let op = dice.pick(&ops);
+        Syscall::Apply { machine, op, qubits: (0..3).map(|_| self.handle(me, dice, ObjectKind::Qubit)).collect() }
     }
 
     /// Performs a step on the kernel and on the model, and checks what must hold.
