@@ -12,17 +12,6 @@ use std::path::{Path, PathBuf};
 /// Bytes shown on each side of a difference.
 const AROUND: usize = 60;
 
-/// The example that takes more magic states than one epoch brings. A machine passes an epoch as it starts, before its first
-/// job or after the job is submitted: its figures for 40 shots in the second case, and in the first, which is recorded.
-const LATE: (&str, [(&str, &str); 3]) = (
-    "majority_vote",
-    [
-        ("\"per_shot\":47,\"total\":1880}", "\"per_shot\":46,\"total\":1840}"),
-        ("\"logical_time_us\":329.0", "\"logical_time_us\":322.0"),
-        ("47 epochs a shot, 329.000 us", "46 epochs a shot, 322.000 us"),
-    ],
-);
-
 /// A folder of recordings.
 #[derive(Debug)]
 pub struct Pins {
@@ -59,19 +48,6 @@ impl Pins {
             }
         }
         self.seen.insert(path);
-    }
-
-    /// As [`Pins::check`], of the output of a process whose machine starts with its first job: the two schedules of
-    /// `LATE` count as one.
-    ///
-    /// # Panics
-    /// As there.
-    pub fn check_output(&mut self, name: &str, now: &str) {
-        let early = match name.starts_with(LATE.0) {
-            true => LATE.1.iter().fold(now.to_string(), |text, (late, early)| text.replace(late, early)),
-            false => now.into(),
-        };
-        self.check(name, early.as_bytes());
     }
 
     /// Ends the comparison.

@@ -25,8 +25,10 @@ pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
 
 fn advance<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
+    // A turn without a job would bring the next one its magic states an epoch earlier, or not, as threads happen to run.
+    let mut idle = state.unfinished.is_empty();
     while !state.stopping {
-        if !state.driving {
+        if !state.driving && !idle {
             let mut state = Driving::begin(&mut state);
             while !state.stopping && !turn(shared, &mut state) {
                 // Callers wait no longer than one epoch.
@@ -35,6 +37,7 @@ fn advance<D: Device>(shared: &Shared<D>) {
         }
         if !state.stopping {
             shared.work.wait(&mut state);
+            idle = false;
         }
     }
 }

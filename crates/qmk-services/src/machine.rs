@@ -79,7 +79,12 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.store.close()
     }
 
-    fn run(state: State<D>) -> Self {
+    /// Starts the thread of the kernel. The machine's first epoch, in which its stocks begin to fill, is over by then, so
+    /// jobs find the same stocks each time.
+    fn run(mut state: State<D>) -> Self {
+        if state.unfinished.is_empty() {
+            state.kernel.advance();
+        }
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
         let (build_queue, audit_limit, state) = (BuildQueue::default(), AuditLimit::default(), Mutex::new(state));
