@@ -340,8 +340,8 @@ fn a_state_goes_through_a_link() {
     }
 }
 
-/// Entangles registers of several spaces as `|0…0> + |1…1>`, those of a space with a chain of CNOTs, the next space through a
-/// link from an extra register.
+/// Entangles registers of several spaces as `|0…0> + |1…1>`, those of a space with a chain of CNOTs, the next space
+/// through a link from an extra register.
 fn share(device: &mut SimDevice, spaces: &[(SpaceId, u32)]) {
     let mut last: Option<(SpaceId, u32)> = None;
     for &(space, registers) in spaces {

@@ -1,7 +1,7 @@
 //! The quick tier of the tests: without those that search for long.
 
-/// Tests that take more than a few seconds in the dev profile, and what they look for. A change that one of them may fail
-/// on is tested with `cargo xtask test`.
+/// Tests that take more than a few seconds in the dev profile, and what they look for. A change that one of them may
+/// fail on is tested with `cargo xtask test`.
 const LONG: [(&str, &str); 26] = [
     ("no_sequence_of_calls_does_harm", "kernel: system calls of random bytes"),
     ("every_state_of_small_tables_keeps_every_promise", "kernel: exhaustive search"),

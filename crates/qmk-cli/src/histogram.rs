@@ -6,7 +6,8 @@ use std::fmt::Write;
 /// Most outcomes that a histogram lists.
 const ROWS: usize = 32;
 
-/// One line per outcome, then the figures of the run. Of more than [`ROWS`] outcomes, only the most frequent are listed.
+/// One line per outcome, then the figures of the run. Of more than [`ROWS`] outcomes, only the most frequent are
+/// listed.
 pub(crate) fn histogram(title: &str, r: &RunReport) -> String {
     let mut rows: Vec<(&String, &u64)> = r.counts.iter().collect();
     let hidden = rows.len().saturating_sub(ROWS);

@@ -115,7 +115,8 @@ impl<'a> Job<'a> {
         Ok(Job { counts: c, params, budget, logical_qubits, depth, cycles, t_states, t_per_rotation })
     }
 
-    /// Error rate of a logical qubit in a cycle, if the budget is spent evenly over the cycles (arXiv:2211.07629, eq. (E1)).
+    /// Error rate of a logical qubit in a cycle, if the budget is spent evenly over the cycles (arXiv:2211.07629,
+    /// eq. (E1)).
     fn required_error_rate(&self, cycles: u64) -> f64 {
         self.budget.logical / (self.logical_qubits as u128 * cycles as u128) as f64
     }

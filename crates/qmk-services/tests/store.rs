@@ -677,7 +677,8 @@ fn entries_of_another_version_are_refused_not_guessed() {
     assert_eq!(serde_json::to_value(booted).unwrap()["event"]["booted"]["version"], "v");
 }
 
-/// Not a test: `cargo test --release -p qmk-services --test store -- --ignored --nocapture` prints what recording costs.
+/// Not a test: `cargo test --release -p qmk-services --test store -- --ignored --nocapture` prints what recording
+/// costs.
 #[test]
 #[ignore = "a measurement"]
 fn submit_latency() {

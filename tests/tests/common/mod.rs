@@ -82,8 +82,8 @@ pub(crate) struct Calibration {
 }
 
 impl Calibration {
-    /// Follows an outcome the machine gave: it must be the one that the draw and its probability dictate, and is counted
-    /// against the latter.
+    /// Follows an outcome the machine gave: it must be the one that the draw and its probability dictate, and is
+    /// counted against the latter.
     fn follow(&mut self, dense: &mut Dense, q: usize, outcome: bool, (random, site, shot): (Random, DrawSite, u64)) {
         let p = dense.probability_of_one(q);
         let draw = random.uniform(site, shot, random.coin(site, shot));
@@ -98,8 +98,8 @@ impl Calibration {
 }
 
 impl Calibration {
-    /// Each bin is a sum of independent centred variables: 20 z-tests at 1e-7 each, 2e-6 together (|z| < 5.33). The variance
-    /// of all must be at least `least`.
+    /// Each bin is a sum of independent centred variables: 20 z-tests at 1e-7 each, 2e-6 together (|z| < 5.33). The
+    /// variance of all must be at least `least`.
     pub(crate) fn check(&self, least: f64) {
         for bin in 0..20 {
             if self.variance[bin] > 10.0 {
@@ -133,7 +133,8 @@ fn reset(dense: &mut Dense, q: usize, machine: &[Complex64]) {
 /// Where the draws of an operation come from, by number.
 pub(crate) type Draws<'a> = &'a dyn Fn(u32) -> (Random, DrawSite, u64);
 
-/// Applies an operation that the machine has performed with these outcomes and draws, and that left it with these amplitudes.
+/// Applies an operation that the machine has performed with these outcomes and draws, and that left it with these
+/// amplitudes.
 pub(crate) fn apply(
     dense: &mut Dense,
     op: &Op,

@@ -1,5 +1,5 @@
-//! Three machines, each with a log of its own: tenants that share it, with jobs that fail; qubits held one by one, channels and
-//! checkpoints; errors at all levels.
+//! Three machines, each with a log of its own: tenants that share it, with jobs that fail; qubits held one by one,
+//! channels and checkpoints; errors at all levels.
 //!
 //! All run in lockstep, so that a log is the same on any host and with any number of threads.
 

@@ -16,7 +16,7 @@
 //! | T, injected T | Z on the operand | Z on the operand |
 //! | rotation about P | P on the operand | P on the operand |
 //! | measurement at an angle, a rotation about Y first | Y on the operand, before | Y on the operand, before |
-//! | CCZ and Toffoli, with a patch of the magic state for each operand | Z on it; X on the target of Toffoli | the same |
+//! | CCZ and Toffoli, with a magic patch for each operand | Z on it; X on the target of Toffoli | the same |
 //!
 //! For magic states the ancilla is the patch that holds them; errors made in the factory are not counted. An X there
 //! flips the outcome that a Clifford gate corrects, so it does a rotation by twice the angle: to call that the Pauli is
