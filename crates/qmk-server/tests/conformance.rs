@@ -44,16 +44,24 @@ fn good(id: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"qmk_session_create","id":{id}}}"#)
 }
 
-#[test]
-fn the_specification() {
+/// A request with these parameters.
+fn with(params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"qmk_session_create","params":{params},"id":1}}"#)
+}
+
+/// Compares the replies to each text with those that are listed.
+fn check(table: &[(String, &str)]) {
     let server = Server::start("");
+    for (text, expected) in table {
+        assert_eq!(replies(&server, text.as_bytes()), *expected, "{}", text.chars().take(200).collect::<String>());
+    }
+}
+
+/// Section 7 of the specification, in its order.
+#[test]
+fn the_specifications_own_examples() {
     let note = r#"{"jsonrpc":"2.0","method":"qmk_session_create","params":[["CAP_ALLOC"]]}"#;
-    let with = |params: &str| format!(r#"{{"jsonrpc":"2.0","method":"qmk_session_create","params":{params},"id":1}}"#);
-    let deep = |n: usize| {
-        format!(r#"{{"jsonrpc":"2.0","method":"foobar","params":{}{},"id":1}}"#, "[".repeat(n), "]".repeat(n))
-    };
-    let table: Vec<(String, &str)> = vec![
-        // Section 7 of the specification, in its order.
+    check(&[
         (with(r#"[["CAP_ALLOC"], "someone"]"#), "1:ok"),
         (with(r#"["CAP_ALLOC"]"#), "1:-32602"),
         (with(r#"{"requested": ["CAP_ALLOC"], "tenant_id": "someone"}"#), "1:ok"),
@@ -80,7 +88,12 @@ fn the_specification() {
             r#"["1":ok null:-32600 "5":-32601 9:ok]"#,
         ),
         (format!("[{note},{note}]"), ""),
-        // Ids.
+    ]);
+}
+
+#[test]
+fn ids_come_back_as_they_came() {
+    check(&[
         (good("null"), "null:ok"),
         (good("1.5"), "1.5:ok"),
         (good("-0"), "-0:ok"),
@@ -93,7 +106,12 @@ fn the_specification() {
         (good("[1]"), "null:-32600"),
         (format!("{}{}", good("1"), good("1")), "1:ok 1:ok"),
         (format!("[{},{}]", good("1"), good("1")), "[1:ok 1:ok]"),
-        // Members.
+    ]);
+}
+
+#[test]
+fn members_are_those_of_the_specification() {
+    check(&[
         (r#"{"jsonrpc":"2.0","method":"qmk_session_create","id":1,"id":2}"#.into(), "null:-32600"),
         (r#"{"jsonrpc":"2.0","method":"foobar","method":"qmk_session_create","id":1}"#.into(), "null:-32600"),
         (with(r#"{"requested":[],"requested":["CAP_ALLOC"]}"#), "1:-32602"),
@@ -114,7 +132,15 @@ fn the_specification() {
         (with(r#"{"requested":3}"#), "1:-32602"),
         (with(r#"{"requested":["\ud83d\ude00"],"tenant_id":"\u0000"}"#), "1:ok"),
         (with(r#"{"tenant_id":"\ud800"}"#), "1:-32602"),
-        // What is no request.
+    ]);
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let deep = |n: usize| {
+        format!(r#"{{"jsonrpc":"2.0","method":"foobar","params":{}{},"id":1}}"#, "[".repeat(n), "]".repeat(n))
+    };
+    check(&[
         ("17".into(), "null:-32600"),
         ("\"text\"".into(), "null:-32600"),
         ("null".into(), "null:-32600"),
@@ -135,18 +161,21 @@ fn the_specification() {
         (" \r\n\t ".into(), ""),
         (deep(100), "1:-32601"),
         (deep(200), "null:-32700"),
-        // A mark of byte order or a zero is no part of JSON, and what follows is a request again.
+    ]);
+    assert_eq!(replies(&Server::start(""), b"{\"a\":\"\xff\"}"), "null:-32700");
+}
+
+/// A mark of byte order or a zero is no part of JSON, and what follows is a request again.
+#[test]
+fn requests_go_on_behind_what_is_none() {
+    check(&[
         (format!("\u{feff}{}", good("1")), "null:-32700 1:ok"),
         (format!("\0{}", good("1")), "null:-32700 1:ok"),
         (format!("{}\0\n{}", good("1"), good("2")), "1:ok null:-32700 2:ok"),
         (format!("}}garbage\n{}", good("1")), "null:-32700 1:ok"),
         (format!("{}\r\n\r\n{}", good("1"), good("2")), "1:ok 2:ok"),
-        (good("1").repeat(300), &"1:ok ".repeat(300).trim_end().to_string().leak()[..]),
-    ];
-    for (text, expected) in &table {
-        assert_eq!(replies(&server, text.as_bytes()), *expected, "{}", text.chars().take(200).collect::<String>());
-    }
-    assert_eq!(replies(&server, b"{\"a\":\"\xff\"}"), "null:-32700");
+        (good("1").repeat(300), "1:ok ".repeat(300).trim_end()),
+    ]);
 }
 
 /// A call as the v0.1 client makes it: a connection of its own, no newline, and reading until it parses.
