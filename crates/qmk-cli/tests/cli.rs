@@ -59,28 +59,45 @@ fn parameters_reach_the_program() {
     assert!(out["counts"].as_object().unwrap().contains_key("000000000"));
 }
 
-#[test]
-fn exit_codes_and_error_documents() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = dir.path().join(name);
+/// Programs that fail, each in its own way, in a folder that goes with them.
+struct Failing {
+    dir: tempfile::TempDir,
+    bad: String,
+    huge: String,
+    magic: String,
+}
+
+impl Failing {
+    fn new() -> Failing {
+        let none = String::new();
+        let mut p = Failing { dir: tempfile::tempdir().unwrap(), bad: none.clone(), huge: none.clone(), magic: none };
+        p.bad = p.write("bad.qvm", "ALLOC_LQ -> a\nbroken: APPLY_H b\nFREE_LQ a\n");
+        p.huge = p.write("huge.qvm", "ALLOC_LQ -> {\", \".join([f\"q{i}\" for i in range(10001)])}\n");
+        p.magic = p.write(
+            "magic.qvm",
+            "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
+             APPLY_T a\nAPPLY_T b\nlast: APPLY_T c\nAPPLY_CNOT a, b\nAPPLY_CNOT b, c\n\
+             .for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\nAPPLY_T {q}\n.endfor\n\
+             APPLY_CNOT c, a\nAPPLY_CNOT b, a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a, b, c\n",
+        );
+        p
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_string_lossy().into_owned()
-    };
-    let bad = file("bad.qvm", "ALLOC_LQ -> a\nbroken: APPLY_H b\nFREE_LQ a\n");
-    let good = example("bell.qvm");
-    let huge = file("huge.qvm", "ALLOC_LQ -> {\", \".join([f\"q{i}\" for i in range(10001)])}\n");
-    let magic = file(
-        "magic.qvm",
-        "ALLOC_LQ -> a, b, c\n.for q in [\"a\", \"b\", \"c\"]\nAPPLY_H {q}\n.endfor\n\
-         APPLY_T a\nAPPLY_T b\nlast: APPLY_T c\nAPPLY_CNOT a, b\nAPPLY_CNOT b, c\n.for q in [\"a\", \"b\", \"c\"]\n\
-         APPLY_H {q}\nAPPLY_T {q}\n.endfor\nAPPLY_CNOT c, a\nAPPLY_CNOT b, a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a, b, c\n",
-    );
-    let pipe = dir.path().join("pipe").to_string_lossy().into_owned();
+    }
+}
+
+#[test]
+fn exit_codes_and_error_documents() {
+    let (p, good) = (Failing::new(), example("bell.qvm"));
+    let pipe = p.dir.path().join("pipe").to_string_lossy().into_owned();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let table: &[(&[&str], i32, &str)] = &[
         (&["run", "no-such-file.qvm"], 1, "IO"),
-        (&["run", &bad], 1, "INVALID_GRAPH"),
+        (&["run", &p.bad], 1, "INVALID_GRAPH"),
         (&["run", &good, "--shots", "many"], 2, "USAGE"),
         (&["run", &good, "--param", "n"], 2, "USAGE"),
         (&["run", &good, "--param", "n=1"], 1, "INVALID_GRAPH"),
@@ -94,8 +111,8 @@ fn exit_codes_and_error_documents() {
         (&["run", &good, "--deadline", "soon"], 2, "USAGE"),
         (&["run", &good, "--deadline", "100"], 3, "RESOURCE_EXHAUSTED"),
         (&["run", &good, "--profile", "logical:toric(d=7)"], 2, "USAGE"),
-        (&["run", &huge], 3, "RESOURCE_EXHAUSTED"),
-        (&["run", &magic, "--max-active", "2"], 3, "RESOURCE_EXHAUSTED"),
+        (&["run", &p.huge], 3, "RESOURCE_EXHAUSTED"),
+        (&["run", &p.magic, "--max-active", "2"], 3, "RESOURCE_EXHAUSTED"),
         (&["run", &good, "--max-active", "2", "--connect", "unix:/no/such/socket"], 2, "USAGE"),
         (&["run", &good, "--connect", "tcp:localhost:1"], 2, "USAGE"),
         (&["run", &good, "--connect", "unix:/no/such/socket"], 4, "CONNECTION"),
@@ -114,26 +131,31 @@ fn exit_codes_and_error_documents() {
         assert_eq!(out.json()["error"]["code"], *name, "{with_json:?}: {}", out.stdout);
         assert!(!out.json()["error"]["message"].as_str().unwrap().is_empty());
     }
-    let findings = qmk(&["run", &bad, "--json"]).json()["error"]["findings"].clone();
+}
+
+#[test]
+fn messages_say_what_is_wrong_and_where() {
+    let (p, good) = (Failing::new(), example("bell.qvm"));
+    let findings = qmk(&["run", &p.bad, "--json"]).json()["error"]["findings"].clone();
     assert_eq!((&findings[0]["node"], &findings[0]["line"]), (&json!("broken"), &json!(2)));
     let says = |args: &[&str], words: &[&str]| {
         let out = qmk(args);
         assert!(words.iter().all(|w| out.stderr.contains(w)), "{words:?} in {}", out.stderr);
     };
-    says(&["run", &bad], &["bad.qvm:2: error"]);
+    says(&["run", &p.bad], &["bad.qvm:2: error"]);
     says(&["run", &good, "--seed", "-1"], &["whole number from 0 to 18446744073709551615"]);
-    says(&["run", &magic, "--max-active", "2"], &["node last, line 7", "--max-active"]);
+    says(&["run", &p.magic, "--max-active", "2"], &["node last, line 7", "--max-active"]);
     says(&["run", &good, "--param", "n=1"], &["E-ARG", "no parameter \"n\""]);
     says(&["run", &example("ghz.qvm"), "--param", "N=9"], &["no parameter \"N\"; it has n"]);
     says(&["run", &good, "--connect", "tcp:localhost:1"], &["unix:PATH"]);
-    assert_eq!(qmk(&["run", &magic, "--max-active", "3"]).code, 0);
+    assert_eq!(qmk(&["run", &p.magic, "--max-active", "3"]).code, 0);
     says(&["run", &good, "--deadline", "100"], &["deadline of 100 epochs", "1024 shots take at least"]);
     let met = qmk(&["run", &good, "--deadline", "10000", "--json"]).json();
     assert!(met["epochs"]["total"].as_u64().unwrap() <= 10_000, "{met}");
-    let dirty = file("dirty.qvm", "ALLOC_LQ -> a, b\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H b\nFREE_LQ a, b\n");
+    let dirty = p.write("dirty.qvm", "ALLOC_LQ -> a, b\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H b\nFREE_LQ a, b\n");
     says(&["run", &dirty], &["dirty.qvm: warning: 1 qubit is freed"]);
     // Warnings stand beside errors.
-    let both = file("both.qvm", "ALLOC_LQ -> a\nAPPLY_H b\n");
+    let both = p.write("both.qvm", "ALLOC_LQ -> a\nAPPLY_H b\n");
     says(&["run", &both], &["error E-", "warning W-UNFREED"]);
 }
 
