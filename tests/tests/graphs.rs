@@ -18,86 +18,101 @@ const ALPHA: f64 = 1e-6 / GRAPHS as f64;
 
 type Draw = (u8, [u8; 6], f64, [u8; 4]);
 
+/// Assembly of a program, as far as it is drawn.
+struct Assembly {
+    qubits: usize,
+    text: String,
+    events: Vec<String>,
+}
+
 /// Assembly of a program of n qubits: one line per draw.
 fn program(n: usize, draws: &[Draw]) -> String {
     let qubits: Vec<String> = (0..n).map(|i| format!("q{i}")).collect();
-    let mut text = format!("ALLOC_LQ -> {}\n", qubits.join(", "));
-    let mut events: Vec<String> = Vec::new();
-    for (i, (what, operands, angle, conditions)) in draws.iter().enumerate() {
+    let text = format!("ALLOC_LQ -> {}\n", qubits.join(", "));
+    let mut program = Assembly { qubits: n, text, events: Vec::new() };
+    draws.iter().enumerate().for_each(|(i, draw)| program.line(i, draw));
+    let mut text = program.text;
+    for (i, q) in qubits.iter().enumerate() {
+        _ = writeln!(text, "MEASURE_Z {q} -> z{i}");
+    }
+    _ = writeln!(text, "FREE_LQ {}", qubits.join(", "));
+    text
+}
+
+impl Assembly {
+    /// The line of the i-th draw.
+    fn line(&mut self, i: usize, draw: &Draw) {
+        let (mut line, made) = self.operation(i, draw);
+        let conditions = &draw.3;
+        // One line in three is guarded; those that hold several operations never.
+        if !line.contains('\n') && conditions[2].is_multiple_of(3) && !self.events.is_empty() {
+            line += &self.guard(conditions);
+        }
+        _ = writeln!(self.text, "{line}");
+        self.events.extend(["e", "f"][..made].iter().map(|e| format!("{e}{i}")));
+    }
+
+    fn event(&self, c: u8) -> &str {
+        &self.events[c as usize % self.events.len()]
+    }
+
+    fn guard(&self, conditions: &[u8; 4]) -> String {
+        let term = |c: u8| format!("{}=={}", self.event(c), c / 128);
+        match conditions[2] % 4 {
+            0 => format!(" if {}", term(conditions[0])),
+            1 => format!(" if {} && {}", term(conditions[0]), term(conditions[1])),
+            2 => format!(" if {} || {}", term(conditions[0]), term(conditions[1])),
+            _ => {
+                let (a, b, c) = (term(conditions[0]), term(conditions[1]), term(conditions[3]));
+                format!(" if ({a} && {b}) || {c}")
+            }
+        }
+    }
+
+    /// The i-th operation without a guard, and the number of events that it writes.
+    fn operation(&self, i: usize, (what, operands, angle, conditions): &Draw) -> (String, usize) {
         let mut distinct: Vec<usize> = Vec::new();
         for (k, &o) in operands.iter().enumerate() {
-            let candidate = (o as usize + k) % n;
+            let candidate = (o as usize + k) % self.qubits;
             if !distinct.contains(&candidate) {
                 distinct.push(candidate);
             }
         }
         let q = |k: usize| format!("q{}", distinct[k % distinct.len()]);
         let enough = |k: usize| distinct.len() >= k;
-        let event = |c: u8| events[c as usize % events.len()].clone();
-        let mut made = 0;
         let gates = ["H", "S", "SDG", "X", "Y", "Z", "SX", "SXDG", "T", "TDG"];
-        let mut line = match what % 32 {
-            g @ 0..=9 => format!("APPLY_{} {}", gates[g as usize], q(0)),
-            g @ 10..=13 => format!("APPLY_{} {}, theta={angle}", ["RX", "RY", "RZ", "P"][g as usize - 10], q(0)),
+        let silent = |line| (line, 0);
+        match what % 32 {
+            g @ 0..=9 => silent(format!("APPLY_{} {}", gates[g as usize], q(0))),
+            g @ 10..=13 => {
+                silent(format!("APPLY_{} {}, theta={angle}", ["RX", "RY", "RZ", "P"][g as usize - 10], q(0)))
+            }
             g @ 14..=19 if enough(2) => {
                 let name = ["APPLY_CNOT", "APPLY_CZ", "APPLY_SWAP", "TELEPORT_CNOT", "APPLY_CNOT", "APPLY_CZ"];
-                format!("{} {}, {}", name[g as usize - 14], q(0), q(1))
+                silent(format!("{} {}, {}", name[g as usize - 14], q(0), q(1)))
             }
             g @ 20..=21 if enough(3) => {
-                format!("{} {}, {}, {}", ["APPLY_TOFFOLI", "APPLY_CCZ"][g as usize - 20], q(0), q(1), q(2))
+                let name = ["APPLY_TOFFOLI", "APPLY_CCZ"][g as usize - 20];
+                silent(format!("{name} {}, {}, {}", q(0), q(1), q(2)))
             }
-            22 => format!("RESET {}", q(0)),
-            23 => format!("RESET {}\nINJECT_T_STATE {}", q(0), q(0)),
+            22 => silent(format!("RESET {}", q(0))),
+            23 => silent(format!("RESET {}\nINJECT_T_STATE {}", q(0), q(0))),
             24 => {
-                format!("RESET {0}\nALLOC_LQ -> x{i}\nAPPLY_H x{i}\nAPPLY_CNOT x{i}, {0}\nFREE_LQ x{i}", q(0))
+                silent(format!("RESET {0}\nALLOC_LQ -> x{i}\nAPPLY_H x{i}\nAPPLY_CNOT x{i}, {0}\nFREE_LQ x{i}", q(0)))
             }
-            g @ 25..=27 => {
-                made = 1;
-                format!("MEASURE_{} {} -> e{i}", ["X", "Y", "Z"][g as usize - 25], q(0))
-            }
-            28 => {
-                made = 1;
-                format!("MEASURE_ANGLE {}, angle={angle} -> e{i}", q(0))
-            }
-            29 if enough(2) => {
-                made = 2;
-                format!("MEASURE_BELL {}, {} -> e{i}, f{i}", q(0), q(1))
-            }
-            30 | 31 if enough(2) && !events.is_empty() => {
-                let inputs: Vec<String> = conditions[..2].iter().map(|&c| event(c)).collect();
+            g @ 25..=27 => (format!("MEASURE_{} {} -> e{i}", ["X", "Y", "Z"][g as usize - 25], q(0)), 1),
+            28 => (format!("MEASURE_ANGLE {}, angle={angle} -> e{i}", q(0)), 1),
+            29 if enough(2) => (format!("MEASURE_BELL {}, {} -> e{i}, f{i}", q(0), q(1)), 2),
+            30 | 31 if enough(2) && !self.events.is_empty() => {
+                let inputs = [self.event(conditions[0]), self.event(conditions[1])];
                 let letters = ["X", "Y", "Z", "I"];
                 let mask = format!("{}{}", letters[*what as usize / 32 % 3], letters[conditions[3] as usize % 4]);
-                let inputs = if inputs[0] == inputs[1] { inputs[..1].join(", ") } else { inputs.join(", ") };
-                format!("COND_PAULI {}, {}, mask=\"{mask}\", inputs=[{inputs}]", q(0), q(1))
+                let inputs = if inputs[0] == inputs[1] { inputs[0].to_string() } else { inputs.join(", ") };
+                silent(format!("COND_PAULI {}, {}, mask=\"{mask}\", inputs=[{inputs}]", q(0), q(1)))
             }
-            _ => format!("APPLY_H {}", q(0)),
-        };
-        // One line in three is guarded; those that hold several operations never.
-        if !line.contains('\n') && conditions[2].is_multiple_of(3) && !events.is_empty() {
-            let term = |c: u8| format!("{}=={}", event(c), c / 128);
-            line += &match conditions[2] % 4 {
-                0 => format!(" if {}", term(conditions[0])),
-                1 => format!(" if {} && {}", term(conditions[0]), term(conditions[1])),
-                2 => format!(" if {} || {}", term(conditions[0]), term(conditions[1])),
-                _ => {
-                    let (a, b, c) = (term(conditions[0]), term(conditions[1]), term(conditions[3]));
-                    format!(" if ({a} && {b}) || {c}")
-                }
-            };
-        }
-        _ = writeln!(text, "{line}");
-        if made > 0 {
-            events.push(format!("e{i}"));
-        }
-        if made > 1 {
-            events.push(format!("f{i}"));
+            _ => silent(format!("APPLY_H {}", q(0))),
         }
     }
-    for (i, q) in qubits.iter().enumerate() {
-        _ = writeln!(text, "MEASURE_Z {q} -> z{i}");
-    }
-    _ = writeln!(text, "FREE_LQ {}", qubits.join(", "));
-    text
 }
 
 #[test]
