@@ -231,13 +231,10 @@ fn binary_replies_to_examples_are_as_recorded() {
     pins.finish();
 }
 
-/// Programs, parameters and calls that are wrong, each in its own way.
-#[test]
-fn refusals_are_as_recorded() {
-    let mut pins = recordings("refusals");
-    let server = Running::start();
-    let mut line = server.text();
-    let session = line.session("alice");
+/// A program that is right, for calls that are wrong.
+const GOOD: &str = "ALLOC_LQ -> a\nAPPLY_T a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+
+fn wrong_programs(line: &mut Text, session: &Value) {
     let asm = [
         "ALLOC_LQ -> a\nAPPLY_H b\n",
         "ALLOC_LQ -> a\nn1: APPLY_FOO a\n",
@@ -260,11 +257,16 @@ fn refusals_are_as_recorded() {
         json!(3),
         json!({}),
         json!({"version": "9", "program": {"nodes": []}}),
-        json!({"version": "0.1", "program": {"nodes": [{"id": "a", "op": "APPLY_H", "vqs": ["q"]}]}, "resources": {"vqs": [], "chs": [], "events": []}, "caps": []}),
+        json!({
+            "version": "0.1", "program": {"nodes": [{"id": "a", "op": "APPLY_H", "vqs": ["q"]}]},
+            "resources": {"vqs": [], "chs": [], "events": []}, "caps": [],
+        }),
     ] {
         line.ask("qmk_job_submit", json!({"session_id": session, "graph": graph}));
     }
-    let good = "ALLOC_LQ -> a\nAPPLY_T a\nMEASURE_Z a -> m\nFREE_LQ a\n";
+}
+
+fn wrong_policies(line: &mut Text, session: &Value) {
     for policy in [
         json!({"shots": 0}),
         json!({"shots": 1u64 << 60}),
@@ -275,11 +277,14 @@ fn refusals_are_as_recorded() {
         json!({"params": {"n": "3"}}),
         json!({"unknown": 1}),
     ] {
-        line.ask("qmk_job_submit", json!({"session_id": session, "format": "asm", "source": good, "policy": policy}));
+        line.ask("qmk_job_submit", json!({"session_id": session, "format": "asm", "source": GOOD, "policy": policy}));
     }
+}
+
+fn wrong_calls(line: &mut Text, session: &Value) {
     let narrow = line.ask("qmk_session_create", json!({"requested": ["CAP_ALLOC", "CAP_NONSENSE"]}));
     let narrow = narrow["result"]["session_id"].clone();
-    line.ask("qmk_job_submit", json!({"session_id": narrow, "format": "asm", "source": good}));
+    line.ask("qmk_job_submit", json!({"session_id": narrow, "format": "asm", "source": GOOD}));
     for method in ["qmk_job_status", "qmk_job_wait", "qmk_job_result", "qmk_job_cancel", "q_get_telemetry", "q_replay"]
     {
         line.ask(method, json!({"session_id": session, "job_id": "job_99"}));
@@ -294,6 +299,18 @@ fn refusals_are_as_recorded() {
     for text in ["{]", "[]", "[1]", "17", "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"qmk_session_create\"}"] {
         line.line(text);
     }
+}
+
+/// Programs, parameters and calls that are wrong, each in its own way.
+#[test]
+fn refusals_are_as_recorded() {
+    let mut pins = recordings("refusals");
+    let server = Running::start();
+    let mut line = server.text();
+    let session = line.session("alice");
+    wrong_programs(&mut line, &session);
+    wrong_policies(&mut line, &session);
+    wrong_calls(&mut line, &session);
     pins.check("text.txt", line.transcript.as_bytes());
 
     let mut line = server.binary();
