@@ -34,7 +34,7 @@ fn example(name: &str, params: &[(&str, &str)]) -> Graph {
 
 fn with_session<T>(f: impl FnOnce(&Session) -> T) -> T {
     let machine = Machine::start(SimDevice::default(), MachineConfig::default());
-    f(&Client::over(machine.connect()).session(&[]).unwrap())
+    f(&Client::over(machine.connect()).session_default().unwrap())
 }
 
 fn counts(session: &Session, graph: &Graph, shots: u64, seed: u64) -> BTreeMap<String, u64> {

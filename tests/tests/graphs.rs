@@ -122,7 +122,7 @@ fn random_graphs_have_their_exact_distributions() {
     let draw = (any::<u8>(), any::<[u8; 6]>(), -7.0..7.0f64, any::<[u8; 4]>());
     let strategy = (1..=8usize, proptest::collection::vec(draw, 1..16));
     let machine = Machine::start(SimDevice::default(), MachineConfig::default());
-    let session = Client::over(machine.connect()).session(&[]).unwrap();
+    let session = Client::over(machine.connect()).session_default().unwrap();
     let mut guarded = 0;
     for seed in 0..GRAPHS {
         let (n, draws) = strategy.new_tree(&mut runner).unwrap().current();

@@ -16,7 +16,7 @@ pub struct SessionBuilder<'a> {
 impl SessionBuilder<'_> {
     /// Asks for these capabilities and no others.
     pub fn caps(mut self, caps: Rights) -> Self {
-        self.params.requested = caps.class_names();
+        self.params.requested = Some(caps.class_names());
         self
     }
 

@@ -11,7 +11,7 @@
 //! // Of a server: `Client::connect("/tmp/qmk.sock")?`.
 //! let machine = Machine::start(SimDevice::default(), MachineConfig::default());
 //! let client = Client::over(machine.connect());
-//! let session = client.session(&[])?;
+//! let session = client.session_default()?;
 //! let bell = Program::asm("ALLOC_LQ -> a, b\nAPPLY_H a\nAPPLY_CNOT a, b\nMEASURE_Z a -> x\nMEASURE_Z b -> y");
 //! let result = session.run(&bell, Policy { shots: 100, ..Policy::default() })?;
 //! println!("{:?}", result.report.counts);

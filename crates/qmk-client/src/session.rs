@@ -28,12 +28,20 @@ impl Client {
         self.session_with(SessionCreate { tenant_id, observer: true, ..SessionCreate::default() })
     }
 
-    /// Opens a session with these capabilities; none means all the tenant has.
+    /// Opens a session with all the capabilities that the tenant's policy and the token allow.
+    ///
+    /// # Errors
+    /// If the tenant may not.
+    pub fn session_default(&self) -> Result<Session, ClientError> {
+        self.session_with(SessionCreate::default())
+    }
+
+    /// Opens a session with these capabilities and no others; [`SessionInfo::denied`] lists those it was not given.
     ///
     /// # Errors
     /// If the tenant may not.
     pub fn session(&self, caps: &[Rights]) -> Result<Session, ClientError> {
-        let requested = caps.iter().flat_map(|c| c.class_names()).collect();
+        let requested = Some(caps.iter().flat_map(|c| c.class_names()).collect());
         self.session_with(SessionCreate { requested, ..SessionCreate::default() })
     }
 

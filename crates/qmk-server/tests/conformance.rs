@@ -198,8 +198,9 @@ fn old_call(server: &Server, method: &str, params: Value) -> Value {
 #[test]
 fn the_older_client() {
     let server = Server::start("");
-    let created = old_call(&server, "q_negotiate_caps", json!({"capabilities": ["CAP_ALLOC", "CAP_COMPUTE"]}));
-    assert_eq!(created["granted"], json!(["CAP_ALLOC", "CAP_COMPUTE"]));
+    let created =
+        old_call(&server, "q_negotiate_caps", json!({"capabilities": ["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE"]}));
+    assert_eq!(created["granted"], json!(["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE"]));
     let id = &created["session_id"];
     let submit = |shots: u64| {
         let policy = json!({"seed": 1, "shots": shots});

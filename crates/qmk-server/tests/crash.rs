@@ -119,7 +119,7 @@ fn a_killed_server_keeps_its_word() {
     let mut server = start(dir.path());
     let client = Client::connect(path.to_str().unwrap()).unwrap();
     let machine = Machine::start(SimDevice::default(), MachineConfig::default());
-    let alone = Client::over(machine.connect()).session(&[]).unwrap();
+    let alone = Client::over(machine.connect()).session_default().unwrap();
     let (mut done, mut cancelled) = (0, 0);
     let mut numbers = std::collections::BTreeSet::new();
     for known in known {
@@ -162,7 +162,7 @@ fn sigterm_keeps_what_is_under_way() {
     let mut server = start(dir.path());
     let path = dir.path().join("s");
     let client = Client::connect(path.to_str().unwrap()).unwrap();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let policy = Policy { shots: 300_000, seed: 5, ..Policy::default() };
     let job = session.submit(&Program::asm(PROGRAMS[2].0), policy).unwrap();
     Command::new("kill").arg(server.0.id().to_string()).status().unwrap();

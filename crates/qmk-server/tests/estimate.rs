@@ -60,7 +60,7 @@ fn both_forms_and_the_client_agree() {
     let [Ok(Reply::Estimate(Estimated { report: got }))] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!(serde_json::from_str::<Value>(got).unwrap(), *report);
 
-    let session = server.client().session(&[]).unwrap();
+    let session = server.client().session_default().unwrap();
     let n = [("n".to_string(), "50".to_string())].into();
     let got = session.estimate(&Program::asm(ADDER), n, &job_params.to_string()).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&got).unwrap(), *report);

@@ -93,7 +93,7 @@ fn threads(server: &Server) -> usize {
 }
 
 fn still_serves(server: &Server, threads_before: usize) {
-    server.client().session(&[]).unwrap().run(&qmk_client::Program::asm(BELL), Policy::default()).unwrap();
+    server.client().session_default().unwrap().run(&qmk_client::Program::asm(BELL), Policy::default()).unwrap();
     eventually("its threads are gone", || threads(server) <= threads_before);
 }
 

@@ -44,7 +44,7 @@ fn a_user_acts_for_the_tenant_of_the_policy() {
     write(dir.path(), &policy("[tenants.mine.quota]\nmax_logical_qubits = 2\nmax_shots = 50\n"));
     let server = start(dir.path(), "");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     assert_eq!(session.info().granted, ["CAP_ALLOC"], "who connects without a word is known");
     assert_eq!(session.info().quota.max_logical_qubits, 2);
     let shots = |shots| session.run(&Program::asm(BELL), Policy { shots, ..Policy::default() });
@@ -102,7 +102,7 @@ fn the_socket_has_the_mode_of_the_configuration() {
 fn other_user() {
     let Ok(path) = std::env::var("QMK_TEST_SOCKET") else { return };
     let client = Client::connect(&path).unwrap();
-    let theirs = client.session(&[]).map(|s| s.info().granted.len()).map_err(|e| e.code());
+    let theirs = client.session_default().map(|s| s.info().granted.len()).map_err(|e| e.code());
     let mine = client.open().tenant("mine").start().err().and_then(|e| e.code());
     let session = std::env::var("QMK_TEST_SESSION").unwrap();
     let reference = qmk_abi::rpc::JobRef { session_id: session, job_id: "job_1".into() };

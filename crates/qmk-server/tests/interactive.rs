@@ -161,7 +161,7 @@ fn the_wire_is_lenient_where_the_contract_is() {
 fn qubits_of_a_client_that_dies_are_free() {
     let server = Server::start("");
     let watch = server.client();
-    let watch = watch.session(&[]).unwrap();
+    let watch = watch.session_default().unwrap();
     let mut line = Line(BufReader::new(server.stream()));
     let session = line.ask(&json!({"method": "qmk_session_create"}))["result"]["session_id"].clone();
     line.ask(&json!({"method": "q_alloc", "params": {"session_id": session, "n": 5}}));

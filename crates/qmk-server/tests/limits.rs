@@ -29,7 +29,7 @@ fn a_tenants_requests_are_limited_and_anothers_are_not() {
 fn a_wait_is_one_request() {
     let server = Server::start("max_requests_per_second = 5");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let slow = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\n";
     let job = session.submit(&Program::asm(slow), Policy { shots: 100_000_000, ..Policy::default() }).unwrap();
     // Twenty slices.
@@ -42,7 +42,7 @@ fn a_wait_is_one_request() {
 fn programs_are_bounded_in_nodes_and_in_the_memory_of_a_session() {
     let server = Server::start("max_nodes = 100\nmax_session_bytes = 20000");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     session.run(&Program::asm(BELL), Policy::default()).unwrap();
     let gates = |n: usize| Program::asm(format!("ALLOC_LQ -> a\n{}FREE_LQ a", "APPLY_H a\n".repeat(n)));
     let e = session.submit(&gates(99), Policy::default()).map(|_| ()).unwrap_err();
@@ -68,7 +68,7 @@ fn programs_are_bounded_in_nodes_and_in_the_memory_of_a_session() {
 fn small_texts_of_large_programs_take_little_memory() {
     let source = "ALLOC_LQ -> a\n.for i in 1..900000\nAPPLY_X a\n.endfor\nMEASURE_Z a -> x\nFREE_LQ a";
     let server = Server::start("");
-    let session = server.client().session(&[]).unwrap();
+    let session = server.client().session_default().unwrap();
     let submit = |n: usize, source: &str| {
         std::thread::scope(|scope| {
             let one = || session.submit(&Program::asm(source), Policy::default()).map(drop).unwrap_err();

@@ -81,7 +81,7 @@ fn the_figures_are_those_of_what_happened() {
     assert!(idle["process_resident_memory_bytes"] > 1e6);
 
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     for seed in 0..3 {
         session.run(&Program::asm(BELL), Policy { shots: 10, seed, ..Policy::default() }).unwrap();
     }
@@ -157,7 +157,7 @@ fn the_log_tells_what_happened_and_no_secrets() {
     for json in [false, true] {
         let server = Watched::start(&["--log", "debug", "--log-format", if json { "json" } else { "text" }]);
         let client = server.client();
-        let session = client.session(&[]).unwrap();
+        let session = client.session_default().unwrap();
         let program = "; a private remark\nALLOC_LQ -> hidden_name\nMEASURE_Z hidden_name -> m\nFREE_LQ hidden_name\n";
         session.run(&Program::asm(program), Policy::default()).unwrap();
         session.run(&Program::asm("APPLY_T hidden_name"), Policy::default()).unwrap_err();
@@ -176,7 +176,7 @@ fn the_log_tells_what_happened_and_no_secrets() {
         assert!(parsed.clone().count() > 5 && parsed.clone().all(|p| p == json), "{log}");
     }
     let quiet = Watched::start(&[]);
-    quiet.client().session(&[]).unwrap();
+    quiet.client().session_default().unwrap();
     assert_eq!(quiet.log().lines().count(), 1, "{}", quiet.log());
     let dir = tempfile::tempdir().unwrap();
     let out = Server::command(&dir.path().join("s")).args(["--log", "verbose"]).output().unwrap();

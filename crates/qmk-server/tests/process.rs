@@ -25,7 +25,7 @@ fn hog() -> (Program, Policy) {
 fn doomed_client() {
     let Ok(path) = std::env::var("QMK_TEST_SOCKET") else { return };
     let client = Client::connect(&path).unwrap();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let (program, policy) = hog();
     let result = session.run(&program, policy);
     panic!("should have been killed: {:?}", result.map(|r| r.job_id));
@@ -35,7 +35,7 @@ fn doomed_client() {
 fn one_of_two_clients_is_killed() {
     let server = Server::start("");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let policy = |seed| Policy { shots: 200, seed, ..Policy::default() };
     let bell = Program::asm(BELL);
     let alone: Vec<_> = (0..20).map(|s| session.run(&bell, policy(s)).unwrap().report.counts).collect();
@@ -66,7 +66,7 @@ fn one_of_two_clients_is_killed() {
 fn a_job_can_be_cancelled_while_another_thread_waits_for_it() {
     let server = Server::start("");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let (program, policy) = hog();
     let job = session.submit(&program, policy).unwrap();
     let late = job.wait(Some(Duration::from_millis(150))).unwrap_err();
@@ -86,7 +86,7 @@ fn a_job_can_be_cancelled_while_another_thread_waits_for_it() {
 fn a_closed_session_is_like_none_and_sessions_are_apart() {
     let server = Server::start("");
     let (alice, bob) = (server.client(), server.client());
-    let (a, b) = (alice.session(&[]).unwrap(), bob.session(&[]).unwrap());
+    let (a, b) = (alice.session_default().unwrap(), bob.session_default().unwrap());
     let job = a.submit(&Program::asm(BELL), Policy::default()).unwrap();
     job.wait(None).unwrap();
     let mut stolen = job.reference().clone();
@@ -115,7 +115,7 @@ fn the_socket_is_private_replaced_when_stale_and_refused_when_live() {
     assert!(server.path.exists(), "a killed server leaves its socket");
     let mut third = Server::command(&server.path).stdout(Stdio::null()).spawn().unwrap();
     eventually("the stale socket is replaced", || Client::connect(server.path.to_str().unwrap()).is_ok());
-    assert_eq!(server.client().session(&[]).unwrap().info().denied, Vec::<String>::new());
+    assert_eq!(server.client().session_default().unwrap().info().denied, Vec::<String>::new());
     Command::new("kill").arg(third.id().to_string()).status().unwrap();
     assert_eq!(third.wait().unwrap().code(), Some(0));
     assert!(!server.path.exists());
@@ -130,7 +130,7 @@ fn the_socket_is_private_replaced_when_stale_and_refused_when_live() {
 fn sigterm_ends_it_with_clients_connected() {
     let mut server = Server::start("");
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     session.run(&Program::asm(BELL), Policy::default()).unwrap();
     server.terminate();
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
@@ -177,13 +177,13 @@ fn a_hangup_without_a_policy_ends_nothing() {
         let log = std::fs::read_to_string(&log).unwrap();
         log.contains("SIGHUP: there is no policy file to read again")
     });
-    client.session(&[]).unwrap().run(&Program::asm(BELL), Policy::default()).unwrap();
+    client.session_default().unwrap().run(&Program::asm(BELL), Policy::default()).unwrap();
 }
 
 #[test]
 fn who_waits_is_told_that_the_server_goes_down() {
     let mut server = Server::start("");
-    let session = server.client().session(&[]).unwrap();
+    let session = server.client().session_default().unwrap();
     let slow = "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nAPPLY_H a if m==1\nMEASURE_Z a -> l\n";
     let job = session.submit(&Program::asm(slow), Policy { shots: 100_000_000, ..Policy::default() }).unwrap();
     let waiting = std::thread::scope(|scope| {
@@ -203,7 +203,7 @@ fn limits_of_the_configuration_hold() {
         "logical_qubits = 3\nmax_physical_qubits = 200\nmax_shots = 10\nmax_jobs = 1\nmax_connections = 2",
     );
     let client = server.client();
-    let session = client.session(&[]).unwrap();
+    let session = client.session_default().unwrap();
     let bell = Program::asm(BELL);
     let refused = |program: &Program, shots| {
         session.run(program, Policy { shots, ..Policy::default() }).unwrap_err().code().unwrap()
@@ -216,9 +216,9 @@ fn limits_of_the_configuration_hold() {
     assert_eq!(refused(&wide, 1), ErrorCode::QuotaExceeded);
     session.run(&bell, Policy { shots: 10, ..Policy::default() }).unwrap();
     let second = server.client();
-    second.session(&[]).unwrap();
+    second.session_default().unwrap();
     let third = server.client();
-    let e = third.session(&[]).map(|_| ()).unwrap_err();
+    let e = third.session_default().map(|_| ()).unwrap_err();
     assert_eq!(e.code(), Some(ErrorCode::ResourceExhausted));
     assert!(e.to_string().contains("connection"), "{e}");
 }
@@ -226,7 +226,7 @@ fn limits_of_the_configuration_hold() {
 #[test]
 fn a_message_that_is_too_long_is_refused_as_such() {
     let server = Server::start("max_message_bytes = 100000");
-    let session = server.client().session(&[]).unwrap();
+    let session = server.client().session_default().unwrap();
     let long = Program::asm(format!("{BELL}; {}", "x".repeat(3_000_000)));
     let e = session.run(&long, Policy::default()).unwrap_err();
     assert_eq!(e.code(), Some(ErrorCode::ResourceExhausted), "{e}");
@@ -240,7 +240,7 @@ fn a_server_leaves_its_successors_socket_alone() {
     eventually("the successor listens", || Client::connect(old.path.to_str().unwrap()).is_ok());
     old.terminate();
     assert_eq!(old.child.wait().unwrap().code(), Some(0));
-    assert!(old.client().session(&[]).is_ok());
+    assert!(old.client().session_default().is_ok());
     Command::new("kill").arg(new.id().to_string()).status().unwrap();
     assert_eq!(new.wait().unwrap().code(), Some(0));
     assert!(!old.path.exists());

@@ -84,8 +84,9 @@ fn a_job_over_new_connections_with_the_older_names() {
         assert_eq!(reply["error"], Value::Null, "{method}: {reply}");
         reply["result"].clone()
     };
-    let session = ask("q_negotiate_caps", json!({"capabilities": ["CAP_ALLOC", "CAP_COMPUTE", "CAP_NONSENSE"]}));
-    assert_eq!(session["granted"], json!(["CAP_ALLOC", "CAP_COMPUTE"]));
+    let session =
+        ask("q_negotiate_caps", json!({"capabilities": ["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE", "CAP_NONSENSE"]}));
+    assert_eq!(session["granted"], json!(["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE"]));
     assert_eq!(session["denied"], json!(["CAP_NONSENSE"]));
     assert_eq!(session["quota"]["max_logical_qubits"], 10_000);
     let id = &session["session_id"];
@@ -119,7 +120,8 @@ fn a_job_over_new_connections_with_the_older_names() {
 fn refusals_carry_their_data() {
     let server = Server::start("");
     let session =
-        one(&server, "qmk_session_create", json!({"requested": ["CAP_ALLOC"]}))["result"]["session_id"].clone();
+        one(&server, "qmk_session_create", json!({"requested": ["CAP_ALLOC", "CAP_COMPUTE"]}))["result"]["session_id"]
+            .clone();
     let submit = |source: &str| {
         let params = json!({"session_id": session, "source": source, "format": "asm"});
         one(&server, "qmk_job_submit", params)["error"].clone()
@@ -191,7 +193,7 @@ fn hostile_text_is_bounded() {
     assert_eq!(code(b"\xff\xfe\x00"), -32700);
     assert_eq!(code(format!("[{}1]", "1,".repeat(5000)).as_bytes()), -32600);
     // Others are still served.
-    let session = server.client().session(&[]).unwrap();
+    let session = server.client().session_default().unwrap();
     session.run(&qmk_client::Program::asm(BELL), qmk_client::Policy::default()).unwrap();
 }
 
@@ -283,5 +285,5 @@ fn mutated_messages_leave_the_server_standing() {
             Ok(())
         })
         .unwrap();
-    server.client().session(&[]).unwrap();
+    server.client().session_default().unwrap();
 }

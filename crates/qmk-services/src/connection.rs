@@ -135,6 +135,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
     fn call(&self, request: Request) -> Result<Reply, RpcError> {
         self.shared.check_running()?;
         self.settle();
+        let request = request.current();
         let caller = self.caller.lock().clone();
         let session = request.session();
         let authorized = self.shared.state.lock().authorize(&request, session, &caller);
@@ -166,7 +167,7 @@ struct Audited {
 impl Audited {
     fn of(request: &Request, session: Option<&str>) -> Audited {
         let asked = match request {
-            Request::SessionCreate(p) => Some(SessionCreate { requested: Vec::new(), ..p.clone() }),
+            Request::SessionCreate(p) => Some(SessionCreate { requested: None, ..p.clone() }),
             _ => None,
         };
         Audited { method: request.method(), session: session.map(String::from), asked }
@@ -178,6 +179,7 @@ impl<D: Device + Send + 'static> Connection<D> {
     fn perform(&self, request: Request, caller: &Caller) -> Result<Reply, RpcError> {
         let state = || self.shared.state.lock();
         match request {
+            Request::SessionCreateV1(old) => self.create_session(old.into(), caller).map(Reply::Session),
             Request::SessionCreate(p) => self.create_session(p, caller).map(Reply::Session),
             Request::SessionClose(p) => {
                 let closed = state().close_on_request(&p.session_id);

@@ -10,7 +10,7 @@
 //! use qmk_sim::SimDevice;
 //!
 //! let machine = Machine::start(SimDevice::default(), MachineConfig::default());
-//! let session = Client::over(machine.connect()).session(&[])?;
+//! let session = Client::over(machine.connect()).session_default()?;
 //! let coin = Program::asm("ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a");
 //! println!("{:?}", session.run(&coin, Policy { shots: 100, ..Policy::default() })?.report.counts);
 //! # Ok(())

@@ -67,15 +67,6 @@ impl Program {
         let graph = qmk_qvm::parse(source, format, options).map_err(invalid)?;
         let Lowered { image, node_of, events, profile: named, warnings, qubits } =
             qmk_qvm::lower(&graph).map_err(invalid)?;
-        // CAP_COMPUTE and CAP_MEASURE are implied for graphs that name neither. Graphs written for the v0.1 prototype
-        // name only CAP_COMPUTE, and measure.
-        let asked = graph.caps.iter().filter_map(|c| Rights::from_class_name(c)).fold(Rights::empty(), |a, c| a | c);
-        let implied = match (asked.contains(Rights::COMPUTE), asked.contains(Rights::MEASURE)) {
-            (false, false) => Rights::COMPUTE | Rights::MEASURE,
-            (true, false) => Rights::MEASURE,
-            (_, true) => Rights::empty(),
-        };
-        let held = held | implied;
         let required = qmk_qvm::required_caps(&graph);
         let missing = required - held;
         if !missing.is_empty() {

@@ -12,6 +12,18 @@ use qmk_abi::{Rights, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The capabilities of these names that are available, and the names of the others.
+fn grant(names: &[String], available: Rights) -> (Rights, Vec<String>) {
+    let (mut granted, mut denied) = (Rights::empty(), Vec::new());
+    for name in names {
+        match Rights::from_class_name(name).filter(|r| available.contains(*r)) {
+            Some(right) => granted |= right,
+            None => denied.push(name.clone()),
+        }
+    }
+    (granted, denied)
+}
+
 impl<D: Device> State<D> {
     /// Notes that a request of a connection names a session.
     pub(crate) fn touch(&mut self, id: &str, connection: u64) {
@@ -100,17 +112,9 @@ impl<D: Device> State<D> {
         let Identity { tenant: name, ceiling: available, token } = self.identify(&p, caller)?;
         self.tenant(&name)?;
         self.charge(&name)?;
-        let (mut granted, mut denied) = (Rights::empty(), Vec::new());
-        for cap in &p.requested {
-            match Rights::from_class_name(cap).filter(|r| available.contains(*r)) {
-                Some(r) => granted |= r,
-                None => denied.push(cap.clone()),
-            }
-        }
-        if p.requested.is_empty() && !p.observer {
-            granted = available;
-        }
-        if p.observer && (p.detached || !p.requested.is_empty()) {
+        let default = if p.observer { Rights::empty() } else { available };
+        let (granted, denied) = p.requested.as_ref().map_or((default, Vec::new()), |names| grant(names, available));
+        if p.observer && (p.detached || p.requested.as_ref().is_some_and(|names| !names.is_empty())) {
             let message = "params: an observer holds no capabilities, and ends with its connection";
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
@@ -138,8 +142,7 @@ impl<D: Device> State<D> {
             return Err(RpcError::new(ErrorCode::QuotaExceeded, "too many open sessions; close one"));
         }
         let (domain, source) = (self.tenants[name].domain, self.tenants[name].machine);
-        // The service, not the kernel, knows which graphs imply CAP_COMPUTE and CAP_MEASURE.
-        let rights = granted | (Rights::OBJECT - Rights::GRANT) | Rights::COMPUTE | Rights::MEASURE;
+        let rights = granted | (Rights::OBJECT - Rights::GRANT);
         let machine = self.handle(domain, Syscall::Derive { source, rights, badge: 0, into: None, budget: None })?;
         self.uses += 1;
         if let Some(tenant) = self.tenants.get_mut(name) {
@@ -200,5 +203,112 @@ impl<D: Device> State<D> {
         // Everything the session made derives from its machine capability.
         self.delete(domain, session.machine)?;
         Ok(Closed { closed: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::MachineConfig;
+    use crate::model::caller::Caller;
+    use crate::state::State;
+    use crate::store::handle::Store;
+    use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
+    use qmk_abi::rpc::SessionCreate;
+    use qmk_abi::{KernelError, Reply, Rights, Syscall};
+    use qmk_sim::SimDevice;
+
+    /// Operations of each class, over the qubits 0, 1 and 2.
+    const OPS: [Op; 13] = [
+        Op::Pauli(Pauli::X, 0),
+        Op::Clifford1(Clifford1::H, 0),
+        Op::Clifford2(Clifford2::Cnot, 0, 1),
+        Op::Reset(0),
+        Op::TeleportCnot(0, 1),
+        Op::T(0),
+        Op::Tdg(0),
+        Op::Rotate(Pauli::Z, 0, 0.3),
+        Op::Ccz(0, 1, 2),
+        Op::Toffoli(0, 1, 2),
+        Op::InjectT(0),
+        Op::Measure(Pauli::Z, 0, 0),
+        Op::MeasureAngle(0.3, 0, 0),
+    ];
+
+    fn image(op: Op) -> Image {
+        let ops = [Op::Alloc(0), Op::Alloc(1), Op::Alloc(2), op, Op::Free(0), Op::Free(1), Op::Free(2)];
+        let code = ops.map(|op| Instr { op, cond: None }).to_vec();
+        Image { qubits: 3, events: 1, code, terms: Vec::new() }
+    }
+
+    /// The kernel checks the session's handle, so a service that forgot to ask would gain nothing.
+    #[test]
+    fn the_kernel_handle_of_a_session_carries_what_the_session_holds() {
+        let config = MachineConfig { lockstep: true, ..MachineConfig::default() };
+        let mut state = State::boot(SimDevice::default(), config, Store::default());
+        let caller = Caller { connection: 1, peer: None, shown: None };
+        // All sets of the classes that operations are of.
+        for bits in 0..32u32 {
+            let classes = [Rights::ALLOC, Rights::COMPUTE, Rights::MEASURE, Rights::TELEPORT, Rights::MAGIC];
+            let chosen = classes.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, class)| *class);
+            let held = chosen.fold(Rights::empty(), |all, class| all | class);
+            let create = SessionCreate { requested: Some(held.class_names()), ..SessionCreate::default() };
+            let id = state.create_session(create, &caller).unwrap().session_id;
+            let session = &state.sessions[&id];
+            let (handle, tenant) = (session.machine, &state.tenants[&session.tenant]);
+            let (domain, whole) = (tenant.domain, tenant.machine);
+            let inspected = state.kernel.syscall(domain, Syscall::Inspect { target: handle });
+            let Ok(Reply::Capability { rights, .. }) = inspected else { panic!("{inspected:?}") };
+            assert_eq!(rights & Rights::CLASSES, held);
+
+            let taken = state.kernel.syscall(domain, Syscall::TakeQubit { machine: handle });
+            assert_eq!(taken.is_ok(), held.contains(Rights::ALLOC), "{taken:?} with {held}");
+            for op in OPS {
+                let allowed = held.contains(op.class() | Rights::ALLOC);
+                let admitted = state.kernel.syscall(domain, Syscall::Admit { machine: handle, image: image(op) });
+                assert_eq!(admitted.is_ok(), allowed, "{op:?} with {held}: {admitted:?}");
+                let allowed = held.contains(op.class());
+                let applied = one_by_one(&mut state, domain, whole, handle, op);
+                assert_eq!(applied.is_ok(), allowed, "{op:?} one by one with {held}: {applied:?}");
+            }
+            state.close_session(&id).unwrap();
+        }
+    }
+
+    /// Performs an operation through `machine` on qubits that are taken through `whole`.
+    fn one_by_one(
+        state: &mut State<SimDevice>,
+        domain: qmk_kernel::DomainId,
+        whole: qmk_abi::Handle,
+        machine: qmk_abi::Handle,
+        op: Op,
+    ) -> Result<Reply, KernelError> {
+        let mut qubits = Vec::new();
+        for _ in op.qubits() {
+            match state.kernel.syscall(domain, Syscall::TakeQubit { machine: whole }) {
+                Ok(Reply::Handle(qubit)) => qubits.push(qubit),
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut tries = 0;
+        let applied = loop {
+            let call = Syscall::Apply { machine, op, qubits: qubits.clone() };
+            match state.kernel.syscall(domain, call) {
+                // Magic states take epochs to come.
+                Err(KernelError::NotReady(_)) if tries < 1000 => {
+                    tries += 1;
+                    state.kernel.advance();
+                }
+                reply => break reply,
+            }
+        };
+        for qubit in qubits {
+            while matches!(
+                state.kernel.syscall(domain, Syscall::FreeQubit { qubit, uncompute: None }),
+                Err(KernelError::NotReady(_))
+            ) {
+                state.kernel.advance();
+            }
+        }
+        applied
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::recordings;
 use qmk_abi::rpc::interactive::{Answer, Call, Measure};
-use qmk_abi::rpc::{Format, JobRef, JobSubmit, JobWait, Policy, Reply, Request, RpcError, SessionCreate, SessionRef};
+use qmk_abi::rpc::{Format, JobRef, JobSubmit, JobWait, Policy, Reply, Request, RpcError, SessionCreateV1, SessionRef};
 use qmk_qec::machine::NoisyDevice;
 use qmk_server::{Connect, Server};
 use qmk_services::{Machine, MachineConfig};
@@ -212,7 +212,9 @@ fn binary_replies_to_examples_are_as_recorded() {
     for path in examples() {
         let server = Running::start();
         let mut line = server.binary();
-        let Ok(Reply::Session(session)) = line.ask(&Request::SessionCreate(SessionCreate::default())) else { panic!() };
+        let Ok(Reply::Session(session)) = line.ask(&Request::SessionCreateV1(SessionCreateV1::default())) else {
+            panic!()
+        };
         let session_id = session.session_id;
         let source = std::fs::read_to_string(&path).unwrap();
         let policy = Policy { shots: SHOTS, seed: SEED, noise: "logical".into(), ..Policy::default() };
@@ -374,7 +376,7 @@ fn interactive_replies_are_as_recorded() {
     pins.check("text.txt", line.transcript.as_bytes());
 
     let mut line = server.binary();
-    let Ok(Reply::Session(session)) = line.ask(&Request::SessionCreate(SessionCreate::default())) else { panic!() };
+    let Ok(Reply::Session(session)) = line.ask(&Request::SessionCreateV1(SessionCreateV1::default())) else { panic!() };
     let session_id = session.session_id;
     let alloc = Call::Alloc(qmk_abi::rpc::interactive::Alloc { session_id: session_id.clone(), n: 1 });
     let Ok(Reply::Interactive(Answer::Alloc(got))) = line.ask(&Request::Interactive(alloc)) else { panic!() };

@@ -5,6 +5,7 @@ use super::estimate::{EstimateRequest, Estimated};
 use super::interactive;
 use super::job::{Epochs, Format, JobResult, JobState, JobStatus, JobSubmit, Progress, Telemetry};
 use super::message::{Reply, Request};
+use super::session::SessionCreate;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -24,6 +25,7 @@ fn to_value(v: &impl Serialize) -> Value {
 pub fn request_to_json(request: &Request, id: u64) -> Value {
     let params = match request {
         Request::SessionCreate(p) => to_value(p),
+        Request::SessionCreateV1(p) => to_value(&SessionCreate::from(p.clone())),
         Request::Authenticate(p) => to_value(p),
         Request::SessionClose(p) | Request::ResourceQuery(p) => to_value(p),
         Request::JobList(p) | Request::MachineStats(p) => to_value(p),
@@ -352,7 +354,7 @@ pub fn reply_from_json(request: &Request, mut reply: Value) -> Result<Reply, Rpc
         serde_json::from_value(v).map_err(|e| RpcError::new(ErrorCode::Internal, format!("malformed reply: {e}")))
     }
     Ok(match request {
-        Request::SessionCreate(_) => Reply::Session(read(result)?),
+        Request::SessionCreate(_) | Request::SessionCreateV1(_) => Reply::Session(read(result)?),
         Request::SessionClose(_) => Reply::Closed(read(result)?),
         Request::JobSubmit(_) => Reply::Submitted(read(result)?),
         Request::JobStatus(_) | Request::JobWait(_) => Reply::Status(read(result)?),

@@ -5,7 +5,9 @@ use super::error::RpcError;
 use super::estimate::{EstimateRequest, Estimated};
 use super::interactive;
 use super::job::{Cancelled, JobRef, JobResult, JobStatus, JobSubmit, JobWait, Submitted, Telemetry};
-use super::session::{Authenticate, Authenticated, Closed, Resources, SessionCreate, SessionInfo, SessionRef};
+use super::session::{
+    Authenticate, Authenticated, Closed, Resources, SessionCreate, SessionCreateV1, SessionInfo, SessionRef,
+};
 use super::watch::{JobList, MachineStats};
 use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
@@ -35,8 +37,8 @@ pub trait Endpoint: Send + Sync {
 /// A request under the session protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Opens a session.
-    SessionCreate(SessionCreate),
+    /// Opens a session, as older binary frames ask for it. See [`Request::current`].
+    SessionCreateV1(SessionCreateV1),
     /// Closes a session; its jobs are cancelled and its qubits freed.
     SessionClose(SessionRef),
     /// Submits a program.
@@ -67,13 +69,24 @@ pub enum Request {
     MachineStats(SessionRef),
     /// Physical resources of a program.
     Estimate(EstimateRequest),
+    /// Opens a session.
+    SessionCreate(SessionCreate),
 }
 
 impl Request {
+    /// The same request in today's form. A variant never changes its place or its fields, since binary frames number
+    /// them; an old form keeps its meaning here.
+    pub fn current(self) -> Self {
+        match self {
+            Request::SessionCreateV1(old) => Request::SessionCreate(old.into()),
+            request => request,
+        }
+    }
+
     /// JSON-RPC method name of the request.
     pub fn method(&self) -> &'static str {
         match self {
-            Request::SessionCreate(_) => "qmk_session_create",
+            Request::SessionCreate(_) | Request::SessionCreateV1(_) => "qmk_session_create",
             Request::SessionClose(_) => "qmk_session_close",
             Request::JobSubmit(_) => "qmk_job_submit",
             Request::JobStatus(_) => "qmk_job_status",
@@ -97,7 +110,8 @@ impl Request {
     /// The session a request names.
     pub fn session(&self) -> Option<&str> {
         match self {
-            Request::SessionCreate(_) | Request::Authenticate(_) | Request::AuditHead(_) => None,
+            Request::SessionCreate(_) | Request::SessionCreateV1(_) => None,
+            Request::Authenticate(_) | Request::AuditHead(_) => None,
             Request::AuditProve(p) => Some(&p.session_id),
             Request::SessionClose(p) | Request::ResourceQuery(p) => Some(&p.session_id),
             Request::JobList(p) | Request::MachineStats(p) => Some(&p.session_id),

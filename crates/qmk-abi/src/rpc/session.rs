@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 /// Parameters of `qmk_session_create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreate {
-    /// Capability names asked for, as in [`crate::Rights::CLASS_NAMES`].
+    /// Capability names asked for, as in [`crate::Rights::CLASS_NAMES`]. If absent, all that the tenant's policy and
+    /// the token allow; an empty list asks for none.
     #[serde(default, alias = "capabilities")]
-    pub requested: Vec<String>,
+    pub requested: Option<Vec<String>>,
     /// Tenant to act for; if absent, the token's or the caller's own.
     #[serde(default)]
     pub tenant_id: Option<String>,
@@ -22,6 +23,29 @@ pub struct SessionCreate {
     /// Only look: the session holds no capabilities, ends with its connection, and is not recorded.
     #[serde(default)]
     pub observer: bool,
+}
+
+/// [`SessionCreate`] as older binary frames carry it: an empty list of capabilities asks for all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionCreateV1 {
+    /// See [`SessionCreate::requested`].
+    pub requested: Vec<String>,
+    /// See [`SessionCreate::tenant_id`].
+    pub tenant_id: Option<String>,
+    /// See [`SessionCreate::token`].
+    pub token: Option<String>,
+    /// See [`SessionCreate::detached`].
+    pub detached: bool,
+    /// See [`SessionCreate::observer`].
+    pub observer: bool,
+}
+
+impl From<SessionCreateV1> for SessionCreate {
+    fn from(old: SessionCreateV1) -> Self {
+        let SessionCreateV1 { requested, tenant_id, token, detached, observer } = old;
+        let requested = Some(requested).filter(|names| !names.is_empty());
+        SessionCreate { requested, tenant_id, token, detached, observer }
+    }
 }
 
 /// Parameters of `qmk_authenticate`.

@@ -16,6 +16,25 @@ fn needs(node: &Node) -> Rights {
 }
 
 impl Verifier<'_> {
+    /// The graph's own list, which narrows what the program may do if it names every class that the program uses.
+    pub(super) fn declared_capabilities(&mut self) {
+        let (mut declared, mut known) = (Rights::empty(), true);
+        for cap in &self.graph.caps {
+            let class = Rights::from_class_name(cap);
+            if class.is_none() {
+                self.report("E-CAP", None, format!("{cap} is not a capability; known: {}", known_caps()));
+            }
+            known &= class.is_some();
+            declared |= class.unwrap_or(Rights::empty());
+        }
+        let left_out = required_caps(self.graph) - declared;
+        if known && !self.graph.caps.is_empty() && !left_out.is_empty() {
+            let names = left_out.class_names().join(", ");
+            let message = format!("caps is ignored: it leaves out {names}, which the program uses");
+            self.report("W-IGNORED", None, message);
+        }
+    }
+
     pub(super) fn capabilities(&mut self, node: &Node, held: Option<Rights>) {
         for cap in &node.caps {
             if Rights::from_class_name(cap).is_none() {
@@ -35,6 +54,6 @@ impl Verifier<'_> {
     }
 }
 
-pub(super) fn known_caps() -> String {
+fn known_caps() -> String {
     Rights::CLASS_NAMES.map(|(n, _)| n).join(", ")
 }

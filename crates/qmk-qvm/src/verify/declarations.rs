@@ -1,10 +1,8 @@
-//! Ids: resources and nodes have distinct ids, nodes name declared resources, and `.caps` names capabilities.
+//! Ids: resources and nodes have distinct ids, and nodes name declared resources.
 
-use super::caps::known_caps;
 use super::report::Verifier;
 use crate::facts::reads;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use qmk_abi::Rights;
 
 impl Verifier<'_> {
     pub(super) fn declarations(&mut self) {
@@ -48,11 +46,6 @@ impl Verifier<'_> {
                         );
                     }
                 }
-            }
-        }
-        for cap in &graph.caps {
-            if Rights::from_class_name(cap).is_none() {
-                self.report("E-CAP", None, format!("{cap} is not a capability; known: {}", known_caps()));
             }
         }
     }

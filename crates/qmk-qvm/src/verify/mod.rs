@@ -41,6 +41,7 @@ pub(crate) fn check(graph: &Graph, held: Option<Rights>) -> (Vec<Finding>, Vec<u
         v.report("W-EMPTY", None, "the program has no operations");
     }
     v.declarations();
+    v.declared_capabilities();
     for node in &graph.nodes {
         v.shape(node);
         v.capabilities(node, held);

@@ -367,6 +367,8 @@ fn capabilities() {
         &["E-CAP - -", "E-CAP t 3"],
         ".caps CAP_ALLOC CAP_FLY\nq: ALLOC_LQ -> a [CAP_ALLOC]\nt: APPLY_T a [CAP_MAGIC]\nz: FREE_LQ a",
     );
+    asm(&["W-IGNORED - -"], ".caps CAP_ALLOC CAP_COMPUTE\nALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a");
+    asm(&[], ".caps CAP_ALLOC CAP_COMPUTE CAP_MEASURE\nALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a");
     let held = |text: &str, held: Rights| {
         let graph = parse(text, Format::Asm, &ParseOptions::default()).unwrap();
         summary(&verify_with(&graph, Some(held)))

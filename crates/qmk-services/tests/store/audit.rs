@@ -66,7 +66,7 @@ fn to_look_leaves_no_entry_and_takes_no_capability() {
     assert_eq!(events(dir.path()).len(), before);
     let gone = Request::ResourceQuery(SessionRef { session_id: id });
     assert_eq!(code(client.call(gone)), Some(ErrorCode::SessionNotFound));
-    let wants = SessionCreate { observer: true, requested: vec!["CAP_ALLOC".into()], ..SessionCreate::default() };
+    let wants = SessionCreate { observer: true, requested: Some(vec!["CAP_ALLOC".into()]), ..SessionCreate::default() };
     assert_eq!(code(client.session_with(wants).map(|s| s.info().clone())), Some(ErrorCode::InvalidParams));
     let observer = client.observe(None).unwrap();
     let refused = submit(&client, &observer.info().session_id, COIN, 1, 1).unwrap_err();
@@ -79,7 +79,7 @@ fn the_audit_log_says_who_and_shows_each_tenant_its_own() {
     let machine = open(dir.path(), MachineConfig::default());
     let at = client(&machine);
     let create = SessionCreate {
-        requested: vec!["CAP_ALLOC".into(), "CAP_ADMIN".into()],
+        requested: Some(vec!["CAP_ALLOC".into(), "CAP_ADMIN".into()]),
         tenant_id: Some("alice".into()),
         detached: true,
         ..SessionCreate::default()
@@ -152,7 +152,7 @@ fn strangers_neither_fill_the_log_nor_write_in_anothers_name() {
     // Few are looked at, and the others told when to come again.
     assert!(codes.iter().filter(|c| **c == Some(ErrorCode::QuotaExceeded)).count() > 100);
     // Its own tenant's are the tenant's, and those by its rate are only counted.
-    let alice = Client::over(machine.connect_as(Peer { uid: 1, pid: 2 })).session(&[]).unwrap();
+    let alice = Client::over(machine.connect_as(Peer { uid: 1, pid: 2 })).session_default().unwrap();
     let refused = (0..500).filter(|_| alice.resources().is_err()).count();
     assert!(refused > 300);
     machine.close().unwrap();

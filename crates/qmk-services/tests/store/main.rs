@@ -52,7 +52,7 @@ fn wait(client: &Client, job: &JobRef) -> BTreeMap<String, u64> {
 fn alone(source: &str, shots: u64, seed: u64) -> BTreeMap<String, u64> {
     let machine = Machine::start(SimDevice::default(), MachineConfig::default());
     let policy = Policy { shots, seed, ..Policy::default() };
-    let session = Client::over(machine.connect()).session(&[]).unwrap();
+    let session = Client::over(machine.connect()).session_default().unwrap();
     session.run(&Program::asm(source), policy).unwrap().report.counts
 }
 
