@@ -1,6 +1,6 @@
 //! An endpoint of the session protocol.
 
-use crate::driver::{Driving, Woken, turn};
+use crate::driver::{Driving, Turn, Woken, turn};
 use crate::errors::lost;
 use crate::estimate;
 use crate::model::caller::Caller;
@@ -122,7 +122,7 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
         let woken = Woken(&self.shared.work);
         let mut driving = Driving::begin(&mut state);
         while !idle && start.elapsed() < SETTLE {
-            idle = turn(&self.shared, &mut driving);
+            idle = turn(&self.shared, &mut driving) == Turn::Idle;
         }
         drop(driving);
         std::mem::forget(woken);

@@ -30,9 +30,18 @@ fn advance<D: Device>(shared: &Shared<D>) {
     while !state.stopping {
         if !state.driving && !idle {
             let mut state = Driving::begin(&mut state);
-            while !state.stopping && !turn(shared, &mut state) {
+            while !state.stopping {
+                let done = turn(shared, &mut state);
+                if done == Turn::Idle {
+                    break;
+                }
                 // Callers wait no longer than one epoch.
                 MutexGuard::bump(&mut state);
+                // The call that waited has been served. One more epoch might pass before its next or after, as threads
+                // happen to run.
+                if done == Turn::Awaited && state.waiting == 0 && state.unfinished.is_empty() {
+                    break;
+                }
             }
         }
         if !state.stopping {
@@ -40,6 +49,17 @@ fn advance<D: Device>(shared: &Shared<D>) {
             idle = false;
         }
     }
+}
+
+/// What is left to do after a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing.
+    Idle,
+    /// Nothing of the machine's own; calls wait for an epoch.
+    Awaited,
+    /// Strands live, or have outcomes to read.
+    Busy,
 }
 
 /// Wakes the driver when dropped, so that it takes over after a panic. A caller that needs no driver forgets the value.
@@ -81,14 +101,14 @@ impl<D> Drop for Driving<'_, '_, D> {
     }
 }
 
-/// Runs one epoch, or several at once, collects outcomes and records results. Returns whether the machine is idle.
-pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> bool {
+/// Runs one epoch, or several at once, collects outcomes and records results.
+pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> Turn {
     let start = Instant::now();
     // A call that waits looks again after each epoch.
     let most = if state.waiting > 0 { 1 } else { AT_ONCE };
     let report = state.kernel.advance_by(most);
     if has_stopped(shared, state) {
-        return true;
+        return Turn::Idle;
     }
     state.watched.issued += report.issued as u64;
     let busy = report.busy;
@@ -101,11 +121,15 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     }
     let collected = state.collect();
     if has_stopped(shared, state) {
-        return true;
+        return Turn::Idle;
     }
     // More work may arrive while the lock is released for results and records.
     let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
-    let idle = !busy && !collected.more && undisturbed && state.waiting == 0;
+    let left = match (busy || collected.more || !undisturbed, state.waiting) {
+        (true, _) => Turn::Busy,
+        (false, 0) => Turn::Idle,
+        (false, _) => Turn::Awaited,
+    };
     if shared.store.keeps() && !collected.started.is_empty() {
         let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
         MutexGuard::unlocked(state, started);
@@ -133,7 +157,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     if collected.ended {
         shared.changed.notify_all();
     }
-    idle
+    left
 }
 
 /// Whether the kernel is broken. The machine is stopped then, and nothing more of the kernel's is recorded.
