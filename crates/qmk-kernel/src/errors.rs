@@ -6,6 +6,7 @@
 use alloc::string::ToString;
 use core::fmt;
 use qmk_abi::KernelError;
+use qmk_abi::syscall::Late;
 use qmk_hal::DeviceError;
 
 /// The answer to a call.
@@ -82,19 +83,9 @@ pub(crate) fn refuse_if(condition: bool, refusal: KernelError) -> Result<()> {
     if condition { Err(refusal) } else { Ok(()) }
 }
 
-/// Refuses an argument that no state of the kernel would make valid.
-pub(crate) fn argument<T>(what: &str) -> Result<T> {
-    Err(KernelError::Argument(what.into()))
-}
-
-/// Refuses a call that the object's state does not allow, and that time alone does not mend.
-pub(crate) fn not_now<T>(what: &str) -> Result<T> {
-    Err(KernelError::State(what.into()))
-}
-
-/// Refuses a call that may succeed if it is repeated later.
-pub(crate) fn not_ready<T>(what: &str) -> Result<T> {
-    Err(KernelError::NotReady(what.into()))
+/// Refuses a call for a reason.
+pub(crate) fn refuse<T>(why: impl Into<KernelError>) -> Result<T> {
+    Err(why.into())
 }
 
 /// Passes the device's refusal on. The call has changed nothing.
@@ -103,6 +94,6 @@ pub(crate) fn device_error(e: DeviceError) -> KernelError {
 }
 
 /// Refuses a deadline of `asked` epochs.
-pub(crate) fn late<T>(asked: u64, why: &str) -> Result<T> {
-    Err(KernelError::Deadline { asked, why: why.into() })
+pub(crate) fn late<T>(asked: u64, why: Late) -> Result<T> {
+    Err(KernelError::Deadline { asked, why })
 }

@@ -4,7 +4,7 @@ mod support;
 
 use qmk_kernel::Clock;
 use qmk_kernel::abi::image::{Clifford1, Image, Op, Pauli};
-use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState};
+use qmk_kernel::abi::syscall::{Budget, Limit, Quota, Run, StrandState, WrongState};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_sim::SimConfig;
 use qmk_testkit::Rng;
@@ -266,7 +266,7 @@ fn a_device_that_cannot_copy_states_says_so() {
     let me = world.tenant(Quota::UNLIMITED);
     world.take(me);
     let strand = world.run(me, &fenced(), run(1));
-    let (before, why) = (world.usage(me.id), KernelError::State("the machine cannot copy quantum states".into()));
+    let (before, why) = (world.usage(me.id), KernelError::State(WrongState::NoCopies));
     assert_eq!(checkpoint(&mut world, me, Some(strand)), Err(why.clone()));
     assert_eq!(checkpoint(&mut world, me, None), Err(why));
     assert_eq!(world.usage(me.id), before);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli, Qubit};
-use qmk_kernel::abi::syscall::{Level, NoiseSpec, Patch, Quota, Run, StrandState, StrandStatus};
+use qmk_kernel::abi::syscall::{Late, Level, NoiseSpec, Patch, Quota, Run, StrandState, StrandStatus};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::{
     Cost, Device, DeviceError, Errors, Features, Interactive, LinkSpec, MachineSpec, Place, Progress, SpaceId,
@@ -741,7 +741,7 @@ fn decoders_fall_behind_by_the_time_that_decoding_takes() {
     let image = w.admit(tenant, &chain(4, 3, Op::T));
     let run = |ppb| Run { noise: errors(ppb), deadline: Some(100), ..Run::default() };
     let late = w.spawn(tenant, image, run(1001)).unwrap_err();
-    assert!(matches!(&late, KernelError::Deadline { why, .. } if why.contains("decoders")), "{late}");
+    assert!(matches!(&late, KernelError::Deadline { why, .. } if *why == Late::Decoders), "{late}");
     w.spawn(tenant, image, run(600)).unwrap();
     // What would make them miss the deadline waits.
     let second = w.spawn(tenant, image, Run { noise: errors(600), ..Run::default() }).unwrap();
@@ -758,7 +758,7 @@ fn errors_that_the_machine_does_not_model_are_refused() {
     let image = w.admit(tenant, &chain(1, 1, |q| Op::Measure(Pauli::Z, q, 0)));
     let noise = NoiseSpec { level: Level::Physical, ppb: 0 };
     let refused = w.spawn(tenant, image, Run { noise, ..Run::default() }).unwrap_err();
-    assert_eq!(refused, KernelError::Argument("no such patches are sampled".into()));
+    assert_eq!(refused, KernelError::Patch("no such patches are sampled".into()));
     let run = Run { noise: NoiseSpec { level: Level::Logical, ppb: 7 }, ..Run::default() };
     w.spawn(tenant, image, run).unwrap();
     w.advance(2);

@@ -24,7 +24,7 @@ pub(crate) fn kernel_error(e: KernelError) -> RpcError {
         | KernelError::NotReady(_)
         | KernelError::Image(ImageError { kind: ImageErrorKind::Unaffordable, .. }) => ErrorCode::ResourceExhausted,
         KernelError::Image(_) => ErrorCode::InvalidGraph,
-        KernelError::Argument(_) | KernelError::State(_) => ErrorCode::InvalidParams,
+        KernelError::Argument(_) | KernelError::Patch(_) | KernelError::State(_) => ErrorCode::InvalidParams,
         KernelError::Rights(_) => ErrorCode::InsufficientCaps,
         KernelError::Fidelity { .. } => ErrorCode::FidelityUnavailable,
         KernelError::NoCapability | KernelError::WrongKind | KernelError::Device(_) => ErrorCode::Internal,

@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io::{self, Write};
 
-const MAGIC: [u8; 8] = *b"QMKLOG\0\x03";
+const MAGIC: [u8; 8] = *b"QMKLOG\0\x04";
 /// Longest frame: an image of the largest size takes less.
 const MAX_FRAME: usize = 1 << 28;
 

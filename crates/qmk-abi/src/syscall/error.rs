@@ -1,5 +1,6 @@
 //! Why a call is refused.
 
+use super::reason::{BadArgument, Late, NotYet, WrongState};
 use crate::caps::Rights;
 use crate::image::ImageError;
 use alloc::string::String;
@@ -63,22 +64,25 @@ pub enum KernelError {
     /// The image was not admitted.
     #[error("{0}")]
     Image(ImageError),
-    /// An argument is out of range.
+    /// No state of the kernel would make an argument valid.
     #[error("invalid argument: {0}")]
-    Argument(String),
+    Argument(BadArgument),
+    /// The machine has no such patches, or does not sample such noise. The words are the device's.
+    #[error("invalid argument: {0}")]
+    Patch(String),
     /// What was asked for is not there yet.
     #[error("not ready: {0}")]
-    NotReady(String),
+    NotReady(NotYet),
     /// The object's state does not allow it.
     #[error("not possible: {0}")]
-    State(String),
+    State(WrongState),
     /// The deadline cannot be kept.
     #[error("the deadline of {asked} epochs cannot be kept: {why}")]
     Deadline {
         /// Epochs asked for.
         asked: u64,
         /// Why.
-        why: String,
+        why: Late,
     },
     /// The fidelity cannot be reached by purification.
     #[error("fidelity {asked} cannot be reached from raw pairs of fidelity {raw}; the best is {best}")]
@@ -90,10 +94,28 @@ pub enum KernelError {
         /// Best fidelity.
         best: f64,
     },
-    /// The machine failed.
+    /// The machine failed. The words are the device's.
     #[error("machine: {0}")]
     Device(String),
     /// An invariant of the kernel did not hold. The kernel has stopped: every later call answers the same.
     #[error("the kernel stopped: {0}")]
     Broken(String),
+}
+
+impl From<BadArgument> for KernelError {
+    fn from(why: BadArgument) -> Self {
+        KernelError::Argument(why)
+    }
+}
+
+impl From<WrongState> for KernelError {
+    fn from(why: WrongState) -> Self {
+        KernelError::State(why)
+    }
+}
+
+impl From<NotYet> for KernelError {
+    fn from(why: NotYet) -> Self {
+        KernelError::NotReady(why)
+    }
 }

@@ -7,6 +7,7 @@ mod error;
 mod object;
 mod patch;
 mod quota;
+mod reason;
 mod reply;
 mod strand;
 
@@ -16,5 +17,6 @@ pub use error::{KernelError, Limit};
 pub use object::ObjectKind;
 pub use patch::{Code, Level, NoiseSpec, Patch};
 pub use quota::{Budget, DomainUsage, Quota};
+pub use reason::{BadArgument, Late, NotYet, WrongState};
 pub use reply::{Reply, outcome_bit};
 pub use strand::{Run, StrandState, StrandStatus};

@@ -7,7 +7,7 @@
 //! offered, so taking back the one takes the other.
 
 use crate::cap::space::SlotRef;
-use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready, refuse_if};
+use crate::errors::{Checked, Result, broken, device_error, lower, refuse, refuse_if};
 use crate::ids::{ChannelId, DomainId, ObjectId};
 use crate::image::known::Known;
 use crate::interactive::channel::{Channel, ChannelEnd, Side};
@@ -18,7 +18,7 @@ use crate::state::Kernel;
 use crate::time::Epoch;
 use alloc::vec::Vec;
 use qmk_abi::image::{Op, Pauli};
-use qmk_abi::syscall::{ChannelState, Limit, ObjectKind, Patch};
+use qmk_abi::syscall::{BadArgument, ChannelState, Limit, NotYet, ObjectKind, Patch, WrongState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, Inline};
 
@@ -38,14 +38,14 @@ impl<D: Device> Kernel<D> {
         // An endpoint may have been granted on. It then tells the state of the channel, and gives no way to the qubit.
         let near = channel.end(side);
         if near.domain != caller {
-            return not_now("the endpoint belongs to another domain's qubit");
+            return refuse(WrongState::FarEndpoint);
         }
         match (channel.state, near.register) {
-            (ChannelState::Linked, Some(_)) if channel.ready_at > self.epoch => not_ready("the pair is not ready"),
+            (ChannelState::Linked, Some(_)) if channel.ready_at > self.epoch => refuse(NotYet::PairPending),
             (ChannelState::Linked, Some(register)) => Ok((id, side, register)),
-            (ChannelState::Offered, _) => not_ready("the channel has not been accepted"),
-            (ChannelState::Used, _) => not_now("the pair has been used"),
-            _ => not_now("the channel is closed"),
+            (ChannelState::Offered, _) => refuse(NotYet::NotAccepted),
+            (ChannelState::Used, _) => refuse(WrongState::PairUsed),
+            _ => refuse(WrongState::ChannelClosed),
         }
     }
 
@@ -53,10 +53,10 @@ impl<D: Device> Kernel<D> {
     fn unlinked_qubit(&self, caller: DomainId, handle: Handle) -> Result<u32> {
         let (_, qubit) = self.qubit(caller, handle, Rights::USE)?;
         if qubit.owner != caller {
-            return argument("the qubit lies in another domain's space");
+            return refuse(BadArgument::FarQubit);
         }
         if self.register(caller, qubit.register)?.channel.is_some() {
-            return not_now("the qubit is half of another channel");
+            return refuse(WrongState::QubitLinked);
         }
         Ok(qubit.register)
     }
@@ -79,7 +79,7 @@ impl<D: Device> Kernel<D> {
         let register = self.unlinked_qubit(caller, qubit)?;
         let other = self.named_domain(caller, to, Rights::OFFER)?;
         if other == caller {
-            return argument("a channel joins two domains");
+            return refuse(BadArgument::OneDomain);
         }
         check_fidelity(fidelity)?;
         self.check_slots(caller)?;
@@ -125,7 +125,7 @@ impl<D: Device> Kernel<D> {
         let raw = self.device.spec().link.raw;
         match purify(raw, asked) {
             Ok(p) if p.pairs <= MAX_PAIRS => Ok(p),
-            Ok(_) => argument("the fidelity takes more raw pairs than one channel may have"),
+            Ok(_) => refuse(BadArgument::TooManyPairs),
             Err(best) => Err(KernelError::Fidelity { asked, raw: raw[0], best }),
         }
     }
@@ -146,10 +146,10 @@ impl<D: Device> Kernel<D> {
         self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::LINK)?;
         let (id, side, channel) = self.endpoint(caller, endpoint, Rights::USE)?;
         if side != Side::Accepting || channel.end(side).domain != caller {
-            return not_now("only the domain that the channel was offered to can accept it");
+            return refuse(WrongState::NotInvited);
         }
         if channel.state != ChannelState::Offered {
-            return not_now("the channel is not on offer");
+            return refuse(WrongState::NotOffered);
         }
         let (asked, offering) = (channel.fidelity, *channel.end(Side::Offering));
         let far = offering.register.ok_or_else(|| broken("a channel on offer has no qubit"))?;
@@ -193,7 +193,7 @@ impl<D: Device> Kernel<D> {
         let rate = self.device.spec().link.pairs_per_epoch.max(1) as u64;
         let latest = self.domains.get(offering)?.link_until.max(self.domains.get(accepting)?.link_until);
         if latest > self.epoch.plus(MAX_PAIRS.div_ceil(rate)) {
-            return not_ready("pairs that were ordered before are still being made");
+            return refuse(NotYet::PairsOrdered);
         }
         Ok(self.epoch.plus((self.pairs_due + pairs).div_ceil(rate)))
     }
@@ -277,12 +277,12 @@ impl<D: Device> Kernel<D> {
         let (first, side, near) = self.ready_half(caller, endpoints[0])?;
         let (second, other_side, other_near) = self.ready_half(caller, endpoints[1])?;
         if first == second {
-            return argument("the endpoints are those of one channel");
+            return refuse(BadArgument::OneChannel);
         }
         let (a, b) = (self.channels.get(first)?, self.channels.get(second)?);
         let (far, other_far) = (*a.end(side.other()), *b.end(other_side.other()));
         if far.domain == other_far.domain {
-            return argument("both channels lead to the same domain");
+            return refuse(BadArgument::SameFarDomain);
         }
         // The joined pair took the raw pairs of both, and as many rounds as the longer of the two.
         let weights = swap(&a.weights, &b.weights);
@@ -387,5 +387,5 @@ fn linked_half(end: &ChannelEnd) -> Checked<(DomainId, u32)> {
 
 fn check_fidelity(fidelity: f64) -> Result<()> {
     // Written so that NaN fails.
-    if fidelity > 0.25 && fidelity <= 1.0 { Ok(()) } else { argument("the fidelity must be above 1/4 and at most 1") }
+    if fidelity > 0.25 && fidelity <= 1.0 { Ok(()) } else { refuse(BadArgument::Fidelity) }
 }

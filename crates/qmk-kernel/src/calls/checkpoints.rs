@@ -1,7 +1,7 @@
 //! Calls on checkpoints: `Checkpoint`, `CheckpointStatus`, `Restore`. They need a device that copies states, which only
 //! a simulator can.
 
-use crate::errors::{Checked, Result, broken, device_error, lower, not_now, not_ready, refuse_if};
+use crate::errors::{Checked, Result, broken, device_error, lower, refuse, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{DomainId, ObjectId, StrandId};
 use crate::image::known::Known;
@@ -10,7 +10,7 @@ use crate::state::Kernel;
 use crate::strand::checkpoint::{Checkpoint, CheckpointTarget};
 use crate::strand::state::ResumePoint;
 use alloc::{boxed::Box, vec::Vec};
-use qmk_abi::syscall::{Limit, ObjectKind};
+use qmk_abi::syscall::{Limit, NotYet, ObjectKind, WrongState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, Inline, SnapshotId};
 
@@ -23,7 +23,7 @@ impl<D: Device> Kernel<D> {
         self.require(caller, machine, ObjectKind::Machine, Rights::USE | Rights::CHECKPOINT)?;
         self.check_slots(caller)?;
         if !self.device.spec().features.snapshot {
-            return not_now("the machine cannot copy quantum states");
+            return refuse(WrongState::NoCopies);
         }
         let domain = self.domains.get(caller)?;
         refuse_if(domain.used.checkpoints >= domain.quota.checkpoints, KernelError::Quota(Limit::Checkpoints))?;
@@ -36,7 +36,7 @@ impl<D: Device> Kernel<D> {
                 (Some(id), CheckpointTarget::Strand { id, arrival, mark: None }, None)
             }
             None => {
-                let Some(interactive) = &domain.interactive else { return not_now("the domain holds no qubits") };
+                let Some(interactive) = &domain.interactive else { return refuse(WrongState::NoQubits) };
                 let known = interactive.registers.iter().map(|r| r.known).collect();
                 let (space, version) = (interactive.space, domain.qubits_version);
                 let snapshot = self.device.snapshot(space).map_err(device_error)?;
@@ -84,7 +84,7 @@ impl<D: Device> Kernel<D> {
     fn find_checkpoint(&self, caller: DomainId, handle: Handle, need: Rights) -> Result<&Checkpoint> {
         let (id, _) = self.require(caller, handle, ObjectKind::Checkpoint, need)?;
         let checkpoint = self.objects.checkpoint(id)?;
-        if checkpoint.failed { not_now("the strand ended before it came to a fence") } else { Ok(checkpoint) }
+        if checkpoint.failed { refuse(WrongState::EndedBeforeFence) } else { Ok(checkpoint) }
     }
 
     /// Returns [`Reply::Checkpoint`] with the epoch in which the state was saved, if it was.
@@ -104,7 +104,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn restore(&mut self, caller: DomainId, handle: Handle) -> Result<Reply> {
         let checkpoint = self.find_checkpoint(caller, handle, Rights::USE)?;
         let owner = checkpoint.owner;
-        let Some((_, snapshot)) = checkpoint.snapshot else { return not_ready("the strand has not come to a fence") };
+        let Some((_, snapshot)) = checkpoint.snapshot else { return refuse(NotYet::NoFence) };
         match &checkpoint.target {
             &CheckpointTarget::Strand { id, arrival, mark } => {
                 let mark = mark.ok_or_else(|| broken("a saved strand has no point to resume at"))?;
@@ -123,11 +123,11 @@ impl<D: Device> Kernel<D> {
         // A checkpoint does not keep its strand alive, and the number may be another object's by now.
         let strand = match self.objects.find(id.object()) {
             Some(Entry { object: Object::Strand(strand), .. }) if strand.arrival == arrival => strand,
-            _ => return not_now("the strand is gone"),
+            _ => return refuse(WrongState::StrandGone),
         };
-        let Some(space) = strand.space else { return not_now("the strand is gone") };
+        let Some(space) = strand.space else { return refuse(WrongState::StrandGone) };
         if !strand.holds_qubits() {
-            return not_now("the strand has ended; spawn it again");
+            return refuse(WrongState::StrandEnded);
         }
         let (image, patch, region) = (strand.image_object, strand.run.patch, strand.region);
         // Magic states of the work that is thrown away are spent a second time.
@@ -145,7 +145,7 @@ impl<D: Device> Kernel<D> {
     fn restore_qubits(&mut self, owner: DomainId, version: u64, known: Vec<Known>, snapshot: SnapshotId) -> Result<()> {
         let domain = self.domains.get(owner)?;
         let Some(interactive) = domain.interactive.as_ref().filter(|_| domain.qubits_version == version) else {
-            return not_now("qubits were taken, freed or linked since");
+            return refuse(WrongState::QubitsChanged);
         };
         self.device.restore(interactive.space, snapshot).map_err(device_error)?;
         let interactive = self.interactive_mut(owner)?;

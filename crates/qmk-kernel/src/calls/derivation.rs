@@ -4,12 +4,12 @@
 //! removals, so that a large subtree can be taken down over many calls while others go on.
 
 use crate::cap::space::{Capability, Link, SlotRef};
-use crate::errors::{Checked, Result, argument, refuse_if};
+use crate::errors::{Checked, Result, refuse, refuse_if};
 use crate::ids::{DomainId, ObjectId};
 use crate::limits::{MAX_BUDGET_DEPTH, MAX_DELETIONS, STEP};
 use crate::object::{Machine, Object};
 use crate::state::{Deletion, Kernel};
-use qmk_abi::syscall::{Budget, ObjectKind};
+use qmk_abi::syscall::{BadArgument, Budget, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, Inline};
 
@@ -56,7 +56,7 @@ impl<D: Device> Kernel<D> {
             };
             let depth = depth + 1;
             if depth > MAX_BUDGET_DEPTH {
-                return argument("budgets are nested too deep");
+                return refuse(BadArgument::BudgetDepth);
             }
             // Strands and qubits of the new budget count against this one too, so this one must outlive it.
             self.hold(c.object)?;

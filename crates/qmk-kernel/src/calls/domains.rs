@@ -2,14 +2,14 @@
 //! to do.
 
 use crate::domain::Domain;
-use crate::errors::{Checked, Result, argument};
+use crate::errors::{Checked, Result, refuse};
 use crate::holding::Holding;
 use crate::ids::{ContextId, DomainId, RegionId};
 use crate::object::Object;
 use crate::sched::fair_queue::{SchedContext, VirtualTimes};
 use crate::state::Kernel;
 use alloc::vec::Vec;
-use qmk_abi::syscall::{DomainUsage, ObjectKind, Quota, StrandState};
+use qmk_abi::syscall::{BadArgument, DomainUsage, ObjectKind, Quota, StrandState};
 use qmk_abi::{Handle, Reply, Rights};
 use qmk_hal::Device;
 
@@ -28,7 +28,7 @@ impl<D: Device> Kernel<D> {
         self.require(caller, machine, ObjectKind::Machine, Rights::ADMIN)?;
         self.check_slots(caller)?;
         // Its weight and its quota of epochs are those of its own context.
-        let Some(id) = self.add_domain(quota) else { return argument("domain ids are used up") };
+        let Some(id) = self.add_domain(quota) else { return refuse(BadArgument::DomainIds) };
         Ok(Reply::Handle(self.create_object(caller, Object::Domain(id), ObjectKind::Domain, machine)?.1))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! They lie in one space of the device for each domain, its interactive space, and are taken out of the shared region.
 
-use crate::errors::{Checked, Result, argument, broken, device_error, lower, not_now, not_ready, refuse_if};
+use crate::errors::{Checked, Result, broken, device_error, lower, refuse, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{DomainId, ObjectId, RegionId};
 use crate::image::known::{Known, after};
@@ -15,7 +15,7 @@ use crate::state::Kernel;
 use crate::time::Epoch;
 use alloc::vec::Vec;
 use qmk_abi::image::{Instr, Op};
-use qmk_abi::syscall::{Limit, ObjectKind, Patch};
+use qmk_abi::syscall::{BadArgument, Limit, NotYet, ObjectKind, Patch, WrongState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, DeviceError, Inline, SpaceSpec};
 
@@ -31,7 +31,7 @@ impl<D: Device> Kernel<D> {
         let (id, _) = self.require(caller, handle, ObjectKind::Qubit, need)?;
         match self.object(id)? {
             Object::Qubit(qubit) => Ok((id, qubit)),
-            Object::Gone => not_now("the qubit was freed"),
+            Object::Gone => refuse(WrongState::QubitFreed),
             _ => Err(wrong_kind().into()),
         }
     }
@@ -79,11 +79,11 @@ impl<D: Device> Kernel<D> {
         refuse_if(!domain.fits(one), KernelError::Quota(Limit::PhysicalQubits))?;
         refuse_if(shared.free_qubits() == 0, KernelError::Capacity { requested: 1, available })?;
         if !shared.has_room(1, PATCH) {
-            return not_ready("the decoders have deadlines to keep");
+            return refuse(NotYet::DecoderPromises);
         }
         for &id in &shared.waiting {
             if self.blocks_others(id)? {
-                return not_ready("a strand has waited too long for qubits");
+                return refuse(NotYet::QubitsAwaited);
             }
         }
         // A domain may have one interactive space after another. The version tells their seeds apart.
@@ -235,7 +235,7 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn check_usable(&self, owner: DomainId, registers: &[u32]) -> Result<()> {
         for &register in registers {
             if self.register(owner, register)?.ready_at > self.epoch {
-                return not_ready("the pair of the qubit's channel is not ready");
+                return refuse(NotYet::QubitPairPending);
             }
         }
         Ok(())
@@ -254,7 +254,7 @@ impl<D: Device> Kernel<D> {
         let now = self.epoch;
         refuse_if(magic > self.domains.get_mut(caller)?.magic_left(now), KernelError::Quota(Limit::Magic))?;
         if magic > self.regions.get(RegionId::SHARED)?.spare_magic() as u64 {
-            return not_ready("there are not enough magic states in stock");
+            return refuse(NotYet::NoMagic);
         }
         self.check_budget(machine, Holding::default(), magic)?;
         Ok(magic)
@@ -285,27 +285,27 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn apply(&mut self, caller: DomainId, machine: Handle, op: Op, qubits: &[Handle]) -> Result<Reply> {
         let (machine, _) = self.require(caller, machine, ObjectKind::Machine, Rights::USE | op.class())?;
         if matches!(op, Op::Alloc(_) | Op::Free(_)) {
-            return argument("this operation has a system call of its own");
+            return refuse(BadArgument::OwnCall);
         }
         if op.angle().is_some_and(|a| !a.is_finite()) {
-            return argument("angle is not finite");
+            return refuse(BadArgument::Angle);
         }
         // Handles become registers of one space. The caller may hold qubits of several domains.
         let mut registers: Vec<u32> = Vec::new();
         let mut owner = None;
         for index in op.qubits() {
-            let Some(&handle) = qubits.get(index as usize) else { return argument("register beyond the qubits given") };
+            let Some(&handle) = qubits.get(index as usize) else { return refuse(BadArgument::RegisterRange) };
             let (_, qubit) = self.qubit(caller, handle, Rights::USE)?;
             // The entanglement firewall: one operation, one space.
             if *owner.get_or_insert(qubit.owner) != qubit.owner {
-                return argument("qubits of different spaces cannot meet in one operation");
+                return refuse(BadArgument::TwoSpaces);
             }
             if registers.contains(&qubit.register) {
-                return argument("qubit named twice");
+                return refuse(BadArgument::SameQubit);
             }
             registers.push(qubit.register);
         }
-        let Some(owner) = owner else { return argument("the operation names no qubit") };
+        let Some(owner) = owner else { return refuse(BadArgument::NoQubit) };
         self.check_usable(owner, &registers)?;
         // Each operand was found above, so each has a position.
         let register = |q| op.qubits().position(|p| p == q).and_then(|i| registers.get(i).copied()).unwrap_or(0);

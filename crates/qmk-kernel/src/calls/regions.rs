@@ -3,13 +3,13 @@
 //! Architecture invariant: regions partition the machine. The part of a region was taken out of the shared one, and
 //! goes back to it.
 
-use crate::errors::{Checked, Result, argument, not_ready};
+use crate::errors::{Checked, Result, refuse};
 use crate::ids::{DomainId, RegionId};
 use crate::object::{Object, wrong_kind};
 use crate::sched::region::Region;
 use crate::state::Kernel;
 use alloc::string::ToString;
-use qmk_abi::syscall::ObjectKind;
+use qmk_abi::syscall::{BadArgument, NotYet, ObjectKind};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::Device;
 
@@ -42,20 +42,20 @@ impl<D: Device> Kernel<D> {
         self.check_slots(caller)?;
         let shared = self.regions.get(RegionId::SHARED)?;
         if qubits == 0 {
-            return argument("a region needs at least one qubit");
+            return refuse(BadArgument::EmptyRegion);
         }
         if qubits > shared.free_qubits() {
             return Err(KernelError::Capacity { requested: qubits, available: shared.free_qubits() });
         }
         if routes > shared.routes || magic > shared.magic_rate {
-            return argument("the shared region has fewer routes or magic states than that");
+            return refuse(BadArgument::RegionShare);
         }
         if routes > shared.routes - shared.routes_in_use {
-            return not_ready("operations under way use the routes");
+            return refuse(NotYet::RoutesInUse);
         }
         // A reservation was worked out with all of the shared region, so none of it may go.
         if !shared.reservations.is_empty() {
-            return not_ready("the shared region has deadlines to keep");
+            return refuse(NotYet::RegionPromises);
         }
         // Buffer and decoders go with the part of the machine that they serve.
         let part = |whole: u32, of: u32, all: u32| (whole as u64 * of as u64 / all.max(1) as u64) as u32;
@@ -63,7 +63,7 @@ impl<D: Device> Kernel<D> {
         let decoders = part(shared.decoder_rate, qubits, shared.qubits);
         let left = (shared.qubits - qubits, shared.routes - routes, shared.magic_buffer - buffer);
         if self.is_needed(RegionId::SHARED, left.0, left.1, left.2)? {
-            return not_ready("a strand of the shared region needs what would be taken from it");
+            return refuse(NotYet::ShareNeeded);
         }
         let region = Region::new(qubits, routes, magic, buffer, decoders);
         self.regions.get_mut(RegionId::SHARED)?.split_off(&region);

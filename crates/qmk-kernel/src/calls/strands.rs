@@ -1,7 +1,7 @@
 //! Calls on strands: `Spawn`, `Outcomes`, `Pause`, `Migrate`, `Rollback`, and the end of a strand.
 
 use crate::calls::qubits::check_classes;
-use crate::errors::{Checked, Result, argument, device_error, late, not_now, not_ready, refuse_if};
+use crate::errors::{Checked, Result, device_error, late, refuse, refuse_if};
 use crate::holding::Holding;
 use crate::ids::{ContextId, DomainId, ObjectId, RegionId, StrandId};
 use crate::image::admit::Admitted;
@@ -12,7 +12,7 @@ use crate::state::Kernel;
 use crate::strand::state::{Origin, Strand};
 use alloc::{boxed::Box, vec::Vec};
 use qmk_abi::image::{ImageError, ImageErrorKind, Op};
-use qmk_abi::syscall::{Limit, ObjectKind, Run, StrandState};
+use qmk_abi::syscall::{BadArgument, Late, Limit, NotYet, ObjectKind, Run, StrandState, WrongState};
 use qmk_abi::{Handle, KernelError, Reply, Rights};
 use qmk_hal::{Device, Inline};
 
@@ -32,12 +32,12 @@ impl<D: Device> Kernel<D> {
         let context = self.context_of(caller, run.context)?;
         self.check_slots(caller)?;
         if run.shots == 0 {
-            return argument("shots must be at least 1");
+            return refuse(BadArgument::NoShots);
         }
         let Some(physical) = self.device.physical_qubits(run.patch) else {
-            return argument("the machine has no patches of this code and distance");
+            return refuse(BadArgument::Patch);
         };
-        let decoding = self.device.errors(run.patch, run.noise).map_err(KernelError::Argument)?.decoding;
+        let decoding = self.device.errors(run.patch, run.noise).map_err(KernelError::Patch)?.decoding;
         let qubits = Holding::qubits_of(image.peak_qubits, physical as u64 * image.peak_qubits as u64);
         self.check_size(caller, &image, image_object, &run, (region, qubits))?;
         let plan = match run.deadline {
@@ -138,38 +138,38 @@ impl<D: Device> Kernel<D> {
         // The cheap test comes first: making a plan takes time with the program and with the deadline.
         let path = self.profile(image, run.patch)?.path;
         if path as u64 > deadline / run.shots {
-            return late(deadline, "the longest path of all shots takes longer");
+            return late(deadline, Late::LongestPath);
         }
         let (flow, heights) = (self.flow(image)?, self.rank(image, run.patch)?);
         let (domain, place) = (self.domains.get(caller)?, self.regions.get(region)?);
         if (domain.quota.magic, domain.quota.epochs) != (u64::MAX, u64::MAX) {
-            return late(deadline, "the domain's magic states or epochs are limited");
+            return late(deadline, Late::DomainLimits);
         }
         if run.context.is_some() {
-            return late(deadline, "a deadline is kept outside of contexts");
+            return late(deadline, Late::Context);
         }
         if !domain.fits(qubits) {
-            return late(deadline, "the domain's qubits are in use");
+            return late(deadline, Late::DomainQubits);
         }
         if qubits.qubits() > place.free_qubits() {
-            return late(deadline, "the region's qubits are in use");
+            return late(deadline, Late::RegionQubits);
         }
         for &id in &place.waiting {
             if self.blocks_others(id)? {
-                return late(deadline, "a strand has waited too long for the region's qubits");
+                return late(deadline, Late::QubitsAwaited);
             }
         }
         if place.decoder_backlog > 0 || !place.keeps_up_with(qubits.qubits() as u64 * decoding as u64) {
-            return late(deadline, "the decoders are behind, or would be");
+            return late(deadline, Late::Decoders);
         }
         // Shots follow each other, each with the same schedule.
         let within = deadline / run.shots;
         let cost = |op: &_| self.device.cost(op, run.patch);
         match Plan::make(&flow, heights, cost, place, within)? {
             Some(plan) if place.may_reserve(plan.rest(0)) => Ok(plan),
-            Some(_) => late(deadline, "the region has promised too much of late; what is always there is a region"),
-            None if within > HORIZON => late(deadline, "one shot takes longer than promises can be made"),
-            None => late(deadline, "a shot takes longer with the magic states and routes there are"),
+            Some(_) => late(deadline, Late::Promised),
+            None if within > HORIZON => late(deadline, Late::Horizon),
+            None => late(deadline, Late::Supply),
         }
     }
 
@@ -181,10 +181,10 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn outcomes(&self, caller: DomainId, handle: Handle, first: u64, count: u32) -> Result<Reply> {
         let (_, strand) = self.strand(caller, handle, Rights::READ)?;
         if first >= strand.run.shots {
-            return argument("the strand has fewer shots than that");
+            return refuse(BadArgument::ShotRange);
         }
         let (Some(space), true) = (strand.space, first < strand.shots_done()) else {
-            return not_ready("the shot is not finished");
+            return refuse(NotYet::ShotPending);
         };
         let stride = strand.image.image.events.div_ceil(8).max(1) as u64;
         let count = (count as u64).min(strand.shots_done() - first).min((OUTCOME_BYTES / stride).max(1));
@@ -204,9 +204,9 @@ impl<D: Device> Kernel<D> {
     pub(crate) fn preemptible_strand(&self, caller: DomainId, handle: Handle) -> Result<StrandId> {
         let (id, strand) = self.strand(caller, handle, Rights::CONTROL)?;
         match strand.state {
-            StrandState::Faulted => not_now("the strand has faulted"),
-            StrandState::Draining | StrandState::Done => not_now("all instructions of the strand have been issued"),
-            _ if strand.run.deadline.is_some() => not_now("a strand with a deadline keeps to its schedule"),
+            StrandState::Faulted => refuse(WrongState::Faulted),
+            StrandState::Draining | StrandState::Done => refuse(WrongState::AllIssued),
+            _ if strand.run.deadline.is_some() => refuse(WrongState::Scheduled),
             _ => Ok(id),
         }
     }
@@ -236,7 +236,7 @@ impl<D: Device> Kernel<D> {
         let (available, buffer, routes) = (place.qubits, place.magic_buffer, place.routes);
         refuse_if(peak > available, KernelError::Capacity { requested: peak, available })?;
         if self.profile(image, patch)?.unaffordable(routes, buffer).is_some() {
-            return not_now("the region never has what the strand's instructions need at once");
+            return refuse(WrongState::RegionTooSmall);
         }
         let strand = self.objects.strand_mut(id)?;
         strand.migrate_to = Some(to).filter(|&to| to != strand.region);
