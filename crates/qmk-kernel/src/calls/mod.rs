@@ -1,4 +1,4 @@
-//! The handlers of system calls, one file per kind of call: the actions of the callers of
+//! The handlers of system calls, one file per kind of call: what the callers of
 //! [`Kernel::syscall`](crate::Kernel::syscall) may do. Each handler checks everything first and changes nothing until
 //! it can no longer be refused. Where to start: `derivation`, by which authority spreads and is taken back, then
 //! `strands`. A new call gets its variant in `qmk-abi`, its arm in `state.rs` and its handler here.

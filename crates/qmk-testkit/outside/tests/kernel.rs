@@ -9,10 +9,11 @@ proptest! {
 
     #[test]
     fn the_kernel_keeps_its_promises(setup in setup(), steps in prop::collection::vec(step(), 1..80)) {
-        // Put a device of yours here.
+        // Put a device of yours here: one that is `Interactive`, with at least so many qubits.
         let mut world = World::boot(NullDevice::new(QUBITS), &setup);
         steps.iter().for_each(|step| world.run(*step));
         let model = world.end();
+        // A question to the null device; leave it out for yours.
         prop_assert_eq!(model.kernel.device().open_spaces(), 0);
     }
 }
