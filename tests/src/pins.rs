@@ -1,12 +1,12 @@
 //! Recordings of what must not change: files in a folder, compared byte for byte.
 //!
-//! A test makes each text or log anew and hands it to [`Pins`]; [`Pins::finish`] fails if any byte differs from the file
-//! of that name, and says which file and where. It fails as well for a file that is missing, and for one that no test
-//! makes.
+//! A test makes each text or log anew and hands it to [`Pins`]; [`Pins::finish`] fails if any byte differs from the
+//! file of that name, and says which file and where. It fails as well for a file that is missing, and for one that no
+//! test makes.
 //!
-//! With `QMK_PINS=write` the files are written instead. That is allowed in two cases only: a commit whose very purpose is
-//! to change what users see, and which says so; or a commit that adds recordings and leaves the bytes of all others as
-//! they are.
+//! With `QMK_PINS=write` the files are written instead. That is allowed in two cases only: a commit whose very purpose
+//! is to change what users see, and which says so; or a commit that adds recordings and leaves the bytes of all others
+//! as they are.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

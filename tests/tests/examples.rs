@@ -59,8 +59,8 @@ fn every_example_has_its_exact_distribution() {
     });
 }
 
-/// The distribution that the reference has for an example. The tests below compare it with what the textbooks say, so that
-/// a wrong example and a wrong reference cannot agree.
+/// The distribution that the reference has for an example. The tests below compare it with what the textbooks say, so
+/// that a wrong example and a wrong reference cannot agree.
 fn exact(name: &str, params: &[(&str, &str)]) -> BTreeMap<String, f64> {
     distribution(&example(name, params))
 }

@@ -25,7 +25,7 @@ pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
 
 fn advance<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
-    // A turn without a job would bring the next one its magic states an epoch earlier, or not, as threads happen to run.
+    // A turn without a job would bring the next one its magic states an epoch earlier, or not, as threads run.
     let mut idle = state.unfinished.is_empty() && state.waiting == 0;
     while !state.stopping {
         if !state.driving && !idle {

@@ -79,8 +79,8 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.store.close()
     }
 
-    /// Starts the thread of the kernel. The machine's first epoch, in which its stocks begin to fill, is over by then, so
-    /// jobs find the same stocks each time.
+    /// Starts the thread of the kernel. The machine's first epoch, in which its stocks begin to fill, is over by then,
+    /// so jobs find the same stocks each time.
     fn run(mut state: State<D>) -> Self {
         if state.unfinished.is_empty() {
             state.kernel.advance();

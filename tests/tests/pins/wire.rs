@@ -1,7 +1,7 @@
 //! The replies of a server with a fresh machine to fixed requests, as they come over its socket.
 //!
-//! A recording of the text form holds request and reply line by line. One of the binary form holds the bytes of each frame
-//! in hexadecimal. Times and ids, which differ from run to run, are struck out.
+//! A recording of the text form holds request and reply line by line. One of the binary form holds the bytes of each
+//! frame in hexadecimal. Times and ids, which differ from run to run, are struck out.
 
 use crate::recordings;
 use qmk_abi::rpc::interactive::{Answer, Call, Measure};

@@ -1,5 +1,5 @@
-//! What a machine keeps: over restarts, at every boundary of two events, and within its limits. `damage.rs` has stores and
-//! folders that others have changed, `audit.rs` what the journal says to auditors.
+//! What a machine keeps: over restarts, at every boundary of two events, and within its limits. `damage.rs` has stores
+//! and folders that others have changed, `audit.rs` what the journal says to auditors.
 
 mod audit;
 mod damage;
