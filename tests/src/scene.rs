@@ -182,6 +182,15 @@ impl<D: Device> Scene<D> {
         all.get(self.dice.below(all.len())).copied().unwrap_or(ANYTHING)
     }
 
+    /// The oldest capability of a kind that a tenant has.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn first(&self, d: DomainId, kind: ObjectKind) -> Handle {
+        let all = self.recorder.kernel().capabilities(d);
+        all.into_iter().find(|c| c.1 == kind).unwrap_or_else(|| panic!("{d:?} has no {kind:?}")).0
+    }
+
     /// One of the tenants.
     pub fn tenant(&mut self) -> DomainId {
         self.tenants[self.dice.below(self.tenants.len())]
@@ -272,15 +281,10 @@ impl<D: Device> Scene<D> {
     /// If the kernel refuses one of the calls.
     pub fn swap(&mut self) {
         let tenants = self.tenants.clone();
-        let mut machines = Vec::new();
-        for &d in &tenants {
-            let all = self.recorder.kernel().capabilities(d);
-            machines.extend(all.into_iter().find(|c| c.1 == ObjectKind::Machine).map(|c| c.0));
-        }
+        let machines: Vec<Handle> = tenants.iter().map(|&d| self.first(d, ObjectKind::Machine)).collect();
         let mut ends = Vec::new();
         for i in 0..2 {
-            let all = self.recorder.kernel().capabilities(tenants[i]);
-            let to = all.into_iter().find(|c| c.1 == ObjectKind::Domain).expect("a neighbour").0;
+            let to = self.first(tenants[i], ObjectKind::Domain);
             let near = self.made(tenants[i], Syscall::TakeQubit { machine: machines[i] });
             let far = self.made(tenants[i + 1], Syscall::TakeQubit { machine: machines[i + 1] });
             let offer = Syscall::Offer { machine: machines[i], qubit: near, to, fidelity: 0.97 };
@@ -292,8 +296,7 @@ impl<D: Device> Scene<D> {
         self.advance(20);
         let near = self.made(tenants[0], Syscall::TakeQubit { machine: machines[0] });
         let far = self.made(tenants[1], Syscall::TakeQubit { machine: machines[1] });
-        let all = self.recorder.kernel().capabilities(tenants[0]);
-        let to = all.into_iter().find(|c| c.1 == ObjectKind::Domain).expect("a neighbour").0;
+        let to = self.first(tenants[0], ObjectKind::Domain);
         let offer = Syscall::Offer { machine: machines[0], qubit: near, to, fidelity: 1.0 };
         let Ok(Reply::Offered { invitation: endpoint, .. }) = self.call(tenants[0], offer) else { panic!("no offer") };
         let accept = Syscall::Accept { machine: machines[1], endpoint, qubit: far };
@@ -308,7 +311,7 @@ impl<D: Device> Scene<D> {
     /// Reads what there is, takes all back, and ends the log.
     ///
     /// # Panics
-    /// If the log does not take it.
+    /// If the log does not take it, or qubits are lost.
     pub fn end(mut self) -> Recorded {
         for d in self.tenants.clone() {
             for (strand, kind, _) in self.recorder.kernel().capabilities(d) {
@@ -330,6 +333,8 @@ impl<D: Device> Scene<D> {
         let (root, target) = (self.root, self.machine);
         while let Ok(Reply::Deleted { more: true, .. }) = self.call(root, Syscall::Revoke { target }) {}
         self.advance(20);
+        let kernel = self.recorder.kernel();
+        assert_eq!(kernel.free_qubits(), kernel.device().spec().logical_qubits);
         let (_, log, digest) = self.recorder.finish();
         Recorded { log, digest, done: self.done }
     }
