@@ -1,23 +1,20 @@
 //! The `qmk` command as a user meets it: output, exit codes, one JSON document.
 
-use qmk_testkit::cli::{Out, Qmk};
+mod common;
+
+use common::{QMK, example, qmk};
+use qmk_qec::machine::NoisyDevice;
+use qmk_services::{Machine, MachineConfig};
+use qmk_sim::SimDevice;
+use qmk_testkit::cli::Out;
+use qmk_tests::server::LocalServer;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-const QMK: Qmk = Qmk(env!("CARGO_BIN_EXE_qmk"));
-
 fn qmk_with(args: &[&str], stdin: &str) -> Out {
     QMK.run_with(args, stdin)
-}
-
-fn qmk(args: &[&str]) -> Out {
-    QMK.run(args)
-}
-
-fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).to_string_lossy().into_owned()
 }
 
 #[test]
@@ -240,13 +237,9 @@ fn includes_stay_beside_the_program() {
 #[test]
 fn jobs_on_a_server() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("qmk.sock");
-    let machine =
-        qmk_services::Machine::start(qmk_qec::machine::NoisyDevice::simulated(Default::default()), Default::default());
-    let connect: qmk_server::Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
-    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
-    std::thread::spawn(move || server.run(&connect));
-    let at = format!("unix:{}", socket.display());
+    let machine = Machine::start(NoisyDevice::simulated(Default::default()), MachineConfig::default());
+    let server = LocalServer::of(&dir.path().join("qmk.sock"), Arc::new(machine));
+    let at = server.address();
 
     let local = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json"]).json();
     let remote = qmk(&["run", &example("grover.qvm"), "--seed", "9", "--json", "--connect", &at]).json();
@@ -301,14 +294,10 @@ fn jobs_on_a_server() {
 #[test]
 fn a_flipped_bit_of_the_audit_log_is_located() {
     let dir = tempfile::tempdir().unwrap();
-    let (socket, data) = (dir.path().join("qmk.sock"), dir.path().join("data"));
-    let machine = qmk_services::Machine::open(qmk_sim::SimDevice::default(), Default::default(), &data).unwrap();
-    let machine = Arc::new(machine);
-    let shared = machine.clone();
-    let connect: qmk_server::Connect = Arc::new(move |_| Box::new(shared.connect()));
-    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
-    std::thread::spawn(move || server.run(&connect));
-    let at = format!("unix:{}", socket.display());
+    let data = dir.path().join("data");
+    let machine = Arc::new(Machine::open(SimDevice::default(), MachineConfig::default(), &data).unwrap());
+    let server = LocalServer::of(&dir.path().join("qmk.sock"), machine.clone());
+    let at = server.address();
     for seed in ["1", "2", "3"] {
         let run = qmk(&["run", &example("bell.qvm"), "--seed", seed, "--shots", "10", "--connect", &at]);
         assert_eq!(run.code, 0, "{}", run.stderr);

@@ -1,8 +1,9 @@
 //! The examples of the documents are programs that run.
 
-use std::io::Write;
+mod common;
+
+use common::QMK;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)).unwrap()
@@ -28,10 +29,8 @@ fn the_programs_of_the_assembly_manual_run() {
     // The first is the form of a line.
     assert!(programs.len() >= 4 && programs[0].starts_with("label: OPCODE"), "{programs:?}");
     for program in &programs[1..] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
-        let mut child = command.args(["run", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{program}");
+        let out = QMK.run_with(&["run", "-"], program);
+        assert_eq!(out.code, 0, "{program}{}", out.stderr);
     }
 }
 

@@ -1,28 +1,22 @@
 //! `qmk estimate` as a user meets it.
 
-use serde_json::Value;
-use std::path::Path;
-use std::process::Command;
+mod common;
 
-/// Exit code, standard output, standard error.
-fn estimate(args: &[&str]) -> (i32, String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_qmk")).arg("estimate").args(args).output().unwrap();
-    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
-    (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
-}
+use common::{example, qmk};
+use qmk_testkit::cli::Out;
 
-fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).to_string_lossy().into_owned()
+fn estimate(args: &[&str]) -> Out {
+    qmk(&[&["estimate"], args].concat())
 }
 
 #[test]
 fn every_example_has_an_estimate() {
     for entry in std::fs::read_dir(example("")).unwrap() {
         let path = entry.unwrap().path();
-        let (code, out, err) = estimate(&[path.to_str().unwrap(), "--json"]);
-        assert_eq!(code, 0, "{}: {err}", path.display());
-        let report: Value = serde_json::from_str(&out).unwrap();
-        assert!(report["physicalCounts"]["physicalQubits"].as_u64() > Some(0), "{}: {out}", path.display());
+        let out = estimate(&[path.to_str().unwrap(), "--json"]);
+        assert_eq!(out.code, 0, "{}: {}", path.display(), out.stderr);
+        let report = out.json();
+        assert!(report["physicalCounts"]["physicalQubits"].as_u64() > Some(0), "{}: {report}", path.display());
     }
 }
 
@@ -36,21 +30,19 @@ fn programs_and_counts_take_parameters() {
     };
     let counts =
         write("counts.json", r#"{"numQubits": 100, "tCount": 1000, "rotationCount": 50, "rotationDepth": 20}"#);
-    let (code, table, err) = estimate(&[&counts]);
-    assert_eq!(code, 0, "{err}");
+    let Out { code, stdout: table, stderr } = estimate(&[&counts]);
+    assert_eq!(code, 0, "{stderr}");
     let groups = ["Physical resources", "Breakdown", "Logical qubit", "T factory", "Logical counts", "Assumptions"];
     for group in groups {
         assert!(table.lines().any(|l| l == group), "{group}\n{table}");
     }
     let params =
         write("params.json", r#"{"qubitParams": {"name": "qubit_maj_ns_e4"}, "qecScheme": {"name": "floquet_code"}}"#);
-    let (code, out, err) = estimate(&[&counts, "--params", &params, "--json"]);
-    assert_eq!(code, 0, "{err}");
-    let report: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(report["jobParams"]["qecScheme"]["crossingPrefactor"], 0.07);
+    let out = estimate(&[&counts, "--params", &params, "--json"]);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    assert_eq!(out.json()["jobParams"]["qecScheme"]["crossingPrefactor"], 0.07);
     let larger = |n: &str| {
-        let (_, out, _) = estimate(&[&example("ghz.qvm"), "--param", n, "--json"]);
-        let report: Value = serde_json::from_str(&out).unwrap();
+        let report = estimate(&[&example("ghz.qvm"), "--param", n, "--json"]).json();
         report["logicalCounts"]["numQubits"].as_u64().unwrap()
     };
     assert_eq!((larger("n=10"), larger("n=77")), (10, 77));
@@ -68,11 +60,11 @@ fn programs_and_counts_take_parameters() {
         let params = params.map(|text| write("p.json", text));
         let mut args = vec![file.as_str(), "--json"];
         args.extend(params.as_deref().map(|p| ["--params", p]).iter().flatten());
-        let (exit, out, _) = estimate(&args);
-        let error: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((exit, error["error"]["code"].as_str()), (1, Some(code)), "{out}");
-        assert!(error["error"]["message"].as_str().unwrap().contains(message), "{out}");
+        let out = estimate(&args);
+        let error = out.json();
+        assert_eq!((out.code, error["error"]["code"].as_str()), (1, Some(code)), "{error}");
+        assert!(error["error"]["message"].as_str().unwrap().contains(message), "{error}");
     }
-    assert_eq!(estimate(&[&counts, "--param", "n=3"]).0, 2);
-    assert_eq!(estimate(&["-", "--params", "-"]).0, 2);
+    assert_eq!(estimate(&[&counts, "--param", "n=3"]).code, 2);
+    assert_eq!(estimate(&["-", "--params", "-"]).code, 2);
 }

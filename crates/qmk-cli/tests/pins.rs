@@ -3,26 +3,25 @@
 //! The recordings stand in `tests/pins/cli`. `QMK_PINS=write cargo test -p qmk-cli --test pins` writes them anew;
 //! [`qmk_tests::pins`] says when that is allowed.
 
+mod common;
+
+use common::QMK;
+use qmk_testkit::cli::Out;
 use qmk_tests::pins::{Pins, without_volatile};
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Runs `qmk` in the root of the workspace and writes down what it was given and what came out.
-fn note(transcript: &mut String, args: &[&str]) -> Vec<u8> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qmk"));
-    command.args(args).current_dir(ROOT).env_remove("QMK_TENANT").env_remove("QMK_TOKEN").env("COLUMNS", "100");
-    let out = command.output().unwrap();
-    let text = |bytes: &[u8]| without_volatile(std::str::from_utf8(bytes).unwrap());
-    let code = out.status.code().unwrap();
-    _ = writeln!(transcript, "$ qmk {}\n{}", args.join(" "), without_times(&text(&out.stdout)));
+fn note(transcript: &mut String, args: &[&str]) -> String {
+    let out = Out::of(QMK.command(args).current_dir(ROOT).env("COLUMNS", "100"));
+    _ = writeln!(transcript, "$ qmk {}\n{}", args.join(" "), without_times(&without_volatile(&out.stdout)));
     if !out.stderr.is_empty() {
-        _ = writeln!(transcript, "stderr: {}", text(&out.stderr));
+        _ = writeln!(transcript, "stderr: {}", without_volatile(&out.stderr));
     }
-    if code != 0 {
-        _ = writeln!(transcript, "exit code {code}");
+    if out.code != 0 {
+        _ = writeln!(transcript, "exit code {}", out.code);
     }
     out.stdout
 }

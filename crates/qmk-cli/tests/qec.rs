@@ -1,23 +1,21 @@
 //! `qmk qec` as a user meets it.
 
+mod common;
+
+use common::{QMK, qmk};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-fn qmk(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_qmk")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
 fn document(args: &[&str]) -> Value {
-    let out = qmk(args);
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {args:?}: {out:?}"))
+    qmk(args).json()
 }
 
 fn text(args: &[&str]) -> String {
     let out = qmk(args);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    assert_eq!(out.code, 0, "{args:?}: {}", out.stderr);
+    out.stdout
 }
 
 const D3: [&str; 8] = ["qec", "memory", "--code", "surface_code", "--distance", "3", "--p", "0.01"];
@@ -114,9 +112,8 @@ fn what_is_out_of_range_is_refused_with_the_range() {
     for (args, code, says) in table {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let run = qmk(&args);
-        let error = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert_eq!(run.status.code(), Some(code), "{args:?}: {error}");
-        assert!(error.contains(says) && run.stdout.is_empty(), "{args:?}: {error}");
+        assert_eq!(run.code, code, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(says) && run.stdout.is_empty(), "{args:?}: {}", run.stderr);
         let run = document(&[&args[..], &["--json"]].concat());
         assert!(run["error"]["message"].as_str().unwrap().contains(says), "{args:?}: {run}");
     }
@@ -146,25 +143,24 @@ fn exported_circuits_run_as_the_codes_they_come_from() {
     let random = dir.path().join("random.stim").to_string_lossy().into_owned();
     std::fs::write(&random, "RX 0\nM 0\nDETECTOR rec[-1]\nOBSERVABLE_INCLUDE(0) rec[-1]\n").unwrap();
     let out = qmk(&["qec", "memory", "--circuit", &random]);
-    assert!(out.status.code() == Some(1) && String::from_utf8_lossy(&out.stderr).contains("detector 0 is random"));
+    assert!(out.code == 1 && out.stderr.contains("detector 0 is random"), "{}", out.stderr);
 }
 
-fn sweep_args(out: &str) -> Vec<String> {
+fn sweep_args(out: &str) -> Vec<&str> {
     let args = "qec sweep --code surface_code --distances 3,5,7 --p 6e-3:1.4e-2:7 --target-error 0.02 --max-shots 100000 --json -o";
-    args.split(' ').chain([out]).map(String::from).collect()
+    args.split(' ').chain([out]).collect()
 }
 
 #[test]
 fn a_killed_sweep_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let strs = |v: &[String]| -> Vec<String> { v.to_vec() };
-    let (whole, killed) = (strs(&sweep_args(&place("whole"))), strs(&sweep_args(&place("killed"))));
-    let run = |args: &[String]| document(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let expected = run(&whole);
+    let (whole, killed) = (place("whole"), place("killed"));
+    let (whole, killed) = (sweep_args(&whole), sweep_args(&killed));
+    let expected = document(&whole);
     let file = dir.path().join("killed/points.jsonl");
     let count = || std::fs::read_to_string(&file).map_or(0, |t| t.lines().count());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_qmk")).args(&killed).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = QMK.command(&killed).stdout(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while count() < 4 && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(1));
@@ -178,13 +174,13 @@ fn a_killed_sweep_goes_on_where_it_was() {
     let last: Value = serde_json::from_str(held.lines().nth(2).unwrap()).unwrap();
     let cut = held.lines().take(3).map(|l| format!("{l}\n")).collect::<String>() + r#"{"code":"surf"#;
     std::fs::write(&file, cut).unwrap();
-    let resumed = run(&killed);
+    let resumed = document(&killed);
     assert_eq!(timeless(expected["points"].clone()), timeless(resumed["points"].clone()));
     assert_eq!(expected["threshold"], resumed["threshold"]);
     assert!(resumed["points"].as_array().unwrap().contains(&last), "a point was measured again");
     // Once more: nothing is left to do.
     let bytes = std::fs::read(&file).unwrap();
-    assert_eq!(run(&killed)["points"], resumed["points"]);
+    assert_eq!(document(&killed)["points"], resumed["points"]);
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
     // The threshold of this noise lies near 0.9 %.
     let threshold = &resumed["threshold"];
@@ -193,19 +189,16 @@ fn a_killed_sweep_goes_on_where_it_was() {
     let plot = std::fs::read_to_string(dir.path().join("killed/plot.svg")).unwrap();
     assert!(plot.starts_with("<svg") && plot.contains("d = 7") && plot.contains("threshold"));
     // A different sweep does not go there.
-    let mut other = killed.clone();
-    other.extend(["--seed".into(), "1".into()]);
-    let out = qmk(&other.iter().map(String::as_str).collect::<Vec<_>>());
-    let error = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(2), "{error}");
-    assert!(error.contains("different sweep") && error.contains("seed is 0 there and 1 here"), "{error}");
+    let out = qmk(&[&killed[..], &["--seed", "1"]].concat());
+    assert_eq!(out.code, 2, "{}", out.stderr);
+    let says = ["different sweep", "seed is 0 there and 1 here"];
+    assert!(says.iter().all(|s| out.stderr.contains(s)), "{}", out.stderr);
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
     // Nor does any go to a file of something else.
     let stray = dir.path().join("stray.jsonl");
     for content in ["my notes", "my notes\n", "{\"a\": 1}\n"] {
         std::fs::write(&stray, content).unwrap();
-        let args = sweep_args(&stray.to_string_lossy());
-        assert!(!qmk(&args.iter().map(String::as_str).collect::<Vec<_>>()).status.success(), "{content:?}");
+        assert_ne!(qmk(&sweep_args(&stray.to_string_lossy())).code, 0, "{content:?}");
         assert_eq!(std::fs::read_to_string(&stray).unwrap(), content);
     }
 }

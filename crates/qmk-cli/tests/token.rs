@@ -1,14 +1,20 @@
 //! `qmk token`, and what its tokens are good for on a server.
 
+mod common;
+
+use common::QMK;
+use qmk_server::{Connect, Peer};
 use qmk_services::policy::SitePolicy;
-use qmk_testkit::cli::{Out, Qmk};
+use qmk_services::{Machine, MachineConfig};
+use qmk_sim::SimDevice;
+use qmk_testkit::cli::Out;
+use qmk_tests::server::LocalServer;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 fn qmk_in(dir: &Path, args: &[&str], token: &str) -> Out {
-    let qmk = Qmk(env!("CARGO_BIN_EXE_qmk"));
-    Out::of(qmk.command(args).current_dir(dir).env("QMK_TOKEN", token))
+    Out::of(QMK.command(args).current_dir(dir).env("QMK_TOKEN", token))
 }
 
 fn save(dir: &Path, name: &str, out: &Out) {
@@ -73,14 +79,10 @@ fn a_server_takes_the_token_of_a_file_or_the_environment() {
                 [tenants.b.quota]\nmax_channels = 7\n";
     std::fs::write(&policy, text).unwrap();
     let policy = Some(Arc::new(SitePolicy::load(&policy).unwrap()));
-    let config = qmk_services::MachineConfig { policy, ..Default::default() };
-    let machine = qmk_services::Machine::start(qmk_sim::SimDevice::default(), config);
-    let socket = dir.path().join("qmk.sock");
+    let machine = Machine::start(SimDevice::default(), MachineConfig { policy, ..MachineConfig::default() });
     // Clients are those of another user, who has no tenant.
-    let connect: qmk_server::Connect =
-        Arc::new(move |peer| Box::new(machine.connect_as(qmk_server::Peer { uid: 4_000_000_001, ..peer })));
-    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
-    std::thread::spawn(move || server.run(&connect));
+    let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(Peer { uid: 4_000_000_001, ..peer })));
+    let _server = LocalServer::start(&dir.path().join("qmk.sock"), connect);
 
     save(dir.path(), "b", &qmk("token issue --key token.key --tenant b --cap CAP_ALLOC"));
     std::fs::write(dir.path().join("bell.qvm"), "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();

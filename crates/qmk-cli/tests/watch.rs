@@ -1,27 +1,20 @@
 //! Commands that show: jobs, the machine, programs, outcomes.
 
-use qmk_testkit::cli::{Out, Qmk};
-use std::path::Path;
+mod common;
+
+use common::{example, qmk};
+use qmk_services::{Machine, MachineConfig};
+use qmk_sim::SimDevice;
+use qmk_tests::server::LocalServer;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-
-fn qmk(args: &[&str]) -> Out {
-    Qmk(env!("CARGO_BIN_EXE_qmk")).run(args)
-}
-
-fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).to_string_lossy().into_owned()
-}
 
 #[test]
 fn ps_and_top_tell_what_a_server_does() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("qmk.sock");
-    let machine = Arc::new(qmk_services::Machine::start(qmk_sim::SimDevice::default(), Default::default()));
-    let connect: qmk_server::Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
-    let server = qmk_server::Server::bind(&socket, Default::default()).unwrap();
-    std::thread::spawn(move || server.run(&connect));
-    let at = format!("unix:{}", socket.display());
+    let machine = Arc::new(Machine::start(SimDevice::default(), MachineConfig::default()));
+    let server = LocalServer::of(&dir.path().join("qmk.sock"), machine);
+    let at = server.address();
 
     assert!(qmk(&["ps", "--connect", &at]).stdout.starts_with("STATE"));
     let submitted = qmk(&["submit", &example("grover.qvm"), "--shots", "7", "--connect", &at]);
@@ -100,7 +93,7 @@ fn progress_bars_are_for_terminals() {
 #[test]
 fn every_example_can_be_drawn() {
     let mut drawn = 0;
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")).unwrap() {
+    for file in std::fs::read_dir(example("")).unwrap() {
         let path = file.unwrap().path();
         let path = path.to_str().unwrap();
         let text = qmk(&["show", path, "--width", "100"]);

@@ -7,46 +7,37 @@ use crate::recordings;
 use qmk_abi::rpc::interactive::{Answer, Call, Measure};
 use qmk_abi::rpc::{Format, JobRef, JobSubmit, JobWait, Policy, Reply, Request, RpcError, SessionCreateV1, SessionRef};
 use qmk_qec::machine::NoisyDevice;
-use qmk_server::{Connect, Server};
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimConfig;
 use qmk_tests::pins::without_volatile;
+use qmk_tests::server::LocalServer;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 /// Shots of each run.
 const SHOTS: u64 = 40;
 const SEED: u64 = 7;
 
 struct Running {
-    path: PathBuf,
-    stop: Arc<AtomicBool>,
-    server: Option<JoinHandle<()>>,
+    server: LocalServer,
     _folder: tempfile::TempDir,
 }
 
 impl Running {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("qmk.sock");
         let device = NoisyDevice::simulated(SimConfig { threads: 1, ..SimConfig::default() }).with_threads(1);
         let config = MachineConfig { seed: Some(SEED), lockstep: true, ..MachineConfig::default() };
-        let machine = Machine::start(device, config);
-        let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(peer)));
-        let server = Server::bind(&path, Default::default()).unwrap();
-        let stop = server.stop.clone();
-        let server = Some(std::thread::spawn(move || server.run(&connect).unwrap()));
-        Running { path, stop, server, _folder: folder }
+        let machine = Arc::new(Machine::start(device, config));
+        Running { server: LocalServer::of(&folder.path().join("qmk.sock"), machine), _folder: folder }
     }
 
     fn stream(&self) -> UnixStream {
-        UnixStream::connect(&self.path).unwrap()
+        UnixStream::connect(&self.server.path).unwrap()
     }
 
     fn text(&self) -> Text {
@@ -57,15 +48,6 @@ impl Running {
         let mut stream = self.stream();
         stream.write_all(b"QMK1").unwrap();
         Binary { stream, transcript: String::new() }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(server) = self.server.take() {
-            _ = server.join();
-        }
     }
 }
 
