@@ -84,7 +84,8 @@ fn a_server_takes_the_token_of_a_file_or_the_environment() {
     let connect: Connect = Arc::new(move |peer| Box::new(machine.connect_as(Peer { uid: 4_000_000_001, ..peer })));
     let _server = LocalServer::start(&dir.path().join("qmk.sock"), connect);
 
-    save(dir.path(), "b", &qmk("token issue --key token.key --tenant b --cap CAP_ALLOC"));
+    let caps = "--cap CAP_ALLOC --cap CAP_COMPUTE --cap CAP_MEASURE";
+    save(dir.path(), "b", &qmk(&format!("token issue --key token.key --tenant b {caps}")));
     std::fs::write(dir.path().join("bell.qvm"), "ALLOC_LQ -> a\nAPPLY_H a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
     std::fs::write(dir.path().join("t.qvm"), "ALLOC_LQ -> a\nAPPLY_T a\nMEASURE_Z a -> m\nFREE_LQ a\n").unwrap();
     let refused = qmk("resources --connect unix:qmk.sock --json");

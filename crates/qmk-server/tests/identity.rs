@@ -20,7 +20,7 @@ fn own_uid() -> u32 {
 fn policy(mine: &str) -> String {
     let (own, other) = (own_uid(), own_uid() + 1);
     format!(
-        "[tenants.mine]\nuids = [{own}]\ncapabilities = [\"CAP_ALLOC\"]\n{mine}\n\
+        "[tenants.mine]\nuids = [{own}]\ncapabilities = [\"CAP_ALLOC\", \"CAP_COMPUTE\", \"CAP_MEASURE\"]\n{mine}\n\
          [tenants.theirs]\nuids = [{other}]\ncapabilities = \"all\"\n"
     )
 }
@@ -45,7 +45,8 @@ fn a_user_acts_for_the_tenant_of_the_policy() {
     let server = start(dir.path(), "");
     let client = server.client();
     let session = client.session_default().unwrap();
-    assert_eq!(session.info().granted, ["CAP_ALLOC"], "who connects without a word is known");
+    let granted = ["CAP_ALLOC", "CAP_COMPUTE", "CAP_MEASURE"];
+    assert_eq!(session.info().granted, granted, "who connects without a word is known");
     assert_eq!(session.info().quota.max_logical_qubits, 2);
     let shots = |shots| session.run(&Program::asm(BELL), Policy { shots, ..Policy::default() });
     assert_eq!(shots(50).unwrap().report.shots, 50);
