@@ -60,7 +60,9 @@ fn a_user_acts_for_the_tenant_of_the_policy() {
 fn a_policy_is_read_again_on_hangup_and_a_wrong_one_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &policy(""));
-    let server = start(dir.path(), "");
+    let log = dir.path().join("log");
+    let config = format!("policy = {:?}\n", dir.path().join("policy.toml"));
+    let server = Server::start_with_log(&config, std::fs::File::create(&log).unwrap());
     let client = server.client();
     let opened = || client.open().tenant("mine").start().err().and_then(|e| e.code());
     assert_eq!(opened(), None);
@@ -69,7 +71,9 @@ fn a_policy_is_read_again_on_hangup_and_a_wrong_one_is_not_taken() {
     eventually("the tenant is suspended", || opened() == Some(ErrorCode::TenantSuspended));
     write(dir.path(), &policy("suspended = maybe"));
     hang_up(&server);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    eventually("the wrong policy is refused", || {
+        std::fs::read_to_string(&log).unwrap().contains("the policy stays as it was")
+    });
     assert_eq!(opened(), Some(ErrorCode::TenantSuspended));
     write(dir.path(), &policy(""));
     hang_up(&server);
