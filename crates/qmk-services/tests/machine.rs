@@ -1,11 +1,11 @@
 //! The services as their clients meet them: fairness, and what happens when limits are reached.
 
-use qmk_abi::image::Op;
 use qmk_abi::rpc::*;
 use qmk_abi::syscall::Patch;
-use qmk_services::hal::{Cost, Device, DeviceError, Finished, MachineSpec, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_services::hal::{Device, forward_device};
 use qmk_services::{Connection, Machine, MachineConfig};
 use qmk_sim::SimDevice;
+use qmk_testkit::NullDevice;
 
 type Sim = Machine<SimDevice>;
 
@@ -317,45 +317,21 @@ fn a_session_with_many_capabilities_ends_whole() {
 }
 
 /// A machine that has no patches.
-struct Bare(MachineSpec);
+struct Bare {
+    inner: NullDevice,
+}
 
 impl Device for Bare {
-    type Work = Finished;
+    forward_device!(inner: NullDevice; except physical_qubits);
 
-    fn spec(&self) -> &MachineSpec {
-        &self.0
-    }
-    fn cost(&self, _: &Op, _: Patch) -> Cost {
-        Cost::default()
-    }
     fn physical_qubits(&self, _: Patch) -> Option<u32> {
         None
     }
-    fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
-        no()
-    }
-    fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
-        no()
-    }
-    fn begin_work(&mut self, _: SpaceId) -> Result<Finished, DeviceError> {
-        no()
-    }
-    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
-        no()
-    }
-    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-    fn begin_close(&mut self, _: SpaceId) -> Option<Finished> {
-        None
-    }
-}
-
-fn no<T>() -> Result<T, DeviceError> {
-    Err(DeviceError::Refused("a bare machine".into()))
 }
 
 #[test]
 fn a_profile_that_the_machine_does_not_have_is_a_finding() {
-    let machine = Machine::start(Bare(SimDevice::default().spec().clone()), MachineConfig::default());
+    let machine = Machine::start(Bare { inner: NullDevice::new(10) }, MachineConfig::default());
     let at = machine.connect();
     let session = create(&at, "t").unwrap();
     let text = "ALLOC_LQ -> a\nhere: ALLOC_LQ profile=\"logical:floquet(d=9)\" -> b\nFREE_LQ a, b\n";
