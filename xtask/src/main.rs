@@ -36,7 +36,7 @@ enum Task {
         /// Leave out the tests that search for long: xtask/src/quick.rs lists them
         #[arg(long)]
         quick: bool,
-        /// Arguments for `cargo test`
+        /// Arguments for the test programs: parts of names, or their options
         #[arg(last = true)]
         args: Vec<String>,
     },
@@ -97,14 +97,11 @@ fn main() -> ExitCode {
 
 /// Runs the tests of the workspace, with these arguments for the test programs.
 fn test(root: &Path, quick: bool, args: Vec<String>) -> Result<(), String> {
-    let mut all = vec!["--workspace".to_string()];
+    let mut all = vec!["--workspace".to_string(), "--".into()];
     if quick {
-        all.push("--".into());
-        all.extend(quick::arguments());
-        all.extend(args.into_iter().filter(|a| a != "--"));
-    } else {
-        all.extend(args);
+        all.extend(quick::arguments(root)?);
     }
+    all.extend(args.into_iter().filter(|a| a != "--"));
     cargo(root, "test", &all)
 }
 

@@ -1,5 +1,8 @@
 //! The quick tier of the tests: without those that search for long.
 
+use crate::tidy::texts::{self, Text};
+use std::path::Path;
+
 /// Tests that take more than a few seconds in the dev profile, and what they look for. A change that one of them may
 /// fail on is tested with `cargo xtask test`.
 const LONG: [(&str, &str); 26] = [
@@ -32,6 +35,44 @@ const LONG: [(&str, &str); 26] = [
 ];
 
 /// Arguments of `cargo test` that leave them out.
-pub(crate) fn arguments() -> impl Iterator<Item = String> {
-    LONG.iter().flat_map(|(test, _)| ["--skip".into(), test.to_string()])
+///
+/// # Errors
+/// Names in the list that no test has.
+pub(crate) fn arguments(root: &Path) -> Result<Vec<String>, String> {
+    let names = LONG.map(|(name, _)| name);
+    let unknown = without_test(&names, &texts::read(root)?);
+    if !unknown.is_empty() {
+        return Err(format!("xtask/src/quick.rs: no test has the name {}", unknown.join(", ")));
+    }
+    Ok(names.iter().flat_map(|name| ["--skip", name]).map(String::from).collect())
+}
+
+/// The names that no function in the texts has.
+fn without_test<'n>(names: &[&'n str], texts: &[Text]) -> Vec<&'n str> {
+    let has = |name: &str| {
+        let head = format!("fn {name}(");
+        texts.iter().any(|text| text.is_rust() && text.body.contains(&head))
+    };
+    names.iter().copied().filter(|name| !has(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_long_test_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert_eq!(arguments(&root).map(|args| args.len()), Ok(2 * LONG.len()));
+    }
+
+    #[test]
+    fn a_name_without_a_test_is_found() {
+        let text = |path: &str, body: &str| Text { path: path.into(), body: body.into() };
+        let texts = [text("tests/a.rs", "#[test]\nfn searches_long() {}"), text("a.md", "fn written_about() {}")];
+        assert_eq!(
+            without_test(&["searches_long", "searches", "written_about"], &texts),
+            ["searches", "written_about"]
+        );
+    }
 }

@@ -10,7 +10,7 @@ mod names;
 mod packages;
 mod ratchet;
 mod sizes;
-mod texts;
+pub(crate) mod texts;
 
 use crate::process;
 use crate::sources::Krate;

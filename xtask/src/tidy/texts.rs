@@ -3,20 +3,25 @@
 use super::finding::relative;
 use std::path::Path;
 
-pub(super) struct Text {
+/// One of them.
+pub(crate) struct Text {
     /// From the root of the workspace.
-    pub(super) path: String,
-    pub(super) body: String,
+    pub(crate) path: String,
+    /// What is in it.
+    pub(crate) body: String,
 }
 
 impl Text {
-    pub(super) fn is_rust(&self) -> bool {
+    pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 }
 
 /// Reads all texts below a folder, without hidden folders and what builds leave.
-pub(super) fn read(root: &Path) -> Result<Vec<Text>, String> {
+///
+/// # Errors
+/// The file or folder that cannot be read.
+pub(crate) fn read(root: &Path) -> Result<Vec<Text>, String> {
     let mut texts = Vec::new();
     let mut queue = vec![root.to_path_buf()];
     while let Some(dir) = queue.pop() {
