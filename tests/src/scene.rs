@@ -136,6 +136,9 @@ impl<D: Device> Scene<D> {
 
     /// Makes a call and counts what came of it.
     ///
+    /// # Errors
+    /// That of the kernel.
+    ///
     /// # Panics
     /// If the log does not take it.
     pub fn call(&mut self, d: DomainId, call: Syscall) -> Result<Reply, KernelError> {

@@ -1,5 +1,6 @@
 //! Development tasks of QMK. Each is a file or a folder; `main` only chooses.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod bare;
 mod bench;

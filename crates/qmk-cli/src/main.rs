@@ -5,6 +5,7 @@
 //! subcommand. Files that hold no subcommand serve several: `args`, `input`, `output`, `failure`, `connect`, `job`,
 //! `progress`, and the pictures `diagram`, `histogram` and `svg`.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod args;
 mod audit;

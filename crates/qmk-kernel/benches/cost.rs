@@ -2,6 +2,7 @@
 //!
 //! Criterion times each figure; then pairs of a small and a large table alternate, and the medians of their ratios tell
 //! whether the cost depends on the size.
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 #[path = "machine/mod.rs"]
 mod machine;

@@ -1,6 +1,6 @@
 //! Channels: every state that small tables can reach and every call in each of them, then the physics of their pairs,
 //! then what the holder of an endpoint must not be able to do.
-
+#![allow(clippy::print_stdout, reason = "shows how much was searched")]
 #![allow(unreachable_pub)]
 
 #[path = "common/lab.rs"]

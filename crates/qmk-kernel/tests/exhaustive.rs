@@ -3,6 +3,7 @@
 //! A state is the derivation tree up to the names of handles, domains and objects; the tables bound it. A kernel cannot
 //! be copied, so a state is reached by replaying the calls that found it. What a state must satisfy is in `Model`; here
 //! are the calls, the search, and what only the kernel's own account of itself can tell.
+#![allow(clippy::print_stdout, reason = "shows how much was searched")]
 
 use qmk_kernel::DomainId;
 use qmk_kernel::abi::image::{Clifford2, Instr, Op, Pauli};

@@ -8,6 +8,7 @@
 //! left.
 //!
 //! `QMK_FUZZ_SECONDS` sets how long to look, and `QMK_FUZZ_SEED` repeats one sequence.
+#![allow(clippy::print_stderr, reason = "shows how to repeat a failure")]
 #![allow(unsafe_code)]
 
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};

@@ -1,4 +1,5 @@
 //! Logical error rates of the rotated surface code against Stim and PyMatching.
+#![allow(clippy::print_stdout, reason = "shows the rates that it compares")]
 
 use qmk_abi::image::Pauli;
 use qmk_qec::codes::{Code, RotatedSurface};

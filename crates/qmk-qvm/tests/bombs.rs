@@ -1,4 +1,5 @@
 //! Small texts that ask for much: refused with `E-LIMIT`, in bounded time and memory.
+#![allow(clippy::print_stdout, reason = "shows the times and the memory that it bounds")]
 
 use qmk_qvm::{Format, ParseOptions, Severity, lower, parse, verify};
 use std::fmt::Write;

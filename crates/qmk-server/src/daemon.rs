@@ -22,6 +22,7 @@ pub fn failed(e: io::Error) -> Failure {
 /// # Errors
 /// 4, if the metrics cannot be served, accepting fails for good, the journal cannot be closed, or the machine has
 /// stopped: its journal is closed like that of any other.
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "whoever starts the server waits for these lines")]
 pub fn serve<D: Device + Send + 'static>(
     mut server: Server,
     machine: &Arc<Machine<D>>,

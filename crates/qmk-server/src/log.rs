@@ -54,6 +54,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
 struct Notices;
 
 impl<S: Subscriber> Layer<S> for Notices {
+    #[allow(clippy::print_stderr, reason = "this is the log's own writer for notices")]
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text(String::new());
         event.record(&mut text);

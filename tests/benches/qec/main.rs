@@ -1,4 +1,5 @@
 //! Our side of `cargo xtask bench qec`: memories of the rotated surface code, sampled and decoded on one thread.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 use qmk_abi::image::Pauli;
 use qmk_qec::codes::Code;

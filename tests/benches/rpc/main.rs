@@ -1,6 +1,7 @@
 //! `cargo xtask bench rpc`: the server against a bare echo over a socket of the same kind, in the same process, with
 //! the same bytes, in turns; then how many jobs it runs, and whether it grows. All of it twice: with a machine that
 //! keeps nothing, and with one whose jobs and results outlive it.
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 mod calls;
 mod load;

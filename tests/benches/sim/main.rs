@@ -1,5 +1,6 @@
 //! Our side of `cargo xtask bench sim`: lists the workloads, writes them out for the peers, and times runs that
 //! it is asked for one at a time, so that ours and theirs can alternate.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 mod export;
 mod workloads;

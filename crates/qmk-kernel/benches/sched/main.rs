@@ -3,6 +3,7 @@
 //! A mix is run to its end on a modelled machine. The makespan is compared with what no scheduler can beat: the longest
 //! critical path, and for magic states, routes and patches, what all programs take over what the machine has in an
 //! epoch.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 #[path = "../machine/mod.rs"]
 mod machine;

@@ -1,5 +1,6 @@
 //! The `qmk-server` binary.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stderr, reason = "what the operator must read, whatever the log filters out")]
 
 mod args;
 mod boot;
