@@ -25,10 +25,8 @@ pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
 
 fn advance<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
-    // A turn without a job would bring the next one its magic states an epoch earlier, or not, as threads run.
-    let mut idle = state.unfinished.is_empty() && state.waiting == 0;
     while !state.stopping {
-        if !state.driving && !idle {
+        if !state.driving && has_work(&state) {
             let mut state = Driving::begin(&mut state);
             while !state.stopping {
                 let done = turn(shared, &mut state);
@@ -37,18 +35,22 @@ fn advance<D: Device>(shared: &Shared<D>) {
                 }
                 // Callers wait no longer than one epoch.
                 MutexGuard::bump(&mut state);
-                // The call that waited has been served. One more epoch might pass before its next or after, as threads
-                // happen to run.
-                if done == Turn::Awaited && state.waiting == 0 && state.unfinished.is_empty() {
+                // The call that waited may have been served.
+                if done == Turn::Awaited && !has_work(&state) {
                     break;
                 }
             }
         }
         if !state.stopping {
             shared.work.wait(&mut state);
-            idle = false;
         }
     }
+}
+
+/// Whether an epoch is of use to anyone. One that is not would pass before the next call or after it, as threads happen
+/// to run, and the call would find more magic states or fewer.
+fn has_work<D>(state: &State<D>) -> bool {
+    state.busy || state.waiting > 0 || !state.unfinished.is_empty()
 }
 
 /// What is left to do after a turn.
@@ -111,7 +113,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
         return Turn::Idle;
     }
     state.watched.issued += report.issued as u64;
-    let busy = report.busy;
+    state.busy = report.busy;
     if !state.config.lockstep {
         let pace = adapt(state.pace, start.elapsed(), report.turns).min(Kernel::<D>::PACE);
         if pace != state.pace {
@@ -123,13 +125,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     if has_stopped(shared, state) {
         return Turn::Idle;
     }
-    // More work may arrive while the lock is released for results and records.
-    let undisturbed = collected.finished.is_empty() && collected.started.is_empty();
-    let left = match (busy || collected.more || !undisturbed, state.waiting) {
-        (true, _) => Turn::Busy,
-        (false, 0) => Turn::Idle,
-        (false, _) => Turn::Awaited,
-    };
+    state.busy |= collected.more;
     if shared.store.keeps() && !collected.started.is_empty() {
         let started = || collected.started.iter().for_each(|ticket| shared.store.started(ticket));
         MutexGuard::unlocked(state, started);
@@ -157,7 +153,12 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     if collected.ended {
         shared.changed.notify_all();
     }
-    left
+    // Calls and jobs may have come while the lock was released for results and records.
+    match (state.busy || !state.unfinished.is_empty(), state.waiting) {
+        (true, _) => Turn::Busy,
+        (false, 0) => Turn::Idle,
+        (false, _) => Turn::Awaited,
+    }
 }
 
 /// Whether the kernel is broken. The machine is stopped then, and nothing more of the kernel's is recorded.

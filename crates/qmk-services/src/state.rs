@@ -43,6 +43,8 @@ pub(crate) struct State<D> {
     pub(crate) stopping: bool,
     /// Whether a thread is advancing the kernel. Only one does.
     pub(crate) driving: bool,
+    /// Whether strands lived, or had outcomes to read, after the last turn.
+    pub(crate) busy: bool,
     /// Rate limits of users whose identity was refused.
     pub(crate) strangers: BTreeMap<u32, Rate>,
     /// Device steps per epoch.
@@ -118,6 +120,7 @@ impl<D: Device> State<D> {
             waiting: 0,
             stopping: false,
             driving: false,
+            busy: false,
             strangers: BTreeMap::new(),
             pace: Kernel::<D>::PACE,
             watched: Watched::default(),
