@@ -1,7 +1,7 @@
 //! Undoing: what can be undone, and which qubits need not be.
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use super::known::{Known, after};
 use alloc::collections::BTreeSet;

@@ -103,9 +103,10 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::image::uncompute::tests::{Dense, Dice};
     use qmk_abi::Op;
-    use qmk_abi::image::{Clifford2::Cnot, Pauli};
+    use qmk_abi::image::{Clifford1, Clifford2::Cnot, Pauli};
+    use qmk_testkit::Rng;
+    use qmk_testkit::dense::Dense;
     use std::f64::consts::FRAC_PI_2;
 
     const PAULIS: [Option<Pauli>; 4] = [None, Some(Pauli::X), Some(Pauli::Y), Some(Pauli::Z)];
@@ -124,7 +125,7 @@ mod tests {
     }
 
     /// Fidelity at least `least`, the rest at random.
-    fn random(dice: &mut Dice, least: f64) -> BellWeights {
+    fn random(dice: &mut Rng, least: f64) -> BellWeights {
         let f = least + (1.0 - least) * dice.unit();
         let e = [dice.unit(), dice.unit(), dice.unit() * dice.unit()];
         let scale = (1.0 - f) / (e[0] + e[1] + e[2]);
@@ -141,10 +142,10 @@ mod tests {
     /// Prepares (2k, 2k + 1) in Φ+ with a Pauli on the second half.
     fn bell(d: &mut Dense, pair: u32, error: Option<Pauli>) {
         let (a, b) = (2 * pair, 2 * pair + 1);
-        d.apply(&Op::Clifford1(qmk_abi::image::Clifford1::H, a));
-        d.apply(&Op::Clifford2(Cnot, a, b));
+        d.unitary(&Op::Clifford1(Clifford1::H, a));
+        d.unitary(&Op::Clifford2(Cnot, a, b));
         if let Some(p) = error {
-            d.apply(&Op::Pauli(p, b));
+            d.unitary(&Op::Pauli(p, b));
         }
     }
 
@@ -159,11 +160,11 @@ mod tests {
                 for q in 0..4 {
                     let turn = if q % 2 == 0 { FRAC_PI_2 } else { -FRAC_PI_2 };
                     if rotate {
-                        d.apply(&Op::Rotate(Pauli::X, q, turn));
+                        d.unitary(&Op::Rotate(Pauli::X, q, turn));
                     }
                 }
-                d.apply(&Op::Clifford2(Cnot, 0, 2));
-                d.apply(&Op::Clifford2(Cnot, 1, 3));
+                d.unitary(&Op::Clifford2(Cnot, 0, 2));
+                d.unitary(&Op::Clifford2(Cnot, 1, 3));
                 for m in [false, true] {
                     let mut d = d.clone();
                     let p = d.project(2, m) * d.project(3, m);
@@ -176,10 +177,10 @@ mod tests {
                         bell(&mut want, 0, k);
                         for q in [2, 3] {
                             if m {
-                                want.apply(&Op::Pauli(Pauli::X, q));
+                                want.unitary(&Op::Pauli(Pauli::X, q));
                             }
                         }
-                        *o += wi * wj * p * d.overlap(&want);
+                        *o += wi * wj * p * d.fidelity(&want.amps);
                     }
                 }
             }
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_round_is_what_the_protocol_does() {
-        let mut dice = Dice(1);
+        let mut dice = Rng::new(1);
         for _ in 0..20 {
             let w = random(&mut dice, 0.0);
             let ((p, a), (q, b)) = (dejmps(w), protocol(&w, true));
@@ -209,25 +210,25 @@ mod tests {
                 let mut d = Dense::new(4);
                 bell(&mut d, 0, *error);
                 bell(&mut d, 1, *other);
-                d.apply(&Op::Clifford2(Cnot, 1, 2));
-                d.apply(&Op::Clifford1(qmk_abi::image::Clifford1::H, 1));
+                d.unitary(&Op::Clifford2(Cnot, 1, 2));
+                d.unitary(&Op::Clifford1(Clifford1::H, 1));
                 for (mx, mz) in [(false, false), (false, true), (true, false), (true, true)] {
                     let mut d = d.clone();
                     let p = d.project(1, mx) * d.project(2, mz);
                     assert!((p - 0.25).abs() < 1e-12);
                     for (m, q, p) in [(mz, 2, Pauli::X), (mz, 3, Pauli::X), (mx, 1, Pauli::X), (mx, 3, Pauli::Z)] {
                         if m {
-                            d.apply(&Op::Pauli(p, q));
+                            d.unitary(&Op::Pauli(p, q));
                         }
                     }
                     let got = PAULIS.map(|k| {
                         let mut bell = Dense::new(4);
-                        bell.apply(&Op::Clifford1(qmk_abi::image::Clifford1::H, 0));
-                        bell.apply(&Op::Clifford2(Cnot, 0, 3));
+                        bell.unitary(&Op::Clifford1(Clifford1::H, 0));
+                        bell.unitary(&Op::Clifford2(Cnot, 0, 3));
                         if let Some(p) = k {
-                            bell.apply(&Op::Pauli(p, 3));
+                            bell.unitary(&Op::Pauli(p, 3));
                         }
-                        d.overlap(&bell)
+                        d.fidelity(&bell.amps)
                     });
                     assert!(close(&got, &want), "{error:?} {other:?}: {got:?} {want:?}");
                 }
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn swapping_is_an_average_over_errors() {
-        let mut dice = Dice(2);
+        let mut dice = Rng::new(2);
         for _ in 0..100 {
             let (a, b, c) = (random(&mut dice, 0.0), random(&mut dice, 0.0), random(&mut dice, 0.0));
             assert!((total(&swap(&a, &b)) - 1.0).abs() < 1e-12);
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_round_gains_and_adds_up() {
-        let mut dice = Dice(3);
+        let mut dice = Rng::new(3);
         for _ in 0..20_000 {
             let mut w = random(&mut dice, 0.5);
             for _ in 0..8 {

@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use crate::image::uncompute::tests::Dice;
 use crate::object::Object;
 use crate::state::{Clock, Kernel};
 use crate::{DomainId, EpochReport};
@@ -10,15 +9,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
+use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli};
 use qmk_abi::syscall::{ObjectKind, Quota, Run};
 use qmk_abi::{Handle, Reply, Rights, Syscall};
 use qmk_hal::LinkSpec;
 use qmk_sim::{SimConfig, SimDevice};
-
-fn one_in(n: u64, dice: &mut Dice) -> bool {
-    dice.next().is_multiple_of(n)
-}
+use qmk_testkit::{Rng, programs};
 
 /// All that later epochs depend on, but for what is made when first asked for.
 fn state(kernel: &Kernel<SimDevice>) -> String {
@@ -53,49 +49,22 @@ fn state(kernel: &Kernel<SimDevice>) -> String {
     lines.join("\n")
 }
 
-pub(super) fn program(dice: &mut Dice) -> Image {
-    let qubits = 1 + (dice.next() % 6) as u32;
-    let (mut code, mut terms, mut events) = (Vec::new(), Vec::new(), 0);
-    let magic = one_in(8, dice);
-    // Half of the programs use registers one after the other.
-    let changing = one_in(2, dice);
-    let mut live = vec![!changing; qubits as usize];
-    code.extend((0..qubits).filter(|_| !changing).map(|q| Instr { op: Op::Alloc(q), cond: None }));
-    for _ in 0..dice.next() % 40 {
-        let q = (dice.next() % qubits as u64) as u32;
-        let change = !live[q as usize] || changing && one_in(6, dice);
-        if change {
-            let op = if live[q as usize] { Op::Free(q) } else { Op::Alloc(q) };
-            live[q as usize] ^= true;
-            code.push(Instr { op, cond: None });
-            continue;
-        }
-        let other = Some((q + 1) % qubits).filter(|&other| live[other as usize]).unwrap_or(q);
-        let measure = |basis| Op::Measure(basis, q, events);
-        let mut cond = None;
-        let op = match dice.next() % 14 {
-            0 => Op::Clifford1(Clifford1::H, q),
-            1 => Op::Clifford1(Clifford1::S, q),
-            2 if magic => Op::T(q),
-            3 => measure(Pauli::Y),
-            4 => measure(Pauli::Z),
-            5 => Op::Fence,
-            6 => Op::Reset(q),
-            7 if q != other => Op::TeleportCnot(q, other),
-            8 if q != other => Op::MeasureBell(q, other, events, events + 1),
-            9 if events > 0 => {
-                let first = terms.len() as u32;
-                terms.push(CondTerm::Event((dice.next() % events as u64) as u32));
-                cond = Some(Cond { start: first, end: first + 1 });
-                Op::Clifford1(Clifford1::H, q)
-            }
-            _ if q != other => Op::Clifford2(Clifford2::Cnot, q, other),
-            _ => Op::Pauli(Pauli::X, q),
-        };
-        events += op.writes().count() as u32;
-        code.push(Instr { op, cond });
+/// A program, mostly without magic: epochs in which someone waits for magic states do not pass at once.
+pub(super) fn program(dice: &mut Rng) -> Image {
+    let mut image = programs::program(dice.below(40), 14, 5, dice);
+    if !dice.one_in(8) {
+        image.code.iter_mut().for_each(|instr| instr.op = without_magic(instr.op));
     }
-    Image { qubits, events, code, terms }
+    image
+}
+
+fn without_magic(op: Op) -> Op {
+    match op {
+        Op::T(q) | Op::Tdg(q) | Op::Rotate(_, q, _) | Op::InjectT(q) => Op::Clifford1(Clifford1::H, q),
+        Op::Ccz(a, b, _) | Op::Toffoli(a, b, _) => Op::Clifford2(Clifford2::Cnot, a, b),
+        Op::MeasureAngle(_, q, event) => Op::Measure(Pauli::Y, q, event),
+        other => other,
+    }
 }
 
 /// Two kernels that are told the same.
@@ -107,6 +76,13 @@ struct Twins {
 }
 
 impl Twins {
+    /// The twins, their root and its machine capability.
+    fn boot(config: &SimConfig, seed: u64) -> (Self, DomainId, Handle) {
+        let boot = || Kernel::boot(SimDevice::new(config.clone()), seed, Quota::UNLIMITED);
+        let ((a, root, machine), (b, ..)) = (boot(), boot());
+        (Twins { kernels: [a, b], at_once: 0, linking: 0 }, root, machine)
+    }
+
     fn call(&mut self, d: DomainId, call: Syscall) -> Option<Reply> {
         let [a, b] = &mut self.kernels;
         let (first, second) = (a.syscall(d, call.clone()), b.syscall(d, call.clone()));
@@ -157,107 +133,144 @@ impl Twins {
     }
 }
 
-#[test]
-fn epochs_at_once_come_to_the_same_as_one_by_one() {
-    let (mut at_once, mut linking) = (0, 0);
-    for case in 0..400 {
-        let mut dice = Dice(case);
+/// Twins with the root and three tenants, and what these hold.
+struct World {
+    twins: Twins,
+    root: DomainId,
+    /// Domains with a machine capability each, the root first.
+    tenants: Vec<(DomainId, Handle)>,
+    /// The root's capabilities for the tenants.
+    controls: Vec<Handle>,
+    strands: Vec<(DomainId, Handle)>,
+    regions: Vec<Handle>,
+}
+
+impl World {
+    fn new(case: u64, dice: &mut Rng) -> Self {
         let config = SimConfig {
             logical_qubits: 12,
-            routes_per_epoch: [3, 6, 12][dice.next() as usize % 3],
+            routes_per_epoch: dice.pick(&[3, 6, 12]),
             magic_per_epoch: 2,
-            decoded_per_epoch: [None, Some(4)][dice.next() as usize % 2],
+            decoded_per_epoch: dice.pick(&[None, Some(4)]),
             threads: 1,
             link: LinkSpec { pairs_per_epoch: 1, ..SimConfig::default().link },
             ..SimConfig::default()
         };
-        let boot = || Kernel::boot(SimDevice::new(config.clone()), case, Quota::UNLIMITED);
-        let ((a, root, machine), (b, ..)) = (boot(), boot());
-        let mut twins = Twins { kernels: [a, b], at_once: 0, linking: 0 };
-        if one_in(2, &mut dice) {
-            twins.kernels.iter_mut().for_each(|k| k.set_clock(Clock::Lockstep));
-        } else {
-            twins.kernels.iter_mut().for_each(|k| k.set_clock(Clock::FreeRunning { pace: 64 }));
-        }
+        let (mut twins, root, machine) = Twins::boot(&config, case);
+        let clock = dice.pick(&[Clock::Lockstep, Clock::FreeRunning { pace: 64 }]);
+        twins.kernels.iter_mut().for_each(|k| k.set_clock(clock));
+        let (tenants, controls) = (vec![(root, machine)], Vec::new());
+        let mut world = World { twins, root, tenants, controls, strands: Vec::new(), regions: Vec::new() };
         let quotas = [
             Quota::UNLIMITED,
             Quota { weight: 3, ..Quota::UNLIMITED },
             Quota { epochs: 9, window: 20, ..Quota::UNLIMITED },
         ];
-        let (mut tenants, mut controls) = (vec![(root, machine)], Vec::new());
-        for quota in quotas {
-            let control = twins.handle(root, Syscall::CreateDomain { machine, quota }).unwrap();
-            controls.push(control);
-            let tenant = twins.kernels[0].domain_of(root, control).unwrap();
-            let rights = Rights::all() - Rights::ADMIN;
-            let derive = Syscall::Derive { source: machine, rights, badge: 1, into: Some(control), budget: None };
-            tenants.push((tenant, twins.handle(root, derive).unwrap()));
+        quotas.into_iter().for_each(|quota| world.add_tenant(quota));
+        world
+    }
+
+    fn add_tenant(&mut self, quota: Quota) {
+        let (root, machine) = self.tenants[0];
+        let control = self.twins.handle(root, Syscall::CreateDomain { machine, quota }).unwrap();
+        let tenant = self.twins.kernels[0].domain_of(root, control).unwrap();
+        let rights = Rights::all() - Rights::ADMIN;
+        let derive = Syscall::Derive { source: machine, rights, badge: 1, into: Some(control), budget: None };
+        let machine = self.twins.handle(root, derive).unwrap();
+        self.controls.push(control);
+        self.tenants.push((tenant, machine));
+    }
+
+    /// The machine capability of a domain.
+    fn machine(&self, domain: DomainId) -> Handle {
+        self.tenants.iter().find(|t| t.0 == domain).unwrap().1
+    }
+
+    /// A call of someone, or some epochs.
+    fn step(&mut self, dice: &mut Rng) {
+        let (d, machine) = dice.pick(&self.tenants);
+        let strand = (!self.strands.is_empty()).then(|| dice.pick(&self.strands));
+        match (dice.below(24), strand) {
+            (0..=4 | 20.., _) => self.spawn(d, machine, dice),
+            (5, _) => {
+                self.strands.drain(..).for_each(|(d, target)| _ = self.twins.call(d, Syscall::Delete { target }));
+            }
+            (6, Some((d, strand))) => _ = self.twins.call(d, Syscall::Pause { strand, paused: dice.one_in(2) }),
+            (7, Some((d, strand))) if d == self.root => {
+                _ = self.twins.call(d, Syscall::Migrate { strand, region: self.regions.last().copied() });
+            }
+            (8, Some((d, strand))) => {
+                let machine = self.machine(d);
+                self.twins.call(d, Syscall::Checkpoint { machine, strand: Some(strand) });
+            }
+            (9, Some((d, strand))) => {
+                let machine = self.machine(d);
+                self.twins.call(d, Syscall::Rollback { machine, strand: Some(strand) });
+            }
+            (10, _) => self.take_qubit(d, machine, dice),
+            (11, _) => {
+                let create = Syscall::CreateRegion { machine: self.tenants[0].1, qubits: 4, routes: 4, magic: 0 };
+                self.regions.extend(self.twins.handle(self.root, create));
+            }
+            (12, _) => {
+                if let Some(target) = self.regions.pop() {
+                    self.twins.call(self.root, Syscall::Delete { target });
+                }
+            }
+            (13..=16, _) => _ = self.twins.advance(1 + dice.below(30) as u64),
+            // Held strands never end.
+            _ => _ = (0..100).find(|_| !self.twins.advance(u64::MAX)),
         }
-        let mut held: Vec<(DomainId, Handle)> = Vec::new();
-        let mut regions = Vec::new();
+    }
+
+    fn spawn(&mut self, d: DomainId, machine: Handle, dice: &mut Rng) {
+        let Some(image) = self.twins.handle(d, Syscall::Admit { machine, image: program(dice) }) else { return };
+        let deadline = dice.one_in(12).then_some(400);
+        let region = self.regions.last().copied().filter(|_| d == self.root && dice.one_in(2));
+        let run = Run { shots: 1 + dice.below(40) as u64, seed: dice.next(), region, deadline, ..Run::default() };
+        self.strands.extend(self.twins.handle(d, Syscall::Spawn { machine, image, run }).map(|h| (d, h)));
+        if dice.one_in(2) {
+            self.twins.advance(u64::MAX);
+        }
+    }
+
+    fn take_qubit(&mut self, d: DomainId, machine: Handle, dice: &mut Rng) {
+        let Some(qubit) = self.twins.handle(d, Syscall::TakeQubit { machine }) else { return };
+        if d == self.root {
+            self.twins.link(qubit, &self.tenants, self.controls[0]);
+        }
+        if dice.one_in(2) {
+            self.twins.call(d, Syscall::FreeQubit { qubit, uncompute: None });
+        }
+    }
+
+    /// The twins tell the same and are the same.
+    fn check(&mut self, case: u64) {
+        for &(d, strand) in &self.strands {
+            self.twins.call(d, Syscall::Status { strand });
+            self.twins.call(d, Syscall::Outcomes { strand, first: 0, count: 100 });
+        }
+        for &(d, _) in &self.tenants {
+            self.twins.call(d, Syscall::Usage);
+        }
+        let [a, b] = &self.twins.kernels;
+        a.audit().unwrap();
+        assert_eq!(state(a), state(b), "case {case}");
+    }
+}
+
+#[test]
+fn epochs_at_once_come_to_the_same_as_one_by_one() {
+    let (mut at_once, mut linking) = (0, 0);
+    for case in 0..400 {
+        let mut dice = Rng::new(case);
+        let mut world = World::new(case, &mut dice);
         for _ in 0..60 {
-            let (d, machine) = tenants[dice.next() as usize % tenants.len()];
-            let some = (!held.is_empty()).then(|| held[dice.next() as usize % held.len().max(1)]);
-            match (dice.next() % 24, some) {
-                (0..=4 | 20.., _) => {
-                    let Some(image) = twins.handle(d, Syscall::Admit { machine, image: program(&mut dice) }) else {
-                        continue;
-                    };
-                    let deadline = (one_in(12, &mut dice)).then_some(400);
-                    let region = regions.last().copied().filter(|_| d == root && one_in(2, &mut dice));
-                    let (shots, seed) = (1 + dice.next() % 40, dice.next());
-                    let run = Run { shots, seed, region, deadline, ..Run::default() };
-                    held.extend(twins.handle(d, Syscall::Spawn { machine, image, run }).map(|h| (d, h)));
-                    if one_in(2, &mut dice) {
-                        twins.advance(u64::MAX);
-                    }
-                }
-                (5, _) => held.drain(..).for_each(|(d, target)| _ = twins.call(d, Syscall::Delete { target })),
-                (6, Some((d, strand))) => _ = twins.call(d, Syscall::Pause { strand, paused: one_in(2, &mut dice) }),
-                (7, Some((d, strand))) if d == root => {
-                    _ = twins.call(d, Syscall::Migrate { strand, region: regions.last().copied() });
-                }
-                (8, Some((d, strand))) => {
-                    let machine = tenants.iter().find(|t| t.0 == d).unwrap().1;
-                    twins.call(d, Syscall::Checkpoint { machine, strand: Some(strand) });
-                }
-                (9, Some((d, strand))) => {
-                    let machine = tenants.iter().find(|t| t.0 == d).unwrap().1;
-                    twins.call(d, Syscall::Rollback { machine, strand: Some(strand) });
-                }
-                (10, _) => {
-                    let Some(qubit) = twins.handle(d, Syscall::TakeQubit { machine }) else { continue };
-                    if d == root {
-                        twins.link(qubit, &tenants, controls[0]);
-                    }
-                    if one_in(2, &mut dice) {
-                        twins.call(d, Syscall::FreeQubit { qubit, uncompute: None });
-                    }
-                }
-                (11, _) => {
-                    let create = Syscall::CreateRegion { machine: tenants[0].1, qubits: 4, routes: 4, magic: 0 };
-                    regions.extend(twins.handle(root, create));
-                }
-                (12, _) => {
-                    regions.pop().into_iter().for_each(|target| _ = twins.call(root, Syscall::Delete { target }))
-                }
-                (13..=16, _) => _ = twins.advance(1 + dice.next() % 30),
-                // Held strands never end.
-                _ => _ = (0..100).find(|_| !twins.advance(u64::MAX)),
-            }
-            for &(d, strand) in &held {
-                twins.call(d, Syscall::Status { strand });
-                twins.call(d, Syscall::Outcomes { strand, first: 0, count: 100 });
-            }
-            for &(d, _) in &tenants {
-                twins.call(d, Syscall::Usage);
-            }
-            let [a, b] = &twins.kernels;
-            a.audit().unwrap();
-            assert_eq!(state(a), state(b), "case {case}");
+            world.step(&mut dice);
+            world.check(case);
         }
-        at_once += twins.at_once;
-        linking += twins.linking;
+        at_once += world.twins.at_once;
+        linking += world.twins.linking;
     }
     assert!(at_once > 500 && linking > 20, "{at_once} {linking}");
 }
@@ -272,9 +285,7 @@ fn two_patches_that_are_used_again_and_again_take_the_time_of_one_after_the_othe
     });
     let image = Image { qubits: 2 * blocks, events: 0, code: code.collect(), terms: Vec::new() };
     let config = SimConfig { logical_qubits: 12, routes_per_epoch: 2, threads: 1, ..SimConfig::default() };
-    let boot = || Kernel::boot(SimDevice::new(config.clone()), 0, Quota::UNLIMITED);
-    let ((a, root, machine), (b, ..)) = (boot(), boot());
-    let mut twins = Twins { kernels: [a, b], at_once: 0, linking: 0 };
+    let (mut twins, root, machine) = Twins::boot(&config, 0);
     let image = twins.handle(root, Syscall::Admit { machine, image }).unwrap();
     let strand = twins.handle(root, Syscall::Spawn { machine, image, run: Run::default() }).unwrap();
     while twins.advance(u64::MAX) {}

@@ -4,11 +4,11 @@ extern crate std;
 
 use super::epochs_at_once::program;
 use crate::image::dataflow::Flow;
-use crate::image::uncompute::tests::Dice;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use qmk_abi::image::{Image, Op, Span};
+use qmk_testkit::Rng;
 
 /// Cycles that differ between operations and between registers.
 fn cycles(op: &Op) -> u32 {
@@ -54,7 +54,7 @@ fn heights_by_dataflow(image: &Image, flow: &Flow) -> Vec<u32> {
 
 #[test]
 fn the_schedule_is_that_of_the_dataflow() {
-    let mut dice = Dice(11);
+    let mut dice = Rng::new(11);
     let (mut waited_for_patch, mut conditional) = (0, 0);
     for _ in 0..20_000 {
         let image = Arc::new(program(&mut dice));

@@ -3,192 +3,14 @@
 extern crate std;
 
 use super::*;
-use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
+use qmk_testkit::Rng;
+use qmk_testkit::dense::{Dense, c};
 use std::vec;
 
-/// SplitMix64.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
-type C = (f64, f64);
-fn mul(a: C, b: C) -> C {
-    (a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0)
-}
-fn add(a: C, b: C) -> C {
-    (a.0 + b.0, a.1 + b.1)
-}
-fn norm(a: C) -> f64 {
-    a.0 * a.0 + a.1 * a.1
-}
-
-/// A state vector; qubit q is bit q of the index.
-#[derive(Clone, Debug)]
-pub(crate) struct Dense(Vec<C>);
-
-impl Dense {
-    pub(crate) fn new(n: u32) -> Self {
-        let mut v = vec![(0.0, 0.0); 1 << n];
-        v[0] = (1.0, 0.0);
-        Dense(v)
-    }
-
-    fn random(n: u32, dice: &mut Dice) -> Self {
-        let mut d = Dense((0..1 << n).map(|_| (dice.unit() - 0.5, dice.unit() - 0.5)).collect());
-        d.normalise();
-        d
-    }
-
-    fn normalise(&mut self) {
-        let s = self.0.iter().map(|a| norm(*a)).sum::<f64>().sqrt();
-        self.0.iter_mut().for_each(|a| *a = (a.0 / s, a.1 / s));
-    }
-
-    fn gate(&mut self, controls: &[Qubit], q: Qubit, m: [C; 4]) {
-        let (c, t) = (controls.iter().fold(0, |c, q| c | 1usize << q), 1usize << q);
-        for i in 0..self.0.len() {
-            if i & c == c && i & t == 0 {
-                let (a, b) = (self.0[i], self.0[i | t]);
-                self.0[i] = add(mul(m[0], a), mul(m[1], b));
-                self.0[i | t] = add(mul(m[2], a), mul(m[3], b));
-            }
-        }
-    }
-
-    /// Applies a unitary.
-    pub(crate) fn apply(&mut self, op: &Op) {
-        const O: C = (0.0, 0.0);
-        const I: C = (1.0, 0.0);
-        let pauli = |p| match p {
-            Pauli::X => [O, I, I, O],
-            Pauli::Y => [O, (0.0, -1.0), (0.0, 1.0), O],
-            Pauli::Z => [I, O, O, (-1.0, 0.0)],
-        };
-        let rotation = |p, angle: f64| {
-            let (s, c) = (angle / 2.0).sin_cos();
-            let m = pauli(p).map(|a| mul(a, (0.0, -s)));
-            [add(m[0], (c, 0.0)), m[1], m[2], add(m[3], (c, 0.0))]
-        };
-        let phase = |angle: f64| [I, O, O, (angle.cos(), angle.sin())];
-        let x = pauli(Pauli::X);
-        let z = pauli(Pauli::Z);
-        match *op {
-            Op::Fence => {}
-            Op::Pauli(p, q) => self.gate(&[], q, pauli(p)),
-            Op::Clifford1(g, q) => {
-                let h = (0.5f64.sqrt(), 0.0);
-                let m = match g {
-                    Clifford1::H => [h, h, h, (-h.0, 0.0)],
-                    Clifford1::S => phase(FRAC_PI_2),
-                    Clifford1::Sdg => phase(-FRAC_PI_2),
-                    Clifford1::Sx => rotation(Pauli::X, FRAC_PI_2),
-                    Clifford1::Sxdg => rotation(Pauli::X, -FRAC_PI_2),
-                };
-                self.gate(&[], q, m);
-            }
-            Op::Clifford2(Clifford2::Cnot, c, t) | Op::TeleportCnot(c, t) => self.gate(&[c], t, x),
-            Op::Clifford2(Clifford2::Cz, a, b) => self.gate(&[a], b, z),
-            Op::Clifford2(Clifford2::Swap, a, b) => {
-                for (a, b) in [(a, b), (b, a), (a, b)] {
-                    self.gate(&[a], b, x);
-                }
-            }
-            Op::T(q) => self.gate(&[], q, phase(FRAC_PI_4)),
-            Op::Tdg(q) => self.gate(&[], q, phase(-FRAC_PI_4)),
-            Op::Rotate(p, q, angle) => self.gate(&[], q, rotation(p, angle)),
-            Op::Ccz(a, b, c) => self.gate(&[a, b], c, z),
-            Op::Toffoli(a, b, c) => self.gate(&[a, b], c, x),
-            _ => panic!("{op:?} is not unitary"),
-        }
-    }
-
-    fn one(&self, q: Qubit) -> f64 {
-        self.0.iter().enumerate().filter(|(i, _)| i >> q & 1 == 1).map(|(_, a)| norm(*a)).sum()
-    }
-
-    /// Projects on a value and returns its probability.
-    pub(crate) fn project(&mut self, q: Qubit, value: bool) -> f64 {
-        let p = if value { self.one(q) } else { 1.0 - self.one(q) };
-        for (i, a) in self.0.iter_mut().enumerate() {
-            if (i >> q & 1 == 1) != value {
-                *a = (0.0, 0.0);
-            }
-        }
-        if p > 1e-12 {
-            self.normalise();
-        }
-        p
-    }
-
-    /// Fidelity of two states.
-    pub(crate) fn overlap(&self, other: &Dense) -> f64 {
-        norm(self.0.iter().zip(&other.0).fold((0.0, 0.0), |s, (a, b)| add(s, mul((a.0, -a.1), *b))))
-    }
-
-    /// Purity of one qubit: 1 iff it is not entangled.
-    fn purity(&self, q: Qubit) -> f64 {
-        let (mut off, p) = ((0.0, 0.0), self.one(q));
-        for i in (0..self.0.len()).filter(|i| i >> q & 1 == 0) {
-            let (a, b) = (self.0[i], self.0[i | 1 << q]);
-            off = add(off, mul((a.0, -a.1), b));
-        }
-        p * p + (1.0 - p) * (1.0 - p) + 2.0 * norm(off)
-    }
-
-    /// Performs any operation; `draw` decides outcomes, given the probability of 1.
-    fn perform(&mut self, op: &Op, draw: &mut impl FnMut(f64) -> bool) {
-        // Measures Z after some unitaries, which are undone again.
-        let mut within = |d: &mut Dense, before: &[Op], qs: &[Qubit]| {
-            before.iter().for_each(|op| d.apply(op));
-            let mut value = false;
-            for &q in qs {
-                value = draw(d.one(q));
-                d.project(q, value);
-            }
-            before.iter().rev().for_each(|op| d.apply(&inverse(op).unwrap()));
-            value
-        };
-        let h = |q| Op::Clifford1(Clifford1::H, q);
-        match *op {
-            Op::Alloc(q) | Op::Reset(q) | Op::InjectT(q) => {
-                if within(self, &[], &[q]) {
-                    self.apply(&Op::Pauli(Pauli::X, q));
-                }
-                if let Op::InjectT(_) = op {
-                    self.apply(&h(q));
-                    self.apply(&Op::T(q));
-                }
-            }
-            Op::Free(_) => {}
-            Op::Measure(Pauli::Z, q, _) => _ = within(self, &[], &[q]),
-            Op::Measure(Pauli::X, q, _) => _ = within(self, &[h(q)], &[q]),
-            Op::Measure(Pauli::Y, q, _) => _ = within(self, &[Op::Clifford1(Clifford1::Sx, q)], &[q]),
-            Op::MeasureAngle(a, q, _) => _ = within(self, &[Op::Rotate(Pauli::Y, q, -a)], &[q]),
-            Op::MeasureBell(a, b, ..) => {
-                _ = within(self, &[Op::Clifford2(Clifford2::Cnot, a, b), h(a)], &[a, b]);
-            }
-            _ => self.apply(op),
-        }
-    }
-}
-
 /// Three different registers below n.
-fn registers(n: u32, dice: &mut Dice) -> [Qubit; 3] {
+fn registers(n: usize, dice: &mut Rng) -> [Qubit; 3] {
     loop {
-        let r = [(); 3].map(|()| dice.below(u64::from(n)) as u32);
+        let r = [(); 3].map(|()| dice.below(n) as u32);
         if r[0] != r[1] && r[0] != r[2] && r[1] != r[2] {
             return r;
         }
@@ -196,7 +18,7 @@ fn registers(n: u32, dice: &mut Dice) -> [Qubit; 3] {
 }
 
 /// Every unitary.
-fn unitaries([a, b, c]: [Qubit; 3], dice: &mut Dice) -> Vec<Op> {
+fn unitaries([a, b, c]: [Qubit; 3], dice: &mut Rng) -> Vec<Op> {
     let mut ops = vec![Op::Fence, Op::TeleportCnot(a, b), Op::T(a), Op::Tdg(a)];
     for p in [Pauli::X, Pauli::Y, Pauli::Z] {
         ops.extend([Op::Pauli(p, a), Op::Rotate(p, a, dice.unit() * 13.0 - 6.0)]);
@@ -208,31 +30,31 @@ fn unitaries([a, b, c]: [Qubit; 3], dice: &mut Dice) -> Vec<Op> {
     ops
 }
 
-fn irreversible([a, b, _]: [Qubit; 3], dice: &mut Dice) -> Vec<Op> {
+fn irreversible([a, b, _]: [Qubit; 3], dice: &mut Rng) -> Vec<Op> {
     let mut ops = vec![Op::Alloc(a), Op::Reset(a), Op::InjectT(a), Op::MeasureAngle(dice.unit() * 6.0, a, 0)];
     ops.extend([Pauli::X, Pauli::Y, Pauli::Z].map(|p| Op::Measure(p, a, 0)));
     ops.push(Op::MeasureBell(a, b, 0, 1));
     ops
 }
 
-fn pick(ops: Vec<Op>, dice: &mut Dice) -> Op {
-    ops[dice.below(ops.len() as u64) as usize]
+fn pick(ops: Vec<Op>, dice: &mut Rng) -> Op {
+    ops[dice.below(ops.len())]
 }
 
 fn same(a: &Dense, b: &Dense) -> bool {
-    (a.overlap(b) - 1.0).abs() < 1e-9
+    (a.fidelity(&b.amps) - 1.0).abs() < 1e-9
 }
 
 #[test]
 fn inverses_undo() {
-    let mut dice = Dice(1);
+    let mut dice = Rng::new(1);
     for _ in 0..50 {
         let r = registers(4, &mut dice);
         for op in unitaries(r, &mut dice) {
             let before = Dense::random(4, &mut dice);
             let mut d = before.clone();
-            d.apply(&op);
-            d.apply(&inverse(&op).unwrap());
+            d.unitary(&op);
+            d.unitary(&inverse(&op).unwrap());
             assert!(same(&before, &d), "{op:?}");
             assert_eq!(inverse(&inverse(&op).unwrap()), Some(op));
         }
@@ -244,7 +66,7 @@ fn inverses_undo() {
 
 #[test]
 fn diagonal_means_commuting_with_z() {
-    let mut dice = Dice(2);
+    let mut dice = Rng::new(2);
     for _ in 0..20 {
         let r = registers(3, &mut dice);
         for op in unitaries(r, &mut dice) {
@@ -252,10 +74,10 @@ fn diagonal_means_commuting_with_z() {
                 let mut a = Dense::random(3, &mut dice);
                 let mut b = a.clone();
                 let z = Op::Pauli(Pauli::Z, q);
-                a.apply(&z);
-                a.apply(&op);
-                b.apply(&op);
-                b.apply(&z);
+                a.unitary(&z);
+                a.unitary(&op);
+                b.unitary(&op);
+                b.unitary(&z);
                 // X and Y anticommute with Z: same up to a phase, yet not diagonal.
                 let flip = matches!(op, Op::Pauli(Pauli::X | Pauli::Y, _));
                 assert_eq!(diagonal(&op, q), same(&a, &b) && !flip, "{op:?} {q}");
@@ -266,7 +88,7 @@ fn diagonal_means_commuting_with_z() {
 
 #[test]
 fn segments_restore() {
-    let mut dice = Dice(3);
+    let mut dice = Rng::new(3);
     for _ in 0..100 {
         let mut segment = Segment::default();
         let mut d = Dense::random(4, &mut dice);
@@ -287,7 +109,7 @@ fn segments_restore() {
             assert_eq!((segment.len(), segment.is_empty()), (since, since == 0));
         }
         assert_eq!(segment.inverses().count(), since);
-        segment.inverses().for_each(|op| d.apply(&op));
+        segment.inverses().for_each(|op| d.unitary(&op));
         assert!(same(&d, &saved));
         segment.undone();
         assert!(segment.is_empty() && segment.inverses().next().is_none());
@@ -360,84 +182,122 @@ fn patterns_are_uncomputed() {
     assert_eq!(uncompute(&[Op::Clifford2(Clifford2::Swap, 2, 3)], 2), None);
 }
 
-#[test]
-fn uncomputing_is_what_it_says() {
-    let mut dice = Dice(4);
-    let (mut erased, mut never, mut refused) = (0, 0, 0);
-    const N: u32 = 4;
-    for round in 0..60_000 {
-        let initial = Dense::random(N, &mut dice);
-        let mut d = initial.clone();
-        let q = 0;
-        let mut ops: Vec<Op> = vec![];
-        // Half of the circuits compute classically on q.
-        if round % 2 == 0 {
-            ops.push(pick(vec![Op::Alloc(q), Op::Measure(Pauli::Z, q, 0)], &mut dice));
-        }
-        for _ in 0..2 + dice.below(7) {
-            let r = registers(N, &mut dice);
-            let op = match dice.below(12) {
-                0 => pick(irreversible(r, &mut dice), &mut dice),
-                1..=5 => {
-                    let (c, e) = loop {
-                        let [c, e, _] = registers(N, &mut dice);
-                        if c != q && e != q {
-                            break (c, e);
-                        }
-                    };
-                    pick(vec![cnot(c, q), Op::Toffoli(c, e, q), Op::Pauli(Pauli::Y, q), cnot(q, c)], &mut dice)
-                }
-                _ => pick(unitaries(r, &mut dice), &mut dice),
-            };
-            ops.push(op);
-        }
-        let mut outcomes = vec![];
-        let mut segment = Segment::default();
+/// Registers of the circuits below, the first of which is uncomputed.
+const N: usize = 4;
+
+/// Operations, many of them on qubit 0, which is in a basis state at first if `computes`.
+fn circuit(computes: bool, dice: &mut Rng) -> Vec<Op> {
+    let mut ops = vec![];
+    if computes {
+        ops.push(pick(vec![Op::Alloc(0), Op::Measure(Pauli::Z, 0, 0)], dice));
+    }
+    for _ in 0..2 + dice.below(7) {
+        let r = registers(N, dice);
+        let op = match dice.below(12) {
+            0 => pick(irreversible(r, dice), dice),
+            1..=5 => {
+                let (c, e) = loop {
+                    let [c, e, _] = registers(N, dice);
+                    if c != 0 && e != 0 {
+                        break (c, e);
+                    }
+                };
+                pick(vec![cnot(c, 0), Op::Toffoli(c, e, 0), Op::Pauli(Pauli::Y, 0), cnot(0, c)], dice)
+            }
+            _ => pick(unitaries(r, dice), dice),
+        };
+        ops.push(op);
+    }
+    ops
+}
+
+/// A circuit that was performed: its operations, the first state, the last one, and the outcomes in between.
+struct Performed {
+    ops: Vec<Op>,
+    initial: Dense,
+    last: Dense,
+    outcomes: Vec<bool>,
+}
+
+impl Performed {
+    fn new(ops: Vec<Op>, initial: Dense, dice: &mut Rng) -> Self {
+        let (mut last, mut outcomes) = (initial.clone(), vec![]);
         for op in &ops {
-            d.perform(op, &mut |p| {
+            last.perform(op, &mut |p| {
                 let value = dice.unit() < p;
                 outcomes.push(value);
                 value
             });
-            segment.push(*op);
         }
-        let Some(undo) = segment.uncompute(q) else {
+        Performed { ops, initial, last, outcomes }
+    }
+
+    /// The index of the last irreversible operation on qubit 0.
+    fn origin(&self) -> Option<usize> {
+        self.ops.iter().rposition(|op| inverse(op).is_none() && op.qubits().any(|r| r == 0))
+    }
+
+    /// Operations on qubit 0 since.
+    fn life(&self) -> impl Iterator<Item = &Op> {
+        self.ops.iter().skip(self.origin().map_or(0, |i| i + 1)).filter(|op| op.qubits().any(|r| r == 0))
+    }
+
+    /// The state once the value of qubit 0 is erased: there is one value of it per value of the rest, and that
+    /// amplitude stays, with qubit 0 at its origin.
+    fn erased(&self) -> Dense {
+        let mut at = self.initial.clone();
+        let mut replay = self.outcomes.iter();
+        let origin = self.origin().expect("it was in a basis state");
+        self.ops.iter().take(origin + 1).for_each(|op| at.perform(op, &mut |_| *replay.next().unwrap()));
+        let value = usize::from(at.probability_of_one(0) > 0.5);
+        let mut want = Dense { amps: vec![c(0.0, 0.0); 1 << N] };
+        for (i, a) in self.last.amps.iter().enumerate() {
+            let j = i & !1 | value;
+            assert!(a.norm_sqr() < 1e-18 || want.amps[j].norm_sqr() < 1e-18);
+            want.amps[j] += a;
+        }
+        want
+    }
+
+    /// The state if nothing had been done to qubit 0 since its origin: the others never saw it.
+    fn never(&self) -> Dense {
+        let mut want = self.initial.clone();
+        let mut replay = self.outcomes.iter();
+        for (i, op) in self.ops.iter().enumerate() {
+            if self.origin().is_some_and(|o| i <= o) || op.qubits().all(|r| r != 0) {
+                want.perform(op, &mut |_| *replay.next().unwrap());
+            }
+        }
+        assert!(replay.next().is_none());
+        want
+    }
+}
+
+#[test]
+fn uncomputing_is_what_it_says() {
+    let mut dice = Rng::new(4);
+    let (mut erased, mut never, mut refused) = (0, 0, 0);
+    for round in 0..60_000 {
+        let initial = Dense::random(N, &mut dice);
+        let ops = circuit(round % 2 == 0, &mut dice);
+        let done = Performed::new(ops, initial, &mut dice);
+        let mut segment = Segment::default();
+        done.ops.iter().for_each(|op| segment.push(*op));
+        let Some(undo) = segment.uncompute(0) else {
             refused += 1;
             continue;
         };
-        assert!(undo.iter().all(|op| op.qubits().all(|r| r == q || diagonal(op, r))));
-        let mut undone = d.clone();
-        undo.iter().for_each(|op| undone.apply(op));
-
-        let origin = ops.iter().rposition(|op| inverse(op).is_none() && op.qubits().any(|r| r == q));
-        let life = || ops.iter().skip(origin.map_or(0, |i| i + 1)).filter(|op| op.qubits().any(|r| r == q));
-        let erase = segment.origin(q) == Known::Basis && life().all(|op| classical(op, q));
+        assert!(undo.iter().all(|op| op.qubits().all(|r| r == 0 || diagonal(op, r))));
+        let mut undone = done.last.clone();
+        undo.iter().for_each(|op| undone.unitary(op));
+        let erase = segment.origin(0) == Known::Basis && done.life().all(|op| classical(op, 0));
         let joint = undo.iter().any(|op| op.qubits().count() > 1);
         if erase {
-            // One value of q per value of the rest, and that amplitude stays with q at its origin.
-            let mut at = initial.clone();
-            let mut replay = outcomes.iter();
-            ops.iter().take(origin.unwrap() + 1).for_each(|op| at.perform(op, &mut |_| *replay.next().unwrap()));
-            let value = usize::from(at.one(q) > 0.5);
-            let mut want = Dense(vec![(0.0, 0.0); 1 << N]);
-            for (i, a) in d.0.iter().enumerate() {
-                let j = i & !(1 << q) | value << q;
-                assert!(norm(*a) < 1e-18 || norm(want.0[j]) < 1e-18);
-                want.0[j] = add(want.0[j], *a);
-            }
-            assert!(same(&want, &undone), "{ops:?}");
+            assert!(same(&done.erased(), &undone), "{:?}", done.ops);
             erased += usize::from(joint);
         }
-        if !erase || life().all(|op| !diagonal(op, q) && !matches!(op, Op::Pauli(Pauli::Y, _))) {
-            // The others never saw q.
-            let mut want = initial.clone();
-            let mut replay = outcomes.iter();
-            for (i, op) in ops.iter().enumerate() {
-                if origin.is_some_and(|o| i <= o) || op.qubits().all(|r| r != q) {
-                    want.perform(op, &mut |_| *replay.next().unwrap());
-                }
-            }
-            assert!(replay.next().is_none() && same(&want, &undone), "{ops:?}");
+        if !erase || done.life().all(|op| !diagonal(op, 0) && !matches!(op, Op::Pauli(Pauli::Y, _))) {
+            assert!(same(&done.never(), &undone), "{:?}", done.ops);
             never += usize::from(joint);
         }
     }
@@ -446,14 +306,14 @@ fn uncomputing_is_what_it_says() {
 
 #[test]
 fn what_is_known_is_so() {
-    let mut dice = Dice(5);
+    let mut dice = Rng::new(5);
     let (mut basis, mut measured) = (0, 0);
     for round in 0..20_000 {
         let mut d = Dense::new(4);
         let mut known = [Known::Basis; 4];
         for q in 0..4 {
             if dice.below(2) == 1 {
-                d.apply(&Op::Pauli(Pauli::X, q));
+                d.unitary(&Op::Pauli(Pauli::X, q));
             }
         }
         for _ in 0..12 {
@@ -477,14 +337,14 @@ fn what_is_known_is_so() {
                 d.perform(&op, &mut |p| dice.unit() < p);
             }
             for q in 0..4 {
-                let one = d.one(q);
+                let one = d.probability_of_one(q as usize);
                 match known[q as usize] {
                     Known::Basis => {
                         assert!(one.min(1.0 - one).abs() < 1e-9, "{op:?}");
                         basis += 1;
                     }
                     Known::Measured if round % 2 == 0 => {
-                        assert!((d.purity(q) - 1.0).abs() < 1e-9, "{op:?}");
+                        assert!((d.purity(q as usize) - 1.0).abs() < 1e-9, "{op:?}");
                         measured += 1;
                     }
                     _ => {}
