@@ -7,10 +7,10 @@
 
 use qmk_kernel::DomainId;
 use qmk_kernel::abi::image::{Clifford2, Instr, Op, Pauli};
-use qmk_kernel::abi::syscall::{Budget, ObjectKind, Patch, Quota};
+use qmk_kernel::abi::syscall::{Budget, ObjectKind, Quota};
 use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
-use qmk_kernel::hal::{Cost, Device, DeviceError, Features, Finished, Interactive, LinkSpec, MachineSpec};
-use qmk_kernel::hal::{Place, SpaceId, SpaceSpec, SpaceStatus};
+use qmk_kernel::hal::{Device, DeviceError, Finished, Interactive, Place, SpaceId, SpaceSpec, forward_device};
+use qmk_testkit::NullDevice;
 use qmk_testkit::model::{Model, Verdict};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
@@ -18,49 +18,30 @@ use std::time::Instant;
 /// Qubits that a domain may hold, and that the machine has.
 const QUBITS: u32 = 2;
 
-/// A device whose registers are bits: enough to tell which of them an operation touched.
+/// A device without strands whose registers are bits: enough to tell which of them an operation touched.
 #[derive(Debug)]
 struct Bits {
-    spec: MachineSpec,
+    inner: NullDevice,
     spaces: BTreeMap<SpaceId, BTreeMap<u32, bool>>,
-    opened: u32,
     measured: bool,
 }
 
 impl Bits {
     fn new() -> Self {
-        let spec = MachineSpec {
-            logical_qubits: QUBITS,
-            routes_per_epoch: 1,
-            magic_per_epoch: 1,
-            magic_buffer: 1,
-            decoded_per_epoch: QUBITS,
-            link: LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 },
-            features: Features::default(),
-        };
-        Bits { spec, spaces: BTreeMap::new(), opened: 0, measured: false }
+        Bits { inner: NullDevice::new(QUBITS), spaces: BTreeMap::new(), measured: false }
     }
 }
 
 impl Device for Bits {
-    type Work = Finished;
+    forward_device!(
+        inner: NullDevice;
+        except open, issue, issue_range, begin_work, outcome, begin_close, interactive
+    );
 
-    fn spec(&self) -> &MachineSpec {
-        &self.spec
-    }
-
-    fn cost(&self, _: &Op, _: Patch) -> Cost {
-        Cost::default()
-    }
-
-    fn physical_qubits(&self, _: Patch) -> Option<u32> {
-        Some(1)
-    }
-
-    fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
-        self.opened += 1;
-        self.spaces.insert(SpaceId(self.opened), BTreeMap::new());
-        Ok(SpaceId(self.opened))
+    fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        let space = self.inner.open(spec)?;
+        self.spaces.insert(space, BTreeMap::new());
+        Ok(space)
     }
 
     fn issue(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
@@ -71,19 +52,13 @@ impl Device for Bits {
         unreachable!("no strands here")
     }
 
-    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
-        Ok(SpaceStatus::default())
-    }
-
     fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
         self.measured
     }
 
-    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-
     fn begin_close(&mut self, space: SpaceId) -> Option<Finished> {
         assert!(self.spaces.remove(&space).is_some(), "space closed twice");
-        None
+        self.inner.begin_close(space)
     }
 
     fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Finished>> {

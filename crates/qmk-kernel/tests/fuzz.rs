@@ -20,10 +20,10 @@ use qmk_kernel::hal::{
 };
 use qmk_kernel::{Clock, DomainId, Kernel};
 use qmk_sim::{SimConfig, SimDevice, SimWork};
-use qmk_testkit::Rng;
+use qmk_testkit::{Checked, Rng};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -82,12 +82,10 @@ struct Taken {
     work: u64,
 }
 
-/// The simulated machine, which counts what it is asked for and what is open.
+/// The simulated machine, checked, which counts what it is asked for.
 struct Counted {
-    inner: SimDevice,
+    inner: Checked<SimDevice>,
     calls: u64,
-    spaces: BTreeSet<SpaceId>,
-    snapshots: BTreeSet<SnapshotId>,
 }
 
 impl std::fmt::Debug for Counted {
@@ -98,13 +96,9 @@ impl std::fmt::Debug for Counted {
 
 impl Counted {
     /// Calls the device, whose memory is no matter of the kernel's.
-    fn with<R>(&mut self, f: impl FnOnce(&mut SimDevice) -> R) -> R {
+    fn with<R>(&mut self, f: impl FnOnce(&mut Checked<SimDevice>) -> R) -> R {
         self.calls += 1;
         uncounted(|| f(&mut self.inner))
-    }
-
-    fn check(&self, space: SpaceId, call: &str) {
-        assert!(self.spaces.contains(&space), "{call} of a closed space");
     }
 }
 
@@ -130,43 +124,28 @@ impl Work for Uncounted {
 
 impl Device for Counted {
     forward_device!(
-        inner: SimDevice;
-        except Work, open, issue, issue_range, undo, begin_work, finish, outcome, outcomes, begin_close, interactive,
-        snapshots
+        inner: Checked<SimDevice>;
+        except Work, open, issue, issue_range, undo, begin_work, finish, begin_close, interactive, snapshots
     );
 
     type Work = Uncounted;
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
-        let space = self.with(|d| d.open(spec))?;
-        assert!(self.spaces.insert(space), "{space:?} is open already");
-        Ok(space)
+        self.with(|d| d.open(spec))
     }
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        self.check(space, "issue");
         self.with(|d| d.issue(space, index))
     }
     fn undo(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
-        self.check(space, "undo");
         self.with(|d| d.undo(space, index))
     }
     fn begin_work(&mut self, space: SpaceId) -> Result<Uncounted, DeviceError> {
-        self.check(space, "work");
         self.with(|d| d.begin_work(space)).map(Uncounted)
     }
     fn finish(&mut self, work: Uncounted) -> Result<SpaceStatus, DeviceError> {
         uncounted(|| self.inner.finish(work.0))
     }
-    fn outcome(&self, space: SpaceId, shot: u64, event: u32) -> bool {
-        self.check(space, "outcome");
-        self.inner.outcome(space, shot, event)
-    }
-    fn outcomes(&self, space: SpaceId, first: u64, count: u32, out: &mut Vec<u8>) {
-        self.check(space, "outcomes");
-        self.inner.outcomes(space, first, count, out);
-    }
     fn begin_close(&mut self, space: SpaceId) -> Option<Uncounted> {
-        assert!(self.spaces.remove(&space), "{space:?} is closed already");
         self.with(|d| d.begin_close(space)).map(Uncounted)
     }
     fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Uncounted>> {
@@ -181,12 +160,9 @@ impl Interactive for Counted {
     type Work = Uncounted;
 
     fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Uncounted, DeviceError> {
-        self.check(space, "operation");
         self.with(|d| d.begin_perform(space, instr)).map(Uncounted)
     }
     fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Uncounted, DeviceError> {
-        self.check(a.0, "link");
-        self.check(b.0, "link");
         self.with(|d| d.begin_link(a, b, errors)).map(Uncounted)
     }
 }
@@ -196,15 +172,12 @@ impl Snapshots for Counted {
 
     fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Uncounted), DeviceError> {
         let (snapshot, work) = self.with(|d| d.begin_snapshot(space))?;
-        self.snapshots.insert(snapshot);
         Ok((snapshot, Uncounted(work)))
     }
     fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<Uncounted, DeviceError> {
-        self.check(space, "restore");
         self.with(|d| d.begin_restore(space, snapshot)).map(Uncounted)
     }
     fn forget(&mut self, snapshot: SnapshotId) {
-        self.snapshots.remove(&snapshot);
         self.with(|d| Snapshots::forget(d, snapshot));
     }
 }
@@ -705,7 +678,7 @@ impl Fuzz<'_> {
             "{} free and {held} held of {total}",
             self.kernel.free_qubits()
         );
-        assert!(self.kernel.device().spaces.len() <= 4096);
+        assert!(self.kernel.device().inner.kept()[0] <= 4096);
     }
 
     fn revoke(&mut self, target: Handle, itself: bool) {
@@ -731,9 +704,7 @@ impl Fuzz<'_> {
         let left = self.kernel.capabilities(self.root);
         assert_eq!(left.iter().map(|c| c.0).collect::<Vec<_>>(), [machine]);
         assert_eq!(self.kernel.free_qubits(), self.kernel.device().spec().logical_qubits);
-        let device = self.kernel.device();
-        assert!(device.spaces.is_empty(), "{:?} are open", device.spaces);
-        assert!(device.snapshots.is_empty(), "{:?} are saved", device.snapshots);
+        assert_eq!(self.kernel.device().inner.kept(), [0, 0], "spaces are open, or states saved");
         let Ok(Reply::Usage { used, .. }) = self.kernel.syscall(self.root, Syscall::Usage) else { panic!("no root") };
         let rest =
             (used.qubits, used.physical_qubits, used.strands, used.instructions, used.channels, used.checkpoints);
@@ -769,8 +740,7 @@ fn run(bytes: &[u8]) -> Done {
     };
     let quota =
         Quota { weight: bytes.small(3), instructions: 1 << 16, active: 10, held_active: 10, ..Quota::UNLIMITED };
-    let device =
-        Counted { inner: SimDevice::new(config), calls: 0, spaces: BTreeSet::new(), snapshots: BTreeSet::new() };
+    let device = Counted { inner: Checked::over(SimDevice::new(config)), calls: 0 };
     let (mut kernel, root, machine) = Kernel::boot(device, bytes.u64(), quota);
     let lockstep = bytes.below(3) == 0;
     let gentle = bytes.below(2) == 0;

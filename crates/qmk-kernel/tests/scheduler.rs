@@ -1,15 +1,16 @@
 //! What the scheduler promises: deadlines, shares, bounds on waiting, windows, regions and decoding.
 
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use qmk_kernel::abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli, Qubit};
 use qmk_kernel::abi::syscall::{Late, Level, NoiseSpec, Patch, Quota, Run, StrandState, StrandStatus};
 use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_kernel::hal::{
     Cost, Device, DeviceError, Errors, Features, Interactive, LinkSpec, MachineSpec, Place, Progress, SpaceId,
-    SpaceSpec, SpaceStatus, Work,
+    SpaceSpec, SpaceStatus, Work, forward_device,
 };
 use qmk_kernel::{Clock, DomainId, Kernel};
+use qmk_testkit::NullDevice;
+use qmk_testkit::strategies::runner;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,10 +25,12 @@ const ENDLESS: u64 = 1 << 40;
 /// The least that the first tenant's shots take of the device at once.
 const LONG: u64 = 1 << 24;
 
-/// A machine that does nothing, and counts the instructions and magic states of each seed.
+/// A machine that does nothing, and counts the instructions and magic states of each seed. It has costs of its own, in
+/// terms of which the bounds are stated, and work of its own, which takes steps without end where a test asks for it.
 #[derive(Debug)]
-struct Fake {
-    spec: MachineSpec,
+struct Metered {
+    inner: NullDevice,
+    /// Images, shots and seeds of spaces, by their number.
     spaces: Vec<(Arc<Image>, u64, u64)>,
     issued: Vec<u64>,
     magic: Vec<u64>,
@@ -54,17 +57,16 @@ fn cost(op: &Op) -> Cost {
     }
 }
 
-impl Device for Fake {
-    type Work = FakeWork;
+impl Device for Metered {
+    forward_device!(
+        inner: NullDevice;
+        except Work, cost, errors, open, issue, issue_range, begin_work, finish, begin_close, interactive, snapshots
+    );
 
-    fn spec(&self) -> &MachineSpec {
-        &self.spec
-    }
+    type Work = MeteredWork;
+
     fn cost(&self, op: &Op, _: Patch) -> Cost {
         cost(op)
-    }
-    fn physical_qubits(&self, _: Patch) -> Option<u32> {
-        Some(1)
     }
     /// The rate says how long decoding takes.
     fn errors(&self, _: Patch, noise: NoiseSpec) -> Result<Errors, String> {
@@ -76,8 +78,8 @@ impl Device for Fake {
     }
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         self.errors.push(spec.errors);
-        self.spaces.push((spec.image, spec.shots, spec.seed));
-        Ok(SpaceId(self.spaces.len() as u32 - 1))
+        self.spaces.push((spec.image.clone(), spec.shots, spec.seed));
+        self.inner.open(spec)
     }
     fn issue(&mut self, space: SpaceId, index: u32) -> Result<(), DeviceError> {
         let (image, _, seed) = &self.spaces[space.0 as usize];
@@ -90,14 +92,11 @@ impl Device for Fake {
         self.routes.push((space, cost.routes, now + cost.cycles as u64));
         Ok(())
     }
-    fn undo(&mut self, _: SpaceId, _: u32) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn begin_work(&mut self, space: SpaceId) -> Result<FakeWork, DeviceError> {
+    fn begin_work(&mut self, space: SpaceId) -> Result<MeteredWork, DeviceError> {
         let (_, shots, seed) = self.spaces[space.0 as usize];
-        Ok(FakeWork { space, endless: shots >= ENDLESS, least: if seed == 0 { LONG } else { 0 }, steps: 0 })
+        Ok(MeteredWork { space, endless: shots >= ENDLESS, least: if seed == 0 { LONG } else { 0 }, steps: 0 })
     }
-    fn finish(&mut self, work: FakeWork) -> Result<SpaceStatus, DeviceError> {
+    fn finish(&mut self, work: MeteredWork) -> Result<SpaceStatus, DeviceError> {
         let (_, shots, seed) = self.spaces[work.space.0 as usize];
         if !work.endless {
             return Ok(SpaceStatus { shots_done: shots, ..SpaceStatus::default() });
@@ -105,33 +104,30 @@ impl Device for Fake {
         self.worked[seed as usize] += work.steps;
         Ok(SpaceStatus { steps: work.steps, ..SpaceStatus::default() })
     }
-    fn outcome(&self, _: SpaceId, _: u64, _: u32) -> bool {
-        false
-    }
-    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
-    fn begin_close(&mut self, space: SpaceId) -> Option<FakeWork> {
+    fn begin_close(&mut self, space: SpaceId) -> Option<MeteredWork> {
         self.routes.retain(|r| r.0 != space);
+        self.inner.begin_close(space);
         None
     }
-    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = FakeWork>> {
+    fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = MeteredWork>> {
         Some(self)
     }
 }
 
-impl Interactive for Fake {
-    type Work = FakeWork;
+impl Interactive for Metered {
+    type Work = MeteredWork;
 
-    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<FakeWork, DeviceError> {
+    fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<MeteredWork, DeviceError> {
         self.all_magic += cost(&instr.op).magic as u64;
-        Ok(FakeWork { space, endless: false, least: 0, steps: 0 })
+        Ok(MeteredWork { space, endless: false, least: 0, steps: 0 })
     }
-    fn begin_link(&mut self, a: Place, _: Place, _: [f64; 3]) -> Result<FakeWork, DeviceError> {
-        Ok(FakeWork { space: a.0, endless: false, least: 0, steps: 0 })
+    fn begin_link(&mut self, a: Place, _: Place, _: [f64; 3]) -> Result<MeteredWork, DeviceError> {
+        Ok(MeteredWork { space: a.0, endless: false, least: 0, steps: 0 })
     }
 }
 
 /// Shots that are done at once or never.
-struct FakeWork {
+struct MeteredWork {
     space: SpaceId,
     endless: bool,
     /// The least that a step takes: the first tenant's steps are long ones.
@@ -139,7 +135,7 @@ struct FakeWork {
     steps: u64,
 }
 
-impl Work for FakeWork {
+impl Work for MeteredWork {
     fn space(&self) -> SpaceId {
         self.space
     }
@@ -154,7 +150,7 @@ impl Work for FakeWork {
 
 /// A kernel, its root, and tenants with a machine capability each.
 struct World {
-    kernel: Kernel<Fake>,
+    kernel: Kernel<Metered>,
     root: DomainId,
     machine: Handle,
     tenants: Vec<(DomainId, Handle)>,
@@ -182,8 +178,8 @@ impl World {
             features: Features::default(),
         };
         let epoch = Arc::new(AtomicU64::new(0));
-        let device = Fake {
-            spec,
+        let device = Metered {
+            inner: NullDevice::with(spec),
             spaces: Vec::new(),
             issued: vec![0; 8],
             magic: vec![0; 8],
@@ -253,9 +249,9 @@ impl World {
             self.kernel.advance();
             let device = self.kernel.device();
             let in_use = |&&(_, _, until): &&(SpaceId, u32, u64)| until > now;
-            assert!(device.all_magic <= now * device.spec.magic_per_epoch as u64, "magic states from nowhere");
+            assert!(device.all_magic <= now * device.spec().magic_per_epoch as u64, "magic states from nowhere");
             let taken: u32 = device.routes.iter().filter(in_use).map(|r| r.1).sum();
-            assert!(taken <= device.spec.routes_per_epoch, "routes from nowhere: {taken}");
+            assert!(taken <= device.spec().routes_per_epoch, "routes from nowhere: {taken}");
         }
     }
 }
@@ -315,11 +311,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Region),
         3 => (1u64..30).prop_map(Step::Advance),
     ]
-}
-
-fn runner(cases: u32) -> TestRunner {
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
 fn case() -> impl Strategy<Value = (u32, u32, u32, Vec<Image>, Vec<Step>)> {
@@ -418,7 +409,7 @@ fn refused_deadlines_change_nothing() {
 }
 
 /// Runs tenants of weights 2, 1 and 1 that want more than there is; returns what each has had after so many epochs.
-fn shares(size: Size, job: &Image, epochs: u64, had: fn(&Fake) -> &[u64]) -> Vec<u64> {
+fn shares(size: Size, job: &Image, epochs: u64, had: fn(&Metered) -> &[u64]) -> Vec<u64> {
     let mut w = World::new(size);
     for weight in [2, 1, 1] {
         let tenant = w.tenant(Quota { weight, ..Quota::UNLIMITED });

@@ -1,10 +1,9 @@
 //! A device that keeps no amplitudes, only which registers are entangled with which, and a log of what it was told.
 
+use crate::null::NullDevice;
 use qmk_kernel::abi::image::{Instr, Op};
-use qmk_kernel::abi::syscall::Patch;
 use qmk_kernel::hal::{
-    Cost, Device, DeviceError, Features, Finished, Interactive, LinkSpec, MachineSpec, Place, SpaceId, SpaceSpec,
-    SpaceStatus,
+    Device, DeviceError, Finished, Interactive, LinkSpec, MachineSpec, Place, SpaceId, SpaceSpec, forward_device,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +23,7 @@ pub enum Event {
 /// The device.
 #[derive(Debug)]
 pub struct Pairs {
-    spec: MachineSpec,
+    inner: NullDevice,
     /// Open spaces, with their registers in use.
     pub spaces: BTreeMap<SpaceId, BTreeSet<u32>>,
     /// Registers that share a state, apart from those that are alone.
@@ -35,18 +34,12 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// A machine of this many qubits.
+    /// A machine of this many qubits, with raw pairs for any channel in one epoch.
     pub fn new(logical_qubits: u32) -> Self {
-        let spec = MachineSpec {
-            logical_qubits,
-            routes_per_epoch: 1,
-            magic_per_epoch: 1,
-            magic_buffer: 1,
-            decoded_per_epoch: logical_qubits,
-            link: LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 << 20 },
-            features: Features::default(),
-        };
-        Pairs { spec, spaces: BTreeMap::new(), groups: BTreeSet::new(), log: Vec::new(), measured: BTreeMap::new() }
+        let link = LinkSpec { raw: [1.0, 0.0, 0.0, 0.0], pairs_per_epoch: 1 << 20 };
+        let spec = MachineSpec { link, ..NullDevice::new(logical_qubits).spec().clone() };
+        let inner = NullDevice::with(spec);
+        Pairs { inner, spaces: BTreeMap::new(), groups: BTreeSet::new(), log: Vec::new(), measured: BTreeMap::new() }
     }
 
     /// The register is alone from now on. Returns those that it was entangled with.
@@ -67,23 +60,13 @@ impl Pairs {
 }
 
 impl Device for Pairs {
-    type Work = Finished;
+    forward_device!(
+        inner: NullDevice;
+        except open, issue, issue_range, begin_work, outcome, begin_close, interactive
+    );
 
-    fn spec(&self) -> &MachineSpec {
-        &self.spec
-    }
-
-    fn cost(&self, _: &Op, _: Patch) -> Cost {
-        Cost::default()
-    }
-
-    fn physical_qubits(&self, _: Patch) -> Option<u32> {
-        Some(1)
-    }
-
-    fn open(&mut self, _: SpaceSpec) -> Result<SpaceId, DeviceError> {
-        let opened = self.log.iter().filter(|e| matches!(e, Event::Open(_))).count();
-        let space = SpaceId(opened as u32);
+    fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
+        let space = self.inner.open(spec)?;
         self.spaces.insert(space, BTreeSet::new());
         self.log.push(Event::Open(space));
         Ok(space)
@@ -97,21 +80,15 @@ impl Device for Pairs {
         unreachable!("no strands here")
     }
 
-    fn finish(&mut self, _: Finished) -> Result<SpaceStatus, DeviceError> {
-        Ok(SpaceStatus::default())
-    }
-
     fn outcome(&self, _: SpaceId, _: u64, event: u32) -> bool {
         self.measured[&event]
     }
-
-    fn outcomes(&self, _: SpaceId, _: u64, _: u32, _: &mut Vec<u8>) {}
 
     fn begin_close(&mut self, space: SpaceId) -> Option<Finished> {
         let registers = self.spaces.remove(&space).expect("space closed twice");
         assert!(registers.is_empty(), "registers are left");
         self.log.push(Event::Close(space));
-        None
+        self.inner.begin_close(space)
     }
 
     fn interactive(&mut self) -> Option<&mut dyn Interactive<Work = Finished>> {
