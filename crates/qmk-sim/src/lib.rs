@@ -61,8 +61,6 @@
 
 mod batch;
 mod device;
-#[cfg(test)]
-mod dice;
 mod engine;
 mod noise;
 #[cfg(test)]

@@ -3,35 +3,37 @@
 use crate::batch::plan::{Plan, Unplannable, plan};
 use crate::batch::sampler::Sampler;
 use crate::batch::shots::ShotBatch;
-use crate::dice::Dice;
 use crate::program::check::check_noise;
 use crate::program::steps::Program;
 use crate::single_shot::SingleShot;
 use crate::{SimConfig, SimDevice};
 use qmk_abi::image::{Clifford1, Clifford2, Cond, CondTerm, Image, Instr, Op, Pauli};
 use qmk_hal::{Channel, Column, Device, Inline, Noise, SpaceSpec};
+use qmk_testkit::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The kind of a random program.
 #[derive(Clone, Copy)]
 struct Mix {
-    qubits: u64,
-    length: u64,
+    qubits: usize,
+    length: usize,
     /// Of 16 operations, how many carry magic.
-    magic: u64,
+    magic: usize,
     noise: bool,
     /// Conditions on anything, not on Paulis only.
     conditional: bool,
 }
 
-fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
+/// A program with what the testkit's programs lack and plans depend on: noise after its operations, hundreds of
+/// registers, and a share of magic that is set.
+fn program(dice: &mut Rng, mix: Mix) -> (Image, Vec<Noise>) {
     let mut image = Image { qubits: mix.qubits as u32, ..Image::default() };
     let mut live: Vec<u32> = Vec::new();
     let mut noise: Vec<Noise> = Vec::new();
     for _ in 0..mix.length {
         let dead: Vec<u32> = (0..image.qubits).filter(|q| !live.contains(q)).collect();
-        if !dead.is_empty() && (live.len() < 2 || dice.below(6) == 0) {
+        if !dead.is_empty() && (live.len() < 2 || dice.one_in(6)) {
             let q = dice.pick(&dead);
             live.push(q);
             image.code.push(Instr { op: Op::Alloc(q), cond: None });
@@ -46,7 +48,7 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
         }
         let unitary = !matches!(op, Op::Free(_) | Op::Reset(_) | Op::InjectT(_)) && op.writes().next().is_none();
         let may = matches!(op, Op::Pauli(..)) || mix.conditional && unitary;
-        let cond = (may && event > 0 && dice.below(2) == 0).then(|| condition(dice, &mut image));
+        let cond = (may && event > 0 && dice.one_in(2)).then(|| condition(dice, &mut image));
         image.events += op.writes().count() as u32;
         image.code.push(Instr { op, cond });
         if mix.noise && !matches!(op, Op::Free(_)) {
@@ -62,7 +64,7 @@ fn program(dice: &mut Dice, mix: Mix) -> (Image, Vec<Noise>) {
 }
 
 /// An operation on q, and on others of the live registers.
-fn operation(dice: &mut Dice, magic: u64, q: u32, others: &[u32], event: u32) -> Op {
+fn operation(dice: &mut Rng, magic: usize, q: u32, others: &[u32], event: u32) -> Op {
     use Clifford1::*;
     let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
     if dice.below(16) < magic {
@@ -94,12 +96,12 @@ fn operation(dice: &mut Dice, magic: u64, q: u32, others: &[u32], event: u32) ->
 }
 
 /// A condition on up to three events, some of them negated.
-fn condition(dice: &mut Dice, image: &mut Image) -> Cond {
+fn condition(dice: &mut Rng, image: &mut Image) -> Cond {
     let start = image.terms.len() as u32;
     let count = 1 + dice.below(3) as u32;
     for _ in 0..count {
-        image.terms.push(CondTerm::Event(dice.below(image.events as u64) as u32));
-        if dice.below(3) == 0 {
+        image.terms.push(CondTerm::Event(dice.below(image.events as usize) as u32));
+        if dice.one_in(3) {
             image.terms.push(CondTerm::Not);
         }
     }
@@ -108,7 +110,7 @@ fn condition(dice: &mut Dice, image: &mut Image) -> Cond {
 }
 
 /// Adds a noise channel after an instruction on q that writes an event, or none.
-fn add_channel(dice: &mut Dice, after: u32, q: u32, others: &[u32], event: Option<u32>, noise: &mut Vec<Noise>) {
+fn add_channel(dice: &mut Rng, after: u32, q: u32, others: &[u32], event: Option<u32>, noise: &mut Vec<Noise>) {
     let p = dice.pick(&[0.001, 0.03, 0.4]);
     let channel = match (dice.below(4), event) {
         (0, _) => Channel::depolarize1(q, p),
@@ -121,16 +123,16 @@ fn add_channel(dice: &mut Dice, after: u32, q: u32, others: &[u32], event: Optio
         _ => return,
     };
     noise.push(Noise { after, channel });
-    if matches!(channel, Channel::Flip { .. }) && dice.below(2) == 0 {
+    if matches!(channel, Channel::Flip { .. }) && dice.one_in(2) {
         noise.push(Noise { after, channel });
     }
 }
 
 /// Columns for all given channels, with one bit in three set.
-fn columns(dice: &mut Dice, noise: &[Noise], shots: u64) -> Arc<[Column]> {
+fn columns(dice: &mut Rng, noise: &[Noise], shots: u64) -> Arc<[Column]> {
     let given = noise.iter().filter(|n| matches!(n.channel, Channel::Given { .. }));
     let mut bits = || {
-        let word = |dice: &mut Dice| (0..64).fold(0, |w, i| w | ((dice.below(3) == 0) as u64) << i);
+        let word = |dice: &mut Rng| (0..64).fold(0, |w, i| w | (dice.one_in(3) as u64) << i);
         (0..shots.div_ceil(64)).map(|_| word(dice)).collect()
     };
     given.map(|_| Column { x: bits(), z: bits() }).collect()
@@ -159,7 +161,7 @@ fn lanes(plan: Plan, image: &Image, seed: u64, first: u64, shots: usize) -> Vec<
 fn compare(cases: u64, mix: Mix, shots: u64, first: u64) -> u64 {
     let mut planned = 0;
     for case in 0..cases {
-        let mut dice = Dice(case, 0);
+        let mut dice = Rng::new(case);
         let (image, noise) = program(&mut dice, mix);
         check_noise(&image, &noise).unwrap();
         let mut program = Program::new(&image, &noise);
@@ -262,7 +264,7 @@ fn given_paulis_are_those_of_the_program() {
     let mut certain = 0;
     for (i, (after, qubit)) in places.into_iter().enumerate() {
         let noise: Arc<[Noise]> = Arc::new([at(after, qubit, 0)]);
-        let columns = columns(&mut Dice(i as u64, 0), &noise, shots);
+        let columns = columns(&mut Rng::new(i as u64), &noise, shots);
         let mut device = SimDevice::new(SimConfig { threads: 2, ..SimConfig::default() });
         let spec = SpaceSpec {
             image: Arc::new(image.clone()),
@@ -299,7 +301,7 @@ fn given_paulis_are_those_of_the_program() {
 }
 
 fn outcomes(device: &mut SimDevice, image: &Arc<Image>, noise: &Arc<[Noise]>, budget: u64) -> Vec<u8> {
-    let given = columns(&mut Dice(3, 0), noise, 3000);
+    let given = columns(&mut Rng::new(3), noise, 3000);
     let (image, noise, shots) = (image.clone(), noise.clone(), 3000);
     let code = image.code.len() as u32;
     let space =
@@ -317,7 +319,7 @@ fn outcomes(device: &mut SimDevice, image: &Arc<Image>, noise: &Arc<[Noise]>, bu
 fn neither_threads_nor_budgets_change_outcomes() {
     let mix = Mix { qubits: 6, length: 40, magic: 3, noise: true, conditional: true };
     for case in 0..30 {
-        let (image, noise) = program(&mut Dice(case, 0), mix);
+        let (image, noise) = program(&mut Rng::new(case), mix);
         let (image, noise) = (Arc::new(image), noise.into());
         let run = |threads, budget| {
             let mut device = SimDevice::new(SimConfig { threads, ..SimConfig::default() });

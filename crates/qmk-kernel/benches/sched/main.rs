@@ -17,6 +17,7 @@ use qmk_abi::syscall::{Patch, Quota, Run, StrandStatus};
 use qmk_abi::{Handle, KernelError, Reply, Rights, Syscall};
 use qmk_hal::Device;
 use qmk_kernel::{Clock, DomainId, Kernel};
+use qmk_testkit::Rng;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -379,17 +380,17 @@ fn deadlines(mix: &Mix) -> Row {
         programs::adder(2, programs::of_t),
     ];
     let programs = programs.map(|p| (demand(&p, shop.kernel.device()).critical_path, shop.admit(tenant, &p)));
-    let mut draw = programs::draws(11);
+    let mut dice = Rng::new(11);
     let (mut accepted, mut refused) = (Vec::new(), 0);
     for _ in 0..200 {
-        let (path, image) = programs[(draw() % 5) as usize];
-        let deadline = path * (80 + draw() % 200) / 100;
+        let (path, image) = programs[dice.below(5)];
+        let deadline = path * (80 + dice.next() % 200) / 100;
         match shop.spawn(tenant, image, Some(deadline)) {
             Ok(strand) => accepted.push((strand, deadline)),
             Err(KernelError::Deadline { .. }) => refused += 1,
             Err(other) => panic!("{other:?}"),
         }
-        (0..draw() % 40).for_each(|_| _ = shop.kernel.advance());
+        (0..dice.below(40)).for_each(|_| _ = shop.kernel.advance());
     }
     while shop.kernel.advance().busy {}
     let used: Vec<f64> = accepted

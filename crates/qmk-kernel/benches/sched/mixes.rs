@@ -1,7 +1,8 @@
 //! Mixes of tenants, and the machines they share.
 
-use crate::programs::{adder, draws, ghz, of_t, qft, random, whole};
+use crate::programs::{adder, ghz, of_t, qft, random, whole};
 use qmk_abi::image::Image;
+use qmk_testkit::Rng;
 use std::sync::Arc;
 
 /// Size of a machine.
@@ -69,21 +70,21 @@ pub(crate) fn all() -> Vec<Mix> {
                 let tenants = (0..n).map(|i| Tenant { weight: weight(i), jobs: jobs(i) }).collect();
                 mixes.push(Mix { name: format!("{n} equal{weights}, {at}"), site: *site, tenants, equal: true });
             }
-            let mut draw = draws(n as u64);
+            let mut dice = Rng::new(n as u64);
             let tenants = (0..n).map(|_| {
-                let count = 1 + draw() % 8;
+                let count = 1 + dice.below(8);
                 let jobs = (0..count).map(|_| {
-                    let kind = KINDS[(draw() % 6) as usize];
+                    let kind = KINDS[dice.below(6)];
                     // Up to a fifth of the patches where those are few; larger ones leave gaps that no order fills.
                     let most = match (kind, *at) {
                         ("qft", _) => 8,
                         (_, "few patches") => 12,
                         _ => 28,
                     };
-                    program(kind, 4 + (draw() % most) as u32)
+                    program(kind, 4 + (dice.next() % most) as u32)
                 });
                 let jobs = jobs.collect();
-                Tenant { weight: 1 + (draw() % 3) as u32, jobs }
+                Tenant { weight: 1 + dice.below(3) as u32, jobs }
             });
             let tenants = tenants.collect();
             mixes.push(Mix { name: format!("{n} unequal, {at}"), site: *site, tenants, equal: false });

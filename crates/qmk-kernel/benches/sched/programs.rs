@@ -1,6 +1,7 @@
 //! Programs to be scheduled. The generators are fixed: a program is the same on every machine.
 
 use qmk_abi::image::{Clifford1, Clifford2, Image, Instr, Op, Pauli, Qubit};
+use qmk_testkit::Rng;
 use std::f64::consts::PI;
 
 /// A program under construction.
@@ -110,32 +111,21 @@ pub(crate) fn ghz(n: u32) -> Image {
 
 /// Layers of random gates on random pairs, of which one in `t` is followed by a T gate; none if it is 0.
 pub(crate) fn random(n: u32, layers: u32, t: u64, seed: u64) -> Image {
-    let mut draw = draws(seed);
+    let mut dice = Rng::new(seed);
     let mut draft = Draft::new(n);
     let mut order: Vec<u32> = (0..n).collect();
     for _ in 0..layers {
         for i in (1..n as usize).rev() {
-            order.swap(i, (draw() % (i as u64 + 1)) as usize);
+            order.swap(i, dice.below(i + 1));
         }
         for pair in order.chunks_exact(2) {
             draft.cnot(pair[0], pair[1]);
             let gates = [Clifford1::H, Clifford1::S, Clifford1::Sx, Clifford1::Sdg];
-            draft.put(Op::Clifford1(gates[(draw() % 4) as usize], pair[0]));
-            if t > 0 && draw().is_multiple_of(t) {
+            draft.put(Op::Clifford1(dice.pick(&gates), pair[0]));
+            if t > 0 && dice.next().is_multiple_of(t) {
                 draft.put(Op::T(pair[1]));
             }
         }
     }
     draft.finish()
-}
-
-/// SplitMix64.
-pub(crate) fn draws(mut state: u64) -> impl FnMut() -> u64 {
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }

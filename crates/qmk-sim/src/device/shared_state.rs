@@ -209,25 +209,25 @@ fn number(marked: Vec<bool>, names: impl IntoIterator<Item = usize>) -> Vec<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dice::Dice;
     use qmk_abi::image::{Clifford1, Clifford2};
+    use qmk_testkit::Rng;
 
     #[test]
     fn a_joint_state_is_the_product_of_its_parts() {
         for case in 0..300 {
-            let mut dice = Dice(case, 0);
+            let mut dice = Rng::new(case);
             let mut joints = [0, 1].map(|space| SharedState::new(space, 8));
             let qubits = joints.each_mut().map(|j| [(); 4].map(|()| j.take().expect("there is room")));
             for at in 0..40 {
-                let i = dice.below(2) as usize;
-                let q = qubits[i][dice.below(4) as usize] as u32;
-                let pauli = [Pauli::X, Pauli::Y, Pauli::Z][dice.below(3) as usize];
+                let i = dice.below(2);
+                let q = dice.pick(&qubits[i]) as u32;
+                let pauli = dice.pick(&[Pauli::X, Pauli::Y, Pauli::Z]);
                 let op = match dice.below(8) {
                     0..4 => Op::Rotate(pauli, q, dice.below(60) as f64 / 10.0 - 3.0),
                     4 => Op::Measure(pauli, q, 0),
                     _ => {
                         let r = qubits[i][(1 + q as usize) % 4] as u32;
-                        Op::Clifford2([Clifford2::Cnot, Clifford2::Cz][dice.below(2) as usize], q, r)
+                        Op::Clifford2(dice.pick(&[Clifford2::Cnot, Clifford2::Cz]), q, r)
                     }
                 };
                 joints[i].perform(&op, case, at, |_| {}).expect("eight can be active");

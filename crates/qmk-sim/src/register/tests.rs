@@ -3,17 +3,17 @@ use super::mask::Mask;
 use super::{passes, scalar};
 use crate::simd::at_each_level;
 use num_complex::Complex64;
+use qmk_testkit::Rng;
 
-/// SplitMix64.
-struct Draw(u64);
+struct Draw(Rng);
 
 impl Draw {
+    fn new(seed: u64) -> Self {
+        Draw(Rng::new(seed))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        self.0.next()
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -104,7 +104,7 @@ fn at_all_sizes(max: u32, mut f: impl FnMut(&mut Draw, u32, usize) -> Vec<u64>) 
         for groups in [1, 2, 3, 5, 9] {
             let mut expected: Option<Vec<u64>> = None;
             at_each_level(|level| {
-                let mut draw = Draw((k as u64) << 8 | groups as u64);
+                let mut draw = Draw::new((k as u64) << 8 | groups as u64);
                 let got = f(&mut draw, k, groups);
                 match &expected {
                     Some(e) => assert!(*e == got, "{level:?} differs at k = {k}, groups = {groups}"),
@@ -200,7 +200,7 @@ fn a_zero_angle_touches_nothing() {
             c.0 = c.0.map(|v| if v == 0.0 { -0.0 } else { v });
         }
         let theta: Vec<f64> = (0..groups).map(|g| if g % 3 == 1 { 1.0 } else { 0.0 }).collect();
-        let mut draw = Draw(k as u64);
+        let mut draw = Draw::new(k as u64);
         for _ in 0..20 {
             let mut turned = r.clone();
             turned.rotate_each(draw.mask(k), &theta);
@@ -219,7 +219,7 @@ fn many_rotations_are_one_after_another() {
     for (k, groups) in [(0, 2100), (1, 129), (2, 301), (3, 77), (5, 9), (8, 3), (11, 3), (13, 2), (14, 1)] {
         let mut expected: Option<Vec<u64>> = None;
         at_each_level(|level| {
-            let mut draw = Draw(k as u64);
+            let mut draw = Draw::new(k as u64);
             let mut start = Register::new().select(&vec![0; groups]);
             for _ in 0..k {
                 let theta: Vec<f64> = (0..groups).map(|_| draw.angle()).collect();
