@@ -58,6 +58,25 @@ fn fenced() -> Image {
     image(1, 1, &code)
 }
 
+/// Checkpoints of a strand that has ended, with what was last seen of them: they stay as they are or have failed, and
+/// none brings the strand back. Returns how many failed.
+fn check_ended(world: &mut World, me: Tenant, all: &[(Handle, Option<u64>)]) -> usize {
+    let mut failed = 0;
+    for &(handle, epoch) in all {
+        // It may have been taken in the last epochs.
+        match taken(world, me, handle) {
+            Ok(now) => assert!(now.is_some() && (epoch.is_none() || epoch == now)),
+            Err(e) => {
+                assert!(epoch.is_none());
+                is_state::<()>(Err(e));
+                failed += 1;
+            }
+        }
+        is_state(restore(world, me, handle));
+    }
+    failed
+}
+
 #[test]
 fn programs_that_go_back_measure_the_same() {
     let mut dice = Rng::new(21);
@@ -110,18 +129,7 @@ fn programs_that_go_back_measure_the_same() {
             world.kernel.advance();
         };
         assert_eq!((status.state, status.issued as usize), (StrandState::Done, image.code.len()));
-        for (handle, epoch) in &all {
-            // It may have been taken in the last epochs.
-            match taken(&mut world, me, *handle) {
-                Ok(now) => assert!(now.is_some() && (epoch.is_none() || *epoch == now)),
-                Err(e) => {
-                    assert!(epoch.is_none());
-                    is_state::<()>(Err(e));
-                    failed += 1;
-                }
-            }
-            is_state(restore(&mut world, me, *handle));
-        }
+        failed += check_ended(&mut world, me, &all);
         let got = world.outcomes(me, strand);
         let again = world.spawn(me, code, run(case));
         world.finish(me, again);

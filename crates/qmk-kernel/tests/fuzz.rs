@@ -439,19 +439,7 @@ impl Fuzz<'_> {
         let choice =
             if self.gentle && matches!(choice, 0 | 1 | 10..=13) && self.bytes.below(8) > 0 { 60 } else { choice };
         match choice {
-            0 | 1 => Syscall::CreateDomain { machine: self.handle(d, Machine), quota: self.bytes.quota() },
-            2 => Syscall::CreateContext {
-                machine: self.handle(d, Machine),
-                weight: self.bytes.small(4),
-                epochs: self.bytes.number(50),
-                window: self.bytes.pick(&[0, 1, 10, u64::MAX]),
-            },
-            3 => Syscall::CreateRegion {
-                machine: self.handle(d, Machine),
-                qubits: self.bytes.small(6),
-                routes: self.bytes.small(2),
-                magic: self.bytes.small(1),
-            },
+            0..=3 => self.creation(d, choice),
             4..=9 => {
                 let kind = if self.bytes.below(2) == 0 { Machine } else { any };
                 Syscall::Derive {
@@ -492,6 +480,34 @@ impl Fuzz<'_> {
                 op: self.bytes.op(3),
                 qubits: (0..self.bytes.pick(&[3, 3, 3, 0, 2, 9])).map(|_| self.handle(d, Qubit)).collect(),
             },
+            53..=62 => self.channel_call(d, choice),
+            _ => Syscall::Usage,
+        }
+    }
+
+    /// A call that needs `ADMIN`.
+    fn creation(&mut self, d: DomainId, choice: usize) -> Syscall {
+        use ObjectKind::Machine;
+        match choice {
+            0 | 1 => Syscall::CreateDomain { machine: self.handle(d, Machine), quota: self.bytes.quota() },
+            2 => Syscall::CreateContext {
+                machine: self.handle(d, Machine),
+                weight: self.bytes.small(4),
+                epochs: self.bytes.number(50),
+                window: self.bytes.pick(&[0, 1, 10, u64::MAX]),
+            },
+            _ => Syscall::CreateRegion {
+                machine: self.handle(d, Machine),
+                qubits: self.bytes.small(6),
+                routes: self.bytes.small(2),
+                magic: self.bytes.small(1),
+            },
+        }
+    }
+
+    fn channel_call(&mut self, d: DomainId, choice: usize) -> Syscall {
+        use ObjectKind::{Domain, Endpoint, Machine, Qubit};
+        match choice {
             53..=55 => Syscall::Offer {
                 machine: self.handle(d, Machine),
                 qubit: self.handle(d, Qubit),
@@ -513,8 +529,7 @@ impl Fuzz<'_> {
                 endpoints: [self.handle(d, Endpoint), self.handle(d, Endpoint)],
             },
             61 => Syscall::CloseChannel { endpoint: self.handle(d, Endpoint) },
-            62 => Syscall::ChannelStatus { endpoint: self.handle(d, Endpoint) },
-            _ => Syscall::Usage,
+            _ => Syscall::ChannelStatus { endpoint: self.handle(d, Endpoint) },
         }
     }
 

@@ -333,130 +333,181 @@ struct Root {
     used: Budget,
 }
 
+const NOTHING: Budget = Budget { strands: 0, qubits: 0, magic: 0 };
+
+/// What a strand takes, with a T for each of its two shots, then one more qubit and one T of that.
+const NEEDS: [Budget; 3] = [
+    Budget { strands: 1, qubits: 2, magic: 2 },
+    Budget { strands: 0, qubits: 1, magic: 0 },
+    Budget { strands: 0, qubits: 0, magic: 1 },
+];
+
+/// A tenant with budgets within budgets, and what was made with each.
+struct Budgets {
+    world: World,
+    me: Tenant,
+    image: Handle,
+    subject: Handle,
+    /// Budgets, unless they were deleted.
+    roots: Vec<Option<Root>>,
+    /// Strands and qubits, with the budget and what they take of it.
+    made: Vec<(Handle, usize, Budget)>,
+    fine: usize,
+    refused: usize,
+    deleted: usize,
+}
+
+impl Budgets {
+    fn new() -> Self {
+        let mut world = World::new(ample());
+        let me = world.tenant(Quota::UNLIMITED);
+        let code = image(2, 1, &[Op::Alloc(0), Op::Alloc(1), Op::T(0), Op::Measure(Pauli::X, 0, 0)]);
+        let (image, subject) = (world.admit(me, &code), world.take(me));
+        Budgets { world, me, image, subject, roots: Vec::new(), made: Vec::new(), fine: 0, refused: 0, deleted: 0 }
+    }
+
+    fn live(&self) -> Vec<usize> {
+        (0..self.roots.len()).filter(|&r| self.roots[r].is_some()).collect()
+    }
+
+    fn root(&self, at: usize) -> &Root {
+        self.roots[at].as_ref().expect("it lives")
+    }
+
+    /// A budget and those that it is a part of.
+    fn chain(&self, at: Option<usize>) -> Vec<usize> {
+        std::iter::successors(at, |&r| self.roots[r].as_ref().and_then(|r| r.parent)).collect()
+    }
+
+    fn change(&mut self, from: Option<usize>, change: impl Fn(&mut Budget)) {
+        self.chain(from).into_iter().for_each(|r| change(&mut self.roots[r].as_mut().expect("it lives").used));
+    }
+
+    /// Magic states that were spent do not come back.
+    fn give_back(&mut self, from: Option<usize>, need: Budget) {
+        self.change(from, |used| {
+            used.strands -= need.strands;
+            used.qubits -= need.qubits;
+        });
+    }
+
+    fn derive(&mut self, parent: Option<usize>, dice: &mut Rng) {
+        let source = parent.map_or(self.me.machine, |p| self.root(p).handle);
+        let mut any = |n: usize| dice.below(n) as u32;
+        let limit = Budget { strands: any(4), qubits: any(8), magic: u64::from(any(16)) };
+        let call = Syscall::Derive { source, rights: Rights::all(), badge: 0, into: None, budget: Some(limit) };
+        let handle = self.world.handle(self.me.id, call);
+        self.roots.push(Some(Root { handle, parent, limit, used: NOTHING }));
+    }
+
+    fn delete_one(&mut self, at: usize) {
+        let (handle, root, need) = self.made.swap_remove(at);
+        self.world.delete(self.me.id, handle);
+        self.give_back(Some(root), need);
+    }
+
+    /// Takes all that was made with a budget, budgets within it included.
+    fn delete_budget(&mut self, victim: usize) {
+        let inside = |r: usize| self.chain(Some(r)).contains(&victim);
+        let dead: Vec<usize> = self.live().into_iter().filter(|&r| inside(r)).collect();
+        let (gone, kept): (Vec<_>, Vec<_>) = self.made.iter().copied().partition(|m| inside(m.1));
+        self.made = kept;
+        self.deleted += gone.len();
+        let (handle, parent) = (self.root(victim).handle, self.root(victim).parent);
+        self.world.delete(self.me.id, handle);
+        for (target, _, need) in gone {
+            let call = self.world.call(self.me.id, Syscall::Inspect { target });
+            assert_eq!(call, Err(KernelError::NoCapability));
+            self.give_back(parent, need);
+        }
+        dead.into_iter().for_each(|r| self.roots[r] = None);
+    }
+
+    /// What is exceeded of the innermost budget of which something would be.
+    fn exceeded(&self, at: usize, need: Budget) -> Option<Limit> {
+        self.chain(Some(at)).into_iter().find_map(|r| {
+            let Root { limit, used, .. } = self.root(r);
+            (used.strands + need.strands > limit.strands)
+                .then_some(Limit::Strands)
+                .or((used.qubits + need.qubits > limit.qubits).then_some(Limit::Qubits))
+                .or((used.magic + need.magic > limit.magic).then_some(Limit::Magic))
+        })
+    }
+
+    /// Asks for one of [`NEEDS`] with a budget.
+    fn take(&mut self, at: usize, dice: &mut Rng) {
+        let mut machine = self.root(at).handle;
+        if dice.one_in(2) {
+            // A plain derivation is no way around.
+            machine = self.world.derive_from(self.me.id, machine, Rights::all(), None);
+        }
+        let which = dice.below(3);
+        let call = match which {
+            0 => Syscall::Spawn { machine, image: self.image, run: run(1) },
+            1 => Syscall::TakeQubit { machine },
+            _ => Syscall::Apply { machine, op: Op::T(0), qubits: vec![self.subject] },
+        };
+        let need = NEEDS[which];
+        match (self.world.call(self.me.id, call), self.exceeded(at, need)) {
+            (Ok(reply), None) => {
+                self.fine += 1;
+                self.change(Some(at), |used| {
+                    used.strands += need.strands;
+                    used.qubits += need.qubits;
+                    used.magic += need.magic;
+                });
+                if let Reply::Handle(handle) = reply {
+                    self.made.push((handle, at, need));
+                }
+            }
+            (Err(e), Some(limit)) => {
+                self.refused += 1;
+                assert_eq!(e, KernelError::Budget(limit));
+            }
+            (got, why) => panic!("{got:?} {why:?}"),
+        }
+    }
+
+    fn step(&mut self, dice: &mut Rng) {
+        let live = self.live();
+        match dice.below(12) {
+            0 | 1 => {
+                let parent = (!live.is_empty() && dice.one_in(2)).then(|| dice.pick(&live));
+                self.derive(parent, dice);
+            }
+            2 if !self.made.is_empty() => self.delete_one(dice.below(self.made.len())),
+            3 if live.len() > 3 && dice.one_in(3) => self.delete_budget(dice.pick(&live)),
+            _ if !live.is_empty() => self.take(dice.pick(&live), dice),
+            _ => {}
+        }
+        if dice.one_in(3) {
+            self.world.kernel.advance();
+        }
+        let used = self.world.usage(self.me.id);
+        assert_eq!(used.strands, self.made.iter().map(|m| m.2.strands).sum::<u32>());
+        assert!(used.qubits > self.made.iter().filter(|m| m.2.strands == 0).count() as u32);
+    }
+
+    /// Deletes all budgets: the subject alone is left.
+    fn end(&mut self) {
+        let handles: Vec<Handle> = self.roots.iter().flatten().map(|r| r.handle).collect();
+        handles.into_iter().for_each(|h| self.world.delete(self.me.id, h));
+        let used = self.world.usage(self.me.id);
+        assert_eq!((used.strands, used.qubits, self.world.kept()[0]), (0, 1, 1));
+    }
+}
+
 #[test]
 fn budgets_hold_through_nested_derivations() {
     let mut dice = Rng::new(34);
     let (mut fine, mut refused, mut deleted) = (0, 0, 0);
-    let nothing = Budget { strands: 0, qubits: 0, magic: 0 };
     for _ in 0..60 {
-        let mut world = World::new(ample());
-        let me = world.tenant(Quota::UNLIMITED);
-        // A T for each of two shots, and one more qubit.
-        let t = world.admit(me, &image(2, 1, &[Op::Alloc(0), Op::Alloc(1), Op::T(0), Op::Measure(Pauli::X, 0, 0)]));
-        let needs = [
-            Budget { strands: 1, qubits: 2, magic: 2 },
-            Budget { qubits: 1, ..nothing },
-            Budget { magic: 1, ..nothing },
-        ];
-        let subject = world.take(me);
-        let mut roots: Vec<Option<Root>> = Vec::new();
-        let mut made: Vec<(Handle, usize, Budget)> = Vec::new();
-        let chain = |roots: &[Option<Root>], at: Option<usize>| {
-            std::iter::successors(at, |&r| roots[r].as_ref().and_then(|r| r.parent)).collect::<Vec<_>>()
-        };
-        for _ in 0..120 {
-            let live: Vec<usize> = (0..roots.len()).filter(|&r| roots[r].is_some()).collect();
-            match dice.below(12) {
-                0 | 1 => {
-                    let parent = (!live.is_empty() && dice.one_in(2)).then(|| dice.pick(&live));
-                    let source = parent.and_then(|p| roots[p].as_ref()).map_or(me.machine, |r| r.handle);
-                    let mut any = |n: usize| dice.below(n) as u32;
-                    let limit = Budget { strands: any(4), qubits: any(8), magic: u64::from(any(16)) };
-                    let rights = Rights::all();
-                    let call = Syscall::Derive { source, rights, badge: 0, into: None, budget: Some(limit) };
-                    let handle = world.handle(me.id, call);
-                    roots.push(Some(Root { handle, parent, limit, used: nothing }));
-                }
-                2 if !made.is_empty() => {
-                    let (handle, root, need) = made.swap_remove(dice.below(made.len()));
-                    world.delete(me.id, handle);
-                    for r in chain(&roots, Some(root)) {
-                        let used = &mut roots[r].as_mut().expect("it lives").used;
-                        used.strands -= need.strands;
-                        used.qubits -= need.qubits;
-                    }
-                }
-                3 if live.len() > 3 && dice.one_in(3) => {
-                    // Takes all that was made with it, budgets within it included.
-                    let victim = dice.pick(&live);
-                    let inside = |r: usize| chain(&roots, Some(r)).contains(&victim);
-                    let (gone, kept): (Vec<_>, Vec<_>) = made.into_iter().partition(|m| inside(m.1));
-                    made = kept;
-                    let dead: Vec<usize> = live.iter().copied().filter(|&r| inside(r)).collect();
-                    world.delete(me.id, roots[victim].as_ref().expect("it lives").handle);
-                    deleted += gone.len();
-                    for (handle, _, need) in gone {
-                        let call = world.call(me.id, Syscall::Inspect { target: handle });
-                        assert_eq!(call, Err(KernelError::NoCapability));
-                        for r in chain(&roots, roots[victim].as_ref().and_then(|v| v.parent)) {
-                            let used = &mut roots[r].as_mut().expect("it lives").used;
-                            used.strands -= need.strands;
-                            used.qubits -= need.qubits;
-                        }
-                    }
-                    dead.into_iter().for_each(|r| roots[r] = None);
-                }
-                _ if !live.is_empty() => {
-                    let at = dice.pick(&live);
-                    let mut machine = roots[at].as_ref().expect("it lives").handle;
-                    if dice.one_in(2) {
-                        // A plain derivation is no way around.
-                        machine = world.derive_from(me.id, machine, Rights::all(), None);
-                    }
-                    let which = dice.below(3);
-                    let call = match which {
-                        0 => Syscall::Spawn { machine, image: t, run: run(1) },
-                        1 => Syscall::TakeQubit { machine },
-                        _ => Syscall::Apply { machine, op: Op::T(0), qubits: vec![subject] },
-                    };
-                    let need = needs[which];
-                    // The innermost budget that is exceeded tells.
-                    let why = chain(&roots, Some(at)).into_iter().find_map(|r| {
-                        let Root { limit, used, .. } = roots[r].as_ref().expect("it lives");
-                        (used.strands + need.strands > limit.strands)
-                            .then_some(Limit::Strands)
-                            .or((used.qubits + need.qubits > limit.qubits).then_some(Limit::Qubits))
-                            .or((used.magic + need.magic > limit.magic).then_some(Limit::Magic))
-                    });
-                    match (world.call(me.id, call), why) {
-                        (Ok(reply), None) => {
-                            fine += 1;
-                            for r in chain(&roots, Some(at)) {
-                                let used = &mut roots[r].as_mut().expect("it lives").used;
-                                used.strands += need.strands;
-                                used.qubits += need.qubits;
-                                used.magic += need.magic;
-                            }
-                            if let Reply::Handle(handle) = reply {
-                                made.push((handle, at, need));
-                            }
-                        }
-                        (Err(e), Some(limit)) if which == 2 => {
-                            refused += 1;
-                            assert_eq!((e, limit), (KernelError::Budget(limit), limit));
-                        }
-                        (Err(e), Some(limit)) => {
-                            refused += 1;
-                            assert_eq!(e, KernelError::Budget(limit));
-                        }
-                        (got, why) => panic!("{got:?} {why:?}"),
-                    }
-                }
-                _ => {}
-            }
-            if dice.one_in(3) {
-                world.kernel.advance();
-            }
-            let (strands, qubits) =
-                made.iter().fold((0, 1), |(s, q), m| (s + m.2.strands, q + u32::from(m.2.strands == 0)));
-            let used = world.usage(me.id);
-            assert_eq!(used.strands, strands);
-            assert!(used.qubits >= qubits);
-        }
-        let handles: Vec<Handle> = roots.iter().flatten().map(|r| r.handle).collect();
-        handles.into_iter().for_each(|h| world.delete(me.id, h));
-        let used = world.usage(me.id);
-        assert_eq!((used.strands, used.qubits, world.kept()[0]), (0, 1, 1));
+        let mut budgets = Budgets::new();
+        (0..120).for_each(|_| budgets.step(&mut dice));
+        budgets.end();
+        fine += budgets.fine;
+        refused += budgets.refused;
+        deleted += budgets.deleted;
     }
     assert!(fine > 500 && refused > 500 && deleted > 100, "{fine} {refused} {deleted}");
 }

@@ -162,55 +162,87 @@ fn a_strand_taken_back_while_it_runs_gives_back_its_qubits() {
     model.check();
 }
 
-/// More capabilities than one step takes: each step is bounded, and takes nothing but what derives from the target.
-#[test]
-fn large_subtrees_go_in_bounded_steps() {
-    let (mut model, root, machine) = alone();
-    let handle = |reply| match reply {
+type Kernel = qmk_kernel::Kernel<Checked>;
+
+fn handle(kernel: &mut Kernel, d: DomainId, call: Syscall) -> Handle {
+    match kernel.syscall(d, call) {
         Ok(Reply::Handle(h)) => h,
         other => panic!("{other:?}"),
-    };
-    let kernel = &mut model.kernel;
-    let quota = Quota { slots: 10_000, ..LARGE };
-    let derive = |source, rights, into| Syscall::Derive { source, rights, badge: 0, into, budget: None };
-    let tenants: Vec<(Handle, DomainId, Handle)> = (0..2)
-        .map(|_| {
-            let control = handle(kernel.syscall(root, Syscall::CreateDomain { machine, quota }));
-            let d = kernel.domain_of(root, control).unwrap();
-            (control, d, handle(kernel.syscall(root, derive(machine, Rights::all(), Some(control)))))
-        })
-        .collect();
-    let [(control, tenant, given), (_, other, theirs)] = tenants[..] else { unreachable!() };
-    // What the other tenant has stays as it is throughout.
-    let kept = handle(kernel.syscall(other, derive(theirs, Rights::READ, None)));
-    let untouched = |kernel: &qmk_kernel::Kernel<Checked>| {
-        let root = kernel.capabilities(root).into_iter().filter(|(h, ..)| *h != control).collect::<Vec<_>>();
-        (root, kernel.capabilities(other))
-    };
-    // A tree of chains and fans, with a running strand and a qubit in it.
-    let grow = |kernel: &mut qmk_kernel::Kernel<Checked>, n: usize| {
-        let mut sources = vec![given];
+    }
+}
+
+fn derive(source: Handle, rights: Rights, into: Option<Handle>) -> Syscall {
+    Syscall::Derive { source, rights, badge: 0, into, budget: None }
+}
+
+/// A root with two tenants that have much room for capabilities.
+struct Large {
+    model: Model,
+    root: DomainId,
+    machine: Handle,
+    /// The root's capability for the tenant's domain.
+    control: Handle,
+    tenant: DomainId,
+    /// The tenant's machine capability.
+    given: Handle,
+    other: DomainId,
+    theirs: Handle,
+}
+
+impl Large {
+    fn new() -> Self {
+        let (mut model, root, machine) = alone();
+        let quota = Quota { slots: 10_000, ..LARGE };
+        let mut add = || {
+            let control = handle(&mut model.kernel, root, Syscall::CreateDomain { machine, quota });
+            let d = model.kernel.domain_of(root, control).unwrap();
+            (control, d, handle(&mut model.kernel, root, derive(machine, Rights::all(), Some(control))))
+        };
+        let ((control, tenant, given), (_, other, theirs)) = (add(), add());
+        Large { model, root, machine, control, tenant, given, other, theirs }
+    }
+
+    /// All capabilities outside of the tenant's space and but for that to its domain.
+    fn untouched(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let kernel = &self.model.kernel;
+        let root = kernel.capabilities(self.root).into_iter().filter(|(h, ..)| *h != self.control);
+        (root.collect::<Vec<_>>(), kernel.capabilities(self.other))
+    }
+
+    /// Derives a tree of chains and fans from the tenant's machine, with a running strand and a qubit in it. Returns
+    /// how many capabilities it has.
+    fn grow(&mut self, n: usize) -> u32 {
+        let (tenant, mut sources) = (self.tenant, vec![self.given]);
+        let kernel = &mut self.model.kernel;
         let mut dice = Rng::new(n as u64);
         for i in 0..n {
             let at = if i % 3 == 0 { sources.len() - 1 } else { dice.below(sources.len()) };
-            sources.push(handle(kernel.syscall(tenant, derive(sources[at], Rights::all(), None))));
+            sources.push(handle(kernel, tenant, derive(sources[at], Rights::all(), None)));
         }
         let machine = sources[n / 2];
-        let image = handle(kernel.syscall(tenant, Syscall::Admit { machine, image: measured() }));
-        let spawn = Syscall::Spawn { machine, image, run: shots(10_000_000, 1) };
-        handle(kernel.syscall(tenant, spawn));
-        handle(kernel.syscall(tenant, Syscall::TakeQubit { machine }));
+        let image = handle(kernel, tenant, Syscall::Admit { machine, image: measured() });
+        handle(kernel, tenant, Syscall::Spawn { machine, image, run: shots(10_000_000, 1) });
+        handle(kernel, tenant, Syscall::TakeQubit { machine });
         kernel.advance();
         assert_eq!(kernel.free_qubits(), 6);
-        n + 3
-    };
+        n as u32 + 3
+    }
+}
+
+/// More capabilities than one step takes: each step is bounded, and takes nothing but what derives from the target.
+#[test]
+fn large_subtrees_go_in_bounded_steps() {
+    let mut large = Large::new();
+    let (tenant, other, given, theirs) = (large.tenant, large.other, large.given, large.theirs);
+    // What the other tenant has stays as it is throughout.
+    let kept = handle(&mut large.model.kernel, other, derive(theirs, Rights::READ, None));
     for call in [Syscall::Revoke { target: given }, Syscall::Delete { target: given }] {
-        let size = grow(kernel, 3000) as u32;
-        let before = untouched(kernel);
+        let size = large.grow(3000);
+        let before = large.untouched();
         let itself = matches!(call, Syscall::Delete { .. });
-        let all = size + itself as u32;
-        let (mut left, mut steps) = (all, 0);
+        let (mut left, mut steps) = (size + itself as u32, 0);
         loop {
+            let kernel = &mut large.model.kernel;
             let held = kernel.capabilities(tenant).len() as u32;
             // Each of the two derivations in between has helped by two.
             let helped = left + !itself as u32 - held;
@@ -219,16 +251,17 @@ fn large_subtrees_go_in_bounded_steps() {
             let Ok(Reply::Deleted { count, more }) = kernel.syscall(tenant, call.clone()) else { panic!("{call:?}") };
             assert!(count <= 1024 && (count == 1024 || !more), "{call:?} {count} {more}");
             (left, steps) = (left - count, steps + 1);
-            assert_eq!(untouched(kernel), before);
             assert_eq!(more, left > 0);
             let Ok(Reply::Usage { used, .. }) = kernel.syscall(tenant, Syscall::Usage) else { panic!() };
             assert_eq!(used.slots, left + !itself as u32);
             assert_eq!(used.qubits + kernel.free_qubits(), 8);
+            assert_eq!(large.untouched(), before);
             if !more {
                 break;
             }
             // In between, another domain goes on, and so does the machine; what grows in the subtree goes too.
-            let derived = handle(kernel.syscall(other, derive(kept, Rights::READ, None)));
+            let kernel = &mut large.model.kernel;
+            let derived = handle(kernel, other, derive(kept, Rights::READ, None));
             assert_eq!(
                 kernel.syscall(other, Syscall::Delete { target: derived }),
                 Ok(Reply::Deleted { count: 1, more: false })
@@ -238,24 +271,30 @@ fn large_subtrees_go_in_bounded_steps() {
             kernel.advance();
         }
         assert_eq!(steps, 3, "{call:?}");
-        assert_eq!(kernel.free_qubits(), 8);
-        assert_eq!(kernel.device().kept(), [0, 0]);
+        assert_eq!(large.model.kernel.free_qubits(), 8);
+        assert_eq!(large.model.kernel.device().kept(), [0, 0]);
     }
-    // A domain with a full space goes in steps as well, and what it held derives from what others keep.
-    let machine_again = handle(kernel.syscall(root, derive(machine, Rights::all(), Some(control))));
+}
+
+/// A domain with a full space goes in steps as well, and what it held derives from what others keep.
+#[test]
+fn a_domain_with_a_full_space_goes_in_bounded_steps() {
+    let mut large = Large::new();
+    let (root, tenant, given, control) = (large.root, large.tenant, large.given, large.control);
     for _ in 0..3000 {
-        handle(kernel.syscall(tenant, derive(machine_again, Rights::READ, None)));
+        handle(&mut large.model.kernel, tenant, derive(given, Rights::READ, None));
     }
-    let before = untouched(kernel);
+    let before = large.untouched();
+    let kernel = &mut large.model.kernel;
     let first = kernel.syscall(root, Syscall::Delete { target: control });
     assert_eq!(first, Ok(Reply::Deleted { count: 1024, more: true }));
     assert_eq!(kernel.syscall(tenant, Syscall::Usage), Err(KernelError::NoCapability));
     assert_eq!(kernel.capabilities(tenant), []);
     // The domain's capability is gone, so that the epochs do the rest.
     (0..3).for_each(|_| _ = kernel.advance());
-    assert_eq!(untouched(kernel), before);
-    let gone = kernel.syscall(root, Syscall::Revoke { target: machine });
-    assert_eq!(gone, Ok(Reply::Deleted { count: 3, more: false }));
+    assert_eq!(large.untouched(), before);
+    let gone = large.model.kernel.syscall(root, Syscall::Revoke { target: large.machine });
+    assert_eq!(gone, Ok(Reply::Deleted { count: 2, more: false }));
 }
 
 /// A holder moves what it has to the end of the line between any two steps, with more in front of it than a step takes.
@@ -263,9 +302,7 @@ fn large_subtrees_go_in_bounded_steps() {
 fn a_revocation_ends_against_one_who_keeps_deriving() {
     let (mut model, root, machine) = alone();
     let kernel = &mut model.kernel;
-    let derive = |kernel: &mut qmk_kernel::Kernel<Checked>, d, source, into| match kernel
-        .syscall(d, Syscall::Derive { source, rights: Rights::all(), badge: 0, into, budget: None })
-    {
+    let derive = |kernel: &mut Kernel, d, source, into| match kernel.syscall(d, derive(source, Rights::all(), into)) {
         Ok(Reply::Handle(h)) => Some(h),
         _ => None,
     };
