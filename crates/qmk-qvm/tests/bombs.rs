@@ -54,15 +54,17 @@ fn nest(open: &str, inner: &str, close: &str, depth: usize) -> String {
     format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
 
-#[test]
-fn assembly() {
-    let long = "x".repeat(500_000);
-    let doubled = |start: &str, step: &str| format!("{start}\n.for i in range(200)\n{step}\n.endfor");
-    let chain = |op: &str| vec!["1"; 5000].join(op);
-    let left = (0..60)
-        .fold("1".to_string(), |e, _| format!("({e}{}{}{})", "*1".repeat(60), "+1".repeat(60), " and 1".repeat(60)));
-    let bombs = [
-        // Macros.
+/// A text's name and the text.
+type Bomb = (&'static str, String);
+
+/// A string that no one needs.
+fn long() -> String {
+    "x".repeat(500_000)
+}
+
+fn macro_bombs() -> Vec<Bomb> {
+    let long = long();
+    vec![
         ("recursive macro", ".macro M()\nM()\n.endmacro\nM()".into()),
         ("mutual recursion", ".macro A(x)\nB(x)\n.endmacro\n.macro B(x)\nA([x, x])\n.endmacro\nA(1)".into()),
         ("exponential macros", macros(60, 2, "FENCE_EPOCH")),
@@ -74,7 +76,12 @@ fn assembly() {
             "long macro called often",
             format!(".macro M()\n.if 0\nBAR_REGION tag=\"{long}\"\n.endif\n.endmacro\n{}", loops(2, "0..9999", "M()")),
         ),
-        // Loops.
+    ]
+}
+
+fn loop_bombs() -> Vec<Bomb> {
+    let long = long();
+    vec![
         ("huge range", ".for i in 0..9999999999\nFENCE_EPOCH\n.endfor".into()),
         (
             "huge range down",
@@ -98,7 +105,13 @@ fn assembly() {
             "long declarations in loops",
             format!(".set s = \"{}\"\n{}", vec!["q"; 200_000].join(","), loops(2, "0..999", ".vqs {s}")),
         ),
-        // Values.
+    ]
+}
+
+fn value_bombs() -> Vec<Bomb> {
+    let long = long();
+    let doubled = |start: &str, step: &str| format!("{start}\n.for i in range(200)\n{step}\n.endfor");
+    vec![
         ("doubled string", doubled(".set s = \"ab\"", ".set s = s + s")),
         ("doubled list", doubled(".set l = [1]", ".set l = l + l")),
         ("list of itself twice", doubled(".set l = [1]", ".set l = [l, l]")),
@@ -133,7 +146,14 @@ fn assembly() {
             ".set n = 1\n.for i in range(1000000)\n.set n = 1 ** 4000000000\n.for j in range(1000)\n.endfor\n.endfor"
                 .into(),
         ),
-        // Expressions.
+    ]
+}
+
+fn expression_bombs() -> Vec<Bomb> {
+    let chain = |op: &str| vec!["1"; 5000].join(op);
+    let left = (0..60)
+        .fold("1".to_string(), |e, _| format!("({e}{}{}{})", "*1".repeat(60), "+1".repeat(60), " and 1".repeat(60)));
+    vec![
         ("deep parentheses", format!(".set x = {}", nest("(", "1", ")", 100_000))),
         ("deep brackets", format!(".set x = {}", nest("[", "1", "]", 100_000))),
         ("deep calls", format!(".set x = {}", nest("abs(", "1", ")", 100_000))),
@@ -150,15 +170,25 @@ fn assembly() {
         ("deep value", format!("SET_POLICY x={}1{}", "(".repeat(100_000), ")".repeat(100_000))),
         ("deep f-strings", format!(".set x = 1\n{}", (0..300).map(|_| ".set x = f\"{x}{x}\"\n").collect::<String>())),
         ("many names", format!(".set x = [0 for {} in [1]]", vec!["a"; 10_000].join(","))),
-        // Lines.
+    ]
+}
+
+fn line_bombs() -> Vec<Bomb> {
+    vec![
         ("deep guard", format!("APPLY_X q if {}", nest("(", "m==1", ")", 100_000))),
         ("deep guard of groups", format!("APPLY_X q if {}", nest("all(", "m==1", ")", 100_000))),
         ("deep json", format!("SET_POLICY k=json\"{}\"", nest("[", "", "]", 100_000))),
         ("too many lines", "FENCE_EPOCH\n".repeat(1_100_000)),
-    ];
-    for (name, text) in bombs {
-        let codes = codes(name, &text, Format::Asm);
-        assert!(codes.contains(&"E-LIMIT".to_string()), "{name}: {:?}", codes.first());
+    ]
+}
+
+#[test]
+fn assembly() {
+    for bombs in [macro_bombs, loop_bombs, value_bombs, expression_bombs, line_bombs] {
+        for (name, text) in bombs() {
+            let codes = codes(name, &text, Format::Asm);
+            assert!(codes.contains(&"E-LIMIT".to_string()), "{name}: {:?}", codes.first());
+        }
     }
     bounded_memory();
 }
@@ -183,25 +213,21 @@ fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     out
 }
 
-#[test]
-fn json() {
-    let node = |rest: &str| graph(&format!(r#"{{"id": "x", "op": "SET_POLICY"{rest}}}"#), "");
-    let same = |n: usize, s: &str| list(n, |_| s.to_string());
-    let qubits = |n: usize| list(n, |i| format!("\"{i:x}\"").replacen('"', "\"q", 1));
-    let paulis = |q: usize, inputs: usize| {
-        let nodes = format!(
-            r#"{{"id": "a", "op": "ALLOC_LQ", "vqs": [{0}]}}, {{"id": "m", "op": "MEASURE_Z", "vqs": ["q0"], "produces": ["m"]}},
-               {{"id": "p", "op": "COND_PAULI", "vqs": [{0}], "args": {{"mask": "{1}"}}, "inputs": [{2}]}},
-               {{"id": "f", "op": "FREE_LQ", "vqs": [{0}]}}"#,
-            qubits(q),
-            "X".repeat(q),
-            same(inputs, "\"m\"")
-        );
-        graph(&nodes, &qubits(q))
-    };
+/// A text in JSON, and a finding that it gives; none if there is no code.
+type JsonBomb = (&'static str, String, &'static str);
+
+/// A graph of one node with more members.
+fn node(rest: &str) -> String {
+    graph(&format!(r#"{{"id": "x", "op": "SET_POLICY"{rest}}}"#), "")
+}
+
+fn same(n: usize, s: &str) -> String {
+    list(n, |_| s.to_string())
+}
+
+fn deep_json() -> Vec<JsonBomb> {
     let deep = |s: &str, e: &str| nest(s, "1", e, 200_000);
-    let alloc = |n: usize| graph(&format!(r#"{{"id": "a", "op": "ALLOC_LQ", "vqs": [{}]}}"#, qubits(n)), &qubits(n));
-    let bombs = [
+    vec![
         ("deep text", deep("[", "]"), "E-SCHEMA"),
         (
             "deep unknown key",
@@ -221,6 +247,11 @@ fn json() {
         ("deep argument", node(&format!(r#", "args": {{"k": {}}}"#, deep("{\"k\":", "}"))), "E-LIMIT"),
         ("deep guard", node(&format!(r#", "guard": {}"#, deep(r#"{"type":"and","conditions":["#, "]}"))), "E-LIMIT"),
         ("deep id", graph(&format!(r#"{{"id": {}}}"#, deep("[", "]")), ""), "E-LIMIT"),
+    ]
+}
+
+fn wide_json() -> Vec<JsonBomb> {
+    vec![
         ("wide argument", node(&format!(r#", "args": {{"k": [{}]}}"#, same(5_000_000, "[]"))), ""),
         ("many keys", node(&list(1_000_000, |i| format!(r#", "{i}": 1"#)).replace(",,", ",")), "E-SCHEMA"),
         ("many bad nodes", graph(&same(900_000, "1"), ""), "E-SCHEMA"),
@@ -247,9 +278,6 @@ fn json() {
             graph(&list(30_000, |i| format!(r#"{{"id": "{}{i}", "op": "APPLY_H"}}"#, "x".repeat(240))), ""),
             "E-ARITY",
         ),
-        ("many inputs", paulis(1, 70_000), "E-LIMIT"),
-        ("many qubits and inputs", paulis(6_000, 6_000), "E-LIMIT"),
-        ("fewer qubits and inputs", paulis(3_000, 3_000), ""),
         (
             "wide guard",
             node(&format!(
@@ -258,7 +286,6 @@ fn json() {
             )),
             "E-LIMIT",
         ),
-        ("many qubits", alloc(200_000), "W-UNFREED"),
         (
             "large numbers",
             node(&format!(r#", "args": {{"k": [{}]}}"#, same(500_000, "123456789012345678901234567890"))),
@@ -266,11 +293,40 @@ fn json() {
         ),
         ("long number", node(&format!(r#", "args": {{"k": {}}}"#, "9".repeat(10_000_000))), "E-PARSE"),
         ("long fraction", node(&format!(r#", "args": {{"k": 0.{}}}"#, "9".repeat(10_000_000))), ""),
-    ];
-    for (name, text, code) in bombs {
-        let codes = codes(name, &text, Format::Json);
-        let told = if code.is_empty() { codes.is_empty() } else { codes.iter().any(|c| c == code) };
-        assert!(told, "{name}: {:?}", codes.first());
+    ]
+}
+
+/// Programs of many qubits and events.
+fn wide_programs() -> Vec<JsonBomb> {
+    let qubits = |n: usize| list(n, |i| format!("\"{i:x}\"").replacen('"', "\"q", 1));
+    let paulis = |q: usize, inputs: usize| {
+        let nodes = format!(
+            r#"{{"id": "a", "op": "ALLOC_LQ", "vqs": [{0}]}}, {{"id": "m", "op": "MEASURE_Z", "vqs": ["q0"], "produces": ["m"]}},
+               {{"id": "p", "op": "COND_PAULI", "vqs": [{0}], "args": {{"mask": "{1}"}}, "inputs": [{2}]}},
+               {{"id": "f", "op": "FREE_LQ", "vqs": [{0}]}}"#,
+            qubits(q),
+            "X".repeat(q),
+            same(inputs, "\"m\"")
+        );
+        graph(&nodes, &qubits(q))
+    };
+    let alloc = |n: usize| graph(&format!(r#"{{"id": "a", "op": "ALLOC_LQ", "vqs": [{}]}}"#, qubits(n)), &qubits(n));
+    vec![
+        ("many inputs", paulis(1, 70_000), "E-LIMIT"),
+        ("many qubits and inputs", paulis(6_000, 6_000), "E-LIMIT"),
+        ("fewer qubits and inputs", paulis(3_000, 3_000), ""),
+        ("many qubits", alloc(200_000), "W-UNFREED"),
+    ]
+}
+
+#[test]
+fn json() {
+    for bombs in [deep_json, wide_json, wide_programs] {
+        for (name, text, code) in bombs() {
+            let codes = codes(name, &text, Format::Json);
+            let told = if code.is_empty() { codes.is_empty() } else { codes.iter().any(|c| c == code) };
+            assert!(told, "{name}: {:?}", codes.first());
+        }
     }
     bounded_memory();
 }

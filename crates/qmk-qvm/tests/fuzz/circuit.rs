@@ -73,6 +73,7 @@ impl Circuit {
         }
     }
 
+    /// An operation, and whether and by which events it is guarded: an event does not depend on itself.
     fn step(&mut self, (choice, pick, guard): (u8, [u16; 3], u8)) {
         // Three different qubits, as far as there are.
         let mut pool = self.live.clone();
@@ -82,30 +83,9 @@ impl Circuit {
                 q.push(pool.swap_remove(p as usize % pool.len()));
             }
         }
-        let angle = [0.0, 0.1, 1e300, -2.5].into_iter().chain((-8..9).map(|k| k as f64 * std::f64::consts::FRAC_PI_2));
-        let angle = angle.collect::<Vec<_>>()[pick[2] as usize % 21];
-        let one: Vec<Opcode> = {
-            use Opcode::*;
-            vec![H, S, Sdg, X, Y, Z, Sx, Sxdg, T, Tdg, Rx, Ry, Rz, P, Reset, MeasureZ, MeasureX, MeasureY, MeasureAngle]
-        };
+        let before = self.events.len();
         let guarded = match (choice % 12, q.len()) {
-            (0..=4, 1..) => {
-                let op = one[pick[1] as usize % one.len()];
-                let args = match op {
-                    Opcode::Rx | Opcode::Ry | Opcode::Rz | Opcode::P => json!({"theta": angle}),
-                    Opcode::MeasureAngle => json!({"angle": angle}),
-                    _ => json!({}),
-                };
-                let measures = op.name().starts_with("MEASURE");
-                let before = self.events.len();
-                self.push(op, &q[..1], args);
-                if measures {
-                    let e = self.event(true);
-                    self.graph.nodes.last_mut().unwrap().produces.push(e);
-                }
-                // An event does not depend on itself.
-                return self.add_guard(guard, pick, before);
-            }
+            (0..=4, 1..) => self.on_one_qubit(&q[0], pick),
             (5, 2..) => {
                 let ops = [Opcode::Cnot, Opcode::Cz, Opcode::Swap, Opcode::TeleportCnot];
                 self.push(ops[pick[2] as usize % 4], &q[..2], json!({}));
@@ -115,38 +95,9 @@ impl Circuit {
                 self.push(if pick[2] % 2 == 0 { Opcode::Toffoli } else { Opcode::Ccz }, &q, json!({}));
                 true
             }
-            (7, 2..) => {
-                let before = self.events.len();
-                self.push(Opcode::MeasureBell, &q[..2], json!({}));
-                let outputs =
-                    if pick[2] % 2 == 0 { vec![self.event(false)] } else { vec![self.event(true), self.event(true)] };
-                self.graph.nodes.last_mut().unwrap().produces = outputs;
-                return self.add_guard(guard, pick, before);
-            }
-            (8, 1..) if !self.bits.is_empty() => {
-                let mask: String =
-                    (0..q.len()).map(|i| "IXYZ".as_bytes()[(pick[2] as usize >> (2 * i)) % 4] as char).collect();
-                let inputs = self.bits.iter().rev().take(1 + pick[1] as usize % 3).cloned().collect();
-                self.push(Opcode::CondPauli, &q, json!({"mask": mask})).inputs = inputs;
-                true
-            }
-            (9, 2..) => match self.open.pop() {
-                None => {
-                    self.push(Opcode::OpenChan, &q[..2], json!({"fidelity": 0.5})).chs.push("k".into());
-                    self.open.push("k".into());
-                    false
-                }
-                Some(ch) if pick[2] % 3 == 0 => {
-                    self.push(Opcode::CloseChan, &[], json!({})).chs.push(ch);
-                    false
-                }
-                Some(ch) => {
-                    let semantic = ["swap", "teleport"][pick[2] as usize % 2];
-                    self.push(Opcode::UseChan, &[], json!({"semantic": semantic})).chs.push(ch.clone());
-                    self.open.push(ch);
-                    true
-                }
-            },
+            (7, 2..) => self.measure_bell(&q[..2], pick),
+            (8, 1..) if !self.bits.is_empty() => self.conditional_pauli(&q, pick),
+            (9, 2..) => self.on_a_channel(&q[..2], pick),
             (10, 1..) if self.open.is_empty() => {
                 self.push(Opcode::Reset, &q[..1], json!({}));
                 self.push(Opcode::InjectT, &q[..1], json!({}));
@@ -163,7 +114,66 @@ impl Circuit {
             }
         };
         if guarded {
-            self.add_guard(guard, pick, self.events.len());
+            self.add_guard(guard, pick, before);
+        }
+    }
+
+    /// This and those below return whether the operation may be guarded.
+    fn on_one_qubit(&mut self, q: &String, pick: [u16; 3]) -> bool {
+        use Opcode::*;
+        const OPS: [Opcode; 19] =
+            [H, S, Sdg, X, Y, Z, Sx, Sxdg, T, Tdg, Rx, Ry, Rz, P, Reset, MeasureZ, MeasureX, MeasureY, MeasureAngle];
+        let angle = [0.0, 0.1, 1e300, -2.5].into_iter().chain((-8..9).map(|k| k as f64 * std::f64::consts::FRAC_PI_2));
+        let angle = angle.collect::<Vec<_>>()[pick[2] as usize % 21];
+        let op = OPS[pick[1] as usize % OPS.len()];
+        let args = match op {
+            Rx | Ry | Rz | P => json!({"theta": angle}),
+            MeasureAngle => json!({"angle": angle}),
+            _ => json!({}),
+        };
+        let measures = op.name().starts_with("MEASURE");
+        self.push(op, std::slice::from_ref(q), args);
+        if measures {
+            let e = self.event(true);
+            self.graph.nodes.last_mut().unwrap().produces.push(e);
+        }
+        true
+    }
+
+    /// Into an event for both bits or into one for each.
+    fn measure_bell(&mut self, q: &[String], pick: [u16; 3]) -> bool {
+        self.push(Opcode::MeasureBell, q, json!({}));
+        let outputs =
+            if pick[2].is_multiple_of(2) { vec![self.event(false)] } else { vec![self.event(true), self.event(true)] };
+        self.graph.nodes.last_mut().unwrap().produces = outputs;
+        true
+    }
+
+    fn conditional_pauli(&mut self, q: &[String], pick: [u16; 3]) -> bool {
+        let mask: String = (0..q.len()).map(|i| "IXYZ".as_bytes()[(pick[2] as usize >> (2 * i)) % 4] as char).collect();
+        let inputs = self.bits.iter().rev().take(1 + pick[1] as usize % 3).cloned().collect();
+        self.push(Opcode::CondPauli, q, json!({"mask": mask})).inputs = inputs;
+        true
+    }
+
+    /// Opens a channel, or uses or closes the one that is open.
+    fn on_a_channel(&mut self, q: &[String], pick: [u16; 3]) -> bool {
+        match self.open.pop() {
+            None => {
+                self.push(Opcode::OpenChan, q, json!({"fidelity": 0.5})).chs.push("k".into());
+                self.open.push("k".into());
+                false
+            }
+            Some(ch) if pick[2].is_multiple_of(3) => {
+                self.push(Opcode::CloseChan, &[], json!({})).chs.push(ch);
+                false
+            }
+            Some(ch) => {
+                let semantic = ["swap", "teleport"][pick[2] as usize % 2];
+                self.push(Opcode::UseChan, &[], json!({"semantic": semantic})).chs.push(ch.clone());
+                self.open.push(ch);
+                true
+            }
         }
     }
 
