@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that must hold: format, lints, layers, no_std, documentation, tests
+    /// Everything that must hold: format, lints, layers, no_std, tidiness, documentation, tests
     Ci,
     /// Run the tests of the whole workspace
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick\n  \
@@ -124,6 +124,7 @@ fn ci(root: &Path) -> Result<(), String> {
     }
     layers::check(&root.join("Cargo.toml"))?;
     bare::check(root)?;
+    tidy::run(root, &tidy::Args::default())?;
     step("doc --workspace --no-deps --locked --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
     stats::print(root)?;
     let seconds = std::env::var("QMK_FUZZ_SECONDS").unwrap_or("30".into());

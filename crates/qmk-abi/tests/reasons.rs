@@ -10,7 +10,7 @@ fn texts(reasons: &[impl Display]) -> Vec<String> {
 }
 
 #[test]
-fn each_reason_has_the_text_that_users_know() {
+fn refused_arguments_and_states_have_the_texts_that_users_know() {
     let known = [
         "the qubit lies in another domain's space",
         "a channel joins two domains",
@@ -53,6 +53,10 @@ fn each_reason_has_the_text_that_users_know() {
         "the qubit was freed",
     ];
     assert_eq!(texts(WrongState::ALL), known);
+}
+
+#[test]
+fn what_is_missing_or_late_has_the_texts_that_users_know() {
     let known = [
         "the pair is not ready",
         "the channel has not been accepted",
