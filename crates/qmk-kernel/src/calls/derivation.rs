@@ -4,6 +4,7 @@
 //! removals, so that a large subtree can be taken down over many calls while others go on.
 
 use crate::cap::space::{Capability, Link, SlotRef};
+use crate::domain::Domain;
 use crate::errors::{Checked, Result, refuse, refuse_if};
 use crate::ids::{DomainId, ObjectId};
 use crate::limits::{MAX_BUDGET_DEPTH, MAX_DELETIONS, STEP};
@@ -73,8 +74,8 @@ impl<D: Device> Kernel<D> {
 
     /// Returns [`Reply::Capability`]: kind, rights and badge of any capability of the caller.
     pub(crate) fn inspect(&self, caller: DomainId, target: Handle) -> Result<Reply> {
-        let c = self.lookup(caller, target)?;
-        let badge = self.link(SlotRef { domain: caller, slot: target.slot })?.badge;
+        let inspect = |d: &Domain| d.capabilities.inspect(target);
+        let (c, badge) = self.domains.find(caller).and_then(inspect).ok_or(KernelError::NoCapability)?;
         Ok(Reply::Capability { kind: c.kind, rights: c.rights, badge })
     }
 

@@ -8,6 +8,7 @@ use crate::ids::{ContextId, DomainId, RegionId};
 use crate::object::Object;
 use crate::sched::fair_queue::{SchedContext, VirtualTimes};
 use crate::state::Kernel;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use qmk_abi::syscall::{BadArgument, DomainUsage, ObjectKind, Quota, StrandState};
 use qmk_abi::{Handle, Reply, Rights};
@@ -45,6 +46,15 @@ impl<D: Device> Kernel<D> {
 
     /// Returns [`Reply::Usage`]: the caller's accounts, put together from where each is kept, and its quota.
     pub(crate) fn usage(&mut self, caller: DomainId) -> Result<Reply> {
+        self.accounts(caller).map_err(|broken| {
+            self.stop(broken.to_string());
+            broken.into()
+        })
+    }
+
+    /// Inlined, so that the reply is made in place.
+    #[inline]
+    fn accounts(&mut self, caller: DomainId) -> Checked<Reply> {
         let now = self.epoch;
         let context = self.domains.get(caller)?.context;
         let epochs = self.contexts.get_mut(context)?.epochs_used(now);

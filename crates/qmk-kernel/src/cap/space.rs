@@ -65,6 +65,12 @@ impl Space {
         if slot.generation == handle.generation { slot.capability } else { None }
     }
 
+    /// The authority and the badge behind a handle.
+    #[inline]
+    pub(crate) fn inspect(&self, handle: Handle) -> Option<(Capability, u64)> {
+        Some((self.get(handle)?, self.links.get(handle.slot as usize)?.badge))
+    }
+
     /// Slots with a capability.
     pub(crate) const fn used(&self) -> u32 {
         self.used
