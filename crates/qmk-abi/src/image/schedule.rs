@@ -11,7 +11,7 @@
 //! Seen from the end of the program the same rules hold with the roles of first and second exchanged. That gives the
 //! heights by which instructions are ranked: [`Image::heights`].
 
-use super::condition::CondTerm;
+use super::condition::{Cond, CondTerm};
 use super::op::{Op, Qubit};
 use super::patches::Patches;
 use super::program::{Image, Instr};
@@ -97,8 +97,10 @@ enum Direction {
     Backward,
 }
 
-/// Goes through the instructions from one end of the program to the other. State of the walk stays in local variables,
-/// and an operation's arity is known where its rules are applied: admission takes a third less time for it.
+/// Goes through the instructions from one end of the program to the other.
+///
+/// The kinds that programs are full of are told apart once, and the rules compiled for each: the kinds of a program come
+/// in no order that a processor foresees, so that each further jump on the kind takes as long as the rules themselves.
 #[inline(always)]
 fn walk<C: Timed>(
     image: &Image,
@@ -107,20 +109,30 @@ fn walk<C: Timed>(
     cost: impl Fn(&Op) -> C,
     mut visit: impl FnMut(u32, &Instr, Span, C),
 ) -> u32 {
-    let mut times =
-        Times { registers: vec![0; image.qubits as usize], events: vec![0; image.events as usize], fence: 0, last: 0 };
-    let mut patches = Patches::new(patches);
+    let mut times = Times {
+        image,
+        direction,
+        registers: vec![0; image.qubits as usize],
+        events: vec![0; image.events as usize],
+        patches: Patches::new(patches),
+        fence: 0,
+        last: 0,
+    };
     let count = image.code.len();
     for i in 0..count {
         let at = if direction == Direction::Forward { i } else { count - 1 - i };
         let Some(instr) = image.code.get(at) else { continue };
-        let cost = cost(&instr.op);
-        let cycles = cost.cycles();
-        let span = match instr.op.operands() {
-            (_, 0) => times.place(image, direction, &mut patches, instr, [], cycles),
-            ([a, ..], 1) => times.place(image, direction, &mut patches, instr, [a], cycles),
-            ([a, b, _], 2) => times.place(image, direction, &mut patches, instr, [a, b], cycles),
-            (operands, _) => times.place(image, direction, &mut patches, instr, operands, cycles),
+        let (span, cost) = match (instr.op, instr.cond) {
+            (op @ Op::Clifford1(_, q), cond) => times.place(&op, cond, [q], &cost),
+            (op @ Op::Clifford2(_, a, b), cond) => times.place(&op, cond, [a, b], &cost),
+            (op @ Op::Measure(_, q, _), cond) => times.place(&op, cond, [q], &cost),
+            (op @ (Op::Alloc(q) | Op::Free(q)), cond) => times.place(&op, cond, [q], &cost),
+            (op, cond) => match op.operands() {
+                (_, 0) => times.place(&op, cond, [], &cost),
+                ([a, ..], 1) => times.place(&op, cond, [a], &cost),
+                ([a, b, _], 2) => times.place(&op, cond, [a, b], &cost),
+                (operands, _) => times.place(&op, cond, operands, &cost),
+            },
         };
         visit(at as u32, instr, span, cost);
     }
@@ -128,59 +140,62 @@ fn walk<C: Timed>(
 }
 
 /// Cycles that instructions wait for.
-struct Times {
+struct Times<'a> {
+    image: &'a Image,
+    direction: Direction,
     /// From which on each register is free.
     registers: Vec<u32>,
     /// From which on each event is known.
     events: Vec<u32>,
+    /// From which on each patch is free.
+    patches: Patches<u32>,
     /// In which everything before the last fence has ended.
     fence: u32,
     /// In which everything so far has ended.
     last: u32,
 }
 
-impl Times {
-    /// The rules, for an instruction on N registers. Backward, the roles are exchanged: an event is awaited by its
-    /// writer and provided by its readers, and a free waits for the allocation that takes its patch.
+impl Times<'_> {
+    /// The rules, for an operation on N registers. Backward, the roles are exchanged: an event is awaited by its writer
+    /// and provided by its readers, and a free waits for the allocation that takes its patch.
     #[inline(always)]
-    fn place<const N: usize>(
+    fn place<const N: usize, C: Timed>(
         &mut self,
-        image: &Image,
-        direction: Direction,
-        patches: &mut Patches<u32>,
-        instr: &Instr,
+        op: &Op,
+        cond: Option<Cond>,
         operands: [Qubit; N],
-        cycles: u32,
-    ) -> Span {
-        let forward = direction == Direction::Forward;
-        let allocates = N == 1 && matches!(instr.op, Op::Alloc(_));
-        let frees = N == 1 && matches!(instr.op, Op::Free(_));
+        cost: &impl Fn(&Op) -> C,
+    ) -> (Span, C) {
+        let forward = self.direction == Direction::Forward;
+        let allocates = N == 1 && matches!(op, Op::Alloc(_));
+        let frees = N == 1 && matches!(op, Op::Free(_));
         let (takes, gives) = if forward { (allocates, frees) } else { (frees, allocates) };
-        if N == 0 && instr.op == Op::Fence {
+        if N == 0 && *op == Op::Fence {
             self.fence = self.last;
         }
         let mut start = latest(&self.registers, (operands, N), self.fence);
         if takes {
-            start = start.max(patches.take().unwrap_or(0));
+            start = start.max(self.patches.take().unwrap_or(0));
         }
-        let reads = instr.cond.map(|cond| image.cond_terms(cond));
+        let reads = cond.map(|cond| self.image.cond_terms(cond));
         if !forward {
-            start = latest(&self.events, instr.op.results(), start);
+            start = latest(&self.events, op.results(), start);
         } else if let Some(terms) = reads {
             each_event(terms, |e| start = latest(&self.events, ([e], 1), start));
         }
-        let end = start.saturating_add(cycles);
+        let cost = cost(op);
+        let end = start.saturating_add(cost.cycles());
         postpone(&mut self.registers, (operands, N), end);
         if forward {
-            postpone(&mut self.events, instr.op.results(), end);
+            postpone(&mut self.events, op.results(), end);
         } else if let Some(terms) = reads {
             each_event(terms, |e| postpone(&mut self.events, ([e], 1), end));
         }
         if gives {
-            patches.give(end);
+            self.patches.give(end);
         }
         self.last = self.last.max(end);
-        Span { start, end }
+        (Span { start, end }, cost)
     }
 }
 

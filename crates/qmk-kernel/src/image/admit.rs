@@ -91,10 +91,27 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Checks an instruction, and takes note of what it does. Rules are in the order in which violations are reported.
+    /// Checks an instruction, and takes note of what it does. The kinds that programs are full of are told apart once,
+    /// and the rules compiled for each, as in the walk of `Image::schedule`.
     #[inline(always)]
     fn check(&mut self, instr: &Instr) -> Result<(), Kind> {
-        let op = &instr.op;
+        match (instr.op, instr.cond) {
+            (op @ Op::Clifford1(_, q), cond) => self.check_on(&op, cond, [q]),
+            (op @ Op::Clifford2(_, a, b), cond) => self.check_on(&op, cond, [a, b]),
+            (op @ Op::Measure(_, q, _), cond) => self.check_on(&op, cond, [q]),
+            (op @ (Op::Alloc(q) | Op::Free(q)), cond) => self.check_on(&op, cond, [q]),
+            (op, cond) => match op.operands() {
+                (_, 0) => self.check_on(&op, cond, []),
+                ([a, ..], 1) => self.check_on(&op, cond, [a]),
+                ([a, b, _], 2) => self.check_on(&op, cond, [a, b]),
+                (operands, _) => self.check_on(&op, cond, operands),
+            },
+        }
+    }
+
+    /// The rules, for an operation on this many registers, in the order in which violations are reported.
+    #[inline(always)]
+    fn check_on<const N: usize>(&mut self, op: &Op, cond: Option<Cond>, operands: [Qubit; N]) -> Result<(), Kind> {
         let class = op.class();
         if !self.held.contains(class) {
             return Err(Kind::Class);
@@ -103,17 +120,6 @@ impl<'a> Verifier<'a> {
         if op.angle().is_some_and(|angle| !angle.is_finite()) {
             return Err(Kind::BadAngle);
         }
-        match op.operands() {
-            (_, 0) => self.check_on(instr, []),
-            ([a, ..], 1) => self.check_on(instr, [a]),
-            ([a, b, _], 2) => self.check_on(instr, [a, b]),
-            (operands, _) => self.check_on(instr, operands),
-        }
-    }
-
-    /// The rules that concern registers and events, for an operation on this many registers.
-    #[inline(always)]
-    fn check_on<const N: usize>(&mut self, Instr { op, cond }: &Instr, operands: [Qubit; N]) -> Result<(), Kind> {
         let allocates = N == 1 && matches!(op, Op::Alloc(_));
         let frees = N == 1 && matches!(op, Op::Free(_));
         // Operands are registers of the image, distinct, and in use; that of an allocation is not.
@@ -130,7 +136,7 @@ impl<'a> Verifier<'a> {
             };
         }
         if let Some(cond) = cond {
-            self.condition(op, *cond)?;
+            self.condition(op, cond)?;
         }
         self.results(op)?;
         if allocates {
