@@ -24,9 +24,9 @@ const MEASURE: Rights = Rights::MEASURE;
 const MAGIC: Rights = Rights::MAGIC;
 
 /// Lines over the qubits `a`, `b` and `c`, and the classes that they use.
-fn lines() -> Vec<(&'static str, Rights)> {
+fn lines() -> Vec<(String, Rights)> {
     let none = Rights::empty();
-    let mut lines = vec![
+    let special = [
         ("FENCE_EPOCH", none),
         ("RESET a", COMPUTE),
         ("APPLY_RZ a, theta=pi/2", COMPUTE),
@@ -43,15 +43,12 @@ fn lines() -> Vec<(&'static str, Rights)> {
         ("INJECT_T_STATE a", MAGIC),
         ("OPEN_CHAN a, b -> ch\nCLOSE_CHAN ch", Rights::LINK | COMPUTE),
     ];
-    lines.extend(["H", "S", "SDG", "X", "Y", "Z", "SX", "SXDG"].map(|g| (leak(format!("APPLY_{g} a")), COMPUTE)));
-    lines.extend(["T", "TDG"].map(|g| (leak(format!("APPLY_{g} a")), COMPUTE | MAGIC)));
-    lines.extend(["CNOT", "CZ", "SWAP"].map(|g| (leak(format!("APPLY_{g} a, b")), COMPUTE)));
-    lines.extend(["X", "Y", "Z"].map(|b| (leak(format!("MEASURE_{b} a -> m")), MEASURE)));
+    let mut lines = special.map(|(line, classes)| (line.to_string(), classes)).to_vec();
+    lines.extend(["H", "S", "SDG", "X", "Y", "Z", "SX", "SXDG"].map(|g| (format!("APPLY_{g} a"), COMPUTE)));
+    lines.extend(["T", "TDG"].map(|g| (format!("APPLY_{g} a"), COMPUTE | MAGIC)));
+    lines.extend(["CNOT", "CZ", "SWAP"].map(|g| (format!("APPLY_{g} a, b"), COMPUTE)));
+    lines.extend(["X", "Y", "Z"].map(|b| (format!("MEASURE_{b} a -> m"), MEASURE)));
     lines
-}
-
-fn leak(text: String) -> &'static str {
-    text.leak()
 }
 
 /// Operations on qubits held one by one, with the number of qubits, the angle and the classes.
@@ -147,7 +144,7 @@ fn programs(at: &At, session: &str, held: Rights, random: &mut Rng) {
         };
         let source = format!("{declared}ALLOC_LQ -> a, b, c\n{line}\nFREE_LQ a, b, c\n");
         let submit = JobSubmit { session_id: session.into(), source, format: Format::Asm, policy: Policy::default() };
-        let reply = judge(line, at.call(Request::JobSubmit(submit)), need, held);
+        let reply = judge(&line, at.call(Request::JobSubmit(submit)), need, held);
         let Some(Reply::Submitted(job)) = reply else { continue };
         let wait = JobWait { session_id: session.into(), job_id: job.job_id, timeout_ms: Some(60_000) };
         let Ok(Reply::Status(status)) = at.call(Request::JobWait(wait)) else { panic!("{line}: no status") };

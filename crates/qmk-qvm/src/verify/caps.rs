@@ -18,28 +18,33 @@ fn needs(node: &Node) -> Rights {
 impl Verifier<'_> {
     /// The graph's own list, which narrows what the program may do if it names every class that the program uses.
     pub(super) fn declared_capabilities(&mut self) {
-        let (mut declared, mut known) = (Rights::empty(), true);
+        let mut declared = Some(Rights::empty());
         for cap in &self.graph.caps {
-            let class = Rights::from_class_name(cap);
-            if class.is_none() {
-                self.report("E-CAP", None, format!("{cap} is not a capability; known: {}", known_caps()));
-            }
-            known &= class.is_some();
-            declared |= class.unwrap_or(Rights::empty());
+            let class = self.class(None, cap);
+            declared = declared.zip(class).map(|(declared, class)| declared | class);
         }
-        let left_out = required_caps(self.graph) - declared;
-        if known && !self.graph.caps.is_empty() && !left_out.is_empty() {
+        let left_out = declared.map(|declared| required_caps(self.graph) - declared);
+        if let Some(left_out) = left_out.filter(|left_out| !self.graph.caps.is_empty() && !left_out.is_empty()) {
             let names = left_out.class_names().join(", ");
             let message = format!("caps is ignored: it leaves out {names}, which the program uses");
             self.report("W-IGNORED", None, message);
         }
     }
 
+    /// The class of a name, which is reported if there is none.
+    fn class(&mut self, node: Option<&Node>, cap: &str) -> Option<Rights> {
+        let class = Rights::from_class_name(cap);
+        if class.is_none() {
+            let known = Rights::CLASS_NAMES.map(|(name, _)| name).join(", ");
+            self.report("E-CAP", node, format!("{cap} is not a capability; known: {known}"));
+        }
+        class
+    }
+
     pub(super) fn capabilities(&mut self, node: &Node, held: Option<Rights>) {
         for cap in &node.caps {
-            if Rights::from_class_name(cap).is_none() {
-                self.report("E-CAP", Some(node), format!("{cap} is not a capability; known: {}", known_caps()));
-            } else if !self.graph.caps.is_empty() && !self.graph.caps.contains(cap) {
+            let class = self.class(Some(node), cap);
+            if class.is_some() && !self.graph.caps.is_empty() && !self.graph.caps.contains(cap) {
                 self.report("E-CAP", Some(node), format!("{cap} is not in the graph's caps"));
             }
         }
@@ -52,8 +57,4 @@ impl Verifier<'_> {
             );
         }
     }
-}
-
-fn known_caps() -> String {
-    Rights::CLASS_NAMES.map(|(n, _)| n).join(", ")
 }
