@@ -42,6 +42,11 @@ impl<D: Device> Kernel<D> {
         self.audit_channels()
     }
 
+    /// Stops the kernel as an impossible case does, for tests of what holds one.
+    pub fn stop_as_broken(&mut self, story: &str) {
+        self.stop(story.into());
+    }
+
     /// Numbers are used or free and never both; nothing is left that no object names; what is bounded is within its
     /// bound.
     fn audit_tables(&self) -> Checked {

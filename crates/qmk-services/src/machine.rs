@@ -79,12 +79,8 @@ impl<D: Device + Send + 'static> Machine<D> {
         self.shared.store.close()
     }
 
-    /// Starts the thread of the kernel. The machine's first epoch, in which its stocks begin to fill, is over by then,
-    /// so jobs find the same stocks each time.
-    fn run(mut state: State<D>) -> Self {
-        if state.unfinished.is_empty() {
-            state.kernel.advance();
-        }
+    /// Starts the thread of the kernel.
+    fn run(state: State<D>) -> Self {
         let (store, leaving) = (state.store.clone(), Arc::default());
         let (work, changed, ticked) = (Condvar::new(), Condvar::new(), Condvar::new());
         let (build_queue, audit_limit, state) = (BuildQueue::default(), AuditLimit::default(), Mutex::new(state));
@@ -153,9 +149,47 @@ impl<D: Device + Send + 'static> Drop for Machine<D> {
 mod tests {
     use super::{Machine, MachineConfig};
     use crate::policy::SitePolicy;
+    use qmk_abi::rpc::{Endpoint, ErrorCode, Request, SessionCreate, SessionRef};
     use qmk_abi::syscall::Quota;
     use qmk_sim::SimDevice;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    const STORY: &str = "domain 3 holds 2 qubits and its table has 1";
+
+    fn machine() -> Machine<SimDevice> {
+        Machine::start(SimDevice::default(), MachineConfig::default())
+    }
+
+    #[test]
+    fn a_call_that_finds_the_kernel_broken_stops_the_machine_with_its_story() {
+        let machine = machine();
+        let connection = machine.connect();
+        machine.shared.state.lock().kernel.stop_as_broken(STORY);
+        // The first call is answered by the kernel, and the second by the machine.
+        let open = || connection.call(Request::SessionCreate(SessionCreate::default())).unwrap_err();
+        for refused in [open(), open()] {
+            assert_eq!((refused.code, refused.stop_reason()), (ErrorCode::Internal, Some(STORY)), "{refused}");
+            assert_eq!(machine.stop_reason(), Some(STORY));
+        }
+    }
+
+    #[test]
+    fn the_thread_of_the_kernel_stops_a_machine_whose_kernel_is_broken() {
+        let machine = machine();
+        let connection = machine.connect();
+        let mut state = machine.shared.state.lock();
+        state.kernel.stop_as_broken(STORY);
+        state.busy = true;
+        machine.shared.work.notify_all();
+        machine.shared.changed.wait_for(&mut state, Duration::from_secs(60));
+        drop(state);
+        assert_eq!(machine.stop_reason(), Some(STORY));
+        assert!(machine.leaving().load(Ordering::Relaxed), "a server ends by this flag");
+        let query = Request::ResourceQuery(SessionRef { session_id: String::new() });
+        assert_eq!(connection.call(query).unwrap_err().stop_reason(), Some(STORY));
+    }
 
     #[test]
     fn the_kernel_gets_the_limits_of_the_policy() {

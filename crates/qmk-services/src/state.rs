@@ -103,6 +103,8 @@ impl<D: Device> State<D> {
         if config.lockstep {
             kernel.set_clock(Clock::Lockstep);
         }
+        // The stocks begin to fill in the first epoch. It is over before any job, so that jobs find the same each time.
+        kernel.advance();
         State {
             kernel,
             root,
