@@ -1,6 +1,6 @@
 //! An endpoint of the session protocol.
 
-use crate::driver::{Driving, Turn, Woken, turn};
+use crate::driver::{Driving, Woken, has_work, turn};
 use crate::errors::lost;
 use crate::estimate;
 use crate::model::caller::Caller;
@@ -117,16 +117,15 @@ impl<D: Device + Send + 'static> Endpoint for Connection<D> {
             return;
         }
         let start = Instant::now();
-        let mut idle = false;
         // If a turn panics, the driver goes on.
         let woken = Woken(&self.shared.work);
         let mut driving = Driving::begin(&mut state);
-        while !idle && start.elapsed() < SETTLE {
-            idle = turn(&self.shared, &mut driving) == Turn::Idle;
+        while !driving.stopping && has_work(&driving) && start.elapsed() < SETTLE {
+            turn(&self.shared, &mut driving);
         }
         drop(driving);
         std::mem::forget(woken);
-        if !idle {
+        if has_work(&state) {
             // The driver takes over work that takes longer.
             self.shared.work.notify_all();
         }

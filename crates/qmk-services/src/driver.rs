@@ -26,19 +26,12 @@ pub(crate) fn drive<D: Device>(shared: &Shared<D>) {
 fn advance<D: Device>(shared: &Shared<D>) {
     let mut state = shared.state.lock();
     while !state.stopping {
-        if !state.driving && has_work(&state) {
+        if !state.driving {
             let mut state = Driving::begin(&mut state);
-            while !state.stopping {
-                let done = turn(shared, &mut state);
-                if done == Turn::Idle {
-                    break;
-                }
+            while !state.stopping && has_work(&state) {
+                turn(shared, &mut state);
                 // Callers wait no longer than one epoch.
                 MutexGuard::bump(&mut state);
-                // The call that waited may have been served.
-                if done == Turn::Awaited && !has_work(&state) {
-                    break;
-                }
             }
         }
         if !state.stopping {
@@ -47,21 +40,10 @@ fn advance<D: Device>(shared: &Shared<D>) {
     }
 }
 
-/// Whether an epoch is of use to anyone. One that is not would pass before the next call or after it, as threads happen
+/// Whether an epoch is of use to anyone: strands live or have outcomes to read, or a call waits for it. One that is not would pass before the next call or after it, as threads happen
 /// to run, and the call would find more magic states or fewer.
-fn has_work<D>(state: &State<D>) -> bool {
+pub(crate) fn has_work<D>(state: &State<D>) -> bool {
     state.busy || state.waiting > 0 || !state.unfinished.is_empty()
-}
-
-/// What is left to do after a turn.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Nothing.
-    Idle,
-    /// Nothing of the machine's own; calls wait for an epoch.
-    Awaited,
-    /// Strands live, or have outcomes to read.
-    Busy,
 }
 
 /// Wakes the driver when dropped, so that it takes over after a panic. A caller that needs no driver forgets the value.
@@ -104,13 +86,13 @@ impl<D> Drop for Driving<'_, '_, D> {
 }
 
 /// Runs one epoch, or several at once, collects outcomes and records results.
-pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) -> Turn {
+pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) {
     let start = Instant::now();
     // A call that waits looks again after each epoch.
     let most = if state.waiting > 0 { 1 } else { AT_ONCE };
     let report = state.kernel.advance_by(most);
     if has_stopped(shared, state) {
-        return Turn::Idle;
+        return;
     }
     state.watched.issued += report.issued as u64;
     state.busy = report.busy;
@@ -123,7 +105,7 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     }
     let collected = state.collect();
     if has_stopped(shared, state) {
-        return Turn::Idle;
+        return;
     }
     state.busy |= collected.more;
     if shared.store.keeps() && !collected.started.is_empty() {
@@ -152,12 +134,6 @@ pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, Sta
     }
     if collected.ended {
         shared.changed.notify_all();
-    }
-    // Calls and jobs may have come while the lock was released for results and records.
-    match (state.busy || !state.unfinished.is_empty(), state.waiting) {
-        (true, _) => Turn::Busy,
-        (false, 0) => Turn::Idle,
-        (false, _) => Turn::Awaited,
     }
 }
 
