@@ -201,6 +201,7 @@ impl Diagram {
 #[cfg(test)]
 mod tests {
     use super::Diagram;
+    use expect_test::expect;
     use qmk_qvm::{Format, ParseOptions, parse};
 
     fn draw(text: &str, width: usize) -> String {
@@ -211,14 +212,13 @@ mod tests {
     fn a_line_per_qubit_and_a_column_per_step() {
         let text =
             "ALLOC_LQ -> a, b, c\nAPPLY_H a\nAPPLY_CNOT a, c\nMEASURE_Z a -> x\nAPPLY_X c if x == 1\nAPPLY_T b\n";
-        let want = "\
-t
-a: -|0>--H--o--M:x-----
-b: -|0>-----|--T-------
-c: -|0>-----X-------X?x-
-";
-        let trimmed = |s: &str| s.lines().map(|l| l.trim_end_matches('-').to_string()).collect::<Vec<_>>();
-        assert_eq!(trimmed(&draw(text, 200)), trimmed(want));
+        expect![[r#"
+            t
+            a: -|0>--H--o--M:x------
+            b: -|0>-----|--T--------
+            c: -|0>-----X-------X?x-
+        "#]]
+        .assert_eq(&draw(text, 200));
     }
 
     #[test]
@@ -227,7 +227,17 @@ c: -|0>-----X-------X?x-
         text += &"APPLY_H a\n".repeat(1000);
         let drawn = draw(&text, 80);
         assert!(drawn.lines().all(|l| l.len() <= 80 || l.starts_with('(')), "{drawn}");
-        assert!(drawn.lines().count() > 10 && drawn.contains("0 of 1 qubits and 601 operations"), "{drawn}");
+        let rows: Vec<&str> = drawn.lines().collect();
+        expect![[r#"
+            t
+            a: -|0>--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H-
+
+            a: -H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H-
+            a: -H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H--H-
+
+            a: -H-
+            (not drawn: 0 of 1 qubits and 601 operations; the picture ends here)"#]]
+        .assert_eq(&[&rows[..4], &rows[rows.len() - 4..]].concat().join("\n"));
         let many: Vec<String> = (0..500).map(|i| format!("q{i}")).collect();
         let drawn = draw(&format!("ALLOC_LQ -> {}\n", many.join(", ")), 80);
         assert!(drawn.lines().count() == 102 && drawn.contains("400 of 500 qubits"), "{drawn}");

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{example, qmk};
+use expect_test::expect;
 use qmk_services::{Machine, MachineConfig};
 use qmk_sim::SimDevice;
 use qmk_tests::server::LocalServer;
@@ -110,7 +111,12 @@ fn every_example_can_be_drawn() {
 #[test]
 fn show_draws_a_line_for_each_qubit() {
     let out = qmk(&["show", &example("bell.qvm"), "--width", "200"]);
-    assert_eq!(out.stdout, "bell\na: -|0>--H--o--M:x--free-\nb: -|0>-----X--M:y--free-\n");
+    expect![[r#"
+        bell
+        a: -|0>--H--o--M:x--free-
+        b: -|0>-----X--M:y--free-
+    "#]]
+    .assert_eq(&out.stdout);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.svg");
     let out = qmk(&["show", &example("teleportation.qvm"), "--svg", path.to_str().unwrap()]);
