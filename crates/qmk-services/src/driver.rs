@@ -40,8 +40,9 @@ fn advance<D: Device>(shared: &Shared<D>) {
     }
 }
 
-/// Whether an epoch is of use to anyone: strands live or have outcomes to read, or a call waits for it. One that is not would pass before the next call or after it, as threads happen
-/// to run, and the call would find more magic states or fewer.
+/// Whether an epoch is of use to anyone: strands live or have outcomes to read, or a call waits for it. One that is not
+/// would pass before the next call or after it, as threads happen to run, and the call would find more magic states or
+/// fewer.
 pub(crate) fn has_work<D>(state: &State<D>) -> bool {
     state.busy || state.waiting > 0 || !state.unfinished.is_empty()
 }

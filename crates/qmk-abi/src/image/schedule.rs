@@ -99,8 +99,8 @@ enum Direction {
 
 /// Goes through the instructions from one end of the program to the other.
 ///
-/// The kinds that programs are full of are told apart once, and the rules compiled for each: the kinds of a program come
-/// in no order that a processor foresees, so that each further jump on the kind takes as long as the rules themselves.
+/// The kinds that programs are full of are told apart once, and the rules compiled for each. Kinds come in no order
+/// that a processor foresees, so each further jump on the kind takes as long as the rules themselves.
 #[inline(always)]
 fn walk<C: Timed>(
     image: &Image,

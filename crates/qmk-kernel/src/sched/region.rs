@@ -175,6 +175,8 @@ impl EpochBudget {
 
 impl Region {
     pub(crate) fn new(qubits: u32, routes: u32, magic_rate: u32, magic_buffer: u32, decoder_rate: u32) -> Self {
+        // A stock that nothing fills is none: a strand that needs it is refused, and waits not for ever.
+        let magic_buffer = if magic_rate == 0 { 0 } else { magic_buffer };
         let (keep_rate, reservable) = (magic_rate, MAX_RESERVABLE * UNIT);
         Region { qubits, routes, magic_rate, magic_buffer, decoder_rate, keep_rate, reservable, ..Region::default() }
     }

@@ -1,9 +1,9 @@
 //! Bounds on waiting.
 
 use crate::world::{AMPLE, Size, World, chain, image, keep_up, z};
-use qmk_kernel::abi::image::{Clifford1, Image, Op};
+use qmk_kernel::abi::image::{Clifford1, Image, ImageError, ImageErrorKind, Op};
 use qmk_kernel::abi::syscall::{Quota, Run, StrandState};
-use qmk_kernel::abi::{Handle, Reply, Rights, Syscall};
+use qmk_kernel::abi::{Handle, KernelError, Reply, Rights, Syscall};
 
 /// Epochs that `epoch.rs` and `fair_queue.rs` promise with.
 const PATIENCE: u64 = 1024;
@@ -38,6 +38,18 @@ fn who_needs_many_magic_states_at_once_is_not_starved() {
     many_at_once(&rotations, 10, 23, 4);
     let products = image(600, (0..20).map(|_| Op::Ccz(0, 1, 2)));
     many_at_once(&products, 20, 4, 1);
+}
+
+#[test]
+fn a_machine_that_makes_no_magic_states_refuses_who_needs_one() {
+    let mut w = World::new(Size { magic: 0, buffer: 64, ..AMPLE });
+    let tenant = w.tenant(Quota::UNLIMITED);
+    let image = w.admit(tenant, &chain(1, 1, Op::T));
+    let (who, machine) = w.tenants[tenant];
+    let refused = w.kernel.syscall(who, Syscall::Spawn { machine, image, run: Run::default() });
+    let Err(KernelError::Image(ImageError { kind: ImageErrorKind::Unaffordable, .. })) = refused else {
+        panic!("{refused:?}")
+    };
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl<D: Device> Model<D> {
             qubits: spec.logical_qubits,
             routes: spec.routes_per_epoch,
             rate: spec.magic_per_epoch,
-            buffer: spec.magic_buffer,
+            buffer: if spec.magic_per_epoch == 0 { 0 } else { spec.magic_buffer },
         };
         let (kernel, root, machine) = Kernel::boot(device, 1, quota);
         let capability =
