@@ -63,7 +63,8 @@ pub trait Device {
     /// written before they are read.
     ///
     /// # Errors
-    /// [`DeviceError::Refused`] if the outcomes of all shots would take too much memory, the noise does not fit the
+    /// [`DeviceError::StateBytes`] if there is no room for the outcomes of all shots. [`DeviceError::Refused`] if they
+    /// would take too much memory, the noise does not fit the
     /// image, or the device has no model of the errors. [`DeviceError::Unsupported`] for an empty image if the device
     /// has no interactive qubits.
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError>;
@@ -115,7 +116,8 @@ pub trait Device {
     /// Returns the state of the space that the work is for.
     ///
     /// # Errors
-    /// Why the work failed: [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`], or [`DeviceError::Refused`] if
+    /// Why the work failed: [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`],
+    /// [`DeviceError::StateBytes`], or [`DeviceError::Refused`] if
     /// columns are missing that the noise names. An interactive space is then as it was; a program's space stays
     /// failed.
     fn finish(&mut self, work: Self::Work) -> Result<SpaceStatus, DeviceError>;

@@ -30,6 +30,21 @@ pub enum DeviceError {
         /// Active qubits it needs.
         active: u32,
     },
+    /// The states of the machine, or of the space's owner, would take more bytes than they may.
+    #[error(
+        "this takes {needed} bytes of quantum state more, and {left} are left of the {limit} that {} may have; \
+         free qubits or checkpoints, or let jobs end", if *.of_machine { "the machine" } else { "one owner" }
+    )]
+    StateBytes {
+        /// Bytes that it would take more.
+        needed: u64,
+        /// Bytes that are left.
+        left: u64,
+        /// Bytes of which these are left.
+        limit: u64,
+        /// Whether the limit is that of the machine; that of one owner otherwise.
+        of_machine: bool,
+    },
     /// Work of the space, or of a space that shares its state, is out.
     #[error("the space is at work")]
     Busy,

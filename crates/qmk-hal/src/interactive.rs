@@ -23,7 +23,8 @@ pub trait Interactive {
     /// # Errors
     /// [`DeviceError::Refused`] if there is no such interactive space, the instruction has a condition, an angle is not
     /// finite, or the space would get too large. [`DeviceError::Busy`] if the space, or one that shares its state, has
-    /// work out. From `finish`: [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`].
+    /// work out. From `finish`: [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`],
+    /// [`DeviceError::StateBytes`].
     fn begin_perform(&mut self, space: SpaceId, instr: Instr) -> Result<Self::Work, DeviceError>;
 
     /// Begins to entangle two registers in use, of one space or of two: both are put in |0>, then in (|00> + |11>)/√2,
@@ -33,6 +34,7 @@ pub trait Interactive {
     /// # Errors
     /// [`DeviceError::Refused`] if a register is not in use, both are the same, the errors are no probabilities, or the
     /// states together would get too large. [`DeviceError::Busy`] if one of the states has work out. From `finish`:
-    /// [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::TooMuchMagic`], [`DeviceError::OutOfMemory`],
+    /// [`DeviceError::StateBytes`].
     fn begin_link(&mut self, a: Place, b: Place, errors: [f64; 3]) -> Result<Self::Work, DeviceError>;
 }

@@ -13,7 +13,8 @@ pub trait Snapshots {
     ///
     /// # Errors
     /// [`DeviceError::Refused`] if there is no such space, it shares its state with another, or there is no memory for
-    /// a copy. [`DeviceError::Busy`] if the space has work out. From `finish`: [`DeviceError::OutOfMemory`].
+    /// a copy. [`DeviceError::Busy`] if the space has work out. From `finish`: [`DeviceError::OutOfMemory`],
+    /// [`DeviceError::StateBytes`].
     fn begin_snapshot(&mut self, space: SpaceId) -> Result<(SnapshotId, Self::Work), DeviceError>;
 
     /// Begins to bring a space back to a state that was saved of it. A program's shots since then are forgotten. An
@@ -21,7 +22,8 @@ pub trait Snapshots {
     ///
     /// # Errors
     /// [`DeviceError::Refused`] if the space has no such snapshot or shares its state with another.
-    /// [`DeviceError::Busy`] if it has work out. From `finish`: [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::Busy`] if it has work out. From `finish`: [`DeviceError::OutOfMemory`],
+    /// [`DeviceError::StateBytes`].
     fn begin_restore(&mut self, space: SpaceId, snapshot: SnapshotId) -> Result<Self::Work, DeviceError>;
 
     /// Forgets a saved state. Unknown ids are ignored.

@@ -30,6 +30,8 @@ pub struct SpaceSpec {
     pub seed: u64,
     /// Largest number of qubits that may carry live magic at once.
     pub max_active: u32,
+    /// Who answers for the bytes that it takes.
+    pub owner: u32,
 }
 
 /// How far the work of a space is.

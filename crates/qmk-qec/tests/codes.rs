@@ -182,8 +182,7 @@ fn records(circuit: &Circuit, shots: u64) -> Vec<Vec<u8>> {
         shots,
         seed: 3,
         max_active: 26,
-        patch: Default::default(),
-        errors: Default::default(),
+        ..SpaceSpec::default()
     };
     let space = device.open(spec).expect("it fits");
     (0..instructions).for_each(|i| device.issue(space, i).expect("in range"));

@@ -4,7 +4,7 @@ use qmk_abi::rpc::*;
 use qmk_abi::syscall::Patch;
 use qmk_services::hal::{Device, forward_device};
 use qmk_services::{Connection, Machine, MachineConfig};
-use qmk_sim::SimDevice;
+use qmk_sim::{SimConfig, SimDevice};
 use qmk_testkit::NullDevice;
 
 type Sim = Machine<SimDevice>;
@@ -344,4 +344,64 @@ fn a_profile_that_the_machine_does_not_have_is_a_finding() {
     let e = submit_with(&at, &session, COIN, Policy::default()).unwrap_err();
     assert_eq!((e.findings[0].node.as_deref(), e.findings[0].line), (None, None));
     assert!(e.message.contains("E-PROFILE") && e.message.contains("surface_code with distance 7"), "{e}");
+}
+
+/// Fourteen qubits that carry live magic at once: registers of 24 << 14 bytes.
+const WIDE: &str = ".for i in 0..13\nALLOC_LQ -> q{i}\nAPPLY_H q{i}\nAPPLY_T q{i}\nAPPLY_H q{i}\n.endfor\n\
+                    .for i in 1..13\nAPPLY_CNOT q{i}, q0\n.endfor\n\
+                    .for i in 0..13\nMEASURE_Z q{i} -> m{i}\nFREE_LQ q{i}\n.endfor\n";
+
+fn with_state_bytes(state_bytes: u64) -> Sim {
+    let device = SimConfig { state_bytes, owner_state_bytes: Some(state_bytes), threads: 1, ..SimConfig::default() };
+    Machine::start(SimDevice::new(device), MachineConfig { seed: Some(1), ..MachineConfig::default() })
+}
+
+#[test]
+fn jobs_that_do_not_fit_together_wait_for_each_other() {
+    let run = |machine: &Sim| {
+        let at = machine.connect();
+        let mut jobs = Vec::new();
+        for tenant in ["a", "b", "c"] {
+            let session = create(&at, tenant).unwrap();
+            for (seed, shots) in [(1, 1), (2, 30), (3, 1), (4, 30)] {
+                let policy = Policy { shots, seed, ..Policy::default() };
+                jobs.push(submit_with(&at, &session, WIDE, policy).unwrap());
+            }
+        }
+        let ended = |job: &JobRef| {
+            let status = wait(&at, job);
+            assert_eq!(status.state, JobState::Completed, "{status:?}");
+            result(&at, job).unwrap().report.counts.clone()
+        };
+        jobs.iter().map(ended).collect::<Vec<_>>()
+    };
+    // A batch takes as much again as its registers.
+    assert_eq!(run(&with_state_bytes(60 << 14)), run(&with_state_bytes(u64::MAX)));
+}
+
+#[test]
+fn a_tenant_with_many_checkpoints_is_refused_before_the_memory_is_gone() {
+    let machine = with_state_bytes(4 << 20);
+    let at = machine.connect();
+    let session_id = create(&at, "a").unwrap();
+    let call = |call| at.call(Request::Interactive(call));
+    // Half a mebibyte.
+    call(interactive::Call::Alloc(interactive::Alloc { session_id: session_id.clone(), n: 1024 })).unwrap();
+    let part = interactive::Part { session_id: session_id.clone(), job_id: None };
+    let mut taken = Vec::new();
+    let e = loop {
+        match call(interactive::Call::Checkpoint(part.clone())) {
+            Ok(Reply::Interactive(interactive::Answer::Checkpoint(info))) => taken.push(info.checkpoint_id),
+            refused => break refused.unwrap_err(),
+        }
+    };
+    assert_eq!((taken.len(), e.code), (7, ErrorCode::ResourceExhausted), "{e}");
+    assert!(e.message.contains("524288 bytes") && e.message.contains("4194304"), "{e}");
+    // What it needs comes back by no one's doing, so the job of another fails, with the reason.
+    let other = create(&at, "b").unwrap();
+    let status = wait(&at, &submit(&at, &other, WIDE, 1).unwrap());
+    assert_eq!(status.state, JobState::Failed, "{status:?}");
+    let checkpoint_id = taken.swap_remove(0);
+    call(interactive::Call::DropCheckpoint(interactive::CheckpointRef { session_id, checkpoint_id })).unwrap();
+    assert_eq!(wait(&at, &submit(&at, &other, WIDE, 1).unwrap()).state, JobState::Completed);
 }

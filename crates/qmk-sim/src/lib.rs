@@ -62,6 +62,7 @@
 mod batch;
 mod device;
 mod engine;
+mod ledger;
 mod noise;
 #[cfg(test)]
 mod planned_vs_direct;
@@ -76,5 +77,6 @@ pub use batch::detectors::{DetectorSampler, ParityError};
 pub use device::{SimConfig, SimDevice, SimWork};
 pub use engine::refusal::Refusal;
 pub use engine::state::State;
+pub use ledger::Shortage;
 pub use noise::channel_errors;
 pub use register::Register;

@@ -3,6 +3,7 @@
 use crate::batch::plan::{Plan, Unplannable, plan};
 use crate::batch::sampler::Sampler;
 use crate::batch::shots::ShotBatch;
+use crate::ledger::Charge;
 use crate::program::check::check_noise;
 use crate::program::steps::Program;
 use crate::single_shot::SingleShot;
@@ -141,7 +142,7 @@ fn columns(dice: &mut Rng, noise: &[Noise], shots: u64) -> Arc<[Column]> {
 fn one_by_one(program: &Program, image: &Image, seed: u64, shots: std::ops::Range<u64>) -> Vec<Vec<bool>> {
     shots
         .map(|shot| {
-            let mut single = SingleShot::new(program, image, seed, shot, 20);
+            let mut single = SingleShot::new(program, image, seed, shot, 20, &Charge::default());
             assert_eq!(single.run(program, image, &mut i64::MAX.clone()), Ok(true));
             single.events
         })

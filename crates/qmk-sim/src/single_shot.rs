@@ -4,6 +4,7 @@
 use crate::engine::frame_state::FrameState;
 use crate::engine::refusal::Refusal;
 use crate::engine::shot::{BitFrame, Shot};
+use crate::ledger::Charge;
 use crate::noise::{BLOCK, draw, given};
 use crate::program::perform::perform_step;
 use crate::program::steps::{LastUse, NoiseStep, Program};
@@ -22,9 +23,18 @@ pub(crate) struct SingleShot {
 }
 
 impl SingleShot {
-    pub(crate) fn new(program: &Program, image: &Image, seed: u64, shot: u64, max_active: u32) -> Self {
+    /// Registers are charged where `charge` is.
+    pub(crate) fn new(
+        program: &Program,
+        image: &Image,
+        seed: u64,
+        shot: u64,
+        max_active: u32,
+        charge: &Charge,
+    ) -> Self {
+        let frame_states = program.frame_states(max_active);
         SingleShot {
-            frame_states: program.frame_states(max_active),
+            frame_states: frame_states.into_iter().map(|state: FrameState<_>| state.charged(charge)).collect(),
             shots: program.components.iter().map(|_| Shot::new(seed, shot)).collect(),
             events: vec![false; image.events as usize],
             next: 0,

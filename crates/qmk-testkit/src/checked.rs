@@ -19,11 +19,12 @@ struct Space {
     live: BTreeSet<Qubit>,
 }
 
-/// What work is for whose success is noted.
+/// What work is for whose success or failure is noted.
 #[derive(Debug)]
 enum Out {
     Shots,
     Perform(Op),
+    Save(SnapshotId),
     Restore(Space),
 }
 
@@ -107,7 +108,12 @@ impl<D: Device> Device for Checked<D> {
     fn finish(&mut self, work: D::Work) -> Result<SpaceStatus, DeviceError> {
         let space = work.space();
         let out = self.out.remove(&space);
-        let status = self.inner.finish(work)?;
+        let status = self.inner.finish(work);
+        if let (Some(Out::Save(snapshot)), Err(_)) = (&out, &status) {
+            // There is none then.
+            self.saved.remove(snapshot);
+        }
+        let status = status?;
         match out {
             Some(Out::Shots) => {
                 let events = self.spaces[&space].image.events;
@@ -125,7 +131,7 @@ impl<D: Device> Device for Checked<D> {
                 assert_eq!(self.spaces[&space].live, saved.live, "a state of other registers");
                 self.spaces.insert(space, saved);
             }
-            None => {}
+            Some(Out::Save(_)) | None => {}
         }
         Ok(status)
     }
@@ -187,6 +193,7 @@ impl<D: Device> Snapshots for Checked<D> {
             assert!(issued[next..].iter().all(|i| !i) && image.code[next].op == Op::Fence, "saved beside a fence");
         }
         self.saved.insert(snapshot, (space, self.spaces[&space].clone()));
+        self.out.insert(space, Out::Save(snapshot));
         Ok((snapshot, work))
     }
 

@@ -111,7 +111,7 @@ impl<D: Device> Kernel<D> {
         if opened {
             // The one way to qubits: a device without them refuses here.
             self.device.qubits().map_err(device_error)?;
-            let spec = SpaceSpec { shots: 1, seed, max_active: active, ..SpaceSpec::default() };
+            let spec = SpaceSpec { shots: 1, seed, max_active: active, owner: owner.0, ..SpaceSpec::default() };
             let space = self.device.open(spec).map_err(device_error)?;
             let (registers, free, segment) = (Vec::new(), Vec::new(), Segment::default());
             self.domains.get_mut(owner)?.interactive = Some(Interactive { space, registers, free, live: 0, segment });

@@ -153,7 +153,7 @@ impl<D: Device> Kernel<D> {
         let (running, run, image) = (strand.running(id), strand.run, strand.image.image.clone());
         let max_active = self.domains.get(owner)?.quota.active;
         let (shots, seed, patch, errors) = (run.shots, run.seed, run.patch, run.noise);
-        let spec = SpaceSpec { image, noise: Arc::default(), patch, errors, shots, seed, max_active };
+        let spec = SpaceSpec { image, noise: Arc::default(), patch, errors, shots, seed, max_active, owner: owner.0 };
         // The qubits are counted first: a strand that the device refuses gives them back as any strand that ends.
         self.domains.get_mut(owner)?.held.take(qubits)?;
         self.contexts.get_mut(context)?.held.take(qubits)?;

@@ -230,6 +230,8 @@ pub(crate) fn run(bytes: &[u8]) -> Done {
         decoded_per_epoch: bytes.pick(&[None, None, Some(0), Some(logical_qubits / 2)]),
         link: LinkSpec { raw, pairs_per_epoch: bytes.pick(&[0, 1, 16]) },
         snapshot: !bytes.rarely(6),
+        state_bytes: bytes.pick(&[u64::MAX, u64::MAX, 40_000, 2_000]),
+        owner_state_bytes: None,
         threads: 1,
     };
     let quota =

@@ -212,15 +212,7 @@ mod tests {
         let shots = 3000;
         let mut device = SimDevice::default();
         let (image, noise) = (Arc::new(image), noise.into());
-        let spec = SpaceSpec {
-            image: Arc::clone(&image),
-            noise,
-            shots,
-            seed: 11,
-            max_active: 0,
-            patch: Default::default(),
-            errors: Default::default(),
-        };
+        let spec = SpaceSpec { image: Arc::clone(&image), noise, shots, seed: 11, ..SpaceSpec::default() };
         let space = device.open(spec).unwrap();
         (0..image.code.len()).for_each(|i| device.issue(space, i as u32).unwrap());
         while device.work(space, 1 << 20).unwrap().shots_done < shots {}

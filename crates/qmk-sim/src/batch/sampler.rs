@@ -66,6 +66,14 @@ impl Sampler {
         self.plan.peak_active
     }
 
+    /// Bytes of a batch of so many shots: its registers, with half as much again for those that a measurement leaves,
+    /// and its tables.
+    pub(crate) fn batch_bytes(&self, lanes: u64) -> u64 {
+        let shared: Vec<(u32, usize)> = self.shared.iter().map(|(r, end)| (r.qubits(), *end)).collect();
+        let tables = (self.plan.rows.len() as u64 + self.plan.symbols as u64) * lanes.div_ceil(64) * 8;
+        (1.5 * register_bytes(&self.plan, &shared, lanes as f64)) as u64 + tables
+    }
+
     /// Shots of the largest batch that the budget allows, but no fewer than share the draws of a noise channel.
     pub(crate) fn lanes_for(&self, budget: u64) -> u64 {
         let most = self.lanes as u64;
@@ -87,15 +95,18 @@ fn lanes(plan: &Plan, shared: &[(Register, usize)], threads: usize) -> usize {
     while lanes > 64 && rows * lanes / 8 > bytes / threads {
         lanes /= 2;
     }
-    let single = register_bytes(plan, shared, 1.0);
-    while lanes > 1 && register_bytes(plan, shared, lanes as f64) > (REGISTER_BYTES / threads as f64).max(single) {
+    let shared: Vec<(u32, usize)> = shared.iter().map(|(r, end)| (r.qubits(), *end)).collect();
+    let single = register_bytes(plan, &shared, 1.0);
+    while lanes > 1 && register_bytes(plan, &shared, lanes as f64) > (REGISTER_BYTES / threads as f64).max(single) {
         lanes /= 2;
     }
     lanes
 }
 
-fn register_bytes(plan: &Plan, shared: &[(Register, usize)], lanes: f64) -> f64 {
-    let mut state: Vec<(f64, i32)> = shared.iter().map(|(r, _)| (1.0, r.qubits() as i32)).collect();
+/// Bytes of the registers of so many lanes, if every split of groups that can happen does. `shared` has the qubits that
+/// each register has before the first action that differs between shots, and the number of that action.
+fn register_bytes(plan: &Plan, shared: &[(u32, usize)], lanes: f64) -> f64 {
+    let mut state: Vec<(f64, i32)> = shared.iter().map(|&(qubits, _)| (1.0, qubits as i32)).collect();
     let size = |(groups, k): (f64, i32)| groups * 16.0 * f64::from(k).exp2();
     let mut now: f64 = state.iter().copied().map(size).sum();
     let mut peak = now;

@@ -2,11 +2,12 @@
 
 use super::cost::{cost, physical_qubits};
 use super::machine::{SimDevice, unused};
-use super::program::ProgramRun;
-use super::refusal::no_space;
+use super::program::{ProgramRun, stride};
+use super::refusal::{no_space, short};
 use super::shared_state::{Draw, SharedState};
 use super::space::{InteractiveSpace, Memory, ProgramSpace, Space};
 use super::work::{Close, Kind, Shots, SimWork};
+use crate::ledger::Charge;
 use crate::program::check::check_noise;
 use crate::rng::DrawSite;
 use qmk_abi::image::Op;
@@ -38,20 +39,24 @@ impl Device for SimDevice {
 
     fn open(&mut self, spec: SpaceSpec) -> Result<SpaceId, DeviceError> {
         check_spec(&spec)?;
+        let mut charge = Charge::new(&self.ledger, spec.owner);
+        charge.raise(outcome_bytes(&spec)).map_err(short)?;
         let id = unused(&self.spaces, &mut self.next_space);
         let space = if spec.image.code.is_empty() {
             let state = unused(&self.states, &mut self.next_state);
-            self.put_state(state, Box::new(SharedState::new(id, spec.max_active)));
+            self.put_state(state, Box::new(SharedState::new(id, spec.max_active, charge)));
             let (seed, memory) = (spec.seed, Memory::default());
             Space::Interactive(InteractiveSpace { state, seed, memory, at: 0, peak_active: 0 })
         } else {
+            let run = ProgramRun::new(spec.clone(), self.threads, charge.passing());
             Space::Program(ProgramSpace {
-                image: spec.image.clone(),
+                image: spec.image,
                 issued: 0,
                 outcomes: Vec::new(),
+                charge,
                 status: SpaceStatus::default(),
                 fault: None,
-                run: Some(Box::new(ProgramRun::new(spec, self.threads))),
+                run: Some(Box::new(run)),
             })
         };
         self.spaces.insert(id, space);
@@ -212,9 +217,13 @@ impl SimDevice {
     }
 }
 
+fn outcome_bytes(spec: &SpaceSpec) -> u64 {
+    spec.shots.saturating_mul(stride(&spec.image) as u64)
+}
+
 /// Refuses a space that the machine cannot have.
 fn check_spec(spec: &SpaceSpec) -> Result<(), DeviceError> {
-    let bytes = spec.shots.saturating_mul(spec.image.events.div_ceil(8) as u64);
+    let bytes = outcome_bytes(spec);
     if bytes > MAX_OUTCOME_BYTES {
         return Err(DeviceError::Refused(format!(
             "{} shots of {} events need {bytes} bytes of outcomes, the limit is {MAX_OUTCOME_BYTES}; run fewer shots at a time",

@@ -1,7 +1,7 @@
 //! Qubits that are operated one instruction at a time.
 
 use super::machine::SimDevice;
-use super::refusal::{no_space, not_interactive, too_many_qubits};
+use super::refusal::{no_space, not_interactive};
 use super::shared_state::Draw;
 use super::space::{Memory, Space};
 use super::work::{Kind, Link, Perform, SimWork};
@@ -27,7 +27,7 @@ impl Interactive for SimDevice {
             space.following()?;
             for q in instr.op.qubits() {
                 if let Entry::Vacant(entry) = space.memory.registers.entry(q) {
-                    entry.insert(state.take().ok_or_else(too_many_qubits)?);
+                    entry.insert(state.take()?);
                 }
             }
             Ok(instr.op.map_qubits(|q| space.memory.registers[&q] as Qubit))
@@ -102,11 +102,11 @@ impl SimDevice {
             // A qubit that cannot be measured yet is left behind, and another takes its place: no one can tell.
             let draw = Draw { seed: space.seed, site: DrawSite { at, draw: 0 } };
             done = match state.replace(registers[&q], draw) {
-                Some(fresh) => {
+                Ok(fresh) => {
                     registers.insert(q, fresh);
                     Ok(())
                 }
-                None => Err(why.clone()),
+                Err(_) => Err(why.clone()),
             };
         } else {
             space.peak_active = space.peak_active.max(state.peak_active());

@@ -3,9 +3,11 @@
 use super::refusal::{no_space, not_a_program, not_interactive};
 use super::shared_state::SharedState;
 use super::space::{InteractiveSpace, ProgramSpace, Snapshot, Space};
+use crate::ledger::Ledger;
 use num_complex::Complex64;
 use qmk_hal::{DeviceError, Features, LinkSpec, MachineSpec, SpaceId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Size of the simulated machine.
 #[derive(Clone, Debug)]
@@ -24,6 +26,10 @@ pub struct SimConfig {
     pub link: LinkSpec,
     /// Whether states can be saved.
     pub snapshot: bool,
+    /// Bytes that all states may take: amplitudes, tableaus, saved states, outcomes.
+    pub state_bytes: u64,
+    /// Bytes that the states of one owner may take; half of all if `None`.
+    pub owner_state_bytes: Option<u64>,
     /// Threads that run shots; 0 for one on each core. Outcomes do not depend on it.
     pub threads: usize,
 }
@@ -39,6 +45,8 @@ impl Default for SimConfig {
             // A Werner state of fidelity 0.95.
             link: LinkSpec { raw: [0.95, 0.05 / 3.0, 0.05 / 3.0, 0.05 / 3.0], pairs_per_epoch: 16 },
             snapshot: true,
+            state_bytes: u64::MAX,
+            owner_state_bytes: None,
             threads: 0,
         }
     }
@@ -49,6 +57,7 @@ impl Default for SimConfig {
 pub struct SimDevice {
     pub(super) spec: MachineSpec,
     pub(super) threads: usize,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) spaces: BTreeMap<u32, Space>,
     pub(super) next_space: u32,
     /// States of interactive spaces; `None` while work on one is out.
@@ -78,6 +87,7 @@ impl SimDevice {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 n => n,
             },
+            ledger: Ledger::new(config.state_bytes, config.owner_state_bytes.unwrap_or(config.state_bytes / 2)),
             spaces: BTreeMap::new(),
             next_space: 0,
             states: BTreeMap::new(),
@@ -102,6 +112,11 @@ impl SimDevice {
             Space::Program(_) => None,
         });
         state.amplitudes(registers.flatten())
+    }
+
+    /// Bytes that all states take at present.
+    pub fn state_bytes(&self) -> u64 {
+        self.ledger.taken()
     }
 
     #[inline]

@@ -13,6 +13,8 @@ mod refusal;
 mod shared_state;
 mod snapshot;
 mod space;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use machine::{SimConfig, SimDevice};

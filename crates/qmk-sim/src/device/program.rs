@@ -1,10 +1,11 @@
 //! The shots of a program.
 
-use super::refusal::refused;
+use super::refusal::{refused, short};
 use crate::batch::plan::{Unplannable, plan};
 use crate::batch::sampler::Sampler;
 use crate::batch::shots::ShotBatch;
 use crate::engine::refusal::Refusal;
+use crate::ledger::{Charge, Shortage};
 use crate::noise::BLOCK;
 use crate::program::steps::Program;
 use crate::single_shot::SingleShot;
@@ -21,6 +22,21 @@ pub(super) struct ProgramRun {
     columns: Arc<[Column]>,
     threads: usize,
     stage: Stage,
+    /// What the shots under way are charged, registers that grow within a shot apart.
+    charge: Charge,
+}
+
+/// Why a program does not get on.
+enum Stop {
+    /// The machine is short of bytes.
+    Short(Shortage),
+    Failed(DeviceError),
+}
+
+impl From<Shortage> for Stop {
+    fn from(shortage: Shortage) -> Self {
+        Stop::Short(shortage)
+    }
 }
 
 /// How shots are run.
@@ -35,13 +51,14 @@ enum Stage {
 }
 
 impl ProgramRun {
-    pub(super) fn new(spec: SpaceSpec, threads: usize) -> Self {
+    /// Of a space that is charged as `charge` is.
+    pub(super) fn new(spec: SpaceSpec, threads: usize, charge: Charge) -> Self {
         let named = spec.noise.iter().filter_map(|n| match n.channel {
             Channel::Given { column, .. } => Some(column as usize + 1),
             _ => None,
         });
         let named = named.max().unwrap_or(0);
-        ProgramRun { spec, named, columns: Arc::default(), threads, stage: Stage::Unplanned }
+        ProgramRun { spec, named, columns: Arc::default(), threads, stage: Stage::Unplanned, charge }
     }
 
     pub(super) fn shots(&self) -> u64 {
@@ -72,19 +89,35 @@ impl ProgramRun {
             Stage::Single(_, current) => *current = None,
             Stage::Unplanned => {}
         }
+        self.charge.lower(0);
     }
 
     /// Runs shots from number `status.shots_done` on for about `budget` steps. Appends their outcomes, and counts shots
     /// and steps in `status`.
     ///
+    /// Where the bytes are missing that other programs have, it does nothing, and gets on when these have ended.
+    ///
     /// # Errors
-    /// If columns are missing, or an instruction is refused.
+    /// If columns are missing, an instruction is refused, or bytes are missing that no program gives back.
     pub(super) fn advance(
         &mut self,
         budget: u64,
         status: &mut SpaceStatus,
         outcomes: &mut Vec<u8>,
     ) -> Result<(), DeviceError> {
+        match self.try_advance(budget, status, outcomes) {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed(why)) => Err(why),
+            Err(Stop::Short(shortage)) => {
+                // Nothing is held while it waits, so that two programs do not wait for each other. A shot that is begun
+                // again has the outcomes that it would have had.
+                self.rewind();
+                if self.charge.may_come_back() { Ok(()) } else { Err(short(shortage)) }
+            }
+        }
+    }
+
+    fn try_advance(&mut self, budget: u64, status: &mut SpaceStatus, outcomes: &mut Vec<u8>) -> Result<(), Stop> {
         if let Stage::Unplanned = self.stage {
             self.stage = self.plan()?;
         }
@@ -95,10 +128,11 @@ impl ProgramRun {
             Stage::Planned(sampler, batches) => {
                 status.peak_active = sampler.peak_active();
                 let (image, shots) = (&self.spec.image, self.spec.shots);
-                run_batches(sampler, batches, image, shots, self.threads, &mut left, status, outcomes);
+                let charge = &mut self.charge;
+                run_batches(sampler, batches, image, shots, self.threads, charge, &mut left, status, outcomes)?;
             }
             Stage::Single(program, current) => {
-                run_singly(program, current, &self.spec, &mut left, status, outcomes)?;
+                run_singly(program, current, &self.spec, &mut self.charge, &mut left, status, outcomes)?;
             }
             Stage::Unplanned => {}
         }
@@ -107,9 +141,9 @@ impl ProgramRun {
     }
 
     /// Decides how to run the program, now that all of it is issued.
-    fn plan(&self) -> Result<Stage, DeviceError> {
+    fn plan(&mut self) -> Result<Stage, Stop> {
         if self.columns.len() < self.named {
-            return Err(DeviceError::Refused("the Paulis of the space were not given".into()));
+            return Err(Stop::Failed(DeviceError::Refused("the Paulis of the space were not given".into())));
         }
         let mut program = Program::new(&self.spec.image, &self.spec.noise);
         program.columns = self.columns.clone();
@@ -117,11 +151,14 @@ impl ProgramRun {
         if self.spec.shots == 1 {
             return Ok(Stage::Single(Box::new(program), None));
         }
-        match plan(&program, &self.spec.image, limit) {
+        self.charge.raise(program.tableau_bytes())?;
+        let planned = plan(&program, &self.spec.image, limit);
+        self.charge.lower(0);
+        match planned {
             Ok(plan) => Ok(Stage::Planned(Arc::new(Sampler::new(plan, self.spec.seed, self.threads)), Vec::new())),
             // A plan follows both sides of every condition; a shot follows one.
             Err(Unplannable::Refused(at, why @ Refusal::TooManyActive { .. })) if !program.is_conditional() => {
-                Err(refused(at, why, limit))
+                Err(Stop::Failed(refused(at, why, limit)))
             }
             Err(_) => Ok(Stage::Single(Box::new(program), None)),
         }
@@ -136,10 +173,11 @@ fn run_batches(
     image: &Arc<Image>,
     shots: u64,
     threads: usize,
+    charge: &mut Charge,
     left: &mut i64,
     status: &mut SpaceStatus,
     outcomes: &mut Vec<u8>,
-) {
+) -> Result<(), Shortage> {
     let stride = stride(image);
     while *left > 0 && status.shots_done < shots {
         if batches.is_empty() {
@@ -148,6 +186,13 @@ fn run_batches(
             let share = share.checked_next_power_of_two().unwrap_or(share);
             let lanes = sampler.lanes_for(*left as u64).min(share.max(BLOCK));
             let starts = (status.shots_done..shots).step_by(lanes as usize).take(threads);
+            // Where there is no room for a batch on each thread, one must do.
+            let bytes = sampler.batch_bytes(lanes);
+            let count = match charge.raise(bytes.saturating_mul(starts.clone().count() as u64)) {
+                Ok(()) => threads,
+                Err(_) => charge.raise(bytes).map(|()| 1)?,
+            };
+            let starts = starts.take(count);
             batches
                 .extend(starts.map(|first| ShotBatch::new(sampler, image, first, lanes.min(shots - first) as usize)));
         }
@@ -161,7 +206,9 @@ fn run_batches(
             batch.write(stride, &mut outcomes[from..]);
             status.shots_done += batch.shots() as u64;
         }
+        charge.lower(0);
     }
+    Ok(())
 }
 
 /// Lets each batch act for `budget` steps on a thread of its own. Returns the least that one has left of it.
@@ -186,17 +233,24 @@ fn run_singly(
     program: &Program,
     current: &mut Option<Box<SingleShot>>,
     spec: &SpaceSpec,
+    charge: &mut Charge,
     left: &mut i64,
     status: &mut SpaceStatus,
     outcomes: &mut Vec<u8>,
-) -> Result<(), DeviceError> {
+) -> Result<(), Stop> {
     let (image, limit) = (&spec.image, spec.max_active);
     while status.shots_done < spec.shots {
         let shot = status.shots_done;
-        let single = current.get_or_insert_with(|| Box::new(SingleShot::new(program, image, spec.seed, shot, limit)));
+        charge.raise(program.tableau_bytes())?;
+        let begin = || Box::new(SingleShot::new(program, image, spec.seed, shot, limit, charge));
+        let single = current.get_or_insert_with(begin);
         let done = single.run(program, image, left);
         status.peak_active = status.peak_active.max(single.peak_active());
-        if !done.map_err(|(at, why)| refused(at, why, limit))? {
+        let done = done.map_err(|(at, why)| match why {
+            Refusal::StateBytes { shortage, .. } => Stop::Short(shortage),
+            why => Stop::Failed(refused(at, why, limit)),
+        });
+        if !done? {
             break;
         }
         for byte in single.events.chunks(8) {
@@ -205,6 +259,7 @@ fn run_singly(
         // Making and packing a shot takes its time even where nothing happens in it.
         *left = left.saturating_sub(1 + (image.events / 8) as i64);
         *current = None;
+        charge.lower(0);
         status.shots_done += 1;
         if *left <= 0 {
             break;

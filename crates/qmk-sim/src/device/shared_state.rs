@@ -1,8 +1,10 @@
 //! States of interactive spaces. Spaces that were linked share one.
 
-use super::refusal::{MAX_QUBITS, refused, too_many_qubits};
+use super::refusal::{MAX_QUBITS, refused, short, too_many_qubits};
 use crate::engine::refusal::Refusal;
 use crate::engine::state::State;
+use crate::engine::tableau::tableau_bytes;
+use crate::ledger::Charge;
 use crate::rng::{DrawSite, Random};
 use num_complex::Complex64;
 use qmk_abi::image::{Op, Pauli};
@@ -19,6 +21,8 @@ pub(crate) struct SharedState {
     /// Qubits of closed spaces, and qubits replaced at a reset, that are still to be measured. No outcome of others
     /// depends on when that happens.
     unmeasured: Vec<(usize, Draw)>,
+    /// What the tableau is charged.
+    charge: Charge,
 }
 
 /// Seed and site of a draw: each space draws with its own seed.
@@ -30,12 +34,13 @@ pub(crate) struct Draw {
 
 impl SharedState {
     /// The state of one space without qubits.
-    pub(crate) fn new(space: u32, max_active: u32) -> Self {
+    pub(crate) fn new(space: u32, max_active: u32, charge: Charge) -> Self {
         SharedState {
-            state: State::new(0, 0, 0, max_active),
+            state: State::new(0, 0, 0, max_active).charged(&charge),
             spaces: BTreeSet::from([space]),
             free: Vec::new(),
             unmeasured: Vec::new(),
+            charge,
         }
     }
 
@@ -56,44 +61,55 @@ impl SharedState {
         self.state.qubits() - self.free.len()
     }
 
-    /// Makes room for more qubits; false if there would be too many.
-    fn reserve(&mut self, count: usize) -> bool {
+    /// Charges for more qubits. Returns how many there are to be.
+    fn charge(&mut self, count: usize) -> Result<usize, DeviceError> {
         let (n, used) = (self.state.qubits(), self.used() + count);
         if used > MAX_QUBITS {
-            return false;
+            return Err(too_many_qubits());
         }
-        if used > n {
-            // Doubling keeps the cost of growth linear.
-            self.state.grow(used.next_power_of_two());
-            self.free.splice(0..0, (n..self.state.qubits()).rev().map(|q| (q, q)));
-        }
-        true
+        // Doubling keeps the cost of growth linear.
+        let n = if used > n { used.next_power_of_two() } else { n };
+        self.charge.raise(tableau_bytes(n)).map_err(short)?;
+        Ok(n)
     }
 
-    /// A qubit in |0>; `None` if there are too many.
-    pub(crate) fn take(&mut self) -> Option<usize> {
-        self.reserve(1);
-        self.free.pop().map(|(q, _)| q)
+    /// Makes room for more qubits.
+    fn reserve(&mut self, count: usize) -> Result<(), DeviceError> {
+        let (before, n) = (self.state.qubits(), self.charge(count)?);
+        self.state.grow(n);
+        self.free.splice(0..0, (before..n).rev().map(|q| (q, q)));
+        Ok(())
     }
 
-    /// A qubit in |0> in place of one that is still to be measured; `None` if there are too many.
-    pub(crate) fn replace(&mut self, q: usize, draw: Draw) -> Option<usize> {
+    /// A qubit in |0>.
+    pub(crate) fn take(&mut self) -> Result<usize, DeviceError> {
+        self.reserve(1)?;
+        self.free.pop().map(|(q, _)| q).ok_or_else(too_many_qubits)
+    }
+
+    /// A qubit in |0> in place of one that is still to be measured.
+    pub(crate) fn replace(&mut self, q: usize, draw: Draw) -> Result<usize, DeviceError> {
         let fresh = self.take()?;
         self.unmeasured.push((q, draw));
-        Some(fresh)
+        Ok(fresh)
     }
 
     /// Performs an operation on qubits of the state with draws of a space. One that is refused has no effect.
     pub(crate) fn perform(&mut self, op: &Op, seed: u64, at: u32, record: impl FnMut(bool)) -> Result<(), DeviceError> {
         self.sweep();
         self.state.reseed(seed);
-        self.state.perform(op, at, record).map_err(self.error(at))
+        let done = self.state.perform(op, at, record).map_err(self.error(at));
+        self.state.release();
+        done
     }
 
-    /// A copy, if there is memory for its register; `at` is the instruction that errors name.
+    /// A copy, charged for itself; `at` is the instruction that errors name.
     pub(crate) fn copy(&self, at: u32) -> Result<SharedState, DeviceError> {
-        self.state.room(self.state.active(), at).map_err(self.error(at))?;
-        Ok(self.clone())
+        let mut charge = self.charge.clone();
+        charge.raise(self.charge.bytes()).map_err(short)?;
+        let state = self.state.copy(at).map_err(self.error(at))?;
+        let (spaces, free, unmeasured) = (self.spaces.clone(), self.free.clone(), self.unmeasured.clone());
+        Ok(SharedState { state, spaces, free, unmeasured, charge })
     }
 
     /// Reports a refusal for instruction `at` of the caller. The rotation that caused it may be of another space, whose
@@ -113,8 +129,13 @@ impl SharedState {
         }
         let collapsing = self.state.collapses(q) as u32 + other.state.collapses(r) as u32;
         let active = self.state.active() + other.state.active() - collapsing;
-        let wider = if self.max_active() < other.max_active() { other } else { self };
-        wider.state.room(active, at).map_err(wider.error(at))
+        let limit = self.max_active().max(other.max_active());
+        let (kept, moved) = if self.used() < other.used() { (other, self) } else { (self, other) };
+        kept.charge(moved.used())?;
+        if active > limit {
+            return Err(refused(at, Refusal::TooManyActive { needed: active, at }, limit));
+        }
+        kept.state.charge_register(active, at).map_err(kept.error(at))
     }
 
     /// Whether qubits can be reset, one after the other, at instruction `at`. The state stays what it is.
@@ -146,7 +167,8 @@ impl SharedState {
     /// for those that were free.
     pub(crate) fn adopt(&mut self, other: SharedState) -> Vec<Option<usize>> {
         let (n, count) = (other.state.qubits(), other.used());
-        self.reserve(count);
+        // It was charged by `can_join`.
+        _ = self.reserve(count);
         let (mut qubits, mut virtuals) = (vec![true; n], vec![true; n]);
         for &(q, v) in &other.free {
             (qubits[q], virtuals[v]) = (false, false);
@@ -216,7 +238,7 @@ mod tests {
     fn a_joint_state_is_the_product_of_its_parts() {
         for case in 0..300 {
             let mut dice = Rng::new(case);
-            let mut joints = [0, 1].map(|space| SharedState::new(space, 8));
+            let mut joints = [0, 1].map(|space| SharedState::new(space, 8, Charge::default()));
             let qubits = joints.each_mut().map(|j| [(); 4].map(|()| j.take().expect("there is room")));
             for at in 0..40 {
                 let i = dice.below(2);
@@ -244,10 +266,10 @@ mod tests {
 
     #[test]
     fn spaces_that_come_and_go_leave_no_qubits_behind() {
-        let mut joint = SharedState::new(0, 8);
+        let mut joint = SharedState::new(0, 8, Charge::default());
         let near = joint.take().expect("there is room");
         for space in 1..1000 {
-            let mut other = SharedState::new(space, 8);
+            let mut other = SharedState::new(space, 8, Charge::default());
             let far = [(); 3].map(|()| other.take().expect("there is room"));
             let far = far.map(|q| q as u32);
             let ops =

@@ -2,6 +2,7 @@
 
 use super::program::{ProgramRun, stride};
 use super::shared_state::SharedState;
+use crate::ledger::Charge;
 use qmk_abi::image::{Image, Qubit};
 use qmk_hal::{DeviceError, SpaceStatus};
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ pub(super) struct ProgramSpace {
     pub(super) issued: usize,
     /// Outcomes of finished shots, packed.
     pub(super) outcomes: Vec<u8>,
+    /// What the outcomes of all shots are charged.
+    #[expect(dead_code, reason = "it is given back when the space is closed")]
+    pub(super) charge: Charge,
     pub(super) status: SpaceStatus,
     /// Why the work failed, if it did.
     pub(super) fault: Option<DeviceError>,

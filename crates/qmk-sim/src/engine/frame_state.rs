@@ -9,7 +9,10 @@
 //! F on a dormant qubit is X or the identity: it says which basis state the qubit is in.
 
 use super::backend::Frame;
+use super::refusal::Refusal;
+use super::rotations::{charge_register, register_bytes};
 use super::tableau::{PauliString, Tableau, TrackedPauli};
+use crate::ledger::Charge;
 use crate::register::mask::Mask;
 use qmk_abi::image::{Clifford1, Clifford2, Pauli};
 use std::collections::VecDeque;
@@ -44,6 +47,8 @@ pub(crate) struct FrameState<F: Frame> {
     pub(super) at: u32,
     /// Scratch for pulled-back strings.
     pub(super) q: PauliString,
+    /// What the register is charged.
+    pub(super) charge: Charge,
 }
 
 impl<F: Frame + Default> FrameState<F> {
@@ -65,7 +70,28 @@ impl<F: Frame + Default> FrameState<F> {
             effort: 0,
             at: 0,
             q: PauliString::default(),
+            charge: Charge::default(),
         }
+    }
+
+    /// The same, with a register that is charged where `charge` is.
+    pub(crate) fn charged(self, charge: &Charge) -> Self {
+        FrameState { charge: charge.clone(), ..self }
+    }
+
+    /// Gives back what the register does not need any more.
+    pub(crate) fn release(&mut self) {
+        self.charge.lower(register_bytes(self.active.len() as u32));
+    }
+
+    /// A copy, whose register is charged before it is made. `at` is the instruction to report.
+    pub(crate) fn copy(&self, at: u32) -> Result<Self, Refusal>
+    where
+        F: Clone,
+    {
+        let mut charge = self.charge.clone();
+        charge_register(&mut charge, self.active.len() as u32, at)?;
+        Ok(FrameState { charge, ..self.clone() })
     }
 
     /// Adds qubits in |0> up to n.

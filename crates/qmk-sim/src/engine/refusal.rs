@@ -1,5 +1,7 @@
 //! Why the engine did not perform an operation.
 
+use crate::ledger::Shortage;
+
 /// Why an operation was not performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -17,6 +19,13 @@ pub enum Refusal {
         /// Instruction.
         at: u32,
     },
+    /// The machine, or the owner of the state, has not as many bytes of state left as the register needs.
+    StateBytes {
+        /// What is missing.
+        shortage: Shortage,
+        /// Instruction.
+        at: u32,
+    },
     /// The operation cannot depend on a condition that differs between shots of one plan.
     Conditional,
 }
@@ -27,6 +36,7 @@ impl Refusal {
         match self {
             Refusal::TooManyActive { needed, .. } => Refusal::TooManyActive { needed, at },
             Refusal::OutOfMemory { active, .. } => Refusal::OutOfMemory { active, at },
+            Refusal::StateBytes { shortage, .. } => Refusal::StateBytes { shortage, at },
             Refusal::Conditional => Refusal::Conditional,
         }
     }

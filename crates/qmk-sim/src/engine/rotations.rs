@@ -4,6 +4,7 @@ use super::backend::{Backend, Frame};
 use super::bits::AxisPermutation;
 use super::frame_state::{DeferredRotation, FrameState};
 use super::refusal::Refusal;
+use crate::ledger::Charge;
 use qmk_abi::image::Pauli;
 use std::collections::VecDeque;
 use std::f64::consts::FRAC_PI_4;
@@ -12,6 +13,24 @@ use std::f64::consts::FRAC_PI_4;
 const REACH: usize = 4;
 /// Registers of at least this many qubits are tried for memory before they are made.
 const LARGE: u32 = 24;
+/// From how many qubits on a register is charged.
+const CHARGED: u32 = 12;
+
+/// Charges for a register of so many qubits, and tries whether there is memory for it. `at` is the instruction to
+/// report.
+pub(super) fn charge_register(charge: &mut Charge, active: u32, at: u32) -> Result<(), Refusal> {
+    let bytes = register_bytes(active);
+    charge.raise(bytes).map_err(|shortage| Refusal::StateBytes { shortage, at })?;
+    if active >= LARGE && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() {
+        return Err(Refusal::OutOfMemory { active, at });
+    }
+    Ok(())
+}
+
+/// Bytes of a register: 16 an amplitude, and half as much again for the register that a measurement leaves.
+pub(super) fn register_bytes(active: u32) -> u64 {
+    if active < CHARGED { 0 } else { 24u64.checked_shl(active).unwrap_or(u64::MAX) }
+}
 
 impl<F: Frame + Default> FrameState<F> {
     /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds. The rotation is
@@ -114,7 +133,8 @@ impl<F: Frame + Default> FrameState<F> {
     pub(super) fn can_perform(&mut self, count: usize) -> Result<(), Refusal> {
         let most = self.active.len() + count;
         if most <= self.max_active as usize && most < LARGE as usize {
-            return Ok(());
+            let at = self.deferred.front().map_or(self.at, |first| first.at);
+            return self.room(most as u32, at);
         }
         // Independent strings of X's. Each has a pivot, by word and mask, that no later one has.
         let mut basis: Vec<(usize, u64, Vec<u64>)> = Vec::new();
@@ -169,17 +189,18 @@ impl<F: Frame + Default> FrameState<F> {
         backend.push(theta, cond.as_ref());
     }
 
-    /// Whether `needed` qubits may be active, and there is memory for a register of them. `at` is the instruction to
-    /// report.
-    pub(crate) fn room(&self, needed: u32, at: u32) -> Result<(), Refusal> {
+    /// Whether `needed` qubits may be active, and there is memory for a register of them, which is charged. `at` is the
+    /// instruction to report.
+    fn room(&mut self, needed: u32, at: u32) -> Result<(), Refusal> {
         if needed > self.max_active {
             return Err(Refusal::TooManyActive { needed, at });
         }
-        // 16 bytes an amplitude, and half as much again for the register that a measurement leaves.
-        if needed >= LARGE && Vec::<u8>::new().try_reserve_exact(24 << needed).is_err() {
-            return Err(Refusal::OutOfMemory { active: needed, at });
-        }
-        Ok(())
+        self.charge_register(needed, at)
+    }
+
+    /// Charges for a register of so many qubits at instruction `at`.
+    pub(crate) fn charge_register(&mut self, active: u32, at: u32) -> Result<(), Refusal> {
+        charge_register(&mut self.charge, active, at)
     }
 
     /// CCZ as seven commuting rotations: `|111><111| = (1-Z_a)(1-Z_b)(1-Z_c)/8`.

@@ -4,6 +4,7 @@ use super::amplitudes::amplitudes;
 use super::frame_state::FrameState;
 use super::refusal::Refusal;
 use super::shot::{BitFrame, Shot};
+use crate::ledger::Charge;
 use crate::rng::DrawSite;
 use num_complex::Complex64;
 use qmk_abi::image::{Clifford1, Clifford2, Op, Pauli};
@@ -70,9 +71,24 @@ impl State {
         self.frame_state.max_active()
     }
 
-    /// Whether a register of so many qubits may be made at instruction `at`.
-    pub(crate) fn room(&self, active: u32, at: u32) -> Result<(), Refusal> {
-        self.frame_state.room(active, at)
+    /// Charges for a register of so many qubits at instruction `at`.
+    pub(crate) fn charge_register(&mut self, active: u32, at: u32) -> Result<(), Refusal> {
+        self.frame_state.charge_register(active, at)
+    }
+
+    /// See [`FrameState::charged`].
+    pub(crate) fn charged(self, charge: &Charge) -> Self {
+        State { frame_state: self.frame_state.charged(charge), ..self }
+    }
+
+    /// See [`FrameState::release`].
+    pub(crate) fn release(&mut self) {
+        self.frame_state.release();
+    }
+
+    /// See [`FrameState::copy`].
+    pub(crate) fn copy(&self, at: u32) -> Result<State, Refusal> {
+        Ok(State { frame_state: self.frame_state.copy(at)?, shot: self.shot.clone() })
     }
 
     /// Makes sure that qubits can be measured in Z, and reset, without refusal. The state stays as it is.

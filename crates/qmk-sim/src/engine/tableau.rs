@@ -120,6 +120,12 @@ const CONJUGATE: [[(Pauli, bool); 3]; 5] = {
     table
 };
 
+/// Bytes of the tableau of n qubits: four blocks of n times n bits.
+pub(crate) fn tableau_bytes(n: usize) -> u64 {
+    let n = n.next_multiple_of(64) as u64;
+    n * n / 2
+}
+
 impl Tableau {
     /// The identity on n qubits.
     pub(crate) fn new(n: usize) -> Self {

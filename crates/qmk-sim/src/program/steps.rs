@@ -2,6 +2,7 @@
 
 use crate::engine::backend::Frame;
 use crate::engine::frame_state::FrameState;
+use crate::engine::tableau::tableau_bytes;
 use qmk_abi::image::{Cond, Op};
 use qmk_hal::{Channel, Column};
 use std::sync::Arc;
@@ -56,6 +57,11 @@ impl Program {
     /// The state of each component, all slots in |0>.
     pub(crate) fn frame_states<F: Frame + Default>(&self, max_active: u32) -> Vec<FrameState<F>> {
         self.components.iter().map(|&n| FrameState::new(n as usize, max_active, n >= self.defers_from)).collect()
+    }
+
+    /// Bytes of the tableaus of all components.
+    pub(crate) fn tableau_bytes(&self) -> u64 {
+        self.components.iter().map(|&n| tableau_bytes(n as usize)).sum()
     }
 
     /// Whether an operation other than a Pauli depends on an outcome.

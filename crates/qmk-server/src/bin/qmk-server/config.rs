@@ -29,6 +29,9 @@ pub(crate) struct Config {
     pub(crate) max_shots: Option<u64>,
     pub(crate) max_active_qubits: Option<u32>,
     pub(crate) max_active_held_qubits: Option<u32>,
+    /// Bytes of all states, and of those of one tenant.
+    pub(crate) max_state_bytes: Option<u64>,
+    pub(crate) max_tenant_state_bytes: Option<u64>,
     pub(crate) seed: Option<u64>,
     pub(crate) max_requests_per_second: Option<u32>,
     pub(crate) max_nodes: Option<usize>,
@@ -41,6 +44,12 @@ pub(crate) struct Config {
 
 /// Default of `max_nodes`: building a program of this size takes about 150 MB for a moment.
 const MAX_NODES: usize = 250_000;
+
+/// Default of `max_state_bytes`.
+fn half_of_memory() -> u64 {
+    let computer = rustix::system::sysinfo();
+    (computer.totalram as u64).saturating_mul(computer.mem_unit.into()) / 2
+}
 
 impl Config {
     /// Reads and checks a configuration; all defaults without a path.
@@ -59,6 +68,8 @@ impl Config {
     pub(crate) fn sim(&self) -> SimConfig {
         let mut sim = SimConfig::default();
         sim.logical_qubits = self.logical_qubits.unwrap_or(sim.logical_qubits);
+        sim.state_bytes = self.max_state_bytes.unwrap_or_else(half_of_memory);
+        sim.owner_state_bytes = self.max_tenant_state_bytes;
         sim
     }
 
@@ -103,6 +114,8 @@ impl Config {
             ("max_user_connections", self.max_user_connections == Some(0)),
             ("max_message_bytes", self.max_message_bytes == Some(0)),
             ("logical_qubits", self.logical_qubits == Some(0)),
+            ("max_state_bytes", self.max_state_bytes == Some(0)),
+            ("max_tenant_state_bytes", self.max_tenant_state_bytes == Some(0)),
             ("max_nodes", self.max_nodes == Some(0)),
             ("max_requests_per_second", self.max_requests_per_second == Some(0)),
             ("stall_seconds", self.stall_seconds == Some(0)),
