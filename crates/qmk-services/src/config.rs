@@ -12,6 +12,9 @@ pub struct MachineConfig {
     pub max_logical_qubits: Option<u32>,
     /// Maximum physical qubits per tenant. Default: those of `max_logical_qubits` patches of the default code.
     pub max_physical_qubits: Option<u64>,
+    /// Maximum logical qubits that a tenant holds one by one, whatever its quota: unlike those of programs, they come
+    /// back only when it gives them back. Default: all of the machine.
+    pub max_held_qubits: Option<u32>,
     /// Maximum open channels per tenant. Default: half of `max_logical_qubits`.
     pub max_channels: Option<u32>,
     /// Maximum checkpoints per tenant.
@@ -62,6 +65,7 @@ impl Default for MachineConfig {
         MachineConfig {
             max_logical_qubits: None,
             max_physical_qubits: None,
+            max_held_qubits: None,
             max_channels: None,
             max_checkpoints: 64,
             max_jobs: 1000,

@@ -405,3 +405,30 @@ fn a_tenant_with_many_checkpoints_is_refused_before_the_memory_is_gone() {
     call(interactive::Call::DropCheckpoint(interactive::CheckpointRef { session_id, checkpoint_id })).unwrap();
     assert_eq!(wait(&at, &submit(&at, &other, WIDE, 1).unwrap()).state, JobState::Completed);
 }
+
+#[test]
+fn a_tenant_holds_no_more_than_its_share_in_all_of_its_sessions() {
+    let config = MachineConfig { max_held_qubits: Some(30), ..MachineConfig::default() };
+    let machine = start(config);
+    let at = machine.connect();
+    let alloc = |session_id: &str, n| {
+        let alloc = interactive::Alloc { session_id: session_id.into(), n };
+        match at.call(Request::Interactive(interactive::Call::Alloc(alloc))) {
+            Ok(Reply::Interactive(interactive::Answer::Alloc(taken))) => Ok(taken.qubits),
+            refused => Err(refused.unwrap_err()),
+        }
+    };
+    let [first, second, other] = ["a", "a", "b"].map(|tenant| create(&at, tenant).unwrap());
+    let held = alloc(&first, 20).unwrap();
+    let e = alloc(&second, 11).unwrap_err();
+    assert_eq!(e.code, ErrorCode::QuotaExceeded, "{e}");
+    assert!(e.message.contains("30 qubits") && e.message.contains("holds 20"), "{e}");
+    alloc(&second, 10).unwrap();
+    alloc(&other, 30).unwrap();
+    // A program may take what there is.
+    let wide = ".for i in 0..99\nALLOC_LQ -> q{i}\nMEASURE_Z q{i} -> m{i}\nFREE_LQ q{i}\n.endfor\n";
+    assert_eq!(wait(&at, &submit(&at, &first, wide, 1).unwrap()).state, JobState::Completed);
+    let release = interactive::Release { session_id: first.clone(), qubits: held, uncompute: false };
+    at.call(Request::Interactive(interactive::Call::Release(release))).unwrap();
+    alloc(&second, 20).unwrap();
+}

@@ -48,6 +48,7 @@ impl<D: Device> State<D> {
 
     pub(super) fn take_qubits(&mut self, session: &str, most: usize, names: &mut Vec<String>) -> Result<(), Refused> {
         let (domain, machine) = self.may(session, Rights::ALLOC)?;
+        self.check_share(session, most)?;
         for _ in 0..most {
             let qmk_abi::Reply::Handle(handle) = self.kernel.syscall(domain, Syscall::TakeQubit { machine })? else {
                 continue;
@@ -58,6 +59,22 @@ impl<D: Device> State<D> {
             names.push(format!("q_{name}"));
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// The tenant would hold more qubits one by one than any tenant may.
+    fn check_share(&self, session: &str, more: usize) -> Result<(), RpcError> {
+        let Some(share) = self.config.max_held_qubits else { return Ok(()) };
+        let sessions = &self.tenants[&self.session(session)?.tenant].sessions;
+        let held: usize = sessions.iter().filter_map(|id| self.sessions.get(id)).map(|s| s.held.qubits.len()).sum();
+        if held + more <= share as usize {
+            return Ok(());
+        }
+        let message = format!(
+            "a tenant may hold {share} qubits one by one on this machine (max_held_qubits), and this one holds {held}; \
+             give some back with q_release, or leave the allocation to a program"
+        );
+        Err(RpcError::new(ErrorCode::QuotaExceeded, message))
     }
 
     /// Performs the operations that are left of `ops`.

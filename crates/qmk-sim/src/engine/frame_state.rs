@@ -9,8 +9,8 @@
 //! F on a dormant qubit is X or the identity: it says which basis state the qubit is in.
 
 use super::backend::Frame;
+use super::charge::{charge_register, register_bytes};
 use super::refusal::Refusal;
-use super::rotations::{charge_register, register_bytes};
 use super::tableau::{PauliString, Tableau, TrackedPauli};
 use crate::ledger::Charge;
 use crate::register::mask::Mask;

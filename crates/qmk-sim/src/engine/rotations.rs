@@ -2,35 +2,15 @@
 
 use super::backend::{Backend, Frame};
 use super::bits::AxisPermutation;
+use super::charge::{LARGE, charge_register};
 use super::frame_state::{DeferredRotation, FrameState};
 use super::refusal::Refusal;
-use crate::ledger::Charge;
 use qmk_abi::image::Pauli;
 use std::collections::VecDeque;
 use std::f64::consts::FRAC_PI_4;
 
 /// How many of the last deferred rotations a new one is compared with.
 const REACH: usize = 4;
-/// Registers of at least this many qubits are tried for memory before they are made.
-const LARGE: u32 = 24;
-/// From how many qubits on a register is charged.
-const CHARGED: u32 = 12;
-
-/// Charges for a register of so many qubits, and tries whether there is memory for it. `at` is the instruction to
-/// report.
-pub(super) fn charge_register(charge: &mut Charge, active: u32, at: u32) -> Result<(), Refusal> {
-    let bytes = register_bytes(active);
-    charge.raise(bytes).map_err(|shortage| Refusal::StateBytes { shortage, at })?;
-    if active >= LARGE && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() {
-        return Err(Refusal::OutOfMemory { active, at });
-    }
-    Ok(())
-}
-
-/// Bytes of a register: 16 an amplitude, and half as much again for the register that a measurement leaves.
-pub(super) fn register_bytes(active: u32) -> u64 {
-    if active < CHARGED { 0 } else { 24u64.checked_shl(active).unwrap_or(u64::MAX) }
-}
 
 impl<F: Frame + Default> FrameState<F> {
     /// Applies `exp(-i θ/2 P)` for a product P of Paulis on distinct qubits, where `cond` holds. The rotation is

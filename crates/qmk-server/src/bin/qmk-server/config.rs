@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) max_shots: Option<u64>,
     pub(crate) max_active_qubits: Option<u32>,
     pub(crate) max_active_held_qubits: Option<u32>,
+    pub(crate) max_held_qubits: Option<u32>,
     /// Bytes of all states, and of those of one tenant.
     pub(crate) max_state_bytes: Option<u64>,
     pub(crate) max_tenant_state_bytes: Option<u64>,
@@ -77,6 +78,8 @@ impl Config {
         // Results travel in replies, which many clients may ask for at once.
         let mut machine = MachineConfig { kept_bytes: 64 << 20, ..MachineConfig::default() };
         machine.max_physical_qubits = self.max_physical_qubits;
+        // Half of the machine, so that a session that is left behind leaves room for others.
+        machine.max_held_qubits = Some(self.max_held_qubits.unwrap_or(self.sim().logical_qubits / 2));
         machine.max_jobs = self.max_jobs.unwrap_or(machine.max_jobs);
         machine.stored_jobs = self.stored_jobs.unwrap_or(machine.stored_jobs);
         machine.stored_bytes = self.stored_bytes.unwrap_or(machine.stored_bytes);
