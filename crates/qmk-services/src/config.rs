@@ -3,7 +3,7 @@
 use crate::policy::SitePolicy;
 use qmk_abi::syscall::Quota;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Limits of each tenant, and how the machine runs.
 #[derive(Clone, Debug)]
@@ -15,6 +15,9 @@ pub struct MachineConfig {
     /// Maximum logical qubits that a tenant holds one by one, whatever its quota: unlike those of programs, they come
     /// back only when it gives them back. Default: all of the machine.
     pub max_held_qubits: Option<u32>,
+    /// Time without a call of a session after which the qubits and checkpoints that it holds are taken back. Default:
+    /// never.
+    pub held_idle: Option<Duration>,
     /// Maximum open channels per tenant. Default: half of `max_logical_qubits`.
     pub max_channels: Option<u32>,
     /// Maximum checkpoints per tenant.
@@ -66,6 +69,7 @@ impl Default for MachineConfig {
             max_logical_qubits: None,
             max_physical_qubits: None,
             max_held_qubits: None,
+            held_idle: None,
             max_channels: None,
             max_checkpoints: 64,
             max_jobs: 1000,

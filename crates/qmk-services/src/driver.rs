@@ -89,6 +89,7 @@ impl<D> Drop for Driving<'_, '_, D> {
 /// Runs one epoch, or several at once, collects outcomes and records results.
 pub(crate) fn turn<D: Device>(shared: &Shared<D>, state: &mut MutexGuard<'_, State<D>>) {
     let start = Instant::now();
+    state.take_back(start);
     // A call that waits looks again after each epoch.
     let most = if state.waiting > 0 { 1 } else { AT_ONCE };
     let report = state.kernel.advance_by(most);

@@ -11,6 +11,7 @@ use qmk_abi::rpc::*;
 use qmk_abi::{Rights, Syscall};
 use qmk_kernel::hal::Device;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// The capabilities of these names that are available, and the names of the others.
 fn grant(names: &[String], available: Rights) -> (Rights, Vec<String>) {
@@ -30,10 +31,12 @@ impl<D: Device> State<D> {
         self.uses += 1;
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.used = self.uses;
+        session.called = Instant::now();
         session.bound |= session.owner == Some(connection);
         if let Some(tenant) = self.tenants.get_mut(&session.tenant) {
             tenant.used = self.uses;
         }
+        self.take_back(Instant::now());
     }
 
     /// Sessions of a tenant that may be closed to make room. Clients that open a connection for each call leave theirs
@@ -162,6 +165,7 @@ impl<D: Device> State<D> {
             worked,
             granted,
             used,
+            called: Instant::now(),
             machine,
             jobs,
             held: Holdings::default(),

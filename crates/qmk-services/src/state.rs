@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 pub(crate) struct State<D> {
     pub(crate) kernel: Kernel<D>,
@@ -50,6 +51,8 @@ pub(crate) struct State<D> {
     /// Device steps per epoch.
     pub(crate) pace: u64,
     pub(crate) watched: Watched,
+    /// When sessions are looked through for what is left behind.
+    pub(crate) next_look: Instant,
 }
 
 pub(crate) struct Shared<D> {
@@ -126,6 +129,7 @@ impl<D: Device> State<D> {
             strangers: BTreeMap::new(),
             pace: Kernel::<D>::PACE,
             watched: Watched::default(),
+            next_look: Instant::now(),
         }
     }
 }

@@ -432,3 +432,35 @@ fn a_tenant_holds_no_more_than_its_share_in_all_of_its_sessions() {
     at.call(Request::Interactive(interactive::Call::Release(release))).unwrap();
     alloc(&second, 20).unwrap();
 }
+
+#[test]
+fn what_a_session_left_behind_comes_back_and_what_is_in_use_stays() {
+    let held_idle = Some(std::time::Duration::from_secs(1));
+    let machine = start(MachineConfig { held_idle, ..MachineConfig::default() });
+    let at = machine.connect();
+    let call = |call| at.call(Request::Interactive(call));
+    let [left, used] = ["a", "b"].map(|tenant| create(&at, tenant).unwrap());
+    for session_id in [&left, &used] {
+        // More than are taken back at once.
+        call(interactive::Call::Alloc(interactive::Alloc { session_id: session_id.clone(), n: 3000 })).unwrap();
+        let part = interactive::Part { session_id: session_id.clone(), job_id: None };
+        call(interactive::Call::Checkpoint(part)).unwrap();
+    }
+    // Calls of another session take back what no call has used for as long, and no more.
+    let mut calls = 0;
+    while resources(&at, &used).unwrap().machine.logical_qubits_free < 7000 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        calls += 1;
+        assert!(calls < 3000, "nothing comes back");
+    }
+    let apply = |session: &str, name: &str| {
+        let qubits = vec![name.to_string()];
+        let apply = interactive::Apply { session_id: session.into(), op: "APPLY_H".into(), qubits, theta: None };
+        call(interactive::Call::Apply(apply)).map(|_| ())
+    };
+    apply(&used, "q_1").unwrap();
+    assert_eq!(apply(&left, "q_1").unwrap_err().code, ErrorCode::InvalidParams);
+    // The session goes on, with other names.
+    call(interactive::Call::Alloc(interactive::Alloc { session_id: left.clone(), n: 1 })).unwrap();
+    apply(&left, "q_3002").unwrap();
+}

@@ -29,6 +29,18 @@ impl Holdings {
         self.names
     }
 
+    /// Qubits and checkpoints.
+    pub(crate) fn count(&self) -> usize {
+        self.qubits.len() + self.checkpoints.len()
+    }
+
+    /// Removes at most so many qubits and checkpoints.
+    pub(crate) fn take(&mut self, most: usize) -> Vec<Handle> {
+        let qubits = std::iter::from_fn(|| self.qubits.pop_last()).map(|(_, handle)| handle);
+        let checkpoints = std::iter::from_fn(|| self.checkpoints.pop_last()).map(|(_, saved)| saved.handle);
+        checkpoints.chain(qubits).take(most).collect()
+    }
+
     /// Removes the checkpoints of a job, which end with it.
     pub(crate) fn take_of_job(&mut self, job: u64) -> Vec<Handle> {
         let mut taken = Vec::new();

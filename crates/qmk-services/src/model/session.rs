@@ -7,6 +7,7 @@ use qmk_abi::rpc::{ErrorCode, RpcError};
 use qmk_abi::{Handle, Rights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Identity and rights of a session: all that reopening it needs.
 pub(crate) struct SessionRecord {
@@ -81,6 +82,7 @@ pub(crate) struct Session {
     pub(crate) granted: Rights,
     /// When it was last used.
     pub(crate) used: u64,
+    pub(crate) called: Instant,
     pub(crate) machine: Handle,
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) held: Holdings,

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) max_active_qubits: Option<u32>,
     pub(crate) max_active_held_qubits: Option<u32>,
     pub(crate) max_held_qubits: Option<u32>,
+    pub(crate) held_idle_seconds: Option<u64>,
     /// Bytes of all states, and of those of one tenant.
     pub(crate) max_state_bytes: Option<u64>,
     pub(crate) max_tenant_state_bytes: Option<u64>,
@@ -80,6 +81,7 @@ impl Config {
         machine.max_physical_qubits = self.max_physical_qubits;
         // Half of the machine, so that a session that is left behind leaves room for others.
         machine.max_held_qubits = Some(self.max_held_qubits.unwrap_or(self.sim().logical_qubits / 2));
+        machine.held_idle = Some(Duration::from_secs(self.held_idle_seconds.unwrap_or(3600)));
         machine.max_jobs = self.max_jobs.unwrap_or(machine.max_jobs);
         machine.stored_jobs = self.stored_jobs.unwrap_or(machine.stored_jobs);
         machine.stored_bytes = self.stored_bytes.unwrap_or(machine.stored_bytes);
@@ -117,6 +119,7 @@ impl Config {
             ("max_user_connections", self.max_user_connections == Some(0)),
             ("max_message_bytes", self.max_message_bytes == Some(0)),
             ("logical_qubits", self.logical_qubits == Some(0)),
+            ("held_idle_seconds", self.held_idle_seconds == Some(0)),
             ("max_state_bytes", self.max_state_bytes == Some(0)),
             ("max_tenant_state_bytes", self.max_tenant_state_bytes == Some(0)),
             ("max_nodes", self.max_nodes == Some(0)),
